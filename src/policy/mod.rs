@@ -1,0 +1,5 @@
+//! Resources → one immutable table; decisions about flows; publishing.
+pub mod publish;
+mod table;
+
+pub use table::*;

@@ -1,0 +1,4 @@
+//! TLS origination: trust, identity, verification, sessions.
+
+/// (to be written)
+pub struct ClientProfile {}
