@@ -1,0 +1,1 @@
+//! Requests and responses that other proxies were fooled by.
