@@ -60,7 +60,7 @@ fn failed(text: String) -> RedirectError {
 }
 
 const ADVICE: &str = "another rule of this network namespace may drop or divert connections before egret's do: look at \
-                      `nft list ruleset` and `iptables-save` here, or skip this step with --no-verify";
+                      `nft list ruleset` and `iptables-save` here, see that lo is up, or skip this step with --no-verify";
 
 /// Dials and expects to arrive at the proxy's port with the dialled address as the original destination.
 fn redirected(capture: &Capture, target: SocketAddr) -> Result<String, RedirectError> {
@@ -178,7 +178,7 @@ struct Stranger {
 
 /// What has to change so that the rules do not exempt this process: often nothing.
 fn stranger(capture: &Capture) -> Result<Stranger, RedirectError> {
-    let unused = |taken: &[u32]| (1..=u32::from(u16::MAX) - 1).rev().find(|id| !taken.contains(id));
+    let unused = |taken: &[u32]| (1..u32::from(u16::MAX)).rev().find(|id| !taken.contains(id));
     let other = |own: u32, taken: &[u32]| {
         if !taken.contains(&own) {
             return Ok(None);
