@@ -1,1 +1,3 @@
-//! (to be written)
+//! The commands: one file each, with its arguments and a `run` that returns the exit code.
+
+pub mod init;
