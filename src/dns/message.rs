@@ -40,15 +40,21 @@ pub struct Question {
     kind: RecordType,
 }
 
-/// What a message means for the question it was judged against.
+/// What a server said of the question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Reply {
     /// At least one address, in the server's order, each once. `ttl` is the smallest of the records that led here.
     Addresses { ips: Vec<IpAddr>, ttl: Duration },
     /// The name exists and has no address of this family. `ttl` is how long that holds, if the server said (RFC 2308 §5).
     NoData { ttl: Option<Duration> },
     /// The name, or the name that it is an alias of, does not exist.
     NxDomain { ttl: Option<Duration> },
+}
+
+/// What a message means for the question it was judged against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Reply(Reply),
     /// The server could not or would not answer.
     Failed(Failure),
     /// The answer did not fit: ask again over TCP.
@@ -180,11 +186,12 @@ impl Question {
             }
         }
         if !ips.is_empty() {
-            return Answer::Addresses { ips, ttl };
+            return Answer::Reply(Reply::Addresses { ips, ttl });
         }
         let ttl = negative_ttl(owner, authorities).map(|negative| negative.min(alias_ttl));
         // RFC 6604: the code speaks of the last name of the chain.
-        if code == ResponseCode::NXDomain { Answer::NxDomain { ttl } } else { Answer::NoData { ttl } }
+        let missing = code == ResponseCode::NXDomain;
+        Answer::Reply(if missing { Reply::NxDomain { ttl } } else { Reply::NoData { ttl } })
     }
 }
 

@@ -69,7 +69,16 @@ fn asked() -> Question {
 }
 
 fn addresses(ips: &[[u8; 4]], ttl: u64) -> Answer {
-    Answer::Addresses { ips: ips.iter().map(|ip| IpAddr::from(*ip)).collect(), ttl: Duration::from_secs(ttl) }
+    let ips = ips.iter().map(|ip| IpAddr::from(*ip)).collect();
+    Answer::Reply(Reply::Addresses { ips, ttl: Duration::from_secs(ttl) })
+}
+
+fn no_data(ttl: Option<u64>) -> Answer {
+    Answer::Reply(Reply::NoData { ttl: ttl.map(Duration::from_secs) })
+}
+
+fn no_name(ttl: Option<u64>) -> Answer {
+    Answer::Reply(Reply::NxDomain { ttl: ttl.map(Duration::from_secs) })
 }
 
 fn chain(aliases: usize) -> Vec<Vec<u8>> {
@@ -82,7 +91,6 @@ fn chain(aliases: usize) -> Vec<Vec<u8>> {
 #[test]
 fn answers_are_read() {
     let www = "www.example.com";
-    let secs = |n| Some(Duration::from_secs(n));
     for (what, bytes, expected) in [
         (
             "in the server's order, smallest ttl, each once",
@@ -104,16 +112,8 @@ fn answers_are_read() {
             answer(OK, &[a(www, 60, [192, 0, 2, 1]), a("bank.example", 60, [203, 0, 113, 66])], &[]),
             addresses(&[[192, 0, 2, 1]], 60),
         ),
-        (
-            "only foreign records",
-            answer(OK, &[a("bank.example", 60, [203, 0, 113, 66])], &[]),
-            Answer::NoData { ttl: None },
-        ),
-        (
-            "only the other family",
-            answer(OK, &[record(&wire_name(www), AAAA, 60, &[0; 16])], &[]),
-            Answer::NoData { ttl: None },
-        ),
+        ("only foreign records", answer(OK, &[a("bank.example", 60, [203, 0, 113, 66])], &[]), no_data(None)),
+        ("only the other family", answer(OK, &[record(&wire_name(www), AAAA, 60, &[0; 16])], &[]), no_data(None)),
         (
             "another class",
             {
@@ -122,7 +122,7 @@ fn answers_are_read() {
                 chaos[class] = 3;
                 answer(OK, &[chaos], &[])
             },
-            Answer::NoData { ttl: None },
+            no_data(None),
         ),
         ("16 aliases", answer(OK, &chain(16), &[]), addresses(&[[192, 0, 2, 1]], 60)),
         ("17 aliases", answer(OK, &chain(17), &[]), Answer::Failed(Failure::Aliases)),
@@ -134,18 +134,14 @@ fn answers_are_read() {
         ),
         ("ttl 0", answer(OK, &[a(www, 0, [192, 0, 2, 1])], &[]), addresses(&[[192, 0, 2, 1]], 0)),
         ("ttl 2^31 is 0", answer(OK, &[a(www, 1 << 31, [192, 0, 2, 1])], &[]), addresses(&[[192, 0, 2, 1]], 0)),
-        (
-            "no data for the soa's minimum",
-            answer(OK, &[], &[soa("example.com", 300, 20)]),
-            Answer::NoData { ttl: secs(20) },
-        ),
-        ("no data for the soa's ttl", answer(OK, &[], &[soa("example.com", 10, 20)]), Answer::NoData { ttl: secs(10) }),
-        ("a foreign soa says nothing", answer(OK, &[], &[soa("example.org", 10, 20)]), Answer::NoData { ttl: None }),
-        ("no such name", answer(NXDOMAIN, &[], &[soa("com", 900, 900)]), Answer::NxDomain { ttl: secs(900) }),
+        ("no data for the soa's minimum", answer(OK, &[], &[soa("example.com", 300, 20)]), no_data(Some(20))),
+        ("no data for the soa's ttl", answer(OK, &[], &[soa("example.com", 10, 20)]), no_data(Some(10))),
+        ("a foreign soa says nothing", answer(OK, &[], &[soa("example.org", 10, 20)]), no_data(None)),
+        ("no such name", answer(NXDOMAIN, &[], &[soa("com", 900, 900)]), no_name(Some(900))),
         (
             "an alias of no such name, as long as the alias lasts",
             answer(NXDOMAIN, &[cname(www, 7, "gone.test")], &[soa("test", 900, 900)]),
-            Answer::NxDomain { ttl: secs(7) },
+            no_name(Some(7)),
         ),
         ("SERVFAIL", answer(OK | 2, &[], &[]), Answer::Failed(Failure::ServFail)),
         ("REFUSED", answer(OK | 5, &[], &[]), Answer::Failed(Failure::Refused)),
