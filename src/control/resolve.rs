@@ -312,4 +312,6 @@ impl Entry {
 }
 
 #[cfg(test)]
+mod name_servers;
+#[cfg(test)]
 mod tests;

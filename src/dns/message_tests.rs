@@ -146,7 +146,7 @@ fn answers_are_read() {
         ("SERVFAIL", answer(OK | 2, &[], &[]), Answer::Failed(Failure::ServFail)),
         ("REFUSED", answer(OK | 5, &[], &[]), Answer::Failed(Failure::Refused)),
         ("NOTIMP", answer(OK | 4, &[], &[]), Answer::Failed(Failure::NotImplemented)),
-        ("a code nobody sends", answer(OK | 11, &[], &[]), Answer::Failed(Failure::Code(11))),
+        ("a code nobody sends", answer(OK | 0xb, &[], &[]), Answer::Failed(Failure::Code(11))),
         ("FORMERR without a question", message(OK | 1, [0; 4], &[]), Answer::Failed(Failure::FormErr)),
         (
             "truncated in the middle of a record",
