@@ -1,0 +1,357 @@
+//! Where a response ends: every framing of HTTP/1, through the plain relay and through TLS origination, and every way
+//! in which an upstream can cut one short.
+
+mod lab;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use lab::client::{HttpClient, Response};
+use lab::documents::{origination, service_entry};
+use lab::pki::Leaf;
+use lab::server::{HttpServer, Pattern, Server, TlsStream};
+use lab::{Family, Lab};
+
+const PLAIN: &str = "plain.example";
+const SECURE: &str = "secure.example";
+
+/// What the upstream does once it has answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Stay,
+    /// TLS: close_notify, then FIN.
+    Close,
+    /// TLS: FIN without close_notify. TCP: the same as `Close`.
+    Vanish,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    /// This status and body; the connection carries a second request.
+    Reusable(u16, &'static str),
+    /// This status and body; the connection ends cleanly.
+    Last(u16, &'static str),
+    /// The application can see that the response is not whole.
+    Broken,
+    /// Broken over TLS; over TCP nobody can know, so it is `Last`.
+    BrokenOverTls(u16, &'static str),
+    /// egret's own answer.
+    Local(u16),
+}
+
+struct Case {
+    name: &'static str,
+    /// Method and version.
+    request: (&'static str, &'static str),
+    answer: &'static str,
+    then: Then,
+    expect: Expect,
+}
+
+const fn get(name: &'static str, answer: &'static str, then: Then, expect: Expect) -> Case {
+    Case { name, request: ("GET", "HTTP/1.1"), answer, then, expect }
+}
+
+const fn with(request: (&'static str, &'static str), case: Case) -> Case {
+    Case { request, ..case }
+}
+
+use Expect::{Broken, BrokenOverTls, Last, Local, Reusable};
+use Then::{Close, Stay, Vanish};
+
+const CASES: [Case; 25] = [
+    get("length", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Stay, Reusable(200, "hello")),
+    get("length-zero", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Stay, Reusable(200, "")),
+    get(
+        "length-then-close",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        Close,
+        Reusable(200, "hello"),
+    ),
+    get("length-cut", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", Close, Broken),
+    get("length-cut-rudely", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", Vanish, Broken),
+    get(
+        "chunked",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+        Stay,
+        Reusable(200, "hello"),
+    ),
+    get("chunked-empty", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Stay, Reusable(200, "")),
+    get(
+        "chunked-extras",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n005;a=b\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+        Stay,
+        Reusable(200, "hello"),
+    ),
+    get("chunked-cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", Close, Broken),
+    get("chunked-cut-inside", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello", Close, Broken),
+    get("until-close", "HTTP/1.1 200 OK\r\n\r\nhello", Close, Last(200, "hello")),
+    get("until-close-1.0", "HTTP/1.0 200 OK\r\n\r\nhello", Close, Last(200, "hello")),
+    get("until-close-cut", "HTTP/1.1 200 OK\r\n\r\nhello", Vanish, BrokenOverTls(200, "hello")),
+    get("no-content", "HTTP/1.1 204 No Content\r\n\r\n", Stay, Reusable(204, "")),
+    get("not-modified", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Stay, Reusable(304, "")),
+    get(
+        "interim",
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        Stay,
+        Reusable(200, "ok"),
+    ),
+    with(("HEAD", "HTTP/1.1"), get("head", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Stay, Reusable(200, ""))),
+    with(
+        ("HEAD", "HTTP/1.1"),
+        get("head-chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Stay, Reusable(200, "")),
+    ),
+    with(
+        ("GET", "HTTP/1.0"),
+        get("to-1.0-length", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Stay, Last(200, "hello")),
+    ),
+    with(
+        ("GET", "HTTP/1.0"),
+        get(
+            "to-1.0-chunked",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            Stay,
+            Last(200, "hello"),
+        ),
+    ),
+    get(
+        "both-framings",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        Close,
+        Local(502),
+    ),
+    get("two-lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", Close, Local(502)),
+    get("not-http", "220 mail.example ESMTP\r\n\r\n", Close, Local(502)),
+    get("head-cut", "HTTP/1.1 200 OK\r\nContent-Le", Close, Local(503)),
+    get("nothing", "", Close, Local(503)),
+];
+
+fn answer<S: Read + Write>(stream: &mut HttpServer<S>) -> io::Result<Then> {
+    while let Some(request) = stream.request()? {
+        let name = request.target.trim_start_matches('/');
+        let case = CASES.iter().find(|case| case.name == name);
+        stream.send(case.map_or("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext", |case| case.answer).as_bytes())?;
+        match case.map_or(Stay, |case| case.then) {
+            Stay => {}
+            end => return Ok(end),
+        }
+    }
+    Ok(Close)
+}
+
+fn answer_plainly(stream: TcpStream) -> io::Result<()> {
+    answer(&mut HttpServer::new(stream)).map(drop)
+}
+
+fn answer_securely(mut stream: TlsStream) -> io::Result<()> {
+    if answer(&mut HttpServer::new(&mut stream))? == Close {
+        stream.conn.send_close_notify();
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    stream.sock.shutdown(Shutdown::Write)
+}
+
+/// A lab where `PLAIN` is relayed as it is and `SECURE` through origination.
+fn lab_with<P, T>(plainly: P, securely: T) -> (Lab, [Server; 2])
+where
+    P: Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
+    T: Fn(TlsStream) -> io::Result<()> + Send + Sync + 'static,
+{
+    let lab = Lab::new();
+    lab.names.set(PLAIN, &[Lab::address(Family::V4, 1)]);
+    lab.names.set(SECURE, &[Lab::address(Family::V4, 2)]);
+    lab.configure("plain.yaml", &service_entry(PLAIN, &[(80, "HTTP", None)]));
+    lab.configure("secure.yaml", &origination(SECURE, Some(&lab.ca_file())));
+    let pair = lab.authority.issue(SECURE, Leaf::Good);
+    let plain = Server::start(&lab, SocketAddr::new(Lab::address(Family::V4, 1), 80), plainly);
+    let secure = Server::start_tls(&lab, SocketAddr::new(Lab::address(Family::V4, 2), 443), &pair, securely);
+    (lab, [plain, secure])
+}
+
+fn open(lab: &Lab) -> HttpClient {
+    HttpClient::new(lab.connect(SocketAddr::new(Lab::address(Family::V4, 9), 80)).unwrap())
+}
+
+/// Sends the case's request and reads its response as an application does.
+fn ask(client: &mut HttpClient, host: &str, case: &Case) -> io::Result<Response> {
+    let (method, version) = case.request;
+    client.send(format!("{method} /{} {version}\r\nHost: {host}\r\n\r\n", case.name).as_bytes())?;
+    client.response_to(method)
+}
+
+fn judge(lab: &Lab, host: &str, case: &Case) {
+    let name = format!("{host}/{}", case.name);
+    let mut client = open(lab);
+    let response = ask(&mut client, host, case);
+    let expect = match case.expect {
+        BrokenOverTls(..) if host == SECURE => Broken,
+        BrokenOverTls(status, body) => Last(status, body),
+        other => other,
+    };
+    if expect == Broken {
+        let error = response.expect_err(&name);
+        assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{name}: {error}");
+        return;
+    }
+    let response = response.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let status = response.head.status;
+    let body = String::from_utf8(response.body).unwrap();
+    match expect {
+        Reusable(wanted, text) => {
+            assert_eq!((status, body.as_str()), (wanted, text), "{name}");
+            let next = client.get(host, "/again").unwrap_or_else(|error| panic!("{name}, the next request: {error}"));
+            assert_eq!(next.body, b"next", "{name}");
+        }
+        Last(wanted, text) => {
+            assert_eq!((status, body.as_str()), (wanted, text), "{name}");
+            assert_eq!(client.rest().unwrap(), b"", "{name}: something follows");
+        }
+        Local(wanted) => assert_eq!(status, wanted, "{name}: {body}"),
+        Broken | BrokenOverTls(..) => unreachable!("decided above"),
+    }
+}
+
+#[test]
+fn every_framing_arrives_as_it_was_sent() {
+    let (lab, _servers) = lab_with(answer_plainly, answer_securely);
+    let _egret = lab.egret(&[]);
+    for host in [PLAIN, SECURE] {
+        for case in &CASES {
+            judge(&lab, host, case);
+        }
+    }
+}
+
+#[test]
+fn heads_keep_what_describes_the_body() {
+    let (lab, _servers) = lab_with(answer_plainly, answer_securely);
+    let _egret = lab.egret(&[]);
+    for host in [PLAIN, SECURE] {
+        let mut client = open(&lab);
+        let head = |client: &mut HttpClient, name: &str| {
+            let case = CASES.iter().find(|case| case.name == name).unwrap();
+            ask(client, host, case).unwrap().head
+        };
+        assert_eq!(head(&mut client, "head").field("content-length"), Some("5"));
+        assert_eq!(head(&mut client, "not-modified").field("content-length"), Some("5"));
+        assert_eq!(head(&mut client, "no-content").field("content-length"), None);
+        // An interim response is passed on, not swallowed.
+        client.send(format!("GET /interim HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        let hints = client.head().unwrap();
+        assert_eq!((hints.status, hints.field("link")), (103, Some("</a>")));
+        assert_eq!(client.response().unwrap().body, b"ok");
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let (lab, _servers) = lab_with(answer_plainly, answer_securely);
+    let _egret = lab.egret(&[]);
+    let names = ["length", "chunked", "no-content", "interim", "chunked-extras", "length-then-close", "length"];
+    for host in [PLAIN, SECURE] {
+        let mut client = open(&lab);
+        let all: String = names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: {host}\r\n\r\n")).collect();
+        client.send(all.as_bytes()).unwrap();
+        for name in names {
+            let case = CASES.iter().find(|case| case.name == name).unwrap();
+            let Reusable(status, body) = case.expect else { panic!("{name} ends its connection") };
+            let response = client.response().unwrap();
+            assert_eq!((response.head.status, response.body.as_slice()), (status, body.as_bytes()), "{host}/{name}");
+        }
+    }
+}
+
+#[test]
+fn response_bytes_after_the_end_never_answer_another_request() {
+    let stray = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
+    let answer = move |stream: &mut dyn ReadWrite| -> io::Result<()> {
+        let mut server = HttpServer::new(stream);
+        while let Some(request) = server.request()? {
+            let text =
+                if request.target == "/stray" { stray } else { "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine" };
+            server.send(text.as_bytes())?;
+        }
+        Ok(())
+    };
+    let (lab, _servers) = lab_with(move |mut stream| answer(&mut stream), move |mut stream| answer(&mut stream));
+    let _egret = lab.egret(&[]);
+    for host in [PLAIN, SECURE] {
+        let mut client = open(&lab);
+        for _ in 0..20 {
+            assert_eq!(client.get(host, "/stray").unwrap().body, b"ok", "{host}");
+            assert_eq!(client.get(host, "/own").unwrap().body, b"mine", "{host}");
+        }
+    }
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_arrives() {
+    // The server refuses a large upload at its head, and stops reading.
+    let refuse = |stream: &mut dyn ReadWrite| -> io::Result<()> {
+        let mut server = HttpServer::new(stream);
+        server.request_head()?;
+        server.send(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nno!")?;
+        server.connection().rest().map(drop)
+    };
+    let (lab, _servers) = lab_with(move |mut stream| refuse(&mut stream), move |mut stream| refuse(&mut stream));
+    let _egret = lab.egret(&[]);
+    for host in [PLAIN, SECURE] {
+        let mut client = open(&lab);
+        client.send(format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 50000000\r\n\r\n").as_bytes()).unwrap();
+        client.send(&Pattern::new().take(300_000)).unwrap();
+        let response = client.response().unwrap();
+        assert_eq!((response.head.status, response.body.as_slice()), (413, &b"no!"[..]), "{host}");
+    }
+}
+
+#[test]
+fn expect_continue_is_the_upstreams_to_answer() {
+    let hesitate = |stream: &mut dyn ReadWrite| -> io::Result<()> {
+        let mut server = HttpServer::new(stream);
+        while let Some((_, target, head)) = server.request_head()? {
+            assert_eq!(head.field("expect"), Some("100-continue"));
+            if target == "/no" {
+                server.send(b"HTTP/1.1 417 Expectation Failed\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+                return Ok(());
+            }
+            server.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            let mut length = 0;
+            server.connection().body(head.framing(), |part| length += part.len())?;
+            server.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n{length:>6}").as_bytes())?;
+        }
+        Ok(())
+    };
+    let (lab, _servers) = lab_with(move |mut stream| hesitate(&mut stream), move |mut stream| hesitate(&mut stream));
+    let _egret = lab.egret(&[]);
+    for host in [PLAIN, SECURE] {
+        let mut client = open(&lab);
+        let head = |target: &str| {
+            format!("PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\nExpect: 100-continue\r\n\r\n")
+        };
+        client.send(head("/yes").as_bytes()).unwrap();
+        assert_eq!(client.head().unwrap().status, 100, "{host}: the body is held back until the server asks for it");
+        client.send(&Pattern::new().take(100_000)).unwrap();
+        assert_eq!(client.response().unwrap().body, b"100000", "{host}");
+        client.send(head("/no").as_bytes()).unwrap();
+        assert_eq!(client.head().unwrap().status, 417, "{host}");
+    }
+}
+
+#[test]
+fn a_reset_in_the_middle_is_seen() {
+    let reset = |stream: TcpStream| -> io::Result<()> {
+        let mut server = HttpServer::new(&stream);
+        server.request()?;
+        server.send(b"HTTP/1.1 200 OK\r\n\r\nbegun")?;
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+    };
+    let (lab, _servers) = lab_with(reset, |_| Ok(()));
+    let _egret = lab.egret(&[]);
+    let mut client = open(&lab);
+    let error = client.get(PLAIN, "/").expect_err("a reset must not look like a clean end");
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof), "{error}");
+}

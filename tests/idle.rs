@@ -1,0 +1,75 @@
+//! A proxy that has nothing to do does nothing, and a connection that has nothing to say costs little memory.
+
+mod lab;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use lab::client::HttpClient;
+use lab::documents::origination;
+use lab::nginx::{self, Nginx};
+use lab::pki::Leaf;
+use lab::{Family, Lab, eventually};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+const HOST: &str = "idle.example";
+const CONNECTIONS: u32 = 5000;
+/// Per wall-clock time: one part in a hundred. The control thread looks at its files once a second.
+const CPU_SHARE: u32 = 100;
+
+fn lab() -> (Lab, Nginx) {
+    // Both ends of 5,000 connections; the proxy inherits the limit.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    assert!(hard > 3 * u64::from(CONNECTIONS), "the limit of open files is {hard}: raise it (ulimit -Hn 65536)");
+    let lab = Lab::new();
+    let at = SocketAddr::new(Lab::address(Family::V4, 1), 443);
+    lab.names.set(HOST, &[at.ip()]);
+    lab.configure("idle.yaml", &origination(HOST, Some(&lab.ca_file())));
+    let pair = lab.authority.issue(HOST, Leaf::Good).write(lab.dir(), HOST);
+    let nginx = Nginx::start(&lab, &nginx::secure(at, &pair, "TLSv1.3", r#"location / { return 200 "ok"; }"#), at);
+    (lab, nginx)
+}
+
+fn ask(lab: &Lab) -> HttpClient {
+    let mut client = HttpClient::new(lab.connect(SocketAddr::new(Lab::address(Family::V4, 1), 80)).unwrap());
+    assert_eq!(client.get(HOST, "/").unwrap().body, b"ok");
+    client
+}
+
+/// CPU time that the proxy spends while two seconds pass, and how long they really were.
+fn idle_cpu(egret: &lab::proxy::Egret<'_>) -> (Duration, Duration) {
+    let (start, before) = (Instant::now(), egret.cpu_ns());
+    eventually("two seconds pass", || start.elapsed() > Duration::from_secs(2));
+    (Duration::from_nanos(egret.cpu_ns() - before), start.elapsed())
+}
+
+#[test]
+fn an_idle_proxy_uses_no_cpu() {
+    let (lab, _nginx) = lab();
+    let egret = lab.egret(&[]);
+    let _open = ask(&lab);
+    let (cpu, wall) = idle_cpu(&egret);
+    println!("idle: {cpu:?} of CPU in {wall:?}; {:?}", egret.memory());
+    assert!(cpu < wall / CPU_SHARE, "{cpu:?} of CPU in {wall:?}");
+}
+
+#[test]
+fn five_thousand_idle_connections() {
+    let (lab, _nginx) = lab();
+    let egret = lab.egret(&[]);
+    drop(ask(&lab));
+    let (memory, descriptors) = (egret.memory(), egret.descriptors());
+    let open: Vec<HttpClient> = (0..CONNECTIONS).map(|_| ask(&lab)).collect();
+    let with_all = egret.memory();
+    let each = with_all.resident_kib.saturating_sub(memory.resident_kib) * 1024 / u64::from(CONNECTIONS);
+    let (cpu, wall) = idle_cpu(&egret);
+    println!(
+        "{CONNECTIONS} idle connections: {each} B of RSS each ({memory:?} to {with_all:?}), {cpu:?} of CPU in {wall:?}"
+    );
+    assert!(egret.descriptors() >= descriptors + CONNECTIONS as usize, "they are really open");
+    assert!(each < 16 * 1024, "{each} B each: an idle connection holds a buffer");
+    assert!(cpu < wall / CPU_SHARE, "{cpu:?} of CPU in {wall:?}");
+    drop(open);
+    eventually("every descriptor is back", || egret.descriptors() <= descriptors + 8);
+}

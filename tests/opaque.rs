@@ -1,0 +1,236 @@
+//! Connections that are not HTTP: bytes in both directions as if nothing stood between, or closed when policy says so.
+
+mod lab;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use lab::documents::static_tcp;
+use lab::server::{Pattern, Server};
+use lab::{Family, Lab, PATIENCE};
+use rustls::pki_types::ServerName;
+
+const BOTH: [Family; 2] = [Family::V4, Family::V6];
+/// Short, so that a connection where the server speaks first does not keep the test waiting.
+const SHORT_WAIT: [&str; 2] = ["--protocol-detection-timeout", "200ms"];
+
+fn outside(family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(Lab::address(family, 1), port)
+}
+
+/// Greets, then answers each line in capitals.
+fn greeter(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(b"220 ready\r\n")?;
+    let mut line = [0; 64];
+    loop {
+        match stream.read(&mut line)? {
+            0 => return Ok(()),
+            count => stream.write_all(&line[..count].to_ascii_uppercase())?,
+        }
+    }
+}
+
+fn converse(lab: &Lab, at: SocketAddr) {
+    let mut client = lab.connect(at).unwrap();
+    assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
+    client.write_all(b"helo\r\n").unwrap();
+    assert_eq!(read_exactly(&mut client, 6), b"HELO\r\n");
+}
+
+fn read_exactly(stream: &mut impl Read, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+fn read_all(stream: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_server_that_speaks_first_is_served_after_the_wait() {
+    for family in BOTH {
+        let lab = Lab::new();
+        let at = outside(family, 2525);
+        let _server = Server::start(&lab, at, greeter);
+        let egret = lab.egret(&SHORT_WAIT);
+        converse(&lab, at);
+        // 6 bytes from the application, 17 to it.
+        egret.log_line(&["\"- - -\" 0 - - - \"-\" 6 17 ", &format!("\"{at}\" PassthroughCluster ")]);
+    }
+}
+
+#[test]
+fn a_declared_tcp_port_needs_no_wait() {
+    for family in BOTH {
+        let lab = Lab::new();
+        let at = outside(family, 2525);
+        let _server = Server::start(&lab, at, greeter);
+        lab.configure("mail.yaml", &static_tcp("mail.example", at.ip(), 2525));
+        // Zero waits for the application for ever: only the declaration lets the greeting through.
+        let egret = lab.egret(&["--protocol-detection-timeout", "0s"]);
+        converse(&lab, at);
+        egret.log_line(&["\"- - -\" 0 - - - \"-\" 6 17 ", "outbound|2525||mail.example"]);
+    }
+}
+
+#[test]
+fn the_application_may_finish_first() {
+    for family in BOTH {
+        let lab = Lab::new();
+        let at = outside(family, 7001);
+        // Answers only once it has seen the application's end.
+        let _server = Server::start(&lab, at, |mut stream| {
+            let asked = read_all(&mut stream);
+            stream.write_all(format!("{} bytes", asked.len()).as_bytes())
+        });
+        let _egret = lab.egret(&SHORT_WAIT);
+        let mut client = lab.connect(at).unwrap();
+        client.write_all(&Pattern::new().take(100_000)).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_all(&mut client), b"100000 bytes");
+    }
+}
+
+#[test]
+fn the_server_may_finish_first() {
+    for family in BOTH {
+        let lab = Lab::new();
+        let at = outside(family, 7002);
+        let (sender, received) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let _server = Server::start(&lab, at, move |mut stream| {
+            stream.write_all(b"that is all")?;
+            stream.shutdown(Shutdown::Write)?;
+            let after = read_all(&mut stream);
+            sender.lock().unwrap().send(after).map_err(io::Error::other)
+        });
+        let _egret = lab.egret(&SHORT_WAIT);
+        let mut client = lab.connect(at).unwrap();
+        assert_eq!(read_all(&mut client), b"that is all");
+        client.write_all(b"still talking").unwrap();
+        drop(client);
+        assert_eq!(received.recv_timeout(PATIENCE).unwrap(), b"still talking");
+    }
+}
+
+#[test]
+fn a_reset_is_passed_on_as_a_reset() {
+    let lab = Lab::new();
+    let (resets, waits) = (outside(Family::V4, 7003), outside(Family::V4, 7004));
+    let _resetting = Server::start(&lab, resets, |mut stream| {
+        let _ = read_exactly(&mut stream, 2);
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+    });
+    let (sender, ended) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let _waiting = Server::start(&lab, waits, move |mut stream| {
+        let _ = read_exactly(&mut stream, 2);
+        let end = stream.read(&mut [0; 16]).map_err(|error| error.kind());
+        sender.lock().unwrap().send(end).map_err(io::Error::other)
+    });
+    let _egret = lab.egret(&[]);
+
+    let mut client = lab.connect(resets).unwrap();
+    client.write_all(&[0, 1]).unwrap();
+    let end = client.read(&mut [0; 16]).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset), "the server's reset reaches the application");
+
+    let mut client = lab.connect(waits).unwrap();
+    client.write_all(&[0, 1]).unwrap();
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let end = ended.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(end, Err(ErrorKind::ConnectionReset), "the application's reset reaches the server");
+}
+
+/// The first flight of a real TLS client.
+fn client_hello(host: &'static str) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let name = ServerName::try_from(host).unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[test]
+fn the_applications_own_tls_is_not_touched() {
+    for family in BOTH {
+        let lab = Lab::new();
+        let at = outside(family, 443);
+        let _server = Server::start(&lab, at, |mut stream| {
+            let received = read_all(&mut stream);
+            stream.write_all(&received)
+        });
+        let egret = lab.egret(&[]);
+        let mut sent = client_hello("inner.example");
+        sent.extend(Pattern::new().take(300_000));
+        let mut client = lab.connect(at).unwrap();
+        // In pieces that cut the record header, the hello and what follows.
+        for piece in [&sent[..3], &sent[3..200], &sent[200..]] {
+            client.write_all(piece).unwrap();
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(read_all(&mut client) == sent, "the server did not see the very bytes of the application");
+        egret.log_line(&["\"- - -\" 0 - - - \"-\" ", " PassthroughCluster ", " inner.example -"]);
+    }
+}
+
+#[test]
+fn only_the_registry_is_let_out() {
+    for family in BOTH {
+        let lab = Lab::new();
+        let (open, shut) = (outside(family, 2525), outside(family, 2526));
+        let _open = Server::start(&lab, open, greeter);
+        let closed = Server::start(&lab, shut, greeter);
+        lab.configure("mail.yaml", &static_tcp("mail.example", open.ip(), 2525));
+        let egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY", SHORT_WAIT[0], SHORT_WAIT[1]]);
+        converse(&lab, open);
+        for first in [&b""[..], &client_hello("inner.example"), &[0, 0xff, 7]] {
+            let mut client = lab.connect(shut).unwrap();
+            client.write_all(first).unwrap();
+            let end = client.read(&mut [0; 64]);
+            assert!(matches!(&end, Ok(0)) || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset), "{first:?}");
+        }
+        let mut client = lab::client::HttpClient::new(lab.connect(shut).unwrap());
+        assert_eq!(client.get("unknown.example", "/").unwrap().head.status, 502);
+        assert_eq!(closed.accepted(), 0, "egret dialled a destination that policy forbids");
+        egret.log_line(&["\"- - -\" 0 UH ", &format!(" {shut} ")]);
+    }
+}
+
+#[test]
+fn both_directions_at_once() {
+    const LENGTH: u64 = 8 << 20;
+    for family in BOTH {
+        let lab = Lab::new();
+        let at = outside(family, 7005);
+        let exchange = |stream: TcpStream| {
+            let pattern = Pattern::new();
+            let mut writer = stream.try_clone()?;
+            std::thread::scope(|scope| {
+                scope.spawn(|| pattern.write(LENGTH, &mut writer).and_then(|()| writer.shutdown(Shutdown::Write)));
+                let received = read_all(&mut &stream);
+                Ok::<_, io::Error>(received.len() as u64 == LENGTH && pattern.matches(0, &received))
+            })
+        };
+        let (sender, verdict) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let _server = Server::start(&lab, at, move |stream| {
+            let whole = exchange(stream)?;
+            sender.lock().unwrap().send(whole).map_err(io::Error::other)
+        });
+        let egret = lab.egret(&SHORT_WAIT);
+        let client = lab.connect(at).unwrap();
+        assert!(exchange(client).unwrap(), "what the application received is not what the server sent");
+        assert!(verdict.recv_timeout(PATIENCE).unwrap(), "what the server received is not what the application sent");
+        egret.log_line(&[&format!("\"- - -\" 0 - - - \"-\" {LENGTH} {LENGTH} ")]);
+    }
+}

@@ -1,0 +1,151 @@
+//! What changes while egret runs: its files, names, and what it says when a file is wrong.
+
+mod lab;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lab::client::HttpClient;
+use lab::documents::{access, service_entry};
+use lab::server::Server;
+use lab::{Family, Lab, utf8};
+
+const HOST: &str = "site.example";
+/// From the change of a file to its effect.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Servers at outside addresses 1 and 2 that answer with their number.
+fn numbered(lab: &Lab, family: Family) -> Vec<Server> {
+    let start = |n: u8| {
+        let at = SocketAddr::new(Lab::address(family, n), 80);
+        Server::start(lab, at, move |mut stream| {
+            while stream.read(&mut [0; 4096])? > 0 {
+                stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}").as_bytes())?;
+            }
+            Ok(())
+        })
+    };
+    (1..=2).map(start).collect()
+}
+
+/// Which server answers for `HOST` now, or egret's own status.
+fn answered_by(lab: &Lab) -> String {
+    // The original destination does not matter for a host that egret resolves itself.
+    let to = SocketAddr::new(Lab::address(Family::V4, 9), 80);
+    let response = HttpClient::new(lab.connect(to).unwrap()).get(HOST, "/").unwrap();
+    match response.head.status {
+        200 => String::from_utf8(response.body).unwrap(),
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn a_broken_file_keeps_the_old_table_and_says_why() {
+    let lab = Lab::new();
+    let _servers = numbered(&lab, Family::V4);
+    lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    let egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
+    assert_eq!(answered_by(&lab), "1");
+
+    let broken = service_entry("other.example", &[(80, "HTTP", None)]).replace("number: 80", "number: 99999");
+    let mut lines = broken.lines().zip(1..);
+    let (line, column) = lines.find_map(|(text, line)| Some((line, text.find("99999")? + 1))).unwrap();
+    lab.configure("site.yaml", &broken);
+    let place = format!("site.yaml:{line}:{column}: ");
+    lab::eventually("the error and its place are on stderr", || egret.stderr().contains(&place));
+    assert_eq!(answered_by(&lab), "1", "the old table is in force");
+
+    lab.configure("site.yaml", &service_entry("other.example", &[(80, "HTTP", None)]));
+    lab::within(LIMIT, "the corrected file is in force", || answered_by(&lab) == "502");
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    lab::within(LIMIT, "the next change too", || answered_by(&lab) == "1");
+    fs::remove_file(lab.config_dir().join("site.yaml")).unwrap();
+    lab::within(LIMIT, "a removed file is no longer in force", || answered_by(&lab) == "502");
+}
+
+#[test]
+fn the_next_request_of_an_open_connection_obeys_the_new_table() {
+    let lab = Lab::new();
+    let _servers = numbered(&lab, Family::V4);
+    lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    let _egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
+    let to = SocketAddr::new(Lab::address(Family::V4, 1), 80);
+    let mut client = HttpClient::new(lab.connect(to).unwrap());
+    assert_eq!(client.get(HOST, "/").unwrap().head.status, 200);
+    lab.configure("site.yaml", &service_entry("other.example", &[(80, "HTTP", None)]));
+    lab::within(LIMIT, "new connections are refused", || answered_by(&lab) == "502");
+    assert_eq!(client.get(HOST, "/").unwrap().head.status, 502, "on the connection from before");
+}
+
+#[test]
+fn check_names_every_mistake_with_its_place() {
+    let lab = Lab::new();
+    let good = lab.write("good.yaml", &access(HOST));
+    let checked = lab.egret_command(&["check", utf8(&good)]);
+    assert_eq!(checked.code(), Some(0), "{checked:?}");
+
+    let wrong = access(HOST).replace("number: 443", "number: eighty").replace("resolution:", "resolutoin:");
+    let bad = lab.write("bad.yaml", &wrong);
+    let checked = lab.egret_command(&["check", utf8(&good), utf8(&bad)]);
+    assert_eq!(checked.code(), Some(1), "{checked:?}");
+    let said = checked.stdout + &checked.stderr;
+    for (number, line) in wrong.lines().enumerate() {
+        let place = format!("bad.yaml:{}:", number + 1);
+        let expected = line.contains("eighty") || line.contains("resolutoin");
+        assert_eq!(said.contains(&place), expected, "{place} {line}\n{said}");
+    }
+    assert!(!said.contains("good.yaml:"), "{said}");
+
+    for (arguments, code) in [(&["check", "/does/not/exist.yaml"][..], 1), (&["check", "--no-such-flag"], 2)] {
+        let checked = lab.egret_command(arguments);
+        assert_eq!(checked.code(), Some(code), "{arguments:?}: {checked:?}");
+        assert!(!checked.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_moved_name_is_followed_and_a_lost_one_kept() {
+    let lab = Lab::new();
+    let _servers = numbered(&lab, Family::V4);
+    lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    let _egret = lab.egret(&[]);
+    assert_eq!(answered_by(&lab), "1");
+    lab.names.set(HOST, &[Lab::address(Family::V4, 2)]);
+    lab::eventually("the new address is used", || answered_by(&lab) == "2");
+    // Queries go on; none is answered any more.
+    lab.names.set_silent(true);
+    let asked = lab.names.queries();
+    lab::eventually("egret asks again in vain", || lab.names.queries() > asked + 3);
+    assert_eq!(answered_by(&lab), "2", "the last good answer stays");
+    lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
+    lab.names.set_silent(false);
+    lab::within(Duration::from_secs(90), "egret recovers", || answered_by(&lab) == "1");
+}
+
+#[test]
+fn the_hosts_file_comes_first_and_is_read_again() {
+    let lab = Lab::new();
+    let _servers = numbered(&lab, Family::V4);
+    lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
+    lab.pod.write_etc("hosts", &format!("127.0.0.1 localhost\n203.0.113.2 other {HOST} # the second\n"));
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    let _egret = lab.egret(&[]);
+    assert_eq!(answered_by(&lab), "2");
+    lab.pod.write_etc("hosts", &format!("127.0.0.1 localhost\n203.0.113.1 {HOST}\n"));
+    lab::within(Duration::from_secs(90), "the changed hosts file is in force", || answered_by(&lab) == "1");
+}
+
+#[test]
+fn a_name_may_have_only_ipv6() {
+    let lab = Lab::new();
+    let _servers = numbered(&lab, Family::V6);
+    lab.names.set(HOST, &[Lab::address(Family::V6, 2)]);
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    let _egret = lab.egret(&[]);
+    assert_eq!(answered_by(&lab), "2");
+}
