@@ -1,4 +1,4 @@
 //! TLS origination: trust, identity, verification, sessions.
+mod profile;
 
-/// (to be written)
-pub struct ClientProfile {}
+pub use profile::*;
