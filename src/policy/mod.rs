@@ -15,6 +15,8 @@ mod traps;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod rule_cases;
+#[cfg(test)]
 mod scenarios;
 
 pub use compile::{Materials, compile};
