@@ -1,3 +1,2 @@
-//! The commands: one file each, with its arguments and a `run` that returns the exit code.
-
-pub mod init;
+//! One file a command.
+pub mod check;

@@ -1,5 +1,2 @@
-//! The control thread: everything that may wait, allocate and fail, so that no request ever does.
-
-pub mod admin;
-pub mod ask;
-pub mod resolve;
+//! The control thread: everything that may wait or fail away from the path of a request.
+pub mod watch;
