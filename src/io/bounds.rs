@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn bounds_add_up() {
-        let bounds = Bounds::of(&EngineOptions { max_connections: 10, max_upstream_connections: 5, ..Default::default() });
+        let bounds =
+            Bounds::of(&EngineOptions { max_connections: 10, max_upstream_connections: 5, ..Default::default() });
         assert_eq!((bounds.sockets(), bounds.operations()), (15, 32));
         assert!(bounds.to_string().contains("10 accepted + 5 upstream"));
     }

@@ -112,9 +112,7 @@ fn open(address: SocketAddr, options: &ConnectOptions) -> io::Result<socket2::So
     let socket = socket2::Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(Keepalive { idle, interval, probes }) = options.keepalive {
-        socket.set_tcp_keepalive(
-            &TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes),
-        )?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))?;
     }
     if options.user_timeout.is_some() {
         socket.set_tcp_user_timeout(options.user_timeout)?;

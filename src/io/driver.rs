@@ -19,7 +19,8 @@ pub(super) enum Submission {
     /// Accept until cancelled or failed; every completion's result is a new descriptor.
     Accept { fd: RawFd },
     /// Receive until end of stream, error, cancellation or lack of buffers; every completion names a pool buffer.
-    Receive { fd: RawFd },
+    /// Stops after about `limit` bytes where the driver can; elsewhere the caller cancels it.
+    Receive { fd: RawFd, limit: u32 },
     /// Receive once, into memory of the caller.
     ReceiveInto { fd: RawFd, start: *mut u8, length: u32 },
     /// Send all of one piece; fewer bytes only after an error half-way.

@@ -19,6 +19,9 @@ use super::uring::Uring;
 /// How long a dropped engine waits for the kernel to let go of its operations.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a dropped engine goes on sending what its tasks had queued. Draining is for whoever runs the engine.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
 }
@@ -102,7 +105,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // Tasks first, while what they hold still works; then the kernel.
         self.context.executor.clear();
-        self.context.reactor.shut_down(SHUTDOWN_PATIENCE);
+        self.context.reactor.shut_down(FAREWELL, SHUTDOWN_PATIENCE);
         CURRENT.set(None);
     }
 }

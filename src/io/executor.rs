@@ -245,4 +245,3 @@ impl Drop for Listed {
         drop(waker);
     }
 }
-

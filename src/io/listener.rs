@@ -131,6 +131,10 @@ impl Accepting {
         if state.arming != Arming::Off || state.error.is_some() || state.closing || state.queue.len() >= MAX_WAITING {
             return;
         }
+        if self.reactor.is_closed() {
+            state.error = Some(libc::ESHUTDOWN);
+            return;
+        }
         if self.reactor.is_at_accept_limit() {
             state.arming = Arming::Paused;
             self.reactor.pause(self);

@@ -19,7 +19,8 @@ use super::listener::Accepting;
 /// An operation and what it keeps alive.
 pub(super) enum Operation {
     Accept(Rc<Accepting>),
-    Receive(Rc<Connection>),
+    /// With the number of bytes after which it is to end.
+    Receive(Rc<Connection>, u32),
     ReceiveInto(Rc<Connection>, Vec<u8>),
     Send(Rc<Connection>, Box<Batch>),
     Connect(Rc<Connection>, Rc<Connecting>),
@@ -30,7 +31,7 @@ impl Operation {
     fn submission(&mut self) -> Submission {
         match self {
             Operation::Accept(accepting) => Submission::Accept { fd: accepting.descriptor() },
-            Operation::Receive(connection) => Submission::Receive { fd: connection.descriptor() },
+            Operation::Receive(connection, limit) => Submission::Receive { fd: connection.descriptor(), limit: *limit },
             Operation::ReceiveInto(connection, space) => Submission::ReceiveInto {
                 fd: connection.descriptor(),
                 start: space.as_mut_ptr(),

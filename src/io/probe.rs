@@ -21,12 +21,16 @@ pub struct Features {
     pub no_sqarray: bool,
     /// Waiting for several completions for a bounded time (kernel 6.12).
     pub min_wait: bool,
+    /// A receive that ends by itself after a number of bytes (kernel 6.17).
+    pub receive_limit: bool,
 }
 
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = |has| if has { "yes" } else { "no (works without)" };
-        write!(f, "NO_SQARRAY: {}, min-wait: {}", word(self.no_sqarray), word(self.min_wait))
+        let Features { no_sqarray, min_wait, receive_limit } = *self;
+        write!(f, "NO_SQARRAY: {}, ", word(no_sqarray))?;
+        write!(f, "min-wait: {}, receive limit: {}", word(min_wait), word(receive_limit))
     }
 }
 
@@ -102,14 +106,12 @@ pub fn probe() -> Result<Features, EngineError> {
     let mut ring = uring::build(8).map_err(|error| classify(error, "io_uring_setup"))?;
     check_operations(&ring)?;
     let pool = Pool::new(8, 4096).map_err(|error| classify(error, "mapping receive buffers"))?;
-    ProvidedRing::register(&ring.submitter(), &pool).map_err(|error| classify(error, "registering receive buffers"))?;
+    let step = "registering receive buffers";
+    let _buffers = ProvidedRing::register(&ring.submitter(), &pool).map_err(|error| classify(error, step))?;
     check_entering(&mut ring).map_err(|error| classify(error, "io_uring_enter"))?;
-    let params = ring.params();
-    Ok(Features { no_sqarray: !has_sqarray(), min_wait: params.is_feature_min_timeout() })
-}
-
-fn has_sqarray() -> bool {
-    IoUring::<squeue::Entry>::builder().setup_no_sqarray().build(1).is_err()
+    let receive_limit = uring::can_limit_receives(&mut ring).map_err(|error| classify(error, "receiving"))?;
+    let no_sqarray = IoUring::<squeue::Entry>::builder().setup_no_sqarray().build(1).is_ok();
+    Ok(Features { no_sqarray, min_wait: ring.params().is_feature_min_timeout(), receive_limit })
 }
 
 fn check_operations(ring: &IoUring) -> Result<(), EngineError> {
@@ -148,6 +150,7 @@ mod tests {
     #[test]
     fn this_host_can_run_the_engine() {
         let features = probe().unwrap_or_else(|error| panic!("{error}"));
+        println!("{features}");
         assert!(features.to_string().contains("min-wait"));
     }
 

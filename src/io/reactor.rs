@@ -50,6 +50,10 @@ pub(super) struct Reactor {
     paused: RefCell<Vec<Weak<Accepting>>>,
     resume_accepting: Cell<bool>,
     signalled: Cell<bool>,
+    /// Closed connections that still have something to send.
+    lingering: Cell<usize>,
+    /// The engine is being dropped: nothing is started any more.
+    closed: Cell<bool>,
     batches: RefCell<Vec<Box<Batch>>>,
     activity: Activity,
     scratch: RefCell<Scratch>,
@@ -101,6 +105,8 @@ impl Reactor {
             paused: RefCell::default(),
             resume_accepting: Cell::new(false),
             signalled: Cell::new(false),
+            lingering: Cell::new(0),
+            closed: Cell::new(false),
             batches: RefCell::default(),
             activity,
             scratch: RefCell::default(),
@@ -197,7 +203,7 @@ impl Reactor {
     fn dispatch_one_of_many(&self, done: &Completion) {
         let operations = self.operations.borrow();
         match operations.find(done.id) {
-            Some(Operation::Receive(connection)) => {
+            Some(Operation::Receive(connection, _)) => {
                 let connection = Rc::clone(connection);
                 drop(operations);
                 self.note_activity(&connection);
@@ -216,7 +222,7 @@ impl Reactor {
         let operation = self.operations.borrow_mut().finish(done.id);
         match operation.expect("an operation completes for the last time once") {
             Operation::Accept(accepting) => accepting.on_accept(done),
-            Operation::Receive(connection) => {
+            Operation::Receive(connection, _) => {
                 self.note_activity(&connection);
                 connection.on_receive(done);
             }
@@ -289,8 +295,16 @@ impl Reactor {
         self.options.send_high_water
     }
 
-    pub(super) fn linger(&self) -> Duration {
-        self.options.linger
+    /// Lets a closed connection live until it has sent what was queued, or its time is over.
+    pub(super) fn linger(&self, connection: &Rc<Connection>) -> AlarmKey {
+        self.lingering.set(self.lingering.get() + 1);
+        self.set_alarm(self.options.linger, Alarm::Linger(Rc::clone(connection)))
+    }
+
+    /// Lets go of the lingering connection: the caller holds another reference to it.
+    pub(super) fn end_linger(&self, key: AlarmKey) {
+        self.lingering.set(self.lingering.get() - 1);
+        drop(self.clear_alarm(key));
     }
 
     pub(super) fn take_batch(&self) -> Box<Batch> {
@@ -377,27 +391,39 @@ impl Reactor {
 
     // The end.
 
-    /// Cancels everything in the kernel and waits for it to let go, `patience` at most; then what is left is leaked,
-    /// since the kernel could still use it.
-    pub(super) fn shut_down(self: &Rc<Self>, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let poke = Duration::from_millis(10);
-        while self.in_flight() > 0 && Instant::now() < deadline {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Gives closed connections `farewell` to send what was queued, then cancels everything in the kernel and waits
+    /// `patience` for it to let go; what is left after that is leaked, since the kernel could still use it.
+    pub(super) fn shut_down(self: &Rc<Self>, farewell: Duration, patience: Duration) {
+        self.turn_while(farewell, || self.lingering.get() > 0);
+        self.closed.set(true);
+        drop(self.alarms.replace(Wheel::new()));
+        self.to_send.take().iter().for_each(|connection| connection.give_up_sending());
+        self.turn_while(patience, || {
             let ids: Vec<OpId> = self.operations.borrow().ids().collect();
-            ids.into_iter().for_each(|id| self.cancel(id));
-            self.set_alarm(poke, Alarm::ResumeAccepting);
-            if self.turn(false).is_err() {
-                break;
-            }
-        }
+            ids.iter().for_each(|id| self.cancel(*id));
+            !ids.is_empty()
+        });
         if self.in_flight() > 0 {
             tracing::error!(operations = self.in_flight(), "the kernel does not let go of operations; leaking them");
             self.operations.borrow_mut().abandon();
             std::mem::forget(Rc::clone(self));
         }
-        let mut rest = Vec::new();
-        self.alarms.borrow_mut().advance(u64::MAX, &mut rest);
-        drop(rest);
+    }
+
+    fn turn_while(self: &Rc<Self>, limit: Duration, goes_on: impl Fn() -> bool) {
+        let deadline = Instant::now() + limit;
+        // So that a turn in which nothing completes ends, too.
+        let poke = Duration::from_millis(10);
+        while goes_on() && Instant::now() < deadline {
+            self.set_alarm(poke, Alarm::ResumeAccepting);
+            if self.turn(false).is_err() {
+                break;
+            }
+        }
     }
 
     pub(super) fn in_flight(&self) -> usize {

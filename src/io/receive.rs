@@ -80,15 +80,16 @@ impl Connection {
             }
             return Poll::Ready(Ok(Some(lease)));
         }
+        if side.end.is_none() {
+            side.waiters.add(cx.waker());
+            drop(side);
+            self.arm();
+            side = self.receive.borrow_mut();
+        }
         match side.end {
             Some(End::Fin) => Poll::Ready(Ok(None)),
             Some(End::Error(errno)) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
-            None => {
-                side.waiters.add(cx.waker());
-                drop(side);
-                self.arm();
-                Poll::Pending
-            }
+            None => Poll::Pending,
         }
     }
 
@@ -139,10 +140,18 @@ impl Connection {
             return;
         }
         let reactor = &self.reactor;
+        if reactor.is_closed() {
+            side.end = Some(End::Error(libc::ESHUTDOWN));
+            return;
+        }
         let block = if side.bulk >= BULK_FROM { reactor.pool.block() } else { None };
         side.arming = match block {
             Some(block) => Arming::Single(reactor.start(Operation::ReceiveInto(Rc::clone(self), block))),
-            None => Arming::Multishot(reactor.start(Operation::Receive(Rc::clone(self)))),
+            None => {
+                let room = reactor.high_water().saturating_sub(side.unread).max(1);
+                let limit = u32::try_from(room).unwrap_or(u32::MAX);
+                Arming::Multishot(reactor.start(Operation::Receive(Rc::clone(self), limit)))
+            }
         };
     }
 

@@ -15,7 +15,6 @@ use super::batch::{Batch, SendBuf};
 use super::connection::Connection;
 use super::driver::OpId;
 use super::operations::Operation;
-use super::reactor::Alarm;
 use super::waiters::Waiters;
 use super::wheel::AlarmKey;
 
@@ -54,6 +53,9 @@ impl Connection {
         if side.fin != Fin::Open {
             side.error.get_or_insert(libc::EPIPE);
         }
+        if self.reactor.is_closed() {
+            side.error.get_or_insert(libc::ESHUTDOWN);
+        }
         if side.error.is_some() {
             return;
         }
@@ -84,19 +86,22 @@ impl Connection {
     pub(super) fn on_sent(self: &Rc<Self>, result: i32, mut batch: Box<Batch>) {
         let mut side = self.send.borrow_mut();
         side.in_flight = None;
-        match usize::try_from(result) {
-            Ok(sent) => {
-                side.total += sent as u64;
-                side.unsent -= sent;
-                if sent < batch.len() {
-                    // An error came half-way; the next attempt will name it.
-                    batch.unsend(sent, &mut side.queue);
-                }
+        let sent = usize::try_from(result).unwrap_or(0);
+        side.total += sent as u64;
+        if result < 0 && !matches!(-result, libc::EINTR | libc::EAGAIN) {
+            side.fail(-result);
+        }
+        if side.error.is_none() {
+            side.unsent -= sent;
+            if sent < batch.len() {
+                // An error came half-way; the next attempt will name it.
+                batch.unsend(sent, &mut side.queue);
             }
-            Err(_) if matches!(-result, libc::EINTR | libc::EAGAIN) => batch.unsend(0, &mut side.queue),
-            Err(_) => side.fail(-result),
         }
         self.reactor.give_batch(batch);
+        if self.reactor.is_closed() {
+            side.fail(libc::ESHUTDOWN);
+        }
         if !side.queue.is_empty() {
             self.list(&mut side);
         } else if side.fin == Fin::Wanted {
@@ -108,7 +113,7 @@ impl Connection {
         drop(side);
         waiting.wake();
         if let Some(key) = linger {
-            drop(self.reactor.clear_alarm(key));
+            self.reactor.end_linger(key);
         }
     }
 
@@ -165,9 +170,8 @@ impl Connection {
         let mut side = self.send.borrow_mut();
         side.closing = true;
         let waiting = side.waiters.take();
-        if !side.is_done() && side.linger.is_none() {
-            let alarm = Alarm::Linger(Rc::clone(self));
-            side.linger = Some(self.reactor.set_alarm(self.reactor.linger(), alarm));
+        if !side.is_done() && side.linger.is_none() && !self.reactor.is_closed() {
+            side.linger = Some(self.reactor.linger(self));
         }
         drop(side);
         drop(waiting);
@@ -184,7 +188,7 @@ impl Connection {
         let (waiting, linger) = (side.waiters.take(), side.linger.take());
         drop(side);
         if let Some(key) = linger {
-            drop(self.reactor.clear_alarm(key));
+            self.reactor.end_linger(key);
         }
         drop(unsent);
         waiting.wake();

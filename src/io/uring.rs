@@ -9,8 +9,9 @@
 #![allow(unsafe_code, reason = "system calls and entries of the submission queue")]
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use io_uring::types::{Fd, Timespec};
@@ -38,6 +39,7 @@ pub(super) struct Uring {
     /// Entries for which the submission queue had no room.
     overflow: VecDeque<squeue::Entry>,
     can_batch: bool,
+    limits_receives: bool,
     counters: DriverCounters,
 }
 
@@ -72,13 +74,14 @@ pub(super) fn build(entries: u32) -> io::Result<IoUring> {
 
 impl Uring {
     pub(super) fn new(options: &EngineOptions, pool: &Rc<Pool>) -> Result<Self, EngineError> {
-        let ring = build(options.submission_entries).map_err(|error| classify(error, "io_uring_setup"))?;
+        let mut ring = build(options.submission_entries).map_err(|error| classify(error, "io_uring_setup"))?;
         let buffers = ProvidedRing::register(&ring.submitter(), pool)
             .map_err(|error| classify(error, "registering receive buffers"))?;
         let registered = register_ring(ring.as_raw_fd());
         let can_batch = ring.params().is_feature_min_timeout();
-        let counters = DriverCounters::default();
-        Ok(Self { ring, buffers, registered, overflow: VecDeque::new(), can_batch, counters })
+        let limits_receives = can_limit_receives(&mut ring).unwrap_or(false);
+        let (overflow, counters) = (VecDeque::new(), DriverCounters::default());
+        Ok(Self { ring, buffers, registered, overflow, can_batch, limits_receives, counters })
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -154,7 +157,7 @@ impl Uring {
 
 impl Driver for Uring {
     unsafe fn submit(&mut self, id: OpId, submission: &Submission) {
-        self.push(entry(submission).user_data(id.0));
+        self.push(entry(submission, self.limits_receives).user_data(id.0));
     }
 
     fn cancel(&mut self, id: OpId) {
@@ -198,16 +201,42 @@ impl Drop for Uring {
     }
 }
 
-fn entry(submission: &Submission) -> squeue::Entry {
+fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {
     match *submission {
         Submission::Accept { fd } => opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build(),
-        Submission::Receive { fd } => opcode::RecvMulti::new(Fd(fd), GROUP).build(),
+        Submission::Receive { fd, limit } => {
+            let entry = opcode::RecvMulti::new(Fd(fd), GROUP).build();
+            if limits_receives { limited(entry, limit) } else { entry }
+        }
         Submission::ReceiveInto { fd, start, length } => opcode::Recv::new(Fd(fd), start, length).build(),
         Submission::Send { fd, start, length } => opcode::Send::new(Fd(fd), start, length).flags(SEND_FLAGS).build(),
         Submission::SendMany { fd, header } => opcode::SendMsg::new(Fd(fd), header).flags(SEND_FLAGS as u32).build(),
         Submission::Connect { fd, address, length } => opcode::Connect::new(Fd(fd), address, length).build(),
         Submission::ReadEvent { fd, into } => opcode::Read::new(Fd(fd), into.cast(), size_of::<u64>() as u32).build(),
     }
+}
+
+/// A multishot receive that ends after `limit` bytes (kernel 6.17, `optlen`). Without it one fast peer can fill all
+/// buffers before the kernel looks at a cancellation.
+fn limited(mut entry: squeue::Entry, limit: u32) -> squeue::Entry {
+    const OPTLEN: usize = 44;
+    const { assert!(size_of::<squeue::Entry>() == 64) };
+    let field = (&raw mut entry).cast::<u8>().wrapping_add(OPTLEN).cast::<u32>();
+    // SAFETY: an entry is the 64 bytes of `struct io_uring_sqe`, aligned to 8; this is its 32-bit field at offset 44.
+    unsafe { field.write(limit) };
+    entry
+}
+
+/// Older kernels refuse the field at once; newer ones receive the byte that is waiting.
+pub(super) fn can_limit_receives(ring: &mut IoUring) -> io::Result<bool> {
+    let (mut near, far) = UnixStream::pair()?;
+    near.write_all(b"?")?;
+    let receive = opcode::RecvMulti::new(Fd(far.as_raw_fd()), GROUP).build();
+    // SAFETY: the receive refers to the buffers of the group, of which there are none yet.
+    unsafe { ring.submission().push(&limited(receive, 1)) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    let result = ring.completion().next().map_or(-libc::EINVAL, |entry| entry.result());
+    Ok(result != -libc::EINVAL)
 }
 
 fn register_ring(ring: RawFd) -> Option<u32> {

@@ -246,7 +246,8 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let distance = prop_oneof![0..70u64, 0..5_000u64, 0..400_000u64, Just(u64::MAX / 2), (0..46u32).prop_map(|b| 1 << b)];
+        let distance =
+            prop_oneof![0..70u64, 0..5_000u64, 0..400_000u64, Just(u64::MAX / 2), (0..46u32).prop_map(|b| 1 << b)];
         let step = prop_oneof![
             4 => distance.clone().prop_map(Step::Insert),
             2 => any::<usize>().prop_map(Step::Remove),

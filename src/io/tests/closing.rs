@@ -8,16 +8,16 @@ use super::*;
 fn closing_with_operations_in_flight_frees_the_descriptor() {
     run(async {
         let (near, far) = pair().await;
-        let (first, second) = (number_of(&near), number_of(&far));
+        let (first, second) = (identity(&near), identity(&far));
         // A receive waits, and a send that the peer does not read.
         assert_eq!(near.peek_state(), PeekState::Pending);
         drop(near.send(vec![1; 32 << 20]));
         sleep(Duration::from_millis(2)).await;
-        assert!(near.unsent() > 0 && is_open(first));
+        assert!(near.unsent() > 0 && is_open(&first));
         near.abort();
         drop(far);
         settled(|stats| stats.open_sockets == 0).await;
-        assert_eq!((is_open(first), is_open(second)), (false, false));
+        assert_eq!((is_open(&first), is_open(&second)), (false, false));
     });
 }
 
@@ -112,11 +112,7 @@ fn connect_options_are_set_before_the_first_packet() {
     run(async {
         let (listener, address) = listen();
         let options = ConnectOptions {
-            keepalive: Some(Keepalive {
-                idle: Duration::from_secs(30),
-                interval: Duration::from_secs(5),
-                probes: 3,
-            }),
+            keepalive: Some(Keepalive { idle: Duration::from_secs(30), interval: Duration::from_secs(5), probes: 3 }),
             user_timeout: Some(Duration::from_secs(20)),
             source: Some("127.0.0.9".parse().unwrap()),
             ..Default::default()
@@ -192,22 +188,53 @@ fn a_dropped_listener_frees_what_nobody_took() {
 }
 
 #[test]
+fn what_is_queued_when_the_engine_is_dropped_still_arrives() {
+    let mut engine = Engine::new(EngineOptions::default()).unwrap();
+    let bytes = pattern(4 << 20, 2);
+    let peer = engine.run(async {
+        let (listener, address) = listen();
+        let peer = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            std::net::TcpStream::connect(address).unwrap().read_to_end(&mut received).unwrap();
+            received
+        });
+        let socket = listener.accept().await.unwrap();
+        drop(socket.send(bytes.clone()));
+        peer
+    });
+    drop(engine);
+    assert!(peer.join().unwrap() == bytes);
+}
+
+#[test]
+fn a_socket_that_outlives_its_engine_answers_with_errors() {
+    let mut engine = Engine::new(EngineOptions::default()).unwrap();
+    let (near, far) = engine.run(pair());
+    drop(engine);
+    run(async {
+        assert_eq!(far.recv().await.unwrap_err().raw_os_error(), Some(libc::ESHUTDOWN));
+        assert_eq!(near.send(b"x").await.unwrap_err().raw_os_error(), Some(libc::ESHUTDOWN));
+        drop((near, far));
+    });
+}
+
+#[test]
 fn an_engine_that_is_dropped_in_the_middle_frees_everything() {
     let mut engine = Engine::new(EngineOptions::default()).unwrap();
-    let (kept, numbers) = engine.run(async {
+    let (kept, sockets) = engine.run(async {
         let (listener, _) = listen();
         spawn(async move { drop(listener.accept().await) });
         let (near, far) = pair().await;
-        let numbers = [number_of(&near), number_of(&far)];
+        let sockets = [identity(&near), identity(&far)];
         drop(near.send(vec![0; 32 << 20]));
         spawn(async move {
             let _ = far.recv().await;
             std::future::pending::<()>().await;
         });
-        (near, numbers)
+        (near, sockets)
     });
     drop(engine);
     drop(kept);
-    assert_eq!(numbers.map(is_open), [false, false]);
+    assert_eq!(sockets.each_ref().map(is_open), [false, false]);
     run(async { sleep(Duration::from_millis(1)).await });
 }

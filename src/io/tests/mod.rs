@@ -6,7 +6,7 @@ mod streams;
 mod tasks;
 
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
@@ -19,7 +19,7 @@ fn run_with<T>(options: EngineOptions, main: impl Future<Output = T>) -> T {
     let mut engine = Engine::new(options).unwrap();
     let output = engine.run(async {
         let output = timeout(DEADLINE, main).await.expect("the test must end");
-        settled(|stats| stats.open_sockets == 0 && stats.timers <= 1).await;
+        settled(|stats| stats.open_sockets == 0 && stats.operations == 1 && stats.timers <= 1).await;
         output
     });
     let left = engine.run(async { stats() });
@@ -74,13 +74,13 @@ fn pattern(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(step).collect()
 }
 
-/// Descriptors of this process that are sockets of these addresses' ports would be hard to tell apart from those of
-/// other tests, so a test asks for the one number that it knows.
-fn is_open(fd: i32) -> bool {
-    std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok()
+/// Which kernel object a descriptor is: numbers are given out again, to other tests as well.
+fn identity(socket: &Socket) -> PathBuf {
+    std::fs::read_link(format!("/proc/self/fd/{}", socket.connection.descriptor())).unwrap()
 }
 
-fn number_of(socket: &Socket) -> i32 {
-    use std::os::fd::AsFd;
-    socket.connection.as_fd().as_raw_fd()
+fn is_open(identity: &PathBuf) -> bool {
+    let links =
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.into_iter().any(|link| link == *identity)
 }
