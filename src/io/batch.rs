@@ -89,8 +89,10 @@ impl<const N: usize> From<&'static [u8; N]> for SendBuf {
     }
 }
 
-/// What one send operation carries.
-pub(super) struct Batch {
+/// What one send operation carries. Boxed, since its address must not change while the kernel reads it.
+pub(super) struct Batch(Box<Contents>);
+
+struct Contents {
     pieces: Vec<SendBuf>,
     vector: Vec<libc::iovec>,
     header: libc::msghdr,
@@ -98,37 +100,37 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// An empty batch; boxed, since its address must not change while the kernel reads it.
-    pub(super) fn new() -> Box<Self> {
+    /// An empty batch.
+    pub(super) fn new() -> Self {
         // SAFETY: msghdr holds integers and raw pointers, for which zero is a valid value.
         let header = unsafe { std::mem::zeroed() };
-        Box::new(Self { pieces: Vec::new(), vector: Vec::new(), header, length: 0 })
+        Self(Box::new(Contents { pieces: Vec::new(), vector: Vec::new(), header, length: 0 }))
     }
 
     /// Moves the front of `queue` into this empty batch.
     pub(super) fn fill(&mut self, queue: &mut VecDeque<SendBuf>) {
-        debug_assert!(self.pieces.is_empty(), "a batch is emptied before it is filled again");
-        self.pieces.extend(queue.drain(..queue.len().min(MAX_PIECES)));
-        self.length = self.pieces.iter().map(SendBuf::len).sum();
-        if self.pieces.len() == 1 {
+        debug_assert!(self.0.pieces.is_empty(), "a batch is emptied before it is filled again");
+        self.0.pieces.extend(queue.drain(..queue.len().min(MAX_PIECES)));
+        self.0.length = self.0.pieces.iter().map(SendBuf::len).sum();
+        if self.single().is_some() {
             return;
         }
-        self.vector.extend(self.pieces.iter().map(|piece| {
+        self.0.vector.extend(self.0.pieces.iter().map(|piece| {
             let bytes = piece.as_ref();
             libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
         }));
-        self.header.msg_iov = self.vector.as_mut_ptr();
-        self.header.msg_iovlen = self.vector.len() as _;
+        self.0.header.msg_iov = self.0.vector.as_mut_ptr();
+        self.0.header.msg_iovlen = self.0.vector.len() as _;
     }
 
     /// Bytes in all.
     pub(super) fn len(&self) -> usize {
-        self.length
+        self.0.length
     }
 
     /// The only piece, when there is but one and its length fits the operation.
     pub(super) fn single(&self) -> Option<&[u8]> {
-        match self.pieces.as_slice() {
+        match self.0.pieces.as_slice() {
             [only] if u32::try_from(only.len()).is_ok() => Some(only.as_ref()),
             _ => None,
         }
@@ -136,13 +138,13 @@ impl Batch {
 
     /// The header for the kernel; valid while this batch is neither filled nor cleared.
     pub(super) fn header(&self) -> &libc::msghdr {
-        &self.header
+        &self.0.header
     }
 
     /// Puts what the kernel did not take back at the front of `queue`, `sent` bytes being gone.
     pub(super) fn unsend(&mut self, mut sent: usize, queue: &mut VecDeque<SendBuf>) {
-        let gone = self.pieces.iter().take_while(|piece| take_whole(&mut sent, piece.len())).count();
-        for (index, mut piece) in self.pieces.drain(gone..).enumerate().collect::<Vec<_>>().into_iter().rev() {
+        let gone = self.0.pieces.iter().take_while(|piece| take_whole(&mut sent, piece.len())).count();
+        for (index, mut piece) in self.0.pieces.drain(gone..).enumerate().collect::<Vec<_>>().into_iter().rev() {
             if index == 0 {
                 piece.advance(sent);
             }
@@ -153,9 +155,9 @@ impl Batch {
 
     /// Lets go of the pieces; keeps the memory for the next batch.
     pub(super) fn clear(&mut self) {
-        self.pieces.clear();
-        self.vector.clear();
-        self.length = 0;
+        self.0.pieces.clear();
+        self.0.vector.clear();
+        self.0.length = 0;
     }
 }
 

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -54,6 +54,14 @@ impl Connecting {
         &self.address
     }
 
+    fn poll_result(&self, cx: &Context<'_>) -> Poll<i32> {
+        if let Some(result) = self.result.get() {
+            return Poll::Ready(result);
+        }
+        self.waiters.borrow_mut().add(cx.waker());
+        Poll::Pending
+    }
+
     pub(super) fn on_connected(&self, result: i32) {
         self.result.set(Some(result));
         let waiting = self.waiters.borrow_mut().take();
@@ -79,14 +87,7 @@ impl Socket {
         let connecting = Rc::new(Connecting { address: address.into(), result, waiters });
         let id = reactor.start(Operation::Connect(connection, Rc::clone(&connecting)));
         let attempt = Attempt { id, socket: &socket, connecting: &connecting };
-        let result = poll_fn(|cx| match connecting.result.get() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                connecting.waiters.borrow_mut().add(cx.waker());
-                Poll::Pending
-            }
-        })
-        .await;
+        let result = poll_fn(|cx| connecting.poll_result(cx)).await;
         drop(attempt);
         if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(socket) }
     }

@@ -22,7 +22,7 @@ pub(super) enum Operation {
     /// With the number of bytes after which it is to end.
     Receive(Rc<Connection>, u32),
     ReceiveInto(Rc<Connection>, Vec<u8>),
-    Send(Rc<Connection>, Box<Batch>),
+    Send(Rc<Connection>, Batch),
     Connect(Rc<Connection>, Rc<Connecting>),
     ReadEvent(Remote, Box<u64>),
 }

@@ -54,7 +54,7 @@ pub(super) struct Reactor {
     lingering: Cell<usize>,
     /// The engine is being dropped: nothing is started any more.
     closed: Cell<bool>,
-    batches: RefCell<Vec<Box<Batch>>>,
+    batches: RefCell<Vec<Batch>>,
     activity: Activity,
     scratch: RefCell<Scratch>,
 }
@@ -307,11 +307,11 @@ impl Reactor {
         drop(self.clear_alarm(key));
     }
 
-    pub(super) fn take_batch(&self) -> Box<Batch> {
+    pub(super) fn take_batch(&self) -> Batch {
         self.batches.borrow_mut().pop().unwrap_or_else(Batch::new)
     }
 
-    pub(super) fn give_batch(&self, mut batch: Box<Batch>) {
+    pub(super) fn give_batch(&self, mut batch: Batch) {
         batch.clear();
         let mut spare = self.batches.borrow_mut();
         if spare.len() < MAX_SPARE_BATCHES {
@@ -404,7 +404,9 @@ impl Reactor {
         self.to_send.take().iter().for_each(|connection| connection.give_up_sending());
         self.turn_while(patience, || {
             let ids: Vec<OpId> = self.operations.borrow().ids().collect();
-            ids.iter().for_each(|id| self.cancel(*id));
+            for id in &ids {
+                self.cancel(*id);
+            }
             !ids.is_empty()
         });
         if self.in_flight() > 0 {

@@ -145,13 +145,12 @@ impl Connection {
             return;
         }
         let block = if side.bulk >= BULK_FROM { reactor.pool.block() } else { None };
-        side.arming = match block {
-            Some(block) => Arming::Single(reactor.start(Operation::ReceiveInto(Rc::clone(self), block))),
-            None => {
-                let room = reactor.high_water().saturating_sub(side.unread).max(1);
-                let limit = u32::try_from(room).unwrap_or(u32::MAX);
-                Arming::Multishot(reactor.start(Operation::Receive(Rc::clone(self), limit)))
-            }
+        side.arming = if let Some(block) = block {
+            Arming::Single(reactor.start(Operation::ReceiveInto(Rc::clone(self), block)))
+        } else {
+            let room = reactor.high_water().saturating_sub(side.unread).max(1);
+            let limit = u32::try_from(room).unwrap_or(u32::MAX);
+            Arming::Multishot(reactor.start(Operation::Receive(Rc::clone(self), limit)))
         };
     }
 

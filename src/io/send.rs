@@ -83,7 +83,7 @@ impl Connection {
         side.in_flight = Some(self.reactor.start(Operation::Send(Rc::clone(self), batch)));
     }
 
-    pub(super) fn on_sent(self: &Rc<Self>, result: i32, mut batch: Box<Batch>) {
+    pub(super) fn on_sent(self: &Rc<Self>, result: i32, mut batch: Batch) {
         let mut side = self.send.borrow_mut();
         side.in_flight = None;
         let sent = usize::try_from(result).unwrap_or(0);

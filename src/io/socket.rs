@@ -97,13 +97,13 @@ impl Socket {
     /// # Errors
     /// None that a connected socket is known to give.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        address(SockRef::from(&*self.connection).local_addr()?)
+        address(&SockRef::from(&*self.connection).local_addr()?)
     }
 
     /// # Errors
     /// `ENOTCONN` when the peer has reset the connection.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        address(SockRef::from(&*self.connection).peer_addr()?)
+        address(&SockRef::from(&*self.connection).peer_addr()?)
     }
 
     /// Where the client meant to connect before a REDIRECT rule sent it here: `SO_ORIGINAL_DST`
@@ -117,7 +117,7 @@ impl Socket {
             SocketAddr::V6(local) if local.ip().to_ipv4_mapped().is_none() => socket.original_dst_v6()?,
             _ => socket.original_dst_v4()?,
         };
-        address(original)
+        address(&original)
     }
 
     /// Bytes that have arrived since the connection was opened, read or not.
@@ -131,7 +131,7 @@ impl Socket {
     }
 }
 
-fn address(address: SockAddr) -> io::Result<SocketAddr> {
+fn address(address: &SockAddr) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::Error::other("the socket's address is not an IP address"))
 }
 

@@ -221,9 +221,11 @@ fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {
 fn limited(mut entry: squeue::Entry, limit: u32) -> squeue::Entry {
     const OPTLEN: usize = 44;
     const { assert!(size_of::<squeue::Entry>() == 64) };
-    let field = (&raw mut entry).cast::<u8>().wrapping_add(OPTLEN).cast::<u32>();
-    // SAFETY: an entry is the 64 bytes of `struct io_uring_sqe`, aligned to 8; this is its 32-bit field at offset 44.
-    unsafe { field.write(limit) };
+    let fields = (&raw mut entry).cast::<u8>();
+    // SAFETY: an entry is the 64 bytes of `struct io_uring_sqe`; these are the four of its field at offset 44.
+    let field = unsafe { fields.add(OPTLEN) }.cast::<[u8; 4]>();
+    // SAFETY: as above; bytes need no alignment.
+    unsafe { field.write(limit.to_ne_bytes()) };
     entry
 }
 

@@ -137,7 +137,7 @@ impl<T> Wheel<T> {
         let alarm = &mut self.alarms[index as usize];
         let when = alarm.when.max(now);
         let differing = (when ^ now) | 1;
-        let level = ((63 - differing.leading_zeros()) / BITS) as usize;
+        let level = (differing.ilog2() / BITS) as usize;
         let slot = (when >> (BITS * level as u32)) as usize % SLOTS;
         let place = &mut self.levels[level];
         (alarm.level, alarm.slot) = (level as u8, slot as u8);

@@ -182,7 +182,7 @@ fn a_dropped_listener_frees_what_nobody_took() {
         drop(listener.accept().await.unwrap());
         drop(listener);
         for socket in [first, second] {
-            assert_eq!(socket.recv().await.map_or_else(|_| None, |lease| lease).map(|lease| lease.len()), None);
+            assert!(!matches!(socket.recv().await, Ok(Some(_))), "an end or a reset, whichever the kernel chooses");
         }
     });
 }
