@@ -1,0 +1,133 @@
+//! The engine's limits, and what they add up to.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::buffers::{BLOCK_BYTES, MAX_BLOCKS};
+
+/// What an engine may use. [`Default`] suits a sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Accepted connections open at once; more wait in the kernel's backlog. (Those that complete in the same turn as
+    /// the last allowed one are still taken.)
+    pub max_connections: usize,
+    /// Connections opened to elsewhere at once, pooled ones included; more are refused.
+    pub max_upstream_connections: usize,
+    /// Receive buffers that all connections share; rounded up to a power of two, at most 32,768.
+    pub recv_buffers: u16,
+    /// Bytes of a receive buffer. The default holds the largest TLS record: 5 + 16,384 + 256, RFC 8446 §5.2.
+    pub recv_buffer_bytes: u32,
+    /// Unread bytes of a connection above which its receive stops; it goes on below half of it.
+    pub recv_high_water: usize,
+    /// Unsent bytes of a connection from which on [`Socket::send`](super::Socket::send) waits.
+    pub send_high_water: usize,
+    /// How long a dropped socket may still send what was queued.
+    pub linger: Duration,
+    /// While at least eight connections are busy, a turn waits this many microseconds for more completions than one
+    /// (kernel 6.12). 0 turns it off.
+    pub batch_micros: u32,
+    /// Entries of the submission queue, a power of two; the completion queue has four times as many.
+    pub submission_entries: u32,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_upstream_connections: 16_384,
+            recv_buffers: 256,
+            recv_buffer_bytes: 17 * 1024,
+            recv_high_water: 4 * 17 * 1024,
+            send_high_water: 64 * 1024,
+            linger: Duration::from_secs(5),
+            batch_micros: 50,
+            submission_entries: 1024,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// The same with every value in the range that the kernel and the engine can work with.
+    pub(super) fn checked(mut self) -> Self {
+        self.max_connections = self.max_connections.max(1);
+        self.recv_buffers = self.recv_buffers.clamp(2, 1 << 15).next_power_of_two();
+        self.recv_buffer_bytes = self.recv_buffer_bytes.clamp(512, 1 << 20);
+        self.send_high_water = self.send_high_water.max(1);
+        self.submission_entries = self.submission_entries.clamp(8, 1 << 13).next_power_of_two();
+        self
+    }
+}
+
+/// What can be in use at once, from an engine's options. Prints one limit a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    options: EngineOptions,
+}
+
+impl Bounds {
+    pub(super) fn of(options: &EngineOptions) -> Self {
+        Self { options: options.clone() }
+    }
+
+    /// Sockets open at once.
+    pub fn sockets(&self) -> usize {
+        self.options.max_connections.saturating_add(self.options.max_upstream_connections)
+    }
+
+    /// Operations in the kernel at once: a receive and a send (or a connect) a socket, an accept, the wake-up read.
+    pub fn operations(&self) -> usize {
+        self.sockets().saturating_mul(2).saturating_add(2)
+    }
+
+    /// Bytes of receive buffers, shared by all connections. Untouched ones cost nothing.
+    pub fn shared_bytes(&self) -> usize {
+        usize::from(self.options.recv_buffers) * self.options.recv_buffer_bytes as usize + MAX_BLOCKS * BLOCK_BYTES
+    }
+
+    /// Bytes a connection whose readers are slow may hold: unread and unsent, beyond what one turn brings.
+    pub fn bytes_per_socket(&self) -> usize {
+        self.options.recv_high_water.saturating_add(self.options.send_high_water)
+    }
+
+    /// Entries of the rings.
+    pub fn ring_entries(&self) -> (u32, u32) {
+        (self.options.submission_entries, self.options.submission_entries * 4)
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (submissions, completions) = self.ring_entries();
+        let EngineOptions { max_connections, max_upstream_connections, recv_buffers, recv_buffer_bytes, .. } =
+            &self.options;
+        let EngineOptions { recv_high_water, send_high_water, .. } = &self.options;
+        writeln!(f, "connections            {max_connections} accepted + {max_upstream_connections} upstream")?;
+        writeln!(f, "operations             {} (rings of {submissions} and {completions})", self.operations())?;
+        writeln!(f, "receive buffers        {recv_buffers} × {recv_buffer_bytes} bytes, shared")?;
+        writeln!(f, "large receive blocks   {MAX_BLOCKS} × {BLOCK_BYTES} bytes, shared")?;
+        writeln!(f, "                       {} bytes in all, used as needed", self.shared_bytes())?;
+        write!(f, "queued per connection  {recv_high_water} bytes unread + {send_high_water} bytes unsent")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_options_are_brought_into_range() {
+        let odd = EngineOptions { recv_buffers: 100, submission_entries: 0, send_high_water: 0, ..Default::default() };
+        let EngineOptions { recv_buffers, submission_entries, send_high_water, .. } = odd.checked();
+        assert_eq!((recv_buffers, submission_entries, send_high_water), (128, 8, 1));
+        let default = EngineOptions::default();
+        assert_eq!(default.clone().checked(), default);
+    }
+
+    #[test]
+    fn bounds_add_up() {
+        let bounds =
+            Bounds::of(&EngineOptions { max_connections: 10, max_upstream_connections: 5, ..Default::default() });
+        assert_eq!((bounds.sockets(), bounds.operations()), (15, 32));
+        assert!(bounds.to_string().contains("10 accepted + 5 upstream"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Opening connections.
+//!
+//! The socket exists before the operation, so its options hold from the first packet on. A dropped connect closes its
+//! socket like any other: the operation is cancelled, and the descriptor goes when the kernel has let go of it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
+
+use super::connection::{Connection, Origin};
+use super::driver::OpId;
+use super::engine::context;
+use super::operations::Operation;
+use super::socket::Socket;
+use super::waiters::Waiters;
+
+/// How to open a connection. `TCP_NODELAY` is always set: what is sent has been gathered already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectOptions {
+    /// Keep-alive probes, so that a peer that vanished is noticed.
+    pub keepalive: Option<Keepalive>,
+    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Option<Duration>,
+    /// A firewall mark (`SO_MARK`, needs CAP_NET_ADMIN).
+    pub mark: Option<u32>,
+    /// The local address to connect from.
+    pub source: Option<IpAddr>,
+}
+
+/// TCP keep-alive: the first probe after `idle`, then every `interval`, dead after `probes` without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    pub idle: Duration,
+    pub interval: Duration,
+    pub probes: u32,
+}
+
+/// A connect operation's address and outcome.
+pub(super) struct Connecting {
+    address: SockAddr,
+    result: Cell<Option<i32>>,
+    waiters: RefCell<Waiters>,
+}
+
+impl Connecting {
+    pub(super) fn address(&self) -> &SockAddr {
+        &self.address
+    }
+
+    fn poll_result(&self, cx: &Context<'_>) -> Poll<i32> {
+        if let Some(result) = self.result.get() {
+            return Poll::Ready(result);
+        }
+        self.waiters.borrow_mut().add(cx.waker());
+        Poll::Pending
+    }
+
+    pub(super) fn on_connected(&self, result: i32) {
+        self.result.set(Some(result));
+        let waiting = self.waiters.borrow_mut().take();
+        waiting.wake();
+    }
+}
+
+impl Socket {
+    /// Connects to `address`. There is no time limit but the kernel's: see [`timeout`](super::timeout).
+    ///
+    /// # Errors
+    /// What `socket`, `setsockopt` or `connect` answer; [`io::ErrorKind::QuotaExceeded`] when as many connections are
+    /// open as [`EngineOptions`](super::EngineOptions) allows.
+    pub async fn connect(address: SocketAddr, options: &ConnectOptions) -> io::Result<Socket> {
+        let reactor = Rc::clone(&context().reactor);
+        if reactor.is_at_connect_limit() {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many open upstream connections"));
+        }
+        let socket = open(address, options)?;
+        let connection = Connection::new(Rc::clone(&reactor), socket.into(), Origin::Connected);
+        let socket = Socket::new(Rc::clone(&connection));
+        let (result, waiters) = (Cell::new(None), RefCell::default());
+        let connecting = Rc::new(Connecting { address: address.into(), result, waiters });
+        let id = reactor.start(Operation::Connect(connection, Rc::clone(&connecting)));
+        let attempt = Attempt { id, socket: &socket, connecting: &connecting };
+        let result = poll_fn(|cx| connecting.poll_result(cx)).await;
+        drop(attempt);
+        if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(socket) }
+    }
+}
+
+/// Cancels the operation when the caller loses interest.
+struct Attempt<'a> {
+    id: OpId,
+    socket: &'a Socket,
+    connecting: &'a Connecting,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.connecting.result.get().is_none() {
+            self.socket.connection.reactor.cancel(self.id);
+        }
+    }
+}
+
+fn open(address: SocketAddr, options: &ConnectOptions) -> io::Result<socket2::Socket> {
+    let kind = Type::STREAM.cloexec();
+    let socket = socket2::Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(Keepalive { idle, interval, probes }) = options.keepalive {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))?;
+    }
+    if options.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(options.user_timeout)?;
+    }
+    if let Some(mark) = options.mark {
+        socket.set_mark(mark)?;
+    }
+    if let Some(source) = options.source {
+        // The port is chosen at connect, by the whole 4-tuple, or ports would run out at 28,000 connections.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    Ok(socket)
+}

@@ -1,0 +1,66 @@
+//! A socket as the engine sees it: the descriptor and what is queued in either direction.
+//!
+//! It is shared by the [`Socket`](super::Socket) that a task holds and by each operation that the kernel is working on,
+//! so the descriptor is closed in exactly one place, when the last of them lets go. Nothing is freed under the kernel's
+//! hands, and a descriptor's number is not given out again while an operation still refers to it.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use super::reactor::Reactor;
+use super::receive::ReceiveSide;
+use super::send::SendSide;
+
+/// Who opened it, for the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Accepted,
+    Connected,
+}
+
+pub(super) struct Connection {
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) receive: RefCell<ReceiveSide>,
+    pub(super) send: RefCell<SendSide>,
+    /// The period in which something last completed, see [`Reactor::note_activity`].
+    pub(super) active_in: Cell<u32>,
+    origin: Origin,
+    fd: OwnedFd,
+}
+
+impl Connection {
+    pub(super) fn new(reactor: Rc<Reactor>, fd: OwnedFd, origin: Origin) -> Rc<Self> {
+        reactor.on_opened(origin);
+        Rc::new(Self {
+            reactor,
+            receive: RefCell::default(),
+            send: RefCell::default(),
+            active_in: Cell::new(0),
+            origin,
+            fd,
+        })
+    }
+
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// No task holds the socket any more: receives stop, what is queued for sending gets the linger time.
+    pub(super) fn close(self: &Rc<Self>) {
+        self.close_receive();
+        self.close_send();
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reactor.on_closed(self.origin);
+    }
+}

@@ -1,0 +1,201 @@
+//! Accepting connections.
+//!
+//! One multishot accept; each completion is a descriptor that is owned from that moment on. When descriptors or memory
+//! run out, or as many connections are open as allowed, accepting pauses: clients wait in the kernel's backlog. It goes
+//! on when a connection closes or a little later, never at once, so that a shortage does not become a busy loop.
+
+#![allow(unsafe_code, reason = "a completion's result becomes the owner of its descriptor")]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::connection::{Connection, Origin};
+use super::driver::{Completion, OpId};
+use super::engine::context;
+use super::operations::Operation;
+use super::reactor::{Alarm, Reactor};
+use super::socket::Socket;
+use super::waiters::Waiters;
+
+/// Accepted connections that no task has taken yet; at this many, accepting pauses.
+const MAX_WAITING: usize = 256;
+
+/// When nothing of ours closes, a shortage of descriptors (another process's, say) is looked at again after this time.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket.
+pub struct Listener {
+    accepting: Rc<Accepting>,
+}
+
+/// The listening socket as the engine sees it.
+pub(super) struct Accepting {
+    listener: TcpListener,
+    reactor: Rc<Reactor>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Socket>,
+    arming: Arming,
+    error: Option<i32>,
+    closing: bool,
+    waiters: Waiters,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Arming {
+    #[default]
+    Off,
+    Armed(OpId),
+    Cancelling,
+    /// Waits for a connection to close, or for the pause to end.
+    Paused,
+}
+
+impl Listener {
+    /// Takes over a bound, listening socket. Accepting begins with the first [`accept`](Self::accept).
+    ///
+    /// # Errors
+    /// `setsockopt`'s.
+    pub fn from_std(listener: TcpListener) -> io::Result<Self> {
+        // Inherited by the sockets that it accepts, which saves each of them a system call.
+        SockRef::from(&listener).set_tcp_nodelay(true)?;
+        let reactor = Rc::clone(&context().reactor);
+        Ok(Self { accepting: Rc::new(Accepting { listener, reactor, state: RefCell::default() }) })
+    }
+
+    /// The next connection. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// Only those that make the listener itself useless; a connection that failed before it was accepted is skipped,
+    /// and a shortage of descriptors is waited out.
+    pub async fn accept(&self) -> io::Result<Socket> {
+        poll_fn(|cx| {
+            let mut state = self.accepting.state.borrow_mut();
+            if let Some(socket) = state.queue.pop_front() {
+                drop(state);
+                self.accepting.arm();
+                return Poll::Ready(Ok(socket));
+            }
+            if let Some(errno) = state.error {
+                return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
+            }
+            state.waiters.add(cx.waker());
+            drop(state);
+            self.accepting.arm();
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// # Errors
+    /// None that a listening socket is known to give.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.accepting.listener.local_addr()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut state = self.accepting.state.borrow_mut();
+        state.closing = true;
+        let waiting = std::mem::take(&mut state.queue);
+        if let Arming::Armed(id) = state.arming {
+            state.arming = Arming::Cancelling;
+            self.accepting.reactor.cancel(id);
+        }
+        drop(state);
+        drop(waiting);
+    }
+}
+
+impl Accepting {
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+
+    /// Starts the accept unless it runs, is paused, or nothing may be accepted.
+    pub(super) fn arm(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        if state.arming != Arming::Off || state.error.is_some() || state.closing || state.queue.len() >= MAX_WAITING {
+            return;
+        }
+        if self.reactor.is_closed() {
+            state.error = Some(libc::ESHUTDOWN);
+            return;
+        }
+        if self.reactor.is_at_accept_limit() {
+            state.arming = Arming::Paused;
+            self.reactor.pause(self);
+            return;
+        }
+        state.arming = Arming::Armed(self.reactor.start(Operation::Accept(Rc::clone(self))));
+    }
+
+    /// The reason for a pause may have gone.
+    pub(super) fn resume(self: &Rc<Self>) {
+        {
+            let mut state = self.state.borrow_mut();
+            if state.arming != Arming::Paused {
+                return;
+            }
+            state.arming = Arming::Off;
+        }
+        self.arm();
+    }
+
+    pub(super) fn on_accept(self: &Rc<Self>, done: &Completion) {
+        let accepted = (done.result >= 0).then(|| {
+            // SAFETY: the kernel has just opened this descriptor for this completion, and nobody else knows it.
+            let fd = unsafe { OwnedFd::from_raw_fd(done.result) };
+            Socket::new(Connection::new(Rc::clone(&self.reactor), fd, Origin::Accepted))
+        });
+        let mut state = self.state.borrow_mut();
+        if !done.more {
+            state.arming = Arming::Off;
+        }
+        if state.closing {
+            drop(state);
+            return drop(accepted);
+        }
+        match accepted {
+            Some(socket) => state.queue.push_back(socket),
+            None => self.on_accept_error(-done.result, &mut state),
+        }
+        if let Arming::Armed(id) = state.arming
+            && (state.queue.len() >= MAX_WAITING || self.reactor.is_at_accept_limit())
+        {
+            state.arming = Arming::Cancelling;
+            self.reactor.cancel(id);
+        }
+        let news = !state.queue.is_empty() || state.error.is_some();
+        let waiting = if news { state.waiters.take() } else { Waiters::default() };
+        drop(state);
+        self.arm();
+        waiting.wake();
+    }
+
+    fn on_accept_error(self: &Rc<Self>, errno: i32, state: &mut State) {
+        match errno {
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
+                state.arming = Arming::Paused;
+                self.reactor.pause(self);
+                self.reactor.set_alarm(SHORTAGE_PAUSE, Alarm::ResumeAccepting);
+            }
+            libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT => state.error = Some(errno),
+            // accept(2): errors of the connection that was to be accepted, and our own cancellation.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the kernel is working on: each operation with everything that it refers to.
+//!
+//! A slot owns the socket, the buffers and the addresses of its operation until the last completion; there is no other
+//! owner that could free them earlier. An id carries the slot's generation, so a completion that comes late can
+//! neither find the slot's next user nor free anything twice.
+
+#![allow(unsafe_code, reason = "the driver's contract is met here, where the memory is owned")]
+
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+use super::batch::Batch;
+use super::connect::Connecting;
+use super::connection::Connection;
+use super::driver::{Driver, OpId, Submission};
+use super::executor::Remote;
+use super::listener::Accepting;
+
+/// An operation and what it keeps alive.
+pub(super) enum Operation {
+    Accept(Rc<Accepting>),
+    /// With the number of bytes after which it is to end.
+    Receive(Rc<Connection>, u32),
+    ReceiveInto(Rc<Connection>, Vec<u8>),
+    Send(Rc<Connection>, Batch),
+    Connect(Rc<Connection>, Rc<Connecting>),
+    ReadEvent(Remote, Box<u64>),
+}
+
+impl Operation {
+    fn submission(&mut self) -> Submission {
+        match self {
+            Operation::Accept(accepting) => Submission::Accept { fd: accepting.descriptor() },
+            Operation::Receive(connection, limit) => Submission::Receive { fd: connection.descriptor(), limit: *limit },
+            Operation::ReceiveInto(connection, space) => Submission::ReceiveInto {
+                fd: connection.descriptor(),
+                start: space.as_mut_ptr(),
+                length: u32::try_from(space.len()).unwrap_or(u32::MAX),
+            },
+            Operation::Send(connection, batch) => {
+                let fd = connection.descriptor();
+                match batch.single() {
+                    Some(piece) => Submission::Send { fd, start: piece.as_ptr(), length: piece.len() as u32 },
+                    None => Submission::SendMany { fd, header: batch.header() },
+                }
+            }
+            Operation::Connect(connection, connecting) => Submission::Connect {
+                fd: connection.descriptor(),
+                address: connecting.address().as_ptr().cast(),
+                length: connecting.address().len(),
+            },
+            Operation::ReadEvent(remote, count) => {
+                Submission::ReadEvent { fd: remote.event().as_raw_fd(), into: &raw mut **count }
+            }
+        }
+    }
+}
+
+/// All operations that are in the kernel.
+#[derive(Default)]
+pub(super) struct Operations {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    operation: Option<Operation>,
+}
+
+impl Operations {
+    /// Operations that the kernel has not finished.
+    pub(super) fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Starts `operation`.
+    pub(super) fn start(&mut self, driver: &mut dyn Driver, operation: Operation) -> OpId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).expect("operations are bounded, far below 2³²")
+        });
+        let slot = &mut self.slots[index as usize];
+        let id = OpId(u64::from(slot.generation) << 32 | u64::from(index));
+        let submission = slot.operation.insert(operation).submission();
+        // SAFETY: the descriptor and the memory belong to the operation, which rests in its slot, untouched, until
+        // `finish` is called for the last completion of `id`. All of it is behind a Box, Rc, Vec or Bytes, so it does
+        // not move with the slot. A table that is dropped earlier (see `abandon`) leaks it instead of freeing it.
+        unsafe { driver.submit(id, &submission) };
+        id
+    }
+
+    /// The operation that `id` names, if the kernel still has it.
+    pub(super) fn find(&self, id: OpId) -> Option<&Operation> {
+        let slot = self.slots.get(index_of(id))?;
+        if slot.generation != generation_of(id) {
+            return None;
+        }
+        slot.operation.as_ref()
+    }
+
+    /// Takes the operation that `id` names, its last completion having arrived.
+    pub(super) fn finish(&mut self, id: OpId) -> Option<Operation> {
+        let index = index_of(id);
+        let slot = self.slots.get_mut(index)?;
+        if slot.generation != generation_of(id) {
+            return None;
+        }
+        let operation = slot.operation.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index as u32);
+        Some(operation)
+    }
+
+    /// The ids of all operations in the kernel.
+    pub(super) fn ids(&self) -> impl Iterator<Item = OpId> {
+        let used = self.slots.iter().enumerate().filter(|(_, slot)| slot.operation.is_some());
+        used.map(|(index, slot)| OpId(u64::from(slot.generation) << 32 | index as u64))
+    }
+
+    /// Leaks whatever the kernel may still use.
+    pub(super) fn abandon(&mut self) {
+        for slot in &mut self.slots {
+            std::mem::forget(slot.operation.take());
+        }
+        self.slots.clear();
+        self.free.clear();
+    }
+}
+
+impl Drop for Operations {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+fn index_of(id: OpId) -> usize {
+    id.0 as u32 as usize
+}
+
+fn generation_of(id: OpId) -> u32 {
+    (id.0 >> 32) as u32
+}

@@ -1,0 +1,255 @@
+//! The receiving half of a connection.
+//!
+//! ```text
+//!            first use                        unread > high water
+//!   Off ────────────────────► Multishot ─────────────────────────► Cancelling
+//!    ▲                         │     ▲                                  │
+//!    │ last completion         │     │ buffers came back                │ last completion
+//!    ├─────────────────────────┤     │                                  │
+//!    │                         └──► Parked  (no buffer was free)        │
+//!    ├──────────────────────────────────────────────────────────────────┘
+//!    └──► Single ──► Off          one receive into a large block, while much of a body is expected
+//! ```
+//!
+//! From `Off` it is armed again as soon as the unread bytes are below the low-water mark, so that an idle connection's
+//! end is noticed without anybody asking. What arrived stays queued whoever waits or stops waiting for it; the end of
+//! the stream or its error comes after the bytes that preceded it, and stays.
+
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::buffers::Lease;
+use super::connection::Connection;
+use super::driver::{Completion, OpId};
+use super::operations::Operation;
+use super::waiters::Waiters;
+
+/// From this many expected bytes on, a receive of its own into a large block beats a stream of small buffers.
+const BULK_FROM: u64 = 32 * 1024;
+
+#[derive(Default)]
+pub(super) struct ReceiveSide {
+    queue: VecDeque<Lease>,
+    unread: usize,
+    total: u64,
+    arming: Arming,
+    end: Option<End>,
+    closing: bool,
+    /// Bytes that the reader expects to follow.
+    bulk: u64,
+    waiters: Waiters,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Arming {
+    #[default]
+    Off,
+    Multishot(OpId),
+    Single(OpId),
+    Cancelling(OpId),
+    Parked,
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Fin,
+    Error(i32),
+}
+
+/// What a look at a connection shows, without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeekState {
+    /// Nothing has arrived.
+    Pending,
+    /// Unread bytes have.
+    Data,
+    /// The peer has closed or reset the connection, and no bytes are left to read.
+    Closed,
+}
+
+impl Connection {
+    pub(super) fn poll_receive(self: &Rc<Self>, cx: &Context<'_>) -> Poll<io::Result<Option<Lease>>> {
+        let mut side = self.receive.borrow_mut();
+        if let Some(lease) = side.queue.pop_front() {
+            side.unread -= lease.len();
+            if side.is_due(self.reactor.low_water()) {
+                drop(side);
+                self.arm();
+            }
+            return Poll::Ready(Ok(Some(lease)));
+        }
+        if side.end.is_none() {
+            side.waiters.add(cx.waker());
+            drop(side);
+            self.arm();
+            side = self.receive.borrow_mut();
+        }
+        match side.end {
+            Some(End::Fin) => Poll::Ready(Ok(None)),
+            Some(End::Error(errno)) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+            None => Poll::Pending,
+        }
+    }
+
+    pub(super) fn poll_readable(self: &Rc<Self>, cx: &Context<'_>) -> Poll<()> {
+        if self.peek() != PeekState::Pending {
+            return Poll::Ready(());
+        }
+        self.receive.borrow_mut().waiters.add(cx.waker());
+        Poll::Pending
+    }
+
+    /// What has arrived; begins to watch the connection if nothing does yet.
+    pub(super) fn peek(self: &Rc<Self>) -> PeekState {
+        self.arm();
+        let side = self.receive.borrow();
+        match (side.queue.is_empty(), side.end) {
+            (false, _) => PeekState::Data,
+            (true, None) => PeekState::Pending,
+            (true, Some(_)) => PeekState::Closed,
+        }
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.receive.borrow().total
+    }
+
+    #[cfg(test)]
+    pub(super) fn unread(&self) -> usize {
+        self.receive.borrow().unread
+    }
+
+    /// The reader expects `bytes` more.
+    pub(super) fn expect_bulk(&self, bytes: u64) {
+        let mut side = self.receive.borrow_mut();
+        side.bulk = bytes;
+        if side.bulk >= BULK_FROM
+            && let Arming::Multishot(id) = side.arming
+        {
+            side.arming = Arming::Cancelling(id);
+            self.reactor.cancel(id);
+        }
+    }
+
+    /// Starts a receive unless one is running, parked, or pointless.
+    pub(super) fn arm(self: &Rc<Self>) {
+        let mut side = self.receive.borrow_mut();
+        if side.arming != Arming::Off || side.end.is_some() || side.closing {
+            return;
+        }
+        let reactor = &self.reactor;
+        if reactor.is_closed() {
+            side.end = Some(End::Error(libc::ESHUTDOWN));
+            return;
+        }
+        let block = if side.bulk >= BULK_FROM { reactor.pool.block() } else { None };
+        side.arming = if let Some(block) = block {
+            Arming::Single(reactor.start(Operation::ReceiveInto(Rc::clone(self), block)))
+        } else {
+            let room = reactor.high_water().saturating_sub(side.unread).max(1);
+            let limit = u32::try_from(room).unwrap_or(u32::MAX);
+            Arming::Multishot(reactor.start(Operation::Receive(Rc::clone(self), limit)))
+        };
+    }
+
+    /// Buffers have come back since the receive ended for lack of one.
+    pub(super) fn unpark(self: &Rc<Self>) {
+        {
+            let mut side = self.receive.borrow_mut();
+            if side.arming != Arming::Parked {
+                return;
+            }
+            side.arming = Arming::Off;
+        }
+        self.arm();
+    }
+
+    /// A completion of the multishot receive.
+    pub(super) fn on_receive(self: &Rc<Self>, done: &Completion) {
+        let length = usize::try_from(done.result).unwrap_or(0);
+        let lease = done.buffer.map(|id| self.reactor.pool.claim(id, length));
+        self.on_received(done, lease);
+    }
+
+    /// The completion of a receive into a block.
+    pub(super) fn on_receive_into(self: &Rc<Self>, done: &Completion, block: Vec<u8>) {
+        let length = usize::try_from(done.result).unwrap_or(0);
+        let lease = self.reactor.pool.claim_block(block, length);
+        let mut side = self.receive.borrow_mut();
+        side.bulk = side.bulk.saturating_sub(length as u64);
+        drop(side);
+        self.on_received(done, (length > 0).then_some(lease));
+    }
+
+    fn on_received(self: &Rc<Self>, done: &Completion, lease: Option<Lease>) {
+        let mut side = self.receive.borrow_mut();
+        if !done.more {
+            side.arming = Arming::Off;
+        }
+        if side.closing {
+            return;
+        }
+        match done.result {
+            0 => side.end = Some(End::Fin),
+            1.. => side.push(lease),
+            error => self.on_receive_error(-error, &mut side),
+        }
+        if side.unread > self.reactor.high_water()
+            && let Arming::Multishot(id) | Arming::Cancelling(id) = side.arming
+        {
+            // Again while it goes on: a receive that is being worked on at that moment cannot be cancelled.
+            side.arming = Arming::Cancelling(id);
+            self.reactor.cancel(id);
+        }
+        let rearm = side.is_due(self.reactor.low_water());
+        let news = !side.queue.is_empty() || side.end.is_some();
+        let waiting = if news { side.waiters.take() } else { Waiters::default() };
+        drop(side);
+        if rearm {
+            self.arm();
+        }
+        waiting.wake();
+    }
+
+    fn on_receive_error(self: &Rc<Self>, errno: i32, side: &mut ReceiveSide) {
+        match errno {
+            libc::ENOBUFS => {
+                side.arming = Arming::Parked;
+                self.reactor.park(self);
+            }
+            // Cancelled by us, or to be tried again.
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+            errno => side.end = Some(End::Error(errno)),
+        }
+    }
+
+    pub(super) fn close_receive(&self) {
+        let mut side = self.receive.borrow_mut();
+        side.closing = true;
+        let unread = std::mem::take(&mut side.queue);
+        let waiting = side.waiters.take();
+        if let Arming::Multishot(id) | Arming::Single(id) | Arming::Cancelling(id) = side.arming {
+            side.arming = Arming::Cancelling(id);
+            self.reactor.cancel(id);
+        }
+        drop(side);
+        drop((unread, waiting));
+    }
+}
+
+impl ReceiveSide {
+    fn push(&mut self, lease: Option<Lease>) {
+        let Some(lease) = lease else { return };
+        self.unread += lease.len();
+        self.total += lease.len() as u64;
+        self.queue.push_back(lease);
+    }
+
+    /// Should the next receive be armed without anybody waiting? A block is taken only for a reader that waits.
+    fn is_due(&self, low_water: usize) -> bool {
+        let wanted = self.bulk < BULK_FROM || !self.waiters.is_empty();
+        self.arming == Arming::Off && self.unread <= low_water && wanted
+    }
+}
