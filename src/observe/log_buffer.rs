@@ -91,3 +91,65 @@ impl Drop for LogBuffer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::super::log_sink::LogTarget;
+    use super::*;
+    use crate::flow::ResponseFlags;
+
+    fn record() -> AccessRecord<'static> {
+        AccessRecord {
+            start_time: UNIX_EPOCH,
+            http: None,
+            response_code: 0,
+            response_flags: ResponseFlags::default(),
+            response_code_details: None,
+            connection_termination_details: None,
+            upstream_transport_failure_reason: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_local_address: None,
+            downstream_local_address: None,
+            downstream_remote_address: None,
+            requested_server_name: None,
+            route_name: None,
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let mut buffer = LogBuffer::new(LogFormat::Json);
+        let mut pushed = 0;
+        while buffer.dropped() < 3 {
+            buffer.push(&record());
+            pushed += 1;
+        }
+        assert!(buffer.is_full());
+        let lines = buffer.take();
+        assert!(lines.len() <= MAX_BYTES && buffer.is_empty());
+        let whole = lines.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"}\n")).count();
+        assert_eq!(whole, pushed - 3);
+        buffer.push(&record());
+        assert_eq!((buffer.dropped(), buffer.take().is_empty()), (3, false));
+    }
+
+    #[test]
+    fn lines_are_handed_over_or_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let sink = LogSink::start(&LogTarget::File(path.clone())).unwrap();
+        let mut buffer = LogBuffer::new(LogFormat::Text);
+        buffer.push(&record());
+        buffer.push(&record());
+        buffer.hand_over(&sink);
+        assert!(buffer.is_empty());
+        assert!(sink.flush(Duration::from_secs(20)));
+        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 2);
+    }
+}

@@ -1,4 +1,4 @@
-//! Cases S1 to S17: every verdict is the same for every split, because it never changes once given.
+//! Every verdict is the same for every split, because it never changes once given.
 
 use std::sync::Arc;
 
@@ -164,7 +164,20 @@ fn hellos_of_a_real_client() {
     }
 }
 
-/// S1, S2, S9: the name is found however the hello is cut into records, whatever version they claim.
+/// As `openssl s_client` 3.0 and curl over it sent them to a local socket.
+#[test]
+fn hellos_of_openssl() {
+    for (bytes, expected, protocols) in [
+        (&include_bytes!("hellos/openssl-3.0-tls13.bin")[..], name("edition.cnn.com"), 2),
+        (include_bytes!("hellos/openssl-3.0-tls12-no-sni.bin"), ServerName::Absent, 0),
+        (include_bytes!("hellos/curl-openssl.bin"), name("www.example.com"), 2),
+    ] {
+        let Detection::Tls(hello) = detect_every_way(bytes) else { panic!("not found to be TLS") };
+        assert_eq!((hello.sni, hello.alpn.len()), (expected, protocols));
+    }
+}
+
+/// The name is found however the hello is cut into records, whatever version they claim.
 #[test]
 fn hellos_in_many_records() {
     let message = message(&body(Some(&names(&[b"a.example"]))));
@@ -182,7 +195,7 @@ fn hellos_in_many_records() {
     }
 }
 
-/// S3: with post-quantum shares and tickets a hello may be longer than a record.
+/// With post-quantum shares and tickets a hello may be longer than a record.
 #[test]
 fn long_hellos() {
     let long = [extension(0xfafa, &vec![0; 20_000]), names(&[b"a.example"])].concat();
@@ -192,7 +205,7 @@ fn long_hellos() {
     assert_eq!(detect(&bytes), Detection::Tls(ClientHello { sni: name("a.example"), alpn: vec![], has_ech: false }));
 }
 
-/// S5, S6, S7, S10.
+/// Whatever is not exactly one host name is no name.
 #[test]
 fn names_and_what_is_none() {
     let ech = extension(0xfe0d, b"\0\0\x01");
@@ -233,7 +246,7 @@ fn names_and_what_is_none() {
     assert_eq!(found.alpn.len(), 8);
 }
 
-/// S8, S11, S12, S16: what is not a hello, and hellos that lie about their lengths.
+/// What is not a hello, and hellos that lie about their lengths.
 #[test]
 fn lookalikes_and_lies() {
     let good = hello(&names(&[b"a.example"]));
