@@ -77,7 +77,7 @@ fn chunked_bodies_end_where_they_end() {
 fn malformed_chunks_are_refused() {
     use BodyError::{ChunkEnd, ChunkExtension, ChunkSize, TrailerField, TrailerForbidden};
     for (input, error) in [
-        // H9: sizes.
+        // Sizes.
         ("0x5\r\n", ChunkSize),
         ("+5\r\n", ChunkSize),
         ("-0\r\n", ChunkSize),
@@ -93,7 +93,7 @@ fn malformed_chunks_are_refused() {
         ("FFFFFFFFFFFFFFFF\r\n", ChunkSize),
         ("8000000000000000\r\n", ChunkSize),
         ("8000000000000000;a\r\n", ChunkSize),
-        // H9: extensions.
+        // Extensions.
         ("5;\r\n", ChunkExtension),
         ("5;a\0\r\n", ChunkExtension),
         ("5;\n", ChunkExtension),
@@ -105,7 +105,7 @@ fn malformed_chunks_are_refused() {
         ("5;a=\"\\\r\n", ChunkExtension),
         ("5;a;\r\n", ChunkExtension),
         ("5;=a\r\n", ChunkExtension),
-        // H10: line ends.
+        // Line ends.
         ("5\r\r;", ChunkEnd),
         ("5\rX", ChunkEnd),
         ("5;a\rX", ChunkEnd),
@@ -114,7 +114,7 @@ fn malformed_chunks_are_refused() {
         ("5\r\nhello\n0\r\n", ChunkEnd),
         ("5\r\nhello\rX", ChunkEnd),
         ("5\r\nhello0\r\n\r\n", ChunkEnd),
-        // H31: trailers.
+        // Trailers.
         ("0\r\nx\r\n\r\n", TrailerField),
         ("0\r\n\n", TrailerField),
         ("0\r\nx: a\n\r\n", TrailerField),
@@ -128,7 +128,6 @@ fn malformed_chunks_are_refused() {
 
 #[test]
 fn overhead_is_bounded_and_small_chunks_are_not_overhead() {
-    // H11.
     let extension = format!("1;{}\r\n", "a".repeat(64 << 10));
     assert_eq!(scan(BodyLength::Chunked, extension.as_bytes(), &[]), Err(BodyError::Overhead));
     let many = format!("1;{}\r\nx\r\n", "a".repeat(100)).repeat(300);

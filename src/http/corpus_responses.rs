@@ -1,4 +1,4 @@
-//! H42 to H60: responses, what is refused, what changes for which client.
+//! Responses: what is refused, what changes for which client.
 
 use proptest::prelude::*;
 

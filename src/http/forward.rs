@@ -101,7 +101,8 @@ impl ResponseHead {
 /// Which of the fields that speak of a connection may pass.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 struct Passing {
-    /// The option `keep-alive`.
+    /// The option `keep-alive`. It passes to upstreams, where egret wants the same, so that the many clients which
+    /// always send it need no rewriting; what a client is told about its connection is egret's own word.
     keep_alive: bool,
     /// The field TE, and the option that must go with it (RFC 9110 §10.1.4).
     te: bool,

@@ -186,7 +186,9 @@ pub(super) fn fields(head: &[u8], at: usize) -> impl Iterator<Item = Field<'_>> 
 mod tests {
     use super::*;
 
-    fn fields(input: &[u8]) -> Result<Option<Vec<(&[u8], &[u8])>>, HeadError> {
+    type NamesAndValues<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+    fn fields(input: &[u8]) -> Result<Option<NamesAndValues<'_>>, HeadError> {
         let mut all = Vec::new();
         let end = each_field(&mut Lines::new(input, 0), 3, |field| {
             assert_eq!(field.at.of(input), field.value);

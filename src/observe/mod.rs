@@ -1,1 +1,17 @@
-//! (to be written)
+//! What egret says about itself: access-log lines, the thread that writes them, counters and their exposition.
+//!
+//! Nothing here decides anything, and nothing here may hold up a connection: lines and counts are handed over, and
+//! where they cannot be, they are dropped and counted.
+
+mod access_log;
+mod counters;
+mod escape;
+mod log_buffer;
+mod log_sink;
+mod prometheus;
+
+pub use access_log::{AccessRecord, HttpExchange};
+pub use counters::{Counter, CounterFamily, CounterKind, WorkerCounters};
+pub use log_buffer::{LogBuffer, LogFormat};
+pub use log_sink::{Full, LogSink, LogSinkStats, LogTarget};
+pub use prometheus::{Exposition, render_counters};

@@ -1,0 +1,176 @@
+//! Counts of one worker, written by its thread alone and read by whoever asks for metrics.
+//!
+//! Because one thread writes, adding is a load and a store and no locked instruction; because readers only want a
+//! recent value, no order is asked for. Adding a counter is one line in the list below.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One count. Only the thread that owns it may change it: two writers would lose counts.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// For gauges. Never below zero.
+    pub fn decrement(&self) {
+        self.0.store(self.get().saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// For gauges, and for counts that are kept elsewhere.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterKind {
+    Counter,
+    Gauge,
+}
+
+impl CounterKind {
+    /// As a TYPE line says it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// How a counter is called outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterFamily {
+    pub kind: CounterKind,
+    pub metric: &'static str,
+    pub help: &'static str,
+    /// The one label that tells counters of the same metric apart.
+    pub label: Option<(&'static str, &'static str)>,
+}
+
+macro_rules! counters {
+    ($(#[doc = $help:literal] $name:ident: $kind:ident $metric:literal $(, $label:ident = $value:literal)?;)*) => {
+        /// The counters of one worker. Aligned so that no two workers write to the same cache line (pairs of 64 bytes
+        /// are fetched together).
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct WorkerCounters {
+            $(#[doc = $help] pub $name: Counter,)*
+        }
+
+        impl WorkerCounters {
+            /// Gives each counter with its names to `each`, those of one metric one after the other.
+            pub fn for_each(&self, mut each: impl FnMut(CounterFamily, u64)) {
+                $(each(
+                    CounterFamily {
+                        kind: CounterKind::$kind,
+                        metric: $metric,
+                        help: $help.trim_ascii(),
+                        label: None$(.or(Some((stringify!($label), $value))))?,
+                    },
+                    self.$name.get(),
+                );)*
+            }
+        }
+    };
+}
+
+// One line of documentation each: it is the HELP text of the metric, the first of a metric's for all of them.
+counters! {
+    /// Redirected connections that were accepted.
+    connections_accepted: Counter "egret_connections_accepted_total";
+    /// Redirected connections that are open now.
+    connections_active: Gauge "egret_connections_active";
+    /// Redirected connections that have ended.
+    connections_closed: Counter "egret_connections_closed_total";
+    /// Connections closed by egret before any byte was passed on, by reason.
+    refused_loop: Counter "egret_connections_refused_total", reason = "loop";
+    /// The kernel did not tell the original destination.
+    refused_no_original_dst: Counter "egret_connections_refused_total", reason = "no_original_dst";
+    /// The policy forbids the destination.
+    refused_policy: Counter "egret_connections_refused_total", reason = "policy";
+    /// TLS was wanted and cannot be given.
+    refused_transport: Counter "egret_connections_refused_total", reason = "transport";
+    /// Too many connections are open.
+    refused_overload: Counter "egret_connections_refused_total", reason = "overload";
+    /// What the first bytes of connections showed, by protocol.
+    detected_http1: Counter "egret_connections_detected_total", protocol = "http1";
+    /// HTTP/2 with prior knowledge.
+    detected_http2: Counter "egret_connections_detected_total", protocol = "http2";
+    /// TLS by the application itself.
+    detected_tls: Counter "egret_connections_detected_total", protocol = "tls";
+    /// None of these, or the server spoke first.
+    detected_opaque: Counter "egret_connections_detected_total", protocol = "opaque";
+    /// HTTP requests by class of the response's status.
+    requests_1xx: Counter "egret_requests_total", class = "1xx";
+    /// Success.
+    requests_2xx: Counter "egret_requests_total", class = "2xx";
+    /// Redirection.
+    requests_3xx: Counter "egret_requests_total", class = "3xx";
+    /// Client error.
+    requests_4xx: Counter "egret_requests_total", class = "4xx";
+    /// Server error.
+    requests_5xx: Counter "egret_requests_total", class = "5xx";
+    /// No response was begun, or one with another status.
+    requests_other: Counter "egret_requests_total", class = "none";
+    /// Requests refused because they were not one unambiguous HTTP/1 request.
+    requests_malformed: Counter "egret_requests_malformed_total";
+    /// Requests sent a second time on a new connection.
+    requests_retried: Counter "egret_requests_retried_total";
+    /// Upstream connections made.
+    upstream_connects: Counter "egret_upstream_connects_total";
+    /// Upstream connections that could not be made.
+    upstream_connect_failures: Counter "egret_upstream_connect_failures_total";
+    /// Requests that found a warm upstream connection.
+    upstream_reused: Counter "egret_upstream_reused_total";
+    /// Upstream connections that are open now.
+    upstream_active: Gauge "egret_upstream_connections_active";
+    /// TLS handshakes completed with upstreams.
+    tls_handshakes: Counter "egret_upstream_tls_handshakes_total";
+    /// Of these, resumptions of an earlier session.
+    tls_resumptions: Counter "egret_upstream_tls_resumptions_total";
+    /// TLS handshakes with upstreams that failed, by reason.
+    tls_failures_verification: Counter "egret_upstream_tls_failures_total", reason = "verification";
+    /// Anything but the verification of the certificate.
+    tls_failures_other: Counter "egret_upstream_tls_failures_total", reason = "other";
+    /// Upstream TLS connections that ended without close_notify where the body's end was the connection's.
+    tls_truncated: Counter "egret_upstream_tls_truncated_total";
+    /// Bytes received from applications.
+    client_received_bytes: Counter "egret_client_received_bytes_total";
+    /// Bytes sent to applications.
+    client_sent_bytes: Counter "egret_client_sent_bytes_total";
+    /// Bytes received from upstreams.
+    upstream_received_bytes: Counter "egret_upstream_received_bytes_total";
+    /// Bytes sent to upstreams.
+    upstream_sent_bytes: Counter "egret_upstream_sent_bytes_total";
+    /// Access-log lines dropped because the log is not written fast enough.
+    log_lines_dropped: Counter "egret_access_log_lines_dropped_total";
+}
+
+impl WorkerCounters {
+    /// The counter for a request that was answered with `status` (0: not at all).
+    #[must_use]
+    pub fn requests(&self, status: u16) -> &Counter {
+        match status {
+            100..200 => &self.requests_1xx,
+            200..300 => &self.requests_2xx,
+            300..400 => &self.requests_3xx,
+            400..500 => &self.requests_4xx,
+            500..600 => &self.requests_5xx,
+            _ => &self.requests_other,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A worker's access-log lines between two hand-overs to the writer. Bounded: what does not fit is dropped and counted.
+
+use super::access_log::AccessRecord;
+use super::log_sink::{Full, LogSink};
+
+/// The form of access-log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Collects lines; belongs to one worker.
+#[derive(Debug)]
+pub struct LogBuffer {
+    format: LogFormat,
+    lines: Vec<u8>,
+    count: u64,
+    dropped: u64,
+}
+
+/// From here on a batch is worth a hand-over without waiting for the end of the turn.
+const BATCH_BYTES: usize = 32 << 10;
+
+/// What waits while the writer is behind.
+const MAX_BYTES: usize = 256 << 10;
+
+impl LogBuffer {
+    #[must_use]
+    pub fn new(format: LogFormat) -> Self {
+        Self { format, lines: Vec::new(), count: 0, dropped: 0 }
+    }
+
+    /// Adds the line of `record`, or drops it when too much waits already.
+    pub fn push(&mut self, record: &AccessRecord<'_>) {
+        let before = self.lines.len();
+        match self.format {
+            LogFormat::Text => record.write_text(&mut self.lines),
+            LogFormat::Json => record.write_json(&mut self.lines),
+        }
+        if self.lines.len() > MAX_BYTES {
+            self.lines.truncate(before);
+            self.dropped += 1;
+        } else {
+            self.count += 1;
+        }
+    }
+
+    /// Whether enough lines wait to hand them over at once.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lines.len() >= BATCH_BYTES
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Lines dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Takes the lines that wait: whole lines, in order.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.count = 0;
+        std::mem::take(&mut self.lines)
+    }
+
+    /// Hands the lines that wait to `sink`. When it is behind they stay here, up to the bound.
+    pub fn hand_over(&mut self, sink: &LogSink) {
+        if self.is_empty() {
+            return;
+        }
+        let count = self.count;
+        if let Err(Full(lines)) = sink.submit(self.take()) {
+            self.lines = lines;
+            self.count = count;
+        }
+    }
+}
+
+impl Drop for LogBuffer {
+    /// Lines that nobody took are lost; say so rather than let them vanish.
+    fn drop(&mut self) {
+        if self.count > 0 {
+            tracing::warn!(lines = self.count, "access-log lines were not written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::super::log_sink::LogTarget;
+    use super::*;
+    use crate::flow::ResponseFlags;
+
+    fn record() -> AccessRecord<'static> {
+        AccessRecord {
+            start_time: UNIX_EPOCH,
+            http: None,
+            response_code: 0,
+            response_flags: ResponseFlags::default(),
+            response_code_details: None,
+            connection_termination_details: None,
+            upstream_transport_failure_reason: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_local_address: None,
+            downstream_local_address: None,
+            downstream_remote_address: None,
+            requested_server_name: None,
+            route_name: None,
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let mut buffer = LogBuffer::new(LogFormat::Json);
+        let mut pushed = 0;
+        while buffer.dropped() < 3 {
+            buffer.push(&record());
+            pushed += 1;
+        }
+        assert!(buffer.is_full());
+        let lines = buffer.take();
+        assert!(lines.len() <= MAX_BYTES && buffer.is_empty());
+        let whole = lines.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"}\n")).count();
+        assert_eq!(whole, pushed - 3);
+        buffer.push(&record());
+        assert_eq!((buffer.dropped(), buffer.take().is_empty()), (3, false));
+    }
+
+    #[test]
+    fn lines_are_handed_over_or_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let sink = LogSink::start(&LogTarget::File(path.clone())).unwrap();
+        let mut buffer = LogBuffer::new(LogFormat::Text);
+        buffer.push(&record());
+        buffer.push(&record());
+        buffer.hand_over(&sink);
+        assert!(buffer.is_empty());
+        assert!(sink.flush(Duration::from_secs(20)));
+        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 2);
+    }
+}

@@ -1,0 +1,267 @@
+//! The thread that writes the access log. A log that blocks, is full or is closed holds up this thread and no other.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    Stdout,
+    Stderr,
+    /// Appended to; made if it is not there.
+    File(PathBuf),
+}
+
+/// The writer is behind: the batch, back again.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full(pub Vec<u8>);
+
+/// What the writer has done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSinkStats {
+    pub bytes_written: u64,
+    /// Batches of which at least a part was lost because writing failed (ENOSPC, EPIPE).
+    pub batches_failed: u64,
+}
+
+/// A handle to the writer. The thread ends when the last handle is gone and all has been written.
+#[derive(Clone, Debug)]
+pub struct LogSink {
+    messages: SyncSender<Message>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes_written: AtomicU64,
+    batches_failed: AtomicU64,
+}
+
+enum Message {
+    Batch(Vec<u8>),
+    /// Everything before this has been written (or lost) once it is answered.
+    Flush(SyncSender<()>),
+}
+
+/// Batches that may wait for the writer: at 32 KiB and more each, some megabytes.
+const QUEUE: usize = 64;
+
+/// A pause before trying again what would block: a full queue, a pipe that somebody made non-blocking.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl LogSink {
+    /// Opens `target` and starts its writer.
+    ///
+    /// # Errors
+    /// When the target cannot be opened or the thread cannot be started.
+    pub fn start(target: &LogTarget) -> io::Result<Self> {
+        let file = match target {
+            // Duplicates, not the standard library's handles: those buffer, and lose what a failed write left over.
+            LogTarget::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            LogTarget::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
+            LogTarget::File(path) => OpenOptions::new().append(true).create(true).open(path)?,
+        };
+        Self::over(file)
+    }
+
+    fn over(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (messages, queue) = mpsc::sync_channel(QUEUE);
+        let state = Arc::new(State::default());
+        let writer = Writer { out, state: Arc::clone(&state), line_is_torn: false };
+        thread::Builder::new().name("egret-log".into()).spawn(move || writer.run(&queue))?;
+        Ok(Self { messages, state })
+    }
+
+    /// Hands over whole lines. Never waits.
+    ///
+    /// # Errors
+    /// [`Full`] with the lines when the writer is behind.
+    pub fn submit(&self, batch: Vec<u8>) -> Result<(), Full> {
+        match self.messages.try_send(Message::Batch(batch)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => match message {
+                Message::Batch(batch) => Err(Full(batch)),
+                Message::Flush(_) => unreachable!("a batch was sent"),
+            },
+        }
+    }
+
+    /// Waits until everything submitted before has been written; false when that took longer than `patience`.
+    #[must_use]
+    pub fn flush(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let (done, written) = mpsc::sync_channel(1);
+        let mut message = Message::Flush(done);
+        while let Err(error) = self.messages.try_send(message) {
+            let TrySendError::Full(again) = error else { return false };
+            if Instant::now() >= deadline {
+                return false;
+            }
+            message = again;
+            thread::sleep(PAUSE);
+        }
+        written.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> LogSinkStats {
+        LogSinkStats {
+            bytes_written: self.state.bytes_written.load(Ordering::Relaxed),
+            batches_failed: self.state.batches_failed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+struct Writer<W> {
+    out: W,
+    state: Arc<State>,
+    /// A write failed within a line: the next begins on a line of its own.
+    line_is_torn: bool,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(mut self, queue: &Receiver<Message>) {
+        for message in queue {
+            match message {
+                Message::Batch(batch) => self.write(&batch),
+                // Whoever asked may have lost patience.
+                Message::Flush(done) => drop(done.try_send(())),
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &[u8]) {
+        if self.line_is_torn && self.write_all(b"\n").is_err() {
+            return self.count_failure();
+        }
+        self.line_is_torn = false;
+        if let Err(written) = self.write_all(batch) {
+            self.line_is_torn = written > 0 && batch[written - 1] != b'\n';
+            self.count_failure();
+        }
+    }
+
+    /// Writes all of `bytes`, or says how many were written before it failed.
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), usize> {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.out.write(&bytes[at..]) {
+                Ok(0) => return Err(at),
+                Ok(written) => {
+                    at += written;
+                    self.state.bytes_written.fetch_add(written as u64, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+                Err(_) => return Err(at),
+            }
+        }
+        Ok(())
+    }
+
+    fn count_failure(&self) {
+        self.state.batches_failed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn lines_arrive_in_order_and_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let sink = LogSink::start(&LogTarget::File(path.clone())).unwrap();
+        let mut expected = String::new();
+        for number in 0..1000 {
+            let line = format!("line {number}\n");
+            expected += &line;
+            let mut batch = line.into_bytes();
+            while let Err(Full(again)) = sink.submit(batch) {
+                assert!(sink.flush(PATIENCE));
+                batch = again;
+            }
+        }
+        assert!(sink.flush(PATIENCE));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
+        assert_eq!(sink.stats(), LogSinkStats { bytes_written: expected.len() as u64, batches_failed: 0 });
+    }
+
+    #[test]
+    fn a_full_device_is_counted_and_survived() {
+        let sink = LogSink::start(&LogTarget::File("/dev/full".into())).unwrap();
+        for _ in 0..3 {
+            sink.submit(b"x\n".to_vec()).unwrap();
+        }
+        assert!(sink.flush(PATIENCE));
+        assert_eq!(sink.stats(), LogSinkStats { bytes_written: 0, batches_failed: 3 });
+    }
+
+    #[test]
+    fn a_blocked_log_gives_the_batch_back() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let sink = LogSink::over(writer).unwrap();
+        let line = [vec![b'a'; 65_535], b"\n".to_vec()].concat();
+        let mut accepted = 0;
+        // A pipe holds 64 KiB: the writer blocks, then its queue fills.
+        while sink.submit(line.clone()).is_ok() {
+            accepted += 1;
+            assert!(accepted <= QUEUE + 3, "the queue has no end");
+        }
+        assert!(!sink.flush(Duration::ZERO));
+        assert_eq!(sink.submit(line.clone()), Err(Full(line.clone())));
+        drop(sink);
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), accepted * line.len(), "everything accepted is written before the thread ends");
+    }
+
+    /// Takes three bytes and then fails, once.
+    struct FailsOnce(Vec<u8>, mpsc::Sender<Vec<u8>>);
+
+    impl Write for FailsOnce {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = if self.0.len() < 3 { 3 - self.0.len() } else { bytes.len() };
+            if self.0.len() == 3 {
+                self.0.push(b'|');
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.0.extend_from_slice(&bytes[..room.min(bytes.len())]);
+            Ok(room.min(bytes.len()))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Drop for FailsOnce {
+        fn drop(&mut self) {
+            drop(self.1.send(std::mem::take(&mut self.0)));
+        }
+    }
+
+    #[test]
+    fn a_torn_line_does_not_swallow_the_next() {
+        let (sender, written) = mpsc::channel();
+        let sink = LogSink::over(FailsOnce(Vec::new(), sender)).unwrap();
+        sink.submit(b"first\n".to_vec()).unwrap();
+        sink.submit(b"second\n".to_vec()).unwrap();
+        assert!(sink.flush(PATIENCE));
+        assert_eq!(sink.stats().batches_failed, 1);
+        drop(sink);
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), b"fir|\nsecond\n");
+    }
+}
