@@ -87,7 +87,9 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     let capture = match args.capture() {
         Ok(capture) => capture,
-        Err(contradiction) => Args::command().bin_name("egret init").error(ErrorKind::ArgumentConflict, contradiction).exit(),
+        Err(contradiction) => {
+            Args::command().bin_name("egret init").error(ErrorKind::ArgumentConflict, contradiction).exit()
+        }
     };
     let done = match (args.cleanup, args.dry_run) {
         (true, true) => {
