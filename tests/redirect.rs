@@ -162,7 +162,9 @@ fn a_rule_that_somebody_removed_comes_back_and_foreign_rules_stay() {
             let output = pod.run(program, &arguments.split(' ').collect::<Vec<_>>());
             assert!(output.status.success(), "{line}: {output:?}");
         };
-        foreign.iter().for_each(|(program, arguments)| run(&format!("{program} {arguments}")));
+        for (program, arguments) in foreign {
+            run(&format!("{program} {arguments}"));
+        }
         pod.must_init(&["--backend", backend]);
         let whole = pod.rules();
         run(damage);
@@ -316,7 +318,9 @@ fn nothing_escapes_while_rules_change() {
         pod.must_init(&[&["--no-verify"], *flags].concat());
     }
     done.store(true, Ordering::Relaxed);
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     assert_eq!(waiting(&outside), 0, "connections escaped");
     assert!(arrived.load(Ordering::Relaxed) > 100, "hardly anything was tried: {arrived:?}");
 }
