@@ -2,6 +2,8 @@
 //!
 //! Needs root, nftables, iptables and iproute2, and fails without them. `UPDATE_GOLDEN=1` writes the golden files anew.
 
+#[path = "redirect/golden.rs"]
+mod golden;
 #[path = "redirect/pod.rs"]
 mod pod;
 
@@ -16,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use pod::{APP, OUTSIDE_V4, OUTSIDE_V6, OWN_V4, PROXY, Pod, arrival, waiting};
+use golden::GOLDEN;
+use pod::{APP, OUTSIDE_V4, OUTSIDE_V6, OWN_V4, PROXY, Pod, arrival, arrivals};
 
 const EGRET: &str = env!("CARGO_BIN_EXE_egret");
 const BACKENDS: [&str; 3] = ["nft", "iptables-nft", "iptables-legacy"];
@@ -24,33 +27,6 @@ const BACKENDS: [&str; 3] = ["nft", "iptables-nft", "iptables-legacy"];
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
-
-/// Name and settings of each golden case; the flag of a setting is its variable in lower case.
-const GOLDEN: &[(&str, &[(&str, &str)])] = &[
-    ("all", &[]),
-    ("empty", &[("INCLUDE_OUTBOUND_CIDRS", "")]),
-    (
-        "ip-range",
-        &[
-            ("INCLUDE_OUTBOUND_CIDRS", "9.9.0.0/16"),
-            ("EXCLUDE_OUTBOUND_CIDRS", "1.1.0.0/16"),
-            ("PROXY_UID", "3,4"),
-            ("PROXY_GID", "1,2"),
-            ("CAPTURE_DNS", "true"),
-        ],
-    ),
-    ("ipnets", &[("INCLUDE_OUTBOUND_CIDRS", "10.0.0.0/8")]),
-    ("ipv6-ipnets", &[("INCLUDE_OUTBOUND_CIDRS", "2001:db8::/32,10.0.0.0/8"), ("EXCLUDE_OUTBOUND_CIDRS", "fd00::/8")]),
-    ("uid-gid", &[("PROXY_UID", "3,4"), ("PROXY_GID", "1,2")]),
-    ("dns-uid-gid", &[("PROXY_UID", "3,4"), ("PROXY_GID", "1,2"), ("CAPTURE_DNS", "true")]),
-    ("outbound-ports-include", &[("INCLUDE_OUTBOUND_CIDRS", ""), ("INCLUDE_OUTBOUND_PORTS", "32000,31000")]),
-    ("outbound-ports-exclude", &[("EXCLUDE_OUTBOUND_PORTS", "22,5432")]),
-    ("loopback-outbound-iprange", &[("INCLUDE_OUTBOUND_CIDRS", "127.1.2.3/32"), ("CAPTURE_DNS", "true")]),
-    ("basic-exclude-nic", &[("EXCLUDE_INTERFACES", "not-istio-nic,net1")]),
-    ("quic", &[("BLOCK_QUIC", "true"), ("EXCLUDE_OUTBOUND_CIDRS", "1.1.0.0/16,fd00::/8")]),
-    ("ipv6-off", &[("IPV6", "off"), ("CAPTURE_DNS", "true"), ("INCLUDE_OUTBOUND_PORTS", "31000")]),
-    ("ports", &[("PROXY_PORT", "16001"), ("DNS_PORT", "16053"), ("CAPTURE_DNS", "true")]),
-];
 
 #[test]
 fn rules_are_the_golden_ones_from_flags_from_variables_and_from_the_script() {
@@ -200,6 +176,14 @@ fn connections_arrive_with_their_destination_and_exempt_ones_pass() {
         let flags =
             ["--backend", backend, "--exclude-outbound-ports", "22", "--exclude-outbound-cidrs", "203.0.113.0/24"];
         pod.must_init(&flags);
+        for target in [OUTSIDE_V4, OUTSIDE_V6] {
+            let refused = pod.connect(APP, (target, 80)).map_err(|error| error.kind());
+            assert_eq!(
+                refused.err(),
+                Some(ErrorKind::ConnectionRefused),
+                "{backend}: without the proxy nothing leaves"
+            );
+        }
         let proxy = [pod.serve_inside("127.0.0.1:15001"), pod.serve_inside("[::1]:15001")];
 
         for (at, target) in proxy.iter().zip([OUTSIDE_V4, OUTSIDE_V6]) {
@@ -210,16 +194,18 @@ fn connections_arrive_with_their_destination_and_exempt_ones_pass() {
         let nowhere: SocketAddr = "198.51.100.9:443".parse().unwrap();
         let _client = pod.connect(APP, nowhere).expect("redirected");
         assert_eq!(arrival(&proxy[0]).unwrap(), nowhere, "{backend}");
-        assert_eq!(outside.iter().map(waiting).sum::<usize>(), 0, "{backend}");
+        assert_eq!(outside.each_ref().map(|at| arrivals(at, 0)), [0, 0, 0], "{backend}");
 
         for target in [OUTSIDE_V4, OUTSIDE_V6] {
             pod.connect(PROXY, (target, 8080)).expect("the proxy's own connections pass");
             pod.connect(APP, (target, 22)).expect("an excluded port passes");
         }
-        assert_eq!(outside.each_ref().map(waiting), [0, 2, 2], "{backend}");
+        let [redirected, excluded, own] = &outside;
+        let counts = [arrivals(excluded, 2), arrivals(own, 2), arrivals(redirected, 0)];
+        assert_eq!(counts, [2, 2, 0], "{backend}");
         let refused = pod.connect(APP, (OWN_V4, 81)).map_err(|error| error.kind());
         assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused), "{backend}: the pod's own address is untouched");
-        assert_eq!(proxy.iter().map(waiting).sum::<usize>(), 0, "{backend}");
+        assert_eq!(proxy.each_ref().map(|at| arrivals(at, 0)), [0, 0], "{backend}");
     }
 }
 
@@ -233,8 +219,8 @@ fn only_included_networks_and_ports_are_redirected() {
         let proxy = [pod.serve_inside("127.0.0.1:15001"), pod.serve_inside("[::1]:15001")];
         let clients = [(OUTSIDE_V4, 80), (OUTSIDE_V4, 81), (OUTSIDE_V6, 80), (OUTSIDE_V6, 81)];
         let _clients = clients.map(|to| pod.connect(APP, to).unwrap());
-        assert_eq!(outside.each_ref().map(waiting), [1, 0], "{backend}");
-        assert_eq!(proxy.each_ref().map(waiting), [1, 2], "{backend}");
+        assert_eq!([arrivals(&proxy[0], 1), arrivals(&proxy[1], 2)], [1, 2], "{backend}");
+        assert_eq!([arrivals(&outside[0], 1), arrivals(&outside[1], 0)], [1, 0], "{backend}");
     }
 }
 
@@ -258,9 +244,7 @@ fn ipv6_that_cannot_be_redirected_is_rejected() {
     }
     let without_nat = "#!/bin/sh\nrules=$(/bin/cat)\ncase $rules in *'*nat'*) echo 'no table nat' >&2; exit 3;; esac\n\
                        printf '%s\\n' \"$rules\" | /usr/sbin/ip6tables-legacy-restore \"$@\"\n";
-    let script = tools.path().join("ip6tables-legacy-restore");
-    fs::write(&script, without_nat).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&tools.path().join("ip6tables-legacy-restore"), without_nat);
 
     let pod = Pod::new();
     let outside = pod.serve_outside(80);
@@ -276,7 +260,7 @@ fn ipv6_that_cannot_be_redirected_is_rejected() {
     let refused = pod.connect(APP, (OUTSIDE_V6, 80)).map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
     pod.connect(PROXY, (OUTSIDE_V6, 80)).expect("the proxy's own connections pass");
-    assert_eq!(waiting(&outside), 1);
+    assert_eq!(arrivals(&outside, 1), 1);
     let inbound = pod.inside(APP, || std::net::TcpListener::bind("[::]:7000").unwrap());
     pod.outside(|| std::net::TcpStream::connect("[fd77:1::2]:7000").expect("connections from outside are answered"));
     drop(inbound);
@@ -305,7 +289,7 @@ fn nothing_escapes_while_rules_change() {
         let (done, arrived) = (done.clone(), arrived.clone());
         threads.push(thread::spawn(move || {
             while !done.load(Ordering::Relaxed) {
-                arrived.fetch_add(waiting(&listener), Ordering::Relaxed);
+                arrived.fetch_add(arrivals(&listener, 0), Ordering::Relaxed);
                 thread::yield_now();
             }
         }));
@@ -321,7 +305,7 @@ fn nothing_escapes_while_rules_change() {
     for thread in threads {
         thread.join().unwrap();
     }
-    assert_eq!(waiting(&outside), 0, "connections escaped");
+    assert_eq!(arrivals(&outside, 0), 0, "connections escaped");
     assert!(arrived.load(Ordering::Relaxed) > 100, "hardly anything was tried: {arrived:?}");
 }
 
@@ -400,6 +384,28 @@ fn lack_of_privilege_and_of_tools_is_said() {
     let output = pod.command(EGRET).arg("init").env("PATH", "/nonexistent").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && text.contains("not installed"), "{text}");
+}
+
+#[test]
+fn a_tool_without_kernel_support_is_passed_over() {
+    let tools = tempfile::tempdir().unwrap();
+    let without_nat = "#!/bin/sh\nrules=$(cat)\ncase $rules in *'type nat'*) echo 'Error: no such chain type' >&2; exit 1;; esac\n\
+                       printf '%s\\n' \"$rules\" | /usr/sbin/nft \"$@\"\n";
+    write_script(&tools.path().join("nft"), without_nat);
+    let path = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
+    let pod = Pod::new();
+    let output = pod.command(EGRET).arg("init").env("PATH", path).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("backend: iptables-nft (") && text.contains("no such chain type"), "{text}");
+
+    let output = pod.command(EGRET).args(["init", "--cleanup"]).env("PATH", tools.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("note: iptables-nft does not work here"), "{text}");
+}
+
+fn write_script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

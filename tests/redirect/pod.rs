@@ -194,10 +194,11 @@ pub fn arrival(listener: &TcpListener) -> io::Result<SocketAddr> {
     original?.as_socket().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// How many connections wait to be accepted (and accepts them).
-pub fn waiting(listener: &TcpListener) -> usize {
+/// How many connections came (they are closed): waits until it is as many as expected, then looks for more.
+pub fn arrivals(listener: &TcpListener, expected: usize) -> usize {
+    let awaited = (0..expected).map_while(|_| listener.accept().ok()).count();
     listener.set_nonblocking(true).expect("a listener can be set non-blocking");
-    let count = std::iter::from_fn(|| listener.accept().ok()).count();
+    let more = std::iter::from_fn(|| listener.accept().ok()).count();
     listener.set_nonblocking(false).expect("a listener can be set blocking");
-    count
+    awaited + more
 }
