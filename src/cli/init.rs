@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::redirect::RedirectError;
-use crate::redirect::backend::{BackendWish, Ipv6Wish};
+use crate::redirect::backend::{Backend, BackendWish, Flavour, Ipv6Wish};
 use crate::redirect::capture::{Capture, Cidr, CommaList, Included, Interface, Port};
 use crate::redirect::install::{self, Installed, Outcome};
 use crate::redirect::rules::{self, Family, Ipv6};
@@ -87,7 +87,9 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     let capture = match args.capture() {
         Ok(capture) => capture,
-        Err(contradiction) => Args::command().bin_name("egret init").error(ErrorKind::ArgumentConflict, contradiction).exit(),
+        Err(contradiction) => {
+            Args::command().bin_name("egret init").error(ErrorKind::ArgumentConflict, contradiction).exit()
+        }
     };
     let done = match (args.cleanup, args.dry_run) {
         (true, true) => {
@@ -117,11 +119,15 @@ const REMOVAL: &str = "# nft: delete table inet egret\n\
 
 fn clean_up() -> Result<(), RedirectError> {
     let removed = install::remove()?;
-    if removed.is_empty() {
-        println!("nothing to remove: no rules of egret are here");
+    if removed.swept.is_empty() {
+        println!("nothing to remove: no rules of egret were found");
     }
-    for backend in removed {
+    for backend in removed.swept {
         println!("removed the rules of {backend}");
+    }
+    // The plain name stands for one of the others, which are looked at under their own.
+    for backend in removed.unseen.into_iter().filter(|backend| *backend != Backend::Iptables(Flavour::Plain)) {
+        println!("note: {backend} does not work here, so rules that it may have made were not looked for");
     }
     Ok(())
 }

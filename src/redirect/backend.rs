@@ -9,7 +9,8 @@ use clap::ValueEnum;
 
 use super::RedirectError;
 use super::capture::Capture;
-use super::iptables::{self, Flavour};
+use super::iptables;
+pub use super::iptables::Flavour;
 use super::namespace;
 use super::nft;
 use super::rules::{self, Family, Ipv6};

@@ -33,12 +33,21 @@ pub fn install(capture: &Capture, ipv6: Ipv6Wish, backend: BackendWish) -> Resul
         Backend::Nft => install_nft(&rules::nft(capture, choice.ipv6))?,
         Backend::Iptables(flavour) => install_iptables(flavour, capture, choice.ipv6)?,
     };
-    let swept = sweep(Some(choice.backend))?;
+    let swept = sweep(Some(choice.backend))?.swept;
     Ok(Installed { choice, outcome, swept })
 }
 
-/// Removes egret's rules of every backend; those that had any.
-pub fn remove() -> Result<Vec<Backend>, RedirectError> {
+/// What a removal found.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// Backends that had rules of egret.
+    pub swept: Vec<Backend>,
+    /// Backends whose tool is missing or finds no tables: rules of theirs, made by another image, would be left.
+    pub unseen: Vec<Backend>,
+}
+
+/// Removes egret's rules of every backend.
+pub fn remove() -> Result<Removed, RedirectError> {
     sweep(None)
 }
 
@@ -85,14 +94,16 @@ fn replace_family(flavour: Flavour, capture: &Capture, family: Family, ipv6: Ipv
     Ok(())
 }
 
-fn sweep(keep: Option<Backend>) -> Result<Vec<Backend>, RedirectError> {
-    let mut swept = Vec::new();
+fn sweep(keep: Option<Backend>) -> Result<Removed, RedirectError> {
+    let mut removed = Removed::default();
     for backend in Backend::ALL.into_iter().filter(|backend| !same(Some(*backend), keep)) {
-        if remove_from(backend)? {
-            swept.push(backend);
+        match remove_from(backend)? {
+            Some(true) => removed.swept.push(backend),
+            Some(false) => {}
+            None => removed.unseen.push(backend),
         }
     }
-    Ok(swept)
+    Ok(removed)
 }
 
 /// The plain `iptables` is one of the named flavours under another name, so its rules cannot be told from theirs.
@@ -102,28 +113,34 @@ fn same(one: Option<Backend>, other: Option<Backend>) -> bool {
     one == other || (one == plain && any(other)) || (other == plain && any(one))
 }
 
-fn remove_from(backend: Backend) -> Result<bool, RedirectError> {
+/// Whether there was something; nothing where one cannot look.
+fn remove_from(backend: Backend) -> Result<Option<bool>, RedirectError> {
     match backend {
         Backend::Nft => {
-            let found = readable(nft::present())?.flatten().is_some();
-            if found {
+            let found = readable(nft::present())?.map(|present| present.is_some());
+            if found == Some(true) {
                 nft::remove()?;
             }
             Ok(found)
         }
-        Backend::Iptables(flavour) => Ok(remove_family(flavour, Family::V4)? | remove_family(flavour, Family::V6)?),
+        Backend::Iptables(flavour) => {
+            let v4 = remove_family(flavour, Family::V4)?;
+            let v6 = remove_family(flavour, Family::V6)?;
+            Ok(v4.or(v6).map(|_| v4 == Some(true) || v6 == Some(true)))
+        }
     }
 }
 
-fn remove_family(flavour: Flavour, family: Family) -> Result<bool, RedirectError> {
-    let present = readable(iptables::present(flavour, family))?.unwrap_or_default();
+fn remove_family(flavour: Flavour, family: Family) -> Result<Option<bool>, RedirectError> {
+    let Some(present) = readable(iptables::present(flavour, family))? else { return Ok(None) };
     for table in &present.tables {
         iptables::replace(flavour, family, Some(table), None)?;
     }
-    Ok(!present.tables.is_empty())
+    Ok(Some(!present.tables.is_empty()))
 }
 
-/// What cannot be read here for want of a tool or of kernel support cannot have been written here.
+/// Nothing, rather than an error, for want of a tool or of kernel support: what this image cannot read it cannot have
+/// written either.
 fn readable<T>(read: Result<T, RedirectError>) -> Result<Option<T>, RedirectError> {
     match read {
         Ok(present) => Ok(Some(present)),

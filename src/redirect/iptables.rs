@@ -66,8 +66,12 @@ fn no_legacy_tables(family: Family) -> bool {
 }
 
 /// Whether rules like `lines` can stand in `table` here: they are put into a chain that no packet reaches, and taken
-/// out again. Only the kernel can tell; the tool being installed, or another table working, proves nothing.
+/// out again. Only the kernel can tell; the tool being installed, or another table working, proves nothing. Where
+/// egret's rules stand in the table already, they are the proof.
 pub fn try_out(flavour: Flavour, family: Family, table: &str, rule: &str) -> Result<(), RedirectError> {
+    if present(flavour, family)?.table(table).is_some() {
+        return Ok(());
+    }
     let table = |lines: &[&str]| Table { name: table.into(), lines: lines.iter().map(ToString::to_string).collect() };
     restore(flavour, family, &table(&[":EGRET_PROBE - [0:0]", &format!("-A EGRET_PROBE {rule}")]))?;
     restore(flavour, family, &table(&["-F EGRET_PROBE", "-X EGRET_PROBE"]))

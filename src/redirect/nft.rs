@@ -16,9 +16,19 @@ pub struct Present {
     pub digest: Option<String>,
 }
 
-/// Whether this kernel would take the rules. They are validated by the kernel itself, in a transaction that is never
-/// committed: every expression, chain type and module is tried, nothing changes.
+/// A nat chain with a redirect, for an interface that nobody has.
+const PROBE: &str = "add table inet egret_probe\ndelete table inet egret_probe\ntable inet egret_probe {\n\tchain output {\n\
+    \t\ttype nat hook output priority -101; policy accept;\n\
+    \t\toifname \"egret-probe\" meta l4proto tcp redirect to :1\n\t}\n}\n";
+
+/// Whether this kernel takes the rules. First a scratch table really comes and goes, because the kernel validates
+/// chains only when it commits (a table of egret that is there already proves as much); then the rules themselves are
+/// sent without a commit, which tries every expression and module they need.
 pub fn try_out(rules: &str) -> Result<(), RedirectError> {
+    if present()?.is_none() {
+        apply(PROBE)?;
+        apply("delete table inet egret_probe\n")?;
+    }
     run(NFT, &["-c", "-f", "-"], rules).map(drop)
 }
 
