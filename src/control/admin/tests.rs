@@ -206,6 +206,26 @@ fn slow_connections_give_way_to_new_ones() {
 }
 
 #[test]
+fn only_the_oldest_connection_gives_way() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let mut open = Open::default();
+        let tasks: Vec<_> =
+            (0..=MAX_CONNECTIONS).map(|_| tokio::task::spawn_local(std::future::pending::<()>())).collect();
+        for task in &tasks {
+            open.add(task.abort_handle());
+        }
+        tokio::task::yield_now().await;
+        let ended: Vec<usize> = (0..tasks.len()).filter(|n| tasks[*n].is_finished()).collect();
+        assert_eq!(ended, [0]);
+        drop(open);
+        for task in tasks {
+            assert!(task.await.unwrap_err().is_cancelled(), "all end with the listener");
+        }
+    });
+}
+
+#[test]
 fn a_reader_who_stops_holds_nobody_up() {
     with_server(None, |[admin, _, _]| {
         let mut stuck = StdStream::connect(&admin).unwrap();

@@ -343,6 +343,23 @@ fn another_resolv_conf_is_noticed() {
 }
 
 #[test]
+fn a_name_that_notices_a_change_itself_asks_once() {
+    with_still_clock(|| async {
+        let bench = Bench::new(2, "", |seen, _| seen.addresses(2, &[["192.0.2.1", "192.0.2.2"][seen.server]])).await;
+        let resolver = bench.resolver();
+        let cell = resolver.cell(&name("a.test"));
+        settled(&resolver).await;
+        bench.write("resolv.conf", "nameserver 127.0.0.2\n");
+        later(2).await;
+        eventually("the other server's answer", || **cell.load() == ips(&["192.0.2.2"])).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.servers.count(), 4);
+    });
+}
+
+#[test]
 fn a_family_without_a_route_is_not_asked_for() {
     with_still_clock(|| async {
         let bench = Bench::new(1, "", |seen, _| seen.addresses(60, &["192.0.2.1", "2001:db8::1"])).await;
