@@ -1,8 +1,8 @@
 //! The process's own HTTP endpoints: admin for people on this host, health for the kubelet, metrics for Prometheus.
 //!
-//! The server does not know what it shows: everything comes from an [`Admin`]. One request a connection, each connection
-//! with a deadline, and the oldest of them gives way to a new one, so that neither slow readers nor slow writers can keep
-//! the kubelet's probe out. What may be asked where stands in `routes`, who may ask it from a browser in `guard`.
+//! The server does not know what it shows: everything comes from an [`Admin`]. One request a connection, each with a
+//! deadline, and the oldest of them gives way to a new one, so that neither slow readers nor slow writers can keep the
+//! kubelet's probe out. What may be asked where stands in `routes`, who may ask it from a browser in `guard`.
 
 mod guard;
 mod routes;

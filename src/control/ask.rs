@@ -3,6 +3,7 @@
 //! One request a connection, a deadline for the whole of it, and errors that say what to do. It speaks as much HTTP as
 //! the endpoints do and nothing more, so that the commands need no runtime.
 
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -51,6 +52,19 @@ pub fn get(admin: &str, path: &str) -> Result<Reply, AskError> {
 /// When there is no answer at all; any status is `Ok`.
 pub fn post(admin: &str, path: &str) -> Result<Reply, AskError> {
     ask(admin, "POST", path, DEADLINE)
+}
+
+/// `text` as the value of a query parameter: everything but letters, digits and `-._~` escaped (RFC 3986 §2.1).
+#[must_use]
+pub fn query_value(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(byte.into());
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
 }
 
 fn ask(admin: &str, method: &str, path: &str, deadline: Duration) -> Result<Reply, AskError> {
@@ -145,6 +159,12 @@ mod tests {
             let expected = expected.map(|(status, body)| Reply { status, body: body.to_owned() });
             assert_eq!(parse(response.as_bytes()), expected, "{response:?}");
         }
+    }
+
+    #[test]
+    fn query_values_cannot_end_the_request_line() {
+        assert_eq!(query_value("info,egret::io=trace"), "info%2Cegret%3A%3Aio%3Dtrace");
+        assert_eq!(query_value("a b\r\n&\u{e9}"), "a%20b%0D%0A%26%C3%A9");
     }
 
     #[test]

@@ -27,6 +27,7 @@ use self::surroundings::{Look, Surroundings};
 use crate::flow::Hostname;
 use crate::policy::publish::Addresses;
 
+pub use self::known::Loopback;
 pub use self::surroundings::Families;
 
 /// How often files and interfaces are compared when no lookup does it.
@@ -40,6 +41,7 @@ pub struct ResolverOptions {
     /// The longest wait after a failure or a negative answer; the first retries come after 1 s, 2 s, 4 s…
     pub refresh_rate: Duration,
     pub families: Families,
+    pub loopback: Loopback,
     /// Names looked up at the same time, each with a query for each family.
     pub lookups: usize,
     /// Where name servers listen.
@@ -54,6 +56,7 @@ impl Default for ResolverOptions {
             // Istio's `dnsRefreshRate`.
             refresh_rate: Duration::from_secs(60),
             families: Families::Auto,
+            loopback: Loopback::Refused,
             lookups: 64,
             port: 53,
         }
@@ -243,10 +246,10 @@ impl Shared {
             let around = self.surroundings.borrow();
             (Rc::clone(&around.conf), Rc::clone(&around.hosts), around.families)
         };
-        let listed = hosts.addresses(name);
+        let listed = families.of(hosts.addresses(name));
         if !listed.is_empty() {
             self.learn(name, |known| {
-                known.learn_hosts(listed);
+                known.learn_hosts(&listed);
                 None
             });
             return None;
@@ -255,7 +258,8 @@ impl Shared {
         let finding = lookup::look_up(&conf, families, name, turn).await;
         // Without random numbers no query leaves, so there is nothing to spread.
         let jitter = exchange::random_u16().unwrap_or_default();
-        let next = self.learn(name, |known| Some(known.learn(finding, jitter, self.options.refresh_rate)));
+        let ResolverOptions { loopback, refresh_rate, .. } = self.options;
+        let next = self.learn(name, |known| Some(known.learn(finding, loopback, jitter, refresh_rate)));
         next.map(|next| next.wait)
     }
 

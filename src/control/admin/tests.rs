@@ -135,6 +135,8 @@ fn wrong_verbs_and_paths_change_nothing() {
             }
         }
         assert_eq!(ask::post(&admin, "/ready").unwrap().status, 405);
+        let head = exchange(&admin, b"HEAD /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
         let missing = ask::get(&admin, "/nothing").unwrap();
         assert_eq!(missing.status, 404);
         assert!(missing.body.contains("POST /quitquitquit"), "{}", missing.body);
@@ -187,7 +189,7 @@ fn monstrous_heads_are_refused() {
 
 #[test]
 fn slow_connections_give_way_to_new_ones() {
-    with_server(None, |[admin, health, _]| {
+    with_server(None, |[_, health, _]| {
         let mut slow: Vec<StdStream> = (0..=MAX_CONNECTIONS)
             .map(|_| {
                 let mut stream = StdStream::connect(&health).unwrap();
@@ -200,15 +202,35 @@ fn slow_connections_give_way_to_new_ones() {
         slow[0].set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let end = slow[0].read(&mut [0; 16]);
         assert!(!matches!(end, Ok(1..)), "{end:?}");
+    });
+}
 
-        // Readers who stop, the same.
-        let stuck: Vec<StdStream> = (0..MAX_CONNECTIONS)
-            .map(|_| {
-                let mut stream = StdStream::connect(&admin).unwrap();
-                stream.write_all(b"GET /stats/prometheus HTTP/1.1\r\nHost: localhost\r\nX: ").unwrap();
-                stream
-            })
-            .collect();
+#[test]
+fn only_the_oldest_connection_gives_way() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let mut open = Open::default();
+        let tasks: Vec<_> =
+            (0..=MAX_CONNECTIONS).map(|_| tokio::task::spawn_local(std::future::pending::<()>())).collect();
+        for task in &tasks {
+            open.add(task.abort_handle());
+        }
+        tokio::task::yield_now().await;
+        let ended: Vec<usize> = (0..tasks.len()).filter(|n| tasks[*n].is_finished()).collect();
+        assert_eq!(ended, [0]);
+        drop(open);
+        for task in tasks {
+            assert!(task.await.unwrap_err().is_cancelled(), "all end with the listener");
+        }
+    });
+}
+
+#[test]
+fn a_reader_who_stops_holds_nobody_up() {
+    with_server(None, |[admin, _, _]| {
+        let mut stuck = StdStream::connect(&admin).unwrap();
+        stuck.write_all(b"GET /config_dump HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        stuck.read_exact(&mut [0; 16]).unwrap();
         assert_eq!(ask::get(&admin, "/ready").unwrap().status, 200);
         drop(stuck);
     });

@@ -7,9 +7,17 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::lookup::{Finding, Half, is_refused};
+use super::lookup::{Finding, Half};
 use super::schedule;
 use crate::dns::message::Reply;
+
+/// Whether DNS may lead to loopback. A name on the Internet that does is rebinding or a mistake, never an external
+/// service; the hosts file, which is the pod's own, may say what it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loopback {
+    Refused,
+    Allowed,
+}
 
 /// The addresses of a name and how sure they are.
 #[derive(Debug, Default)]
@@ -51,8 +59,8 @@ impl Known {
     }
 
     /// Takes what DNS said. `most` bounds the wait after anything but a full success.
-    pub fn learn(&mut self, finding: Finding, jitter: u16, most: Duration) -> Next {
-        let verdicts = [judge(finding.v4), judge(finding.v6)];
+    pub fn learn(&mut self, finding: Finding, loopback: Loopback, jitter: u16, most: Duration) -> Next {
+        let verdicts = [judge(finding.v4, loopback), judge(finding.v6, loopback)];
         let lifetime = verdicts.iter().filter_map(Verdict::ttl).min().map(schedule::lifetime);
         let mut wrong: Vec<&str> = verdicts.iter().filter_map(Verdict::wrong).collect();
         // Both families usually fail for the same reason.
@@ -103,7 +111,7 @@ impl Verdict {
     }
 }
 
-fn judge(half: Half) -> Verdict {
+fn judge(half: Half, loopback: Loopback) -> Verdict {
     match half {
         Half::NotAsked => Verdict::NotAsked,
         Half::Late => Verdict::Wrong("one address family did not answer in time".to_owned()),
@@ -111,7 +119,7 @@ fn judge(half: Half) -> Verdict {
         Half::Reply(Reply::NxDomain { ttl }) => Verdict::Nothing("no such name (NXDOMAIN)", ttl),
         Half::Reply(Reply::NoData { ttl }) => Verdict::Nothing("the name has no addresses", ttl),
         Half::Reply(Reply::Addresses { ips, ttl }) => {
-            let (refused, usable): (Vec<_>, Vec<_>) = ips.into_iter().partition(|ip| is_refused(*ip));
+            let (refused, usable): (Vec<_>, Vec<_>) = ips.into_iter().partition(|ip| is_refused(*ip, loopback));
             match refused.first() {
                 Some(ip) if usable.is_empty() => Verdict::Wrong(format!(
                     "refused {ip}: only the hosts file may lead to a loopback, unspecified or multicast address"
@@ -120,6 +128,13 @@ fn judge(half: Half) -> Verdict {
             }
         }
     }
+}
+
+/// Whether an address in an answer is not to be used. The unspecified address is loopback to the kernel.
+fn is_refused(ip: IpAddr, loopback: Loopback) -> bool {
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    let local = ip.is_loopback() || ip.is_unspecified();
+    ip.is_multicast() || broadcast || (local && loopback == Loopback::Refused)
 }
 
 #[cfg(test)]
@@ -194,13 +209,16 @@ mod tests {
             ),
             ("only one family asked", Half::NotAsked, has(&["2001:db8::2"], 10), "2001:db8::2", 8, Some(10), ""),
         ] {
-            let next = known.learn(Finding { v4, v6 }, 0, Duration::from_secs(60));
+            let next = known.learn(Finding { v4, v6 }, Loopback::Refused, 0, Duration::from_secs(60));
             let shown: Vec<String> = known.addresses().iter().map(ToString::to_string).collect();
             assert_eq!(shown.join(" "), addresses, "{what}");
             assert_eq!(next.wait.as_secs(), wait, "{what}");
             assert_eq!(next.lifetime.map(|lifetime| lifetime.as_secs()), lifetime, "{what}");
             assert_eq!(known.error.as_deref().unwrap_or_default(), error, "{what}");
         }
+        let local = Finding { v4: has(&["127.0.0.1", "224.0.0.1"], 10), v6: Half::NotAsked };
+        known.learn(local, Loopback::Allowed, 0, Duration::from_secs(60));
+        assert_eq!(known.addresses(), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
         known.learn_hosts(&["127.0.0.1".parse().unwrap()]);
         assert_eq!(known.addresses(), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
     }

@@ -3,7 +3,6 @@
 //! It does not remember: what an earlier look found, and what to do when this one finds nothing, is the resolver's.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -35,15 +34,6 @@ pub enum Half {
 pub struct Finding {
     pub v4: Half,
     pub v6: Half,
-}
-
-/// Why an address in an answer is not used.
-///
-/// A name on the Internet that leads to loopback is DNS rebinding or a mistake, never an external service; the
-/// unspecified address is loopback to the kernel. The hosts file, which is the pod's own, may say what it likes.
-pub fn is_refused(ip: IpAddr) -> bool {
-    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || broadcast
 }
 
 /// Asks DNS for `name`; under the next candidate only if the one before does not exist.

@@ -27,6 +27,19 @@ pub enum Families {
     Both,
 }
 
+impl Families {
+    /// Those of `ips` that can be used; all of them if that is none, so that the hosts file's word is never lost.
+    pub fn of(self, ips: &[IpAddr]) -> Vec<IpAddr> {
+        let usable = |ip: &&IpAddr| match self {
+            Families::V4 => ip.is_ipv4(),
+            Families::V6 => ip.is_ipv6(),
+            Families::Auto | Families::Both => true,
+        };
+        let usable: Vec<IpAddr> = ips.iter().filter(usable).copied().collect();
+        if usable.is_empty() { ips.to_vec() } else { usable }
+    }
+}
+
 /// Whether anything is otherwise than at the look before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
@@ -178,6 +191,15 @@ mod tests {
             let addresses: Vec<IpAddr> = own.iter().map(|ip| ip.parse().unwrap()).collect();
             assert_eq!(of_addresses(&addresses), expected, "{own:?}");
         }
+    }
+
+    #[test]
+    fn the_hosts_files_addresses_are_those_that_can_be_used() {
+        let [v4, v6] = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        assert_eq!(Families::V4.of(&[v6, v4]), [v4]);
+        assert_eq!(Families::V6.of(&[v6, v4]), [v6]);
+        assert_eq!(Families::Both.of(&[v6, v4]), [v6, v4]);
+        assert_eq!(Families::V4.of(&[v6]), [v6]);
     }
 
     #[test]

@@ -67,6 +67,24 @@ fn answers_that_are_not_ours_are_ignored() {
 }
 
 #[test]
+fn answers_from_elsewhere_are_ignored() {
+    with_still_clock(|| async {
+        let elsewhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let bench = Bench::new(1, "", move |seen, _| {
+            // The forger even knows the id.
+            let forged = seen.addresses(60, &["203.0.113.66"]).remove(0).to_vec().unwrap();
+            elsewhere.send_to(&forged, seen.from).unwrap();
+            seen.addresses(60, &["192.0.2.1"])
+        })
+        .await;
+        let resolver = bench.resolver();
+        let cell = resolver.cell(&name("a.test"));
+        settled(&resolver).await;
+        assert_eq!(**cell.load(), ips(&["192.0.2.1"]));
+    });
+}
+
+#[test]
 fn a_flood_of_wrong_answers_is_met_with_tcp() {
     with_still_clock(|| async {
         let bench = Bench::new(1, "", |seen, _| {
@@ -325,6 +343,23 @@ fn another_resolv_conf_is_noticed() {
 }
 
 #[test]
+fn a_name_that_notices_a_change_itself_asks_once() {
+    with_still_clock(|| async {
+        let bench = Bench::new(2, "", |seen, _| seen.addresses(2, &[["192.0.2.1", "192.0.2.2"][seen.server]])).await;
+        let resolver = bench.resolver();
+        let cell = resolver.cell(&name("a.test"));
+        settled(&resolver).await;
+        bench.write("resolv.conf", "nameserver 127.0.0.2\n");
+        later(2).await;
+        eventually("the other server's answer", || **cell.load() == ips(&["192.0.2.2"])).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.servers.count(), 4);
+    });
+}
+
+#[test]
 fn a_family_without_a_route_is_not_asked_for() {
     with_still_clock(|| async {
         let bench = Bench::new(1, "", |seen, _| seen.addresses(60, &["192.0.2.1", "2001:db8::1"])).await;
@@ -348,7 +383,7 @@ fn a_family_that_is_never_answered_does_not_hold_up_the_other() {
         let cell = resolver.cell(&name("a.test"));
         eventually("both queries are out", || bench.servers.count() == 2).await;
         // Let the one answer arrive before the clock moves: the second family's second starts then.
-        for _ in 0..3 {
+        for _ in 0..4 {
             later(1).await;
         }
         settled(&resolver).await;
