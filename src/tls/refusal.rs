@@ -69,10 +69,12 @@ impl Refusal {
         use webpki::Error as E;
         match error {
             E::CertExpired { not_after, .. } => {
-                Refusal::Expired { subject: subject().name, since: not_after.as_secs() as i64 }
+                let since = not_after.as_secs() as i64;
+                Refusal::Expired { subject: subject().dated(since), since }
             }
             E::CertNotValidYet { not_before, .. } => {
-                Refusal::NotYetValid { subject: subject().name, from: not_before.as_secs() as i64 }
+                let from = not_before.as_secs() as i64;
+                Refusal::NotYetValid { subject: subject().dated(from), from }
             }
             E::UnknownIssuer => subject().untrusted(),
             E::CertRevoked => Refusal::Revoked { subject: subject().name },
@@ -120,9 +122,19 @@ pub(super) struct Subject {
     pub(super) issuer: String,
     /// Where the trusted CAs come from, in words.
     pub(super) trust: String,
+    /// First and last second of its validity.
+    pub(super) dates: (i64, i64),
 }
 
 impl Subject {
+    /// Whose date it is that was not kept: webpki does not say which certificate of a path it means.
+    fn dated(self, date: i64) -> String {
+        match date == self.dates.0 || date == self.dates.1 {
+            true => self.name,
+            false => format!("a CA above {}", self.name),
+        }
+    }
+
     fn self_signed(&self) -> bool {
         self.name == self.issuer
     }

@@ -119,10 +119,14 @@ fn time(seconds: i64) -> UnixTime {
 }
 
 fn subject_of(leaf: &CertificateDer<'_>, trust: &Trust) -> Subject {
-    let unreadable = || "(unreadable)".to_owned();
-    let (name, issuer) =
-        CertificateFacts::of(leaf).map_or_else(|| (unreadable(), unreadable()), |facts| (facts.subject, facts.issuer));
-    Subject { name, issuer, trust: trust.source().to_owned() }
+    let trust = trust.source().to_owned();
+    match CertificateFacts::of(leaf) {
+        Some(facts) => {
+            let dates = (facts.not_before, facts.not_after);
+            Subject { name: facts.subject, issuer: facts.issuer, trust, dates }
+        }
+        None => Subject { name: "(unreadable)".to_owned(), issuer: "(unreadable)".to_owned(), trust, dates: (0, 0) },
+    }
 }
 
 impl ServerCertVerifier for Verifier {
