@@ -42,13 +42,11 @@ impl Pki {
         let sign = format!(
             "x509|-req|-sha256|-days|365|-CA|example.com.crt|-CAkey|example.com.key|-set_serial|0|-in|{name}.csr|-out|{name}.crt"
         );
-        match extensions {
-            "" => self.openssl(&sign),
-            _ => {
-                std::fs::write(self.path("san.ext"), extensions).unwrap();
-                self.openssl(&format!("{sign}|-extfile|san.ext"));
-            }
+        if extensions.is_empty() {
+            return self.openssl(&sign);
         }
+        std::fs::write(self.path("san.ext"), extensions).unwrap();
+        self.openssl(&format!("{sign}|-extfile|san.ext"));
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -107,7 +107,7 @@ struct Signed<'a> {
 impl<'a> Signed<'a> {
     fn parse(der: &'a CertificateDer<'_>) -> Result<Self, Refusal> {
         match X509Certificate::from_der(der) {
-            Ok(([], parsed)) => Ok(Self { der, parsed }),
+            Ok(([], parsed)) if parsed.signature_value.unused_bits == 0 => Ok(Self { der, parsed }),
             _ => Err(Refusal::Malformed("not an X.509 certificate".to_owned())),
         }
     }

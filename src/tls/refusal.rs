@@ -129,10 +129,8 @@ pub(super) struct Subject {
 impl Subject {
     /// Whose date it is that was not kept: webpki does not say which certificate of a path it means.
     fn dated(self, date: i64) -> String {
-        match date == self.dates.0 || date == self.dates.1 {
-            true => self.name,
-            false => format!("a CA above {}", self.name),
-        }
+        let own = date == self.dates.0 || date == self.dates.1;
+        if own { self.name } else { format!("a CA above {}", self.name) }
     }
 
     fn self_signed(&self) -> bool {
@@ -140,10 +138,10 @@ impl Subject {
     }
 
     pub(super) fn untrusted(self) -> Refusal {
-        match self.self_signed() {
-            true => Refusal::SelfSigned { subject: self.name, trust: self.trust },
-            false => Refusal::UntrustedIssuer { subject: self.name, issuer: self.issuer, trust: self.trust },
+        if self.self_signed() {
+            return Refusal::SelfSigned { subject: self.name, trust: self.trust };
         }
+        Refusal::UntrustedIssuer { subject: self.name, issuer: self.issuer, trust: self.trust }
     }
 }
 

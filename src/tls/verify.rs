@@ -153,10 +153,10 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &provider().signature_verification_algorithms;
-        match webpki_reads(cert) {
-            true => verify_tls12_signature(message, cert, dss, algorithms),
-            false => verify_v1_tls12_signature(message, cert, dss),
+        if webpki_reads(cert) {
+            return verify_tls12_signature(message, cert, dss, algorithms);
         }
+        verify_v1_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(

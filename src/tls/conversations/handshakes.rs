@@ -153,7 +153,8 @@ fn a_server_without_the_key_of_its_certificate_is_refused_even_unverified() {
     let own_key = pem::private_key(&folder.read("my-nginx.key"), "my-nginx.key").unwrap();
     let other_rsa_key = pem::private_key(&folder.read("client.key"), "client.key").unwrap();
     let other_key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(rig.root.issue(&[], |_| {}).key.serialize_der()));
-    let anyone = ClientProfile::new(request(NameCheck::ChainOnly), None, None, MinimumVersion::Tls12).unwrap();
+    let unverified = ProfileRequest { trust: TrustSource::Unverified, ..request(NameCheck::ChainOnly) };
+    let anyone = ClientProfile::new(unverified, None, None, MinimumVersion::Tls12).unwrap();
     for (what, certificate, key, accepted) in [
         ("version 1 with its key", &version_1, own_key, true),
         ("version 1 with another key", &version_1, other_rsa_key, false),

@@ -114,7 +114,7 @@ impl Pair {
     }
 
     /// What the server has to send.
-    fn from_server(&mut self) -> Vec<u8> {
+    fn server_output(&mut self) -> Vec<u8> {
         let mut wire = Vec::new();
         while self.server.wants_write() {
             self.server.write_tls(&mut wire).unwrap();
@@ -133,15 +133,12 @@ impl Pair {
                 // A server's own refusal shows in what it sends.
                 let _ = self.server.process_new_packets();
             }
-            let to_client = self.from_server();
+            let to_client = self.server_output();
             if to_server.is_empty() && to_client.is_empty() {
                 return Ok(());
             }
             for part in to_client.chunks(piece) {
-                let result = self.client.feed(part, &mut self.received);
-                if result.is_err() {
-                    return result;
-                }
+                self.client.feed(part, &mut self.received)?;
             }
         }
     }

@@ -23,6 +23,7 @@ fn a_digest_tells_profiles_apart_by_everything_that_matters() {
     let identity = rig.root.issue(&["a.example.com"], |_| {});
     let base = || request(NameCheck::FromHost);
     let mutual = || ProfileRequest { mode: ProfileMode::Mutual, ..base() };
+    let unverified = ProfileRequest { trust: TrustSource::Unverified, ..base() };
     let exact = |names: &[&str]| request(NameCheck::Exact(names.iter().map(|n| (*n).to_owned()).collect()));
     let profiles = [
         profile(&rig.root, base(), None),
@@ -36,7 +37,7 @@ fn a_digest_tells_profiles_apart_by_everything_that_matters() {
         profile(&rig.root, mutual(), Some(&identity)),
         profile(&rig.root, mutual(), Some(&rig.root.issue(&["a.example.com"], |_| {}))),
         ClientProfile::new(base(), Some(trust(&rig.root)), None, MinimumVersion::Tls13).unwrap(),
-        ClientProfile::new(base(), None, None, MinimumVersion::Tls12).unwrap(),
+        ClientProfile::new(unverified, None, None, MinimumVersion::Tls12).unwrap(),
     ];
     for (at, one) in profiles.iter().enumerate() {
         for other in &profiles[at + 1..] {
@@ -58,6 +59,8 @@ fn contradictory_requests_are_refused() {
     assert_eq!(make(request(NameCheck::Exact(Vec::new()))), ProfileError::NoNames);
     let mutual = ProfileRequest { mode: ProfileMode::Mutual, ..request(NameCheck::FromHost) };
     assert_eq!(make(mutual), ProfileError::NoIdentity);
+    let untrusting = ClientProfile::new(request(NameCheck::FromHost), None, None, MinimumVersion::Tls12);
+    assert_eq!(untrusting.unwrap_err(), ProfileError::NoTrust);
     let profile = rig.client();
     assert!(profile.server_name(&Host::Name("-a.example.com".parse().unwrap())).is_err());
 }

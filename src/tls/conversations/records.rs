@@ -92,7 +92,7 @@ fn bytes_after_close_notify_are_not_data() {
     let mut pair = Pair::of(&rig.client(), &rig.both());
     pair.settle(usize::MAX).unwrap();
     pair.server.send_close_notify();
-    let mut wire = pair.from_server();
+    let mut wire = pair.server_output();
     wire.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n");
     pair.client.feed(&wire, &mut pair.received).unwrap();
     pair.client.feed(b"more", &mut pair.received).unwrap();
@@ -105,10 +105,10 @@ fn altered_records_end_the_session_and_what_came_before_stays() {
     let mut pair = Pair::of(&rig.client(), &rig.both());
     pair.settle(usize::MAX).unwrap();
     pair.server.writer().write_all(b"good").unwrap();
-    let mut wire = pair.from_server();
+    let mut wire = pair.server_output();
     pair.server.writer().write_all(b"bad").unwrap();
     let good = wire.len();
-    wire.extend(pair.from_server());
+    wire.extend(pair.server_output());
     let last = wire.len() - 1;
     wire[last] ^= 1;
     let error = pair.client.feed(&wire, &mut pair.received).unwrap_err().to_string();

@@ -45,7 +45,7 @@ fn leaves() {
     longer.push(0);
     let good_chain = leaf(&root, |_| {});
     let cases = vec![
-        Case::new("plain (C1)", &[good_chain.clone()], &trusted, good()),
+        Case::new("plain (C1)", std::slice::from_ref(&good_chain), &trusted, good()),
         Case::new("with its root", &[good_chain.clone(), root.der()], &trusted, good()),
         Case::new("expired (C2)", &[leaf(&root, expired)], &trusted, Verdicts::all("CN=leaf was valid until 2001")),
         Case::new("not yet valid (C3)", &[leaf(&root, future)], &trusted, Verdicts::all("not yet valid")),
@@ -80,7 +80,7 @@ fn leaves() {
         ),
         Case::new("garbage beside it", &[good_chain, vec![1, 2, 3].into()], &trusted, good()),
     ];
-    check_all(cases, 19);
+    check_all(&cases, 19);
 }
 
 #[test]
@@ -138,12 +138,12 @@ fn intermediates() {
         Case::new("for clients", &of(&clients, &[clients.der()]), &trusted, Verdicts::all("purpose")),
         Case::new("names allowed (C12)", &of(&ours, &[ours.der()]), &trusted, good()),
         Case::new("names not allowed (C12)", &of(&theirs, &[theirs.der()]), &trusted, Verdicts::all("constraint")),
-        Case::new("cross-signed", &of(&other_root, &[crossed.clone()]), &trusted, good()),
+        Case::new("cross-signed", &of(&other_root, std::slice::from_ref(&crossed)), &trusted, good()),
         Case::new("cross-signed, the other root", &of(&other_root, &[crossed]), &trust(&[&other_root]), good()),
         Case::new("too deep", &of(&deep[8], &deep_chain), &trust(&[&deep[0]]), Verdicts::all("bad certificate")),
         Case::new("deep", &of(&deep[5], &deep_chain), &trust(&[&deep[0]]), good()),
     ];
-    check_all(cases, 18);
+    check_all(&cases, 18);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn anchors() {
         ),
         Case::new("a root not yet valid", &[leaf(&coming, |_| {})], &trust(&[&coming]), Verdicts::all("not yet valid")),
     ];
-    check_all(cases, 4);
+    check_all(&cases, 4);
 }
 
 /// `openssl req -x509` makes a certificate that is CA and server in one; listed as CA it is trusted, as in Envoy.
@@ -195,5 +195,5 @@ fn certificates_that_are_trusted_by_themselves() {
         cases.push(Case::new(what, &chain, &trust_pem(&certificate.pem(), None), listed));
         cases.push(Case::new(what, &chain, &stranger, Verdicts::all(unlisted)));
     }
-    check_all(cases, 11);
+    check_all(&cases, 11);
 }

@@ -58,7 +58,7 @@ fn the_documents_certificates() {
         Case::new("listed and expired", std::slice::from_ref(&server), &pinned, Verdicts::all("expired"))
             .at(now + 400 * DAY),
     ];
-    check_all(cases, 9);
+    check_all(&cases, 9);
     let words = Refused::words(&server, &trusted);
     assert!(words.contains("X.509 v1, CN only") && words.contains("set `sni` without subjectAltNames"), "{words}");
 }
@@ -70,6 +70,30 @@ impl Refused {
         let verifier = Verifier::Chain { trust: Arc::clone(trust), names: Names::new(&NameCheck::FromHost) };
         let host = ServerName::try_from("my-nginx.mesh-external.svc.cluster.local").unwrap();
         verifier.judge(leaf, &[], &host, UnixTime::now()).unwrap_err().to_string()
+    }
+}
+
+/// Whatever an attacker changes in a certificate, it is refused and nothing panics.
+#[test]
+fn no_octet_of_a_certificate_can_be_changed() {
+    let folder = OpensslFolder::new();
+    folder.document_pki();
+    let document = trust_pem(&pem(&folder, "example.com.crt"), None);
+    let root = Authority::new("root");
+    let version_3 = root.issue(&[HOST], |_| {}).der();
+    for (good, trust) in [(folder.certificate("my-nginx.crt"), document), (version_3, trust(&[&root]))] {
+        let verifier = Verifier::Chain { trust, names: Names::new(&NameCheck::ChainOnly) };
+        let host = ServerName::try_from(HOST).unwrap();
+        let judge = |der: Vec<u8>| verifier.judge(&der.into(), &[], &host, UnixTime::now());
+        assert_eq!(judge(good.to_vec()), Ok(()));
+        for at in 0..good.len() {
+            for change in [1, 0x80, 0xff] {
+                let mut changed = good.to_vec();
+                changed[at] ^= change;
+                assert!(judge(changed).is_err(), "octet {at} of {}, {change:#x}", good.len());
+            }
+            assert!(judge(good[..at].to_vec()).is_err(), "cut at {at}");
+        }
     }
 }
 
@@ -116,7 +140,7 @@ fn version_1_of_other_kinds() {
             chain_only(),
         ),
     ];
-    check_all(cases, 13);
+    check_all(&cases, 13);
 }
 
 #[test]
@@ -149,5 +173,5 @@ fn revocation_counts_for_version_1_too() {
         Case::new("stale", chain, &with(&none), Verdicts::all("CRL has expired")).at(month),
         Case::new("another issuer's", chain, &with(&others), Verdicts::all("unable to get certificate CRL")),
     ];
-    check_all(cases, 5);
+    check_all(&cases, 5);
 }

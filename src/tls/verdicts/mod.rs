@@ -88,7 +88,7 @@ impl Case {
     }
 }
 
-fn check_all(cases: Vec<Case>, at_least: usize) {
+fn check_all(cases: &[Case], at_least: usize) {
     assert!(cases.len() >= at_least, "{} cases", cases.len());
     cases.iter().for_each(Case::check);
 }

@@ -73,7 +73,7 @@ fn names_of_a_certificate() {
         });
         Case::new(what, &[leaf.der()], &trust, Verdicts(verdicts))
     });
-    check_all(cases.collect(), 30);
+    check_all(&cases.collect::<Vec<_>>(), 30);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_host_that_is_an_address_must_be_in_the_certificate_as_an_address() {
         let leaf = root.issue(&[], |params| params.subject_alt_names = names);
         Case::new(what, &[leaf.der()], &trust, Verdicts(verdicts)).asked_for(host)
     });
-    check_all(cases.collect(), 8);
+    check_all(&cases.collect::<Vec<_>>(), 8);
 }
 
 #[test]
@@ -107,11 +107,8 @@ fn thousands_of_names_are_read_or_refused() {
             params.subject_alt_names = (0..count).map(|n| dns(&format!("n{n}.example.org"))).collect();
             params.subject_alt_names.push(dns(HOST));
         });
-        let verdicts = match readable {
-            true => Verdicts([OK, OK, MISMATCH, OK]),
-            // webpki reads certificates up to 64 KiB, and so much fits into a TLS message.
-            false => Verdicts::all("bad certificate"),
-        };
+        // webpki reads certificates up to 64 KiB, and so much fits into a TLS message.
+        let verdicts = if readable { Verdicts([OK, OK, MISMATCH, OK]) } else { Verdicts::all("bad certificate") };
         Case::new("many names", &[leaf.der()], &trust, verdicts).check();
     }
 }

@@ -62,7 +62,7 @@ fn revocation() {
         ),
         Case::new("listed, no CRL", &[pinned.der()], &pinned_with(one.crl(&[], false)), Verdicts::all(NO_CRL)),
     ];
-    check_all(cases, 15);
+    check_all(&cases, 15);
 }
 
 #[test]
