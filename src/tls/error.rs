@@ -91,11 +91,12 @@ fn incompatible(why: &PeerIncompatible) -> TlsError {
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
     );
-    let (token, words) = match version {
-        true => ("UNSUPPORTED_PROTOCOL", "the server speaks only TLS versions below the lowest allowed".to_owned()),
-        false => ("HANDSHAKE_FAILURE", format!("nothing in common with the server: {why:?}")),
-    };
-    TlsError::Incompatible { token, words }
+    if version {
+        let words = "the server speaks only TLS versions below the lowest allowed".to_owned();
+        return TlsError::Incompatible { token: "UNSUPPORTED_PROTOCOL", words };
+    }
+    let words = format!("nothing in common with the server: {why:?}");
+    TlsError::Incompatible { token: "HANDSHAKE_FAILURE", words }
 }
 
 /// An alert from the server.

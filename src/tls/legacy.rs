@@ -60,8 +60,20 @@ pub(super) fn verify_pinned(leaf: &CertificateDer<'_>, trust: &Trust, now: i64) 
     if !leaf.purpose_allows_servers() {
         return Err(Refusal::Purpose { subject: leaf.subject() });
     }
-    let issuer_key = SubjectPublicKeyInfoDer::from(leaf.parsed.tbs_certificate.subject_pki.raw);
-    leaf.check_revocation(trust, issuer_key, now, &mut SignatureBudget::new())
+    if trust.crls().is_none() {
+        return Ok(());
+    }
+    // Its list is its issuer's, which must be known to be believed; for a self-signed certificate that is itself.
+    let mut budget = SignatureBudget::new();
+    let issuer = name_contents(leaf.parsed.issuer());
+    let anchors = trust.anchors().iter().filter(|anchor| anchor.subject.as_ref() == issuer);
+    let keys = anchors.map(webpki::spki_for_anchor);
+    for key in keys {
+        if leaf.signed_by(&key, &mut budget).is_ok() {
+            return leaf.check_revocation(trust, key, now, &mut budget);
+        }
+    }
+    Err(Refusal::NoCrl { subject: leaf.subject() })
 }
 
 /// Whether `signature` over `message` was made by `key` with the algorithm that stands beside it (`algorithm`: contents
@@ -95,7 +107,7 @@ struct Signed<'a> {
 impl<'a> Signed<'a> {
     fn parse(der: &'a CertificateDer<'_>) -> Result<Self, Refusal> {
         match X509Certificate::from_der(der) {
-            Ok(([], parsed)) => Ok(Self { der, parsed }),
+            Ok(([], parsed)) if parsed.signature_value.unused_bits == 0 => Ok(Self { der, parsed }),
             _ => Err(Refusal::Malformed("not an X.509 certificate".to_owned())),
         }
     }
@@ -149,6 +161,11 @@ impl<'a> Signed<'a> {
             issuer_key,
         };
         crls.check(&asked, now, budget)
+    }
+
+    /// A key usage that is not there allows everything, as in webpki and OpenSSL.
+    fn may_sign_crls(&self) -> bool {
+        self.parsed.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
     }
 
     /// Whether it may issue certificates with `below` CAs under it (RFC 5280 §4.2.1.9, §4.2.1.3). A CA with name
@@ -236,13 +253,17 @@ impl Search<'_> {
         }
         let key = SubjectPublicKeyInfoDer::from(issuer.parsed.tbs_certificate.subject_pki.raw);
         certificate.signed_by(&key, &mut self.budget)?;
+        if self.trust.crls().is_some() && !issuer.may_sign_crls() {
+            return Err(Refusal::CrlSignature(format!("{} may not issue revocation lists", issuer.subject())));
+        }
         certificate.check_revocation(self.trust, key, self.now, &mut self.budget)?;
         self.chain(issuer, below + 1)
     }
 
     fn untrusted(&self, certificate: &Signed<'_>) -> Refusal {
         let issuer = printable(&certificate.parsed.issuer().to_string());
-        Subject { name: certificate.subject(), issuer, trust: self.trust.source().to_owned() }.untrusted()
+        let trust = self.trust.source().to_owned();
+        Subject { name: certificate.subject(), issuer, trust, dates: (0, 0) }.untrusted()
     }
 }
 

@@ -25,6 +25,8 @@ mod verify;
 #[cfg(test)]
 mod conversations;
 #[cfg(test)]
+mod credentials;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod verdicts;

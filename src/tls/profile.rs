@@ -22,8 +22,9 @@ use super::trust::{Trust, finished};
 use super::verify::Verifier;
 use crate::flow::{Host, Hostname};
 
-/// Session tickets kept by one worker for one profile: 64 servers, 8 tickets each.
-const SESSIONS: usize = 8 * 64;
+/// Session tickets kept by one worker for one profile: 32 server names, 8 tickets each. rustls reserves the room for the
+/// names at once.
+const SESSIONS: usize = 8 * 32;
 
 /// What a policy wants of TLS, before any file has been read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +111,9 @@ pub enum ProfileError {
     /// mode MUTUAL without a client certificate
     #[error("mode MUTUAL needs clientCertificate and privateKey, or credentialName")]
     NoIdentity,
+    /// nothing to verify servers with
+    #[error("no CA to verify servers with, and insecureSkipVerify is not set")]
+    NoTrust,
     /// the name to check would not be the name that is sent
     #[error("a fixed sni cannot go with a check of the request's host: give subjectAltNames, or leave sni out")]
     FixedSniFromHost,
@@ -132,7 +136,7 @@ pub struct ClientProfile {
 }
 
 impl ClientProfile {
-    /// Puts a request and its material together: `trust` is `None` for [`TrustSource::Unverified`] only.
+    /// Puts a request and its material together; only [`TrustSource::Unverified`] needs no `trust`.
     ///
     /// # Errors
     /// What the request asks for cannot be had together.
@@ -146,12 +150,14 @@ impl ClientProfile {
         if request.mode == ProfileMode::Mutual && identity.is_none() {
             return Err(ProfileError::NoIdentity);
         }
-        if trust.is_some() {
-            check_names(&request)?;
-        }
-        let verifier = match &trust {
-            None => Verifier::KeyOnly,
-            Some(trust) => Verifier::Chain { trust: Arc::clone(trust), names: Names::new(&request.names) },
+        let trust = trust.filter(|_| request.trust != TrustSource::Unverified);
+        let verifier = match (&trust, &request.trust) {
+            (Some(trust), _) => {
+                check_names(&request)?;
+                Verifier::Chain { trust: Arc::clone(trust), names: Names::new(&request.names) }
+            }
+            (None, TrustSource::Unverified) => Verifier::KeyOnly,
+            (None, _) => return Err(ProfileError::NoTrust),
         };
         let digest = digest_of(&request, trust.as_deref(), identity.as_deref(), minimum);
         Ok(Self { request, minimum, verifier: Arc::new(verifier), identity, trust, digest })

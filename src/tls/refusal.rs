@@ -69,10 +69,12 @@ impl Refusal {
         use webpki::Error as E;
         match error {
             E::CertExpired { not_after, .. } => {
-                Refusal::Expired { subject: subject().name, since: not_after.as_secs() as i64 }
+                let since = not_after.as_secs() as i64;
+                Refusal::Expired { subject: subject().dated(since), since }
             }
             E::CertNotValidYet { not_before, .. } => {
-                Refusal::NotYetValid { subject: subject().name, from: not_before.as_secs() as i64 }
+                let from = not_before.as_secs() as i64;
+                Refusal::NotYetValid { subject: subject().dated(from), from }
             }
             E::UnknownIssuer => subject().untrusted(),
             E::CertRevoked => Refusal::Revoked { subject: subject().name },
@@ -120,18 +122,26 @@ pub(super) struct Subject {
     pub(super) issuer: String,
     /// Where the trusted CAs come from, in words.
     pub(super) trust: String,
+    /// First and last second of its validity.
+    pub(super) dates: (i64, i64),
 }
 
 impl Subject {
+    /// Whose date it is that was not kept: webpki does not say which certificate of a path it means.
+    fn dated(self, date: i64) -> String {
+        let own = date == self.dates.0 || date == self.dates.1;
+        if own { self.name } else { format!("a CA above {}", self.name) }
+    }
+
     fn self_signed(&self) -> bool {
         self.name == self.issuer
     }
 
     pub(super) fn untrusted(self) -> Refusal {
-        match self.self_signed() {
-            true => Refusal::SelfSigned { subject: self.name, trust: self.trust },
-            false => Refusal::UntrustedIssuer { subject: self.name, issuer: self.issuer, trust: self.trust },
+        if self.self_signed() {
+            return Refusal::SelfSigned { subject: self.name, trust: self.trust };
         }
+        Refusal::UntrustedIssuer { subject: self.name, issuer: self.issuer, trust: self.trust }
     }
 }
 

@@ -96,11 +96,12 @@ impl Vault {
 
 /// A name from the configuration becomes part of a path: only what Kubernetes allows (RFC 1123 subdomain).
 fn check_name(name: &str) -> Result<(), MaterialError> {
-    let fine = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
-    match fine && !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && !name.contains("..") {
-        true => Ok(()),
-        false => Err(MaterialError::SecretName { name: name.to_owned() }),
+    let allowed = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+    let one_label_down = !name.is_empty() && !name.starts_with('.') && !name.contains("..");
+    if allowed && one_label_down && name.len() <= 253 {
+        return Ok(());
     }
+    Err(MaterialError::SecretName { name: name.to_owned() })
 }
 
 /// The keys of a mounted secret. The kubelet swaps the link `..data` to replace all files at once, so it is followed

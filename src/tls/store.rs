@@ -178,13 +178,12 @@ impl Store {
     }
 
     fn build(&mut self, request: &ProfileRequest) -> Result<ClientProfile, String> {
-        let trust = self.trust(&request.trust).map_err(|error| about(request, &error))?;
-        let identity = match &request.identity {
-            Some(source) if request.mode == ProfileMode::Mutual => {
-                Some(self.identity(source).map_err(|error| about(request, &error))?)
-            }
-            _ => None,
-        };
+        let trust = self.trust(&request.trust);
+        let source = request.identity.as_ref().filter(|_| request.mode == ProfileMode::Mutual);
+        // Both are tried, so that both are watched and both are listed.
+        let identity = source.map(|source| self.identity(source)).transpose();
+        let trust = trust.map_err(|error| about(request, &error))?;
+        let identity = identity.map_err(|error| about(request, &error))?;
         ClientProfile::new(request.clone(), trust, identity, self.options.minimum).map_err(|error| error.to_string())
     }
 

@@ -1,7 +1,7 @@
 //! Certificates and servers for the tests of this module: made by rcgen, or by the `openssl` command where it is
 //! openssl's way of doing things that matters.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use rcgen::{
@@ -129,10 +129,6 @@ impl OpensslFolder {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
-    }
-
-    pub(crate) fn root(&self) -> &Path {
-        self.0.path()
     }
 
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {

@@ -119,10 +119,14 @@ fn time(seconds: i64) -> UnixTime {
 }
 
 fn subject_of(leaf: &CertificateDer<'_>, trust: &Trust) -> Subject {
-    let unreadable = || "(unreadable)".to_owned();
-    let (name, issuer) =
-        CertificateFacts::of(leaf).map_or_else(|| (unreadable(), unreadable()), |facts| (facts.subject, facts.issuer));
-    Subject { name, issuer, trust: trust.source().to_owned() }
+    let trust = trust.source().to_owned();
+    match CertificateFacts::of(leaf) {
+        Some(facts) => {
+            let dates = (facts.not_before, facts.not_after);
+            Subject { name: facts.subject, issuer: facts.issuer, trust, dates }
+        }
+        None => Subject { name: "(unreadable)".to_owned(), issuer: "(unreadable)".to_owned(), trust, dates: (0, 0) },
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -149,10 +153,10 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &provider().signature_verification_algorithms;
-        match webpki_reads(cert) {
-            true => verify_tls12_signature(message, cert, dss, algorithms),
-            false => verify_v1_tls12_signature(message, cert, dss),
+        if webpki_reads(cert) {
+            return verify_tls12_signature(message, cert, dss, algorithms);
         }
+        verify_v1_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
