@@ -91,14 +91,17 @@ pub(super) fn read(document: Document, report: &mut Report, resources: &mut Vec<
 
 fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, resources: &mut Vec<Resource>) {
     let Some(mut object) = root.object(report) else { return };
-    let version = object.required("apiVersion", report).and_then(|field| Some((field.word(report)?, field)));
-    let kind = object.required("kind", report).and_then(|field| Some((field.word(report)?, field)));
-    let (Some((version, version_field)), Some((kind_name, kind_field))) = (version, kind) else { return };
+    let version = object.required("apiVersion").and_then(|field| Some((field.word(report)?, field)));
+    let kind = object.required("kind").and_then(|field| Some((field.word(report)?, field)));
+    let (Some((version, version_field)), Some((kind_name, kind_field))) = (version, kind) else {
+        object.finish_required(report);
+        return;
+    };
     let Some(kind) = kind_of(version, &version_field, kind_name, &kind_field, report) else { return };
     let at = report.location(kind_field.at());
     let resource = match kind {
         Kind::Foreign => {
-            let message = format!("{} {kind_name} is ignored: egret does not use it", quoted(version));
+            let message = format!("{kind_name} ({version}) is ignored: egret does not use it");
             kind_field.warning(message, report);
             return;
         }
@@ -192,11 +195,11 @@ fn foreign_kind(
 
 /// Reads `metadata`; `None` when it has no usable name.
 pub(super) fn read_meta(object: &mut Object<'_>, at: Location, report: &mut Report) -> Option<Meta> {
-    let field = object.required("metadata", report)?;
+    let field = object.required("metadata")?;
     let mut metadata = field.object(report)?;
     metadata.allow(&["uid", "resourceVersion", "generation", "managedFields", "ownerReferences", "finalizers"]);
     metadata.allow(&["selfLink", "generateName", "deletionTimestamp", "deletionGracePeriodSeconds", "clusterName"]);
-    let name = metadata.required("name", report).and_then(|field| object_name(&field, report));
+    let name = metadata.required("name").and_then(|field| object_name(&field, report));
     let namespace = metadata.optional_text("namespace", report).and_then(|(field, _)| namespace(&field, report));
     let labels = metadata.optional("labels").map(|field| labels(&field, report)).unwrap_or_default();
     let annotations = metadata.optional("annotations").map(|field| field.text_map(report)).unwrap_or_default();
@@ -231,10 +234,7 @@ pub(super) fn labels(field: &Field<'_>, report: &mut Report) -> BTreeMap<String,
     let mut labels = BTreeMap::new();
     for (entry, value) in field.entries(report) {
         if !names::is_label_key(&entry.key) {
-            report.error(
-                entry.at,
-                format!("{} is no label key; write \"name\" or \"example.com/name\"", quoted(&entry.key)),
-            );
+            value.key_error("not the key of a label; write \"name\" or \"example.com/name\"", report);
         }
         let Some(text) = value.text(report) else { continue };
         if !names::is_label_value(text) {

@@ -29,7 +29,7 @@ fn read(
     report: &mut Report,
 ) -> Option<Endpoint> {
     let mut object = item.object(report)?;
-    let address = object.required("address", report).and_then(|field| {
+    let address = object.required("address").and_then(|field| {
         let address = read_address(&field, report)?;
         check_address(&address, &field, resolution, report);
         Some(address)
@@ -91,8 +91,7 @@ fn read_ports(field: &Field<'_>, entry_ports: Option<&[ServicePort]>, report: &m
         if let Some(known) = entry_ports.filter(|known| known.iter().all(|port| port.name != entry.key)) {
             let names: Vec<_> = known.iter().map(|port| port.name.as_str()).collect();
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            let key = quoted(&entry.key);
-            report.error(entry.at, format!("{key} is no port name of this entry; its port names: {names}"));
+            value.key_error(format!("no port of this entry has this name; its port names: {names}"), report);
         }
         if let Some(number) = value.port(report) {
             ports.insert(entry.key.clone(), number);

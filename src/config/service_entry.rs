@@ -45,13 +45,13 @@ const PROTOCOLS: &[(&str, PortProtocol)] = &[
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<ServiceEntry> {
     let meta = read_meta(&mut object, at, report);
     object.allow(&["status"]);
-    let spec = object.required("spec", report);
+    let spec = object.required("spec");
     object.finish(report);
     let mut spec = spec?.object(report)?;
 
     let resolution = spec.optional("resolution").and_then(|f| f.choice(RESOLUTIONS, report)).unwrap_or_default();
     let location = spec.optional("location").and_then(|f| f.choice(LOCATIONS, report)).unwrap_or_default();
-    let hosts = spec.required("hosts", report).map(|f| read_hosts(&f, report)).unwrap_or_default();
+    let hosts = spec.required("hosts").map(|f| read_hosts(&f, report)).unwrap_or_default();
     let addresses = spec.optional("addresses").map(|f| read_addresses(&f, resolution, report)).unwrap_or_default();
     let errors_before = report.errors();
     let ports = read_ports(&mut spec, report);
@@ -165,8 +165,8 @@ fn read_ports(spec: &mut Object<'_>, report: &mut Report) -> Vec<ServicePort> {
 
 fn read_port(item: &Field<'_>, report: &mut Report) -> Option<ServicePort> {
     let mut object = item.object(report)?;
-    let number = object.required("number", report).and_then(|field| field.port(report));
-    let name = object.required("name", report).and_then(|field| read_port_name(&field, report));
+    let number = object.required("number").and_then(|field| field.port(report));
+    let name = object.required("name").and_then(|field| read_port_name(&field, report));
     let protocol = object.optional_text("protocol", report);
     let protocol = protocol.map_or(Some(PortProtocol::Auto), |(field, _)| read_protocol(&field, report));
     let target_port = object.optional("targetPort").and_then(|field| field.whole(&(0..=65535), report));

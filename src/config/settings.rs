@@ -22,7 +22,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         true => read_meta(&mut object, at, report),
         false => Some(unnamed(at)),
     };
-    let spec = object.required("spec", report);
+    let spec = object.required("spec");
     object.allow(&["metadata"]);
     object.finish(report);
     let mut spec = spec?.object(report)?;

@@ -133,7 +133,11 @@ fn parse(chunk: &Chunk<'_>) -> Vec<Document> {
             Ok((event, span)) => builder.take(event, span.start),
             Err(error) => Err(SyntaxError {
                 at: builder.place(*error.marker()),
-                message: format!("not valid YAML: {}{}", error.info(), tab_hint(chunk.text, error.marker().line())),
+                message: format!(
+                    "not valid YAML: {}{}",
+                    error.info(),
+                    syntax_hint(chunk.text, error.marker().line(), error.info())
+                ),
             }),
         };
         if let Err(error) = step {
@@ -146,11 +150,18 @@ fn parse(chunk: &Chunk<'_>) -> Vec<Document> {
     documents
 }
 
-/// The one mistake that the parser's words do not make plain.
-fn tab_hint(text: &str, line: usize) -> &'static str {
+/// What to do about the commonest mistakes; the parser's words only say what it met.
+fn syntax_hint(text: &str, line: usize, complaint: &str) -> &'static str {
     let indentation_has_tab = |line: &str| line[..line.len() - line.trim_start().len()].contains('\t');
-    let near = text.lines().skip(line.saturating_sub(2)).take(2);
-    if near.into_iter().any(indentation_has_tab) { "; a tab stands in the indentation, use spaces" } else { "" }
+    if text.lines().skip(line.saturating_sub(2)).take(2).any(indentation_has_tab) {
+        "; a tab stands in the indentation, use spaces"
+    } else if complaint.starts_with("mapping values are not allowed") {
+        "; check the indentation, and quote a text that holds \": \""
+    } else if complaint.contains("did not find expected") {
+        "; check the indentation, and that every bracket and quote is closed"
+    } else {
+        ""
+    }
 }
 
 /// Builds a tree from events, without recursion.
