@@ -13,6 +13,7 @@ use super::yaml::{Document, quoted};
 use super::{destination_rule, secret, service_entry, settings, sidecar, virtual_service};
 
 /// A sound object of one document.
+#[expect(clippy::large_enum_variant, reason = "a file's objects at a time, moved on at once")]
 pub(super) enum Resource {
     ServiceEntry(ServiceEntry),
     DestinationRule(DestinationRule),
@@ -173,24 +174,28 @@ fn foreign_kind(
         return Some(*found);
     }
     let meant = match kind {
-        "Secret" | "List" => Some("v1"),
-        "Settings" => Some("egret/v1"),
-        "ServiceEntry" | "DestinationRule" | "Sidecar" | "VirtualService" => Some("networking.istio.io/v1"),
+        "ServiceEntry" | "DestinationRule" => Some("networking.istio.io/v1"),
+        // Others may have kinds of these names; without a group, or with ours misspelt, they are meant for egret.
+        "Sidecar" | "VirtualService" if is_near_our_groups(version) => Some("networking.istio.io/v1"),
+        "Settings" if is_near_our_groups(version) => Some("egret/v1"),
+        "Secret" | "List" if is_near_our_groups(version) => Some("v1"),
         _ => None,
     };
     if let Some(meant) = meant {
         version_field.error(format!("expected {meant} for a {kind}, found {}", quoted(version)), report);
         return None;
     }
-    let near = scalar::nearest(kind, ["Secret", "Settings", "ServiceEntry", "DestinationRule", "VirtualService"]);
-    // Kinds of others may resemble ours (`Service` is no slip for `Secret`); only a letter or two may differ.
-    match near.filter(|near| kind.len().abs_diff(near.len()) <= 1 && kind[..1].eq_ignore_ascii_case(&near[..1])) {
-        Some(near) => {
-            kind_field.error(format!("unknown kind {}; did you mean {near}?", quoted(kind)), report);
-            None
-        }
-        None => Some(Kind::Foreign),
+    let ours = ["Secret", "Settings", "ServiceEntry", "DestinationRule", "VirtualService"];
+    let near = scalar::nearest(kind, ours).filter(|near| kind.len().abs_diff(near.len()) <= 1);
+    if let (true, Some(near)) = (is_near_our_groups(version), near) {
+        kind_field.error(format!("unknown kind {}; did you mean {near}?", quoted(kind)), report);
+        return None;
     }
+    Some(Kind::Foreign)
+}
+
+fn is_near_our_groups(version: &str) -> bool {
+    !version.contains('/') || ["istio", "egret"].iter().any(|group| version.contains(group))
 }
 
 /// Reads `metadata`; `None` when it has no usable name.
@@ -248,12 +253,11 @@ pub(super) fn labels(field: &Field<'_>, report: &mut Report) -> BTreeMap<String,
 
 fn timestamp_ms(field: &Field<'_>, report: &mut Report) -> Option<i64> {
     let text = field.text(report)?;
-    match text.parse::<jiff::Timestamp>() {
-        Ok(timestamp) => Some(timestamp.as_millisecond()),
-        Err(_) => {
-            let message = format!("expected a time such as \"2024-06-04T12:15:20Z\", found {}", quoted(text));
-            field.error(message, report);
-            None
-        }
+    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+        Some(timestamp.as_millisecond())
+    } else {
+        let message = format!("expected a time such as \"2024-06-04T12:15:20Z\", found {}", quoted(text));
+        field.error(message, report);
+        None
     }
 }

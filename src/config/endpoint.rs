@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::document;
 use super::names;
 use super::reader::{Field, Object, Report, Shape};
-use super::resources::{Endpoint, EndpointAddress, Resolution, ServiceEntry, ServicePort};
+use super::resources::{Endpoint, EndpointAddress, Resolution, ServicePort};
+use super::service_entry::Parts;
 use super::yaml::quoted;
 
 const MAX_ENDPOINTS: usize = 4096;
@@ -14,7 +15,7 @@ const MAX_ENDPOINTS: usize = 4096;
 /// `ports` are the entry's, or `None` where they cannot be relied upon.
 pub(super) fn read_all(
     field: &Field<'_>,
-    resolution: Resolution,
+    resolution: Option<Resolution>,
     ports: Option<&[ServicePort]>,
     report: &mut Report,
 ) -> Vec<Endpoint> {
@@ -24,7 +25,7 @@ pub(super) fn read_all(
 
 fn read(
     item: &Field<'_>,
-    resolution: Resolution,
+    resolution: Option<Resolution>,
     entry_ports: Option<&[ServicePort]>,
     report: &mut Report,
 ) -> Option<Endpoint> {
@@ -72,13 +73,13 @@ fn read_address(field: &Field<'_>, report: &mut Report) -> Option<EndpointAddres
     names::host_name(text, text).map(EndpointAddress::Name).map_err(|message| field.error(message, report)).ok()
 }
 
-fn check_address(address: &EndpointAddress, field: &Field<'_>, resolution: Resolution, report: &mut Report) {
+fn check_address(address: &EndpointAddress, field: &Field<'_>, resolution: Option<Resolution>, report: &mut Report) {
     match (resolution, address) {
-        (Resolution::Static, EndpointAddress::Name(name)) => {
+        (Some(Resolution::Static), EndpointAddress::Name(name)) => {
             let message = format!("{name} is a host name; resolution STATIC needs IP addresses, use DNS for names");
             field.error(message, report);
         }
-        (Resolution::Dns | Resolution::DnsRoundRobin, EndpointAddress::Unix(_)) => {
+        (Some(Resolution::Dns | Resolution::DnsRoundRobin), EndpointAddress::Unix(_)) => {
             field.error("a unix socket needs resolution STATIC", report);
         }
         _ => {}
@@ -107,9 +108,9 @@ fn check_unix(address: Option<&EndpointAddress>, object: &mut Object<'_>, report
 }
 
 /// What the entry as a whole allows of its endpoints.
-pub(super) fn check(entry: &ServiceEntry, field: &Field<'_>, report: &mut Report) {
-    let count = entry.endpoints.len();
-    match entry.resolution {
+pub(super) fn check(parts: &Parts<'_>, field: &Field<'_>, report: &mut Report) {
+    let count = parts.endpoints.len();
+    match parts.resolution {
         Resolution::None if count > 0 => {
             field.error("resolution NONE goes where the application connects to; it allows no endpoints", report);
         }
@@ -119,9 +120,9 @@ pub(super) fn check(entry: &ServiceEntry, field: &Field<'_>, report: &mut Report
         }
         _ => {}
     }
-    let unix = entry.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Unix(_)));
-    if unix && entry.ports.len() != 1 {
-        let found = entry.ports.len();
+    let unix = parts.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Unix(_)));
+    if unix && parts.ports.len() != 1 {
+        let found = parts.ports.len();
         field.error(format!("an entry with unix socket endpoints must have exactly one port, found {found}"), report);
     }
 }

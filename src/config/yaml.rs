@@ -181,6 +181,8 @@ struct Frame {
     node: Node,
     /// In a mapping: the key whose value comes next.
     key: Option<(String, Place)>,
+    /// In a mapping: its keys so far and their lines.
+    keys: HashMap<String, u32>,
 }
 
 impl Builder {
@@ -234,7 +236,7 @@ impl Builder {
         if self.stack.len() >= MAX_DEPTH {
             return Err(too_deep(node.at));
         }
-        self.stack.push(Frame { anchor, node, key: None });
+        self.stack.push(Frame { anchor, node, key: None, keys: HashMap::new() });
         Ok(())
     }
 
@@ -250,15 +252,16 @@ impl Builder {
         };
         match (&mut frame.node.value, frame.key.take()) {
             (Value::Sequence(items), _) => items.push(node),
-            (Value::Mapping(entries), Some((key, at))) => {
-                match entries.iter().find(|entry| entry.key == key).map(|first| first.at.line) {
-                    None => entries.push(Entry { key, at, value: node }),
-                    Some(line) => {
-                        let message = format!("{} is written twice, first in line {line}; keep one", quoted(&key));
-                        self.errors.push(SyntaxError { at, message });
-                    }
+            (Value::Mapping(entries), Some((key, at))) => match frame.keys.get(&key) {
+                None => {
+                    frame.keys.insert(key.clone(), at.line);
+                    entries.push(Entry { key, at, value: node });
                 }
-            }
+                Some(line) => {
+                    let message = format!("{} is written twice, first in line {line}; keep one", quoted(&key));
+                    self.errors.push(SyntaxError { at, message });
+                }
+            },
             (Value::Mapping(_), None) => frame.key = Some(key_of(node, &mut self.errors)),
             (Value::Scalar { .. }, _) => unreachable!("only collections are opened"),
         }

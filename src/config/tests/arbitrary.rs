@@ -1,5 +1,6 @@
 //! Whatever the bytes are: no panic, no unbounded memory, and an error wherever a resource is dropped.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -46,7 +47,7 @@ fn a_billion_laughs_are_cut_short() {
     let mut text = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for i in 1..12 {
         let before = format!("*a{}, ", i - 1).repeat(9);
-        text += &format!("a{i}: &a{i} [{before}]\n");
+        writeln!(text, "a{i}: &a{i} [{before}]").unwrap();
     }
     assert!(first_problem(&text).contains("copy more than 4 MiB"), "{}", first_problem(&text));
 }
@@ -58,7 +59,7 @@ fn depth_is_bounded_however_it_comes_about() {
     assert!(first_problem(&"- ".repeat(100_000)).contains("nested more than 64 levels"));
     let mut text = "- &a0 [x]\n".to_owned();
     for i in 1..100 {
-        text += &format!("- &a{i} [*a{}]\n", i - 1);
+        writeln!(text, "- &a{i} [*a{}]", i - 1).unwrap();
     }
     assert!(first_problem(&text).contains("nested more than 64 levels"));
 }

@@ -34,7 +34,7 @@ fn all_examples() -> Vec<PathBuf> {
 #[test]
 fn are_all_sound() {
     for file in all_examples() {
-        assert_eq!(load(&[file.clone()]).problems, [], "{}", file.display());
+        assert_eq!(load(std::slice::from_ref(&file)).problems, [], "{}", file.display());
     }
 }
 

@@ -83,7 +83,7 @@ fn text_must_be_utf8() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
     fs::write(&file, b"a: 1\n\xc3\xa4: \xff").unwrap();
-    let message = only_problem(&load(&[file.clone()]));
+    let message = only_problem(&load(std::slice::from_ref(&file)));
     assert_eq!(message, format!("{}:2:4: not UTF-8 from here on; save the file as UTF-8", file.display()));
     fs::write(&file, [b"\xef\xbb\xbf", entry("bom").replace('\n', "\r\n").as_bytes()].concat()).unwrap();
     let loaded = load(&[file]);

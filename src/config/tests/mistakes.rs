@@ -45,8 +45,8 @@ fn check(text: &str, at_least: usize) {
     for case in cases {
         let found = messages(&case.file);
         if found != case.expected {
-            let shown: String = found.iter().map(|message| format!("=> {message}\n")).collect();
-            write!(wrong, "=== {}\n{}{shown}", case.title, case.file).expect("a String takes everything");
+            write!(wrong, "=== {}\n{}=> {}\n", case.title, case.file, found.join("\n=> "))
+                .expect("a String takes everything");
         }
     }
     assert!(wrong.is_empty(), "these cases came out otherwise:\n{wrong}");
