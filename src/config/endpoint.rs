@@ -7,7 +7,7 @@ use super::document;
 use super::names;
 use super::reader::{Field, Object, Report, Shape};
 use super::resources::{Endpoint, EndpointAddress, Resolution, ServicePort};
-use super::service_entry::Parts;
+use super::service_entry::Related;
 use super::yaml::quoted;
 
 const MAX_ENDPOINTS: usize = 4096;
@@ -108,9 +108,9 @@ fn check_unix(address: Option<&EndpointAddress>, object: &mut Object<'_>, report
 }
 
 /// What the entry as a whole allows of its endpoints.
-pub(super) fn check(parts: &Parts<'_>, field: &Field<'_>, report: &mut Report) {
-    let count = parts.endpoints.len();
-    match parts.resolution {
+pub(super) fn check(related: &Related<'_>, field: &Field<'_>, report: &mut Report) {
+    let count = related.endpoints.len();
+    match related.resolution {
         Resolution::None if count > 0 => {
             field.error("resolution NONE goes where the application connects to; it allows no endpoints", report);
         }
@@ -120,9 +120,9 @@ pub(super) fn check(parts: &Parts<'_>, field: &Field<'_>, report: &mut Report) {
         }
         _ => {}
     }
-    let unix = parts.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Unix(_)));
-    if unix && parts.ports.len() != 1 {
-        let found = parts.ports.len();
+    let unix = related.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Unix(_)));
+    if unix && related.ports.len() != 1 {
+        let found = related.ports.len();
         field.error(format!("an entry with unix socket endpoints must have exactly one port, found {found}"), report);
     }
 }

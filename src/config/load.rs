@@ -163,7 +163,10 @@ fn read_folder(folder: &Path) -> io::Result<Vec<FileContents>> {
         let mut files: Vec<FileContents> = names.into_iter().map(|file| (file.clone(), read_file(&file))).collect();
         let vanished = files.iter().any(|(_, contents)| is_gone(contents));
         let swapped = fs::read_link(folder.join("..data")).ok() != generation;
-        if (!vanished && !swapped) || attempt == MAX_ATTEMPTS {
+        if swapped && attempt == MAX_ATTEMPTS {
+            return Err(io::Error::other("it changes faster than it can be read"));
+        }
+        if !swapped && (!vanished || attempt == MAX_ATTEMPTS) {
             // Still gone at the last attempt: a file that was deleted is no mistake, a link to nowhere is.
             files.retain(|(file, contents)| !is_gone(contents) || fs::symlink_metadata(file).is_ok());
             return Ok(files);

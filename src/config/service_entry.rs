@@ -45,7 +45,7 @@ const PROTOCOLS: &[(&str, PortProtocol)] = &[
 ];
 
 /// What the rules between fields need to know.
-pub(super) struct Parts<'e> {
+pub(super) struct Related<'e> {
     pub resolution: Resolution,
     pub hosts: &'e [HostPattern],
     pub addresses: &'e [IpNet],
@@ -80,8 +80,9 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     let subject_alt_names = spec.optional("subjectAltNames").map(|f| read_words(&f, report)).unwrap_or_default();
 
     if let Some(resolution) = resolution {
-        let parts = Parts { resolution, hosts: &hosts, addresses: &addresses, ports: &ports, endpoints: &endpoints };
-        check(&parts, &mut spec, report);
+        let related =
+            Related { resolution, hosts: &hosts, addresses: &addresses, ports: &ports, endpoints: &endpoints };
+        check(&related, &mut spec, report);
     }
     spec.finish(report);
     Some(ServiceEntry {
@@ -99,15 +100,15 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
 }
 
 /// The rules between fields.
-fn check(parts: &Parts<'_>, spec: &mut Object<'_>, report: &mut Report) {
-    check_hosts(parts, spec, report);
-    check_dynamic_dns(parts, spec, report);
+fn check(related: &Related<'_>, spec: &mut Object<'_>, report: &mut Report) {
+    check_hosts(related, spec, report);
+    check_dynamic_dns(related, spec, report);
     match (spec.optional("endpoints"), spec.optional("workloadSelector")) {
         (Some(_), Some(selector)) => {
             selector.key_error("only one of workloadSelector and endpoints may be set", report);
         }
-        (Some(field), None) => endpoint::check(parts, &field, report),
-        (None, None) if parts.resolution == Resolution::Static => {
+        (Some(field), None) => endpoint::check(related, &field, report),
+        (None, None) if related.resolution == Resolution::Static => {
             spec.warning("resolution STATIC without endpoints: no request can be answered", report);
         }
         (None, _) => {}
@@ -247,16 +248,16 @@ pub(super) fn read_words(field: &Field<'_>, report: &mut Report) -> Vec<String> 
 }
 
 /// Rules between hosts, resolution and ports.
-fn check_hosts(parts: &Parts<'_>, spec: &mut Object<'_>, report: &mut Report) {
+fn check_hosts(related: &Related<'_>, spec: &mut Object<'_>, report: &mut Report) {
     let Some(hosts) = spec.optional("hosts") else { return };
-    let by_name = matches!(parts.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
-    let wildcard = parts.hosts.iter().find(|host| matches!(host, HostPattern::Wildcard(_)));
-    if let (true, true, Some(host)) = (by_name, parts.endpoints.is_empty(), wildcard) {
+    let by_name = matches!(related.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+    let wildcard = related.hosts.iter().find(|host| matches!(host, HostPattern::Wildcard(_)));
+    if let (true, true, Some(host)) = (by_name, related.endpoints.is_empty(), wildcard) {
         let fix = "list full names, add endpoints, or use resolution NONE";
         hosts.error(format!("{host} cannot be resolved by DNS without endpoints; {fix}"), report);
     }
-    let plain = parts.ports.iter().find(|port| !tells_hosts_apart(port.protocol));
-    if let (true, Some(port)) = (parts.hosts.len() > 1 && parts.resolution != Resolution::None, plain) {
+    let plain = related.ports.iter().find(|port| !tells_hosts_apart(port.protocol));
+    if let (true, Some(port)) = (related.hosts.len() > 1 && related.resolution != Resolution::None, plain) {
         let fix = "one entry a host, or resolution NONE";
         let message =
             format!("multiple hosts not allowed for non-HTTP, non-TLS ports (port {}); use {fix}", port.number);
@@ -274,15 +275,15 @@ fn tells_hosts_apart(protocol: PortProtocol) -> bool {
 }
 
 /// DYNAMIC_DNS resolves what the application asks for: only wildcard hosts, and nothing that fixes an address.
-fn check_dynamic_dns(parts: &Parts<'_>, spec: &mut Object<'_>, report: &mut Report) {
-    if parts.resolution != Resolution::DynamicDns {
+fn check_dynamic_dns(related: &Related<'_>, spec: &mut Object<'_>, report: &mut Report) {
+    if related.resolution != Resolution::DynamicDns {
         return;
     }
-    let exact = parts.hosts.iter().find(|host| matches!(host, HostPattern::Exact(_)));
+    let exact = related.hosts.iter().find(|host| matches!(host, HostPattern::Exact(_)));
     if let (Some(host), Some(field)) = (exact, spec.optional("hosts")) {
         field.error(format!("{host} is no wildcard; resolution DYNAMIC_DNS needs wildcard hosts, use DNS"), report);
     }
-    if let (false, Some(field)) = (parts.addresses.is_empty(), spec.optional("addresses")) {
+    if let (false, Some(field)) = (related.addresses.is_empty(), spec.optional("addresses")) {
         field.error("resolution DYNAMIC_DNS allows no addresses", report);
     }
 }
