@@ -96,3 +96,50 @@ fn problem_json(problem: &Problem) -> serde_json::Value {
         "message": problem.message,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const MISTAKES: &str = "apiVersion: v1\nkind: Pod\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: S}\n";
+
+    #[test]
+    fn text_is_one_problem_a_line_and_a_summary() {
+        let loaded = config::load_text(Path::new("a.yaml"), MISTAKES);
+        let (mut errors, mut summary) = (Vec::new(), Vec::new());
+        write_text(&problems_of(&loaded), loaded.files.len(), &mut errors, &mut summary).unwrap();
+        let errors = String::from_utf8(errors).unwrap();
+        let lines: Vec<_> = errors.lines().collect();
+        assert_eq!(lines.len(), 2, "{errors}");
+        assert_eq!(lines[0], "a.yaml:2:7: warning: kind: Pod (v1) is ignored: egret does not use it");
+        assert!(lines[1].starts_with("a.yaml:6:18: metadata.name: "), "{errors}");
+        assert_eq!(String::from_utf8(summary).unwrap(), "1 error, 1 warning in 1 file\n");
+    }
+
+    #[test]
+    fn json_holds_the_same() {
+        let loaded = config::load_text(Path::new("a.yaml"), MISTAKES);
+        let mut out = Vec::new();
+        write_json(&problems_of(&loaded), &loaded, &mut out).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&report["errors"], &report["warnings"]), (&1.into(), &1.into()));
+        assert_eq!(report["files"], serde_json::json!(["a.yaml"]));
+        assert_eq!(report["problems"][1]["severity"], "error");
+        assert_eq!((&report["problems"][1]["line"], &report["problems"][1]["column"]), (&6.into(), &18.into()));
+    }
+
+    #[test]
+    fn only_errors_fail() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        let exit = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            run(&Args { paths: vec![file.clone()], output: Output::Text })
+        };
+        assert_eq!(format!("{:?}", exit("")), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(format!("{:?}", exit("apiVersion: v1\nkind: Pod\n")), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(format!("{:?}", exit(MISTAKES)), format!("{:?}", ExitCode::FAILURE));
+    }
+}

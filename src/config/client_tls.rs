@@ -32,12 +32,11 @@ const DETAILS: [&str; 8] = [
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<ClientTls> {
     let mut object = field.object(report)?;
     let mode_field = object.optional("mode");
-    let mode = match &mode_field {
-        Some(field) => field.choice(MODES, report),
-        None => {
-            without_mode(&object, report);
-            Some(TlsMode::Disable)
-        }
+    let mode = if let Some(field) = &mode_field {
+        field.choice(MODES, report)
+    } else {
+        without_mode(&object, report);
+        Some(TlsMode::Disable)
     };
     let mut path = |name, report: &mut Report| object.optional_text(name, report).map(|(_, text)| PathBuf::from(text));
     let client_certificate = path("clientCertificate", report);
@@ -51,8 +50,12 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<ClientTls> 
     let sni = object.optional_text("sni", report);
     let sni = sni.and_then(|(field, name)| names::host_name(name, name).map_err(|m| field.error(m, report)).ok());
     let insecure_skip_verify = object.optional("insecureSkipVerify").and_then(|field| field.boolean(report));
+    let Some(mode) = mode else {
+        object.finish(report);
+        return None;
+    };
     let tls = ClientTls {
-        mode: mode?,
+        mode,
         client_certificate,
         private_key,
         ca_certificates,

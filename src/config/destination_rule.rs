@@ -13,11 +13,11 @@ use super::yaml::quoted;
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<DestinationRule> {
     let meta = read_meta(&mut object, at, report);
     object.allow(&["status"]);
-    let spec = object.required("spec", report);
+    let spec = object.required("spec");
     object.finish(report);
     let mut spec = spec?.object(report)?;
 
-    let host = spec.required("host", report).and_then(|field| read_host(&field, report));
+    let host = spec.required("host").and_then(|field| read_host(&field, report));
     let traffic_policy = spec.optional("trafficPolicy").and_then(|field| read_traffic_policy(&field, report));
     let subsets = spec.optional("subsets").map(|field| read_subsets(&field, report)).unwrap_or_default();
     let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, false, report)).unwrap_or_default();
@@ -35,12 +35,12 @@ fn read_host(field: &Field<'_>, report: &mut Report) -> Option<HostPattern> {
 fn read_subsets(field: &Field<'_>, report: &mut Report) -> Vec<Subset> {
     let items = field.list(usize::MAX, report);
     if !items.is_empty() {
-        field.warning("subsets are not supported yet and have no effect: only routes could choose them", report);
+        field.key_warning("subsets are not supported yet and have no effect: only routes could choose them", report);
     }
     let mut subsets: Vec<Subset> = Vec::new();
     for item in items {
         let Some(mut object) = item.object(report) else { continue };
-        let name = object.required("name", report).and_then(|field| Some((field.word(report)?.to_owned(), field)));
+        let name = object.required("name").and_then(|field| Some((field.word(report)?.to_owned(), field)));
         let labels = object.optional("labels").map(|field| document::labels(&field, report)).unwrap_or_default();
         let traffic_policy = object.optional("trafficPolicy").and_then(|field| read_traffic_policy(&field, report));
         object.finish(report);
@@ -98,7 +98,7 @@ fn read_port_levels(field: &Field<'_>, report: &mut Report) -> Vec<(u16, PortPol
         if !POLICY_FIELDS.iter().any(|name| object.has(name)) {
             item.error(format!("a port's policy must have at least one of {}", POLICY_FIELDS.join(", ")), report);
         }
-        let number = object.required("port", report).and_then(|port| read_port_selector(&port, report));
+        let number = object.required("port").and_then(|port| read_port_selector(&port, report));
         let policy = read_port_policy(&mut object, report);
         object.finish(report);
         let Some(number) = number else { continue };
@@ -112,7 +112,7 @@ fn read_port_levels(field: &Field<'_>, report: &mut Report) -> Vec<(u16, PortPol
 
 fn read_port_selector(field: &Field<'_>, report: &mut Report) -> Option<u16> {
     let mut object = field.object(report)?;
-    let number = object.required("number", report).and_then(|field| field.port(report));
+    let number = object.required("number").and_then(|field| field.port(report));
     object.finish(report);
     number
 }

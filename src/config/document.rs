@@ -13,6 +13,7 @@ use super::yaml::{Document, quoted};
 use super::{destination_rule, secret, service_entry, settings, sidecar, virtual_service};
 
 /// A sound object of one document.
+#[expect(clippy::large_enum_variant, reason = "a file's objects at a time, moved on at once")]
 pub(super) enum Resource {
     ServiceEntry(ServiceEntry),
     DestinationRule(DestinationRule),
@@ -91,14 +92,17 @@ pub(super) fn read(document: Document, report: &mut Report, resources: &mut Vec<
 
 fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, resources: &mut Vec<Resource>) {
     let Some(mut object) = root.object(report) else { return };
-    let version = object.required("apiVersion", report).and_then(|field| Some((field.word(report)?, field)));
-    let kind = object.required("kind", report).and_then(|field| Some((field.word(report)?, field)));
-    let (Some((version, version_field)), Some((kind_name, kind_field))) = (version, kind) else { return };
+    let version = object.required("apiVersion").and_then(|field| Some((field.word(report)?, field)));
+    let kind = object.required("kind").and_then(|field| Some((field.word(report)?, field)));
+    let (Some((version, version_field)), Some((kind_name, kind_field))) = (version, kind) else {
+        object.finish_required(report);
+        return;
+    };
     let Some(kind) = kind_of(version, &version_field, kind_name, &kind_field, report) else { return };
     let at = report.location(kind_field.at());
     let resource = match kind {
         Kind::Foreign => {
-            let message = format!("{} {kind_name} is ignored: egret does not use it", quoted(version));
+            let message = format!("{kind_name} ({version}) is ignored: egret does not use it");
             kind_field.warning(message, report);
             return;
         }
@@ -170,33 +174,37 @@ fn foreign_kind(
         return Some(*found);
     }
     let meant = match kind {
-        "Secret" | "List" => Some("v1"),
-        "Settings" => Some("egret/v1"),
-        "ServiceEntry" | "DestinationRule" | "Sidecar" | "VirtualService" => Some("networking.istio.io/v1"),
+        "ServiceEntry" | "DestinationRule" => Some("networking.istio.io/v1"),
+        // Others may have kinds of these names; without a group, or with ours misspelt, they are meant for egret.
+        "Sidecar" | "VirtualService" if is_near_our_groups(version) => Some("networking.istio.io/v1"),
+        "Settings" if is_near_our_groups(version) => Some("egret/v1"),
+        "Secret" | "List" if is_near_our_groups(version) => Some("v1"),
         _ => None,
     };
     if let Some(meant) = meant {
         version_field.error(format!("expected {meant} for a {kind}, found {}", quoted(version)), report);
         return None;
     }
-    let near = scalar::nearest(kind, ["Secret", "Settings", "ServiceEntry", "DestinationRule", "VirtualService"]);
-    // Kinds of others may resemble ours (`Service` is no slip for `Secret`); only a letter or two may differ.
-    match near.filter(|near| kind.len().abs_diff(near.len()) <= 1 && kind[..1].eq_ignore_ascii_case(&near[..1])) {
-        Some(near) => {
-            kind_field.error(format!("unknown kind {}; did you mean {near}?", quoted(kind)), report);
-            None
-        }
-        None => Some(Kind::Foreign),
+    let ours = ["Secret", "Settings", "ServiceEntry", "DestinationRule", "VirtualService"];
+    let near = scalar::nearest(kind, ours).filter(|near| kind.len().abs_diff(near.len()) <= 1);
+    if let (true, Some(near)) = (is_near_our_groups(version), near) {
+        kind_field.error(format!("unknown kind {}; did you mean {near}?", quoted(kind)), report);
+        return None;
     }
+    Some(Kind::Foreign)
+}
+
+fn is_near_our_groups(version: &str) -> bool {
+    !version.contains('/') || ["istio", "egret"].iter().any(|group| version.contains(group))
 }
 
 /// Reads `metadata`; `None` when it has no usable name.
 pub(super) fn read_meta(object: &mut Object<'_>, at: Location, report: &mut Report) -> Option<Meta> {
-    let field = object.required("metadata", report)?;
+    let field = object.required("metadata")?;
     let mut metadata = field.object(report)?;
     metadata.allow(&["uid", "resourceVersion", "generation", "managedFields", "ownerReferences", "finalizers"]);
     metadata.allow(&["selfLink", "generateName", "deletionTimestamp", "deletionGracePeriodSeconds", "clusterName"]);
-    let name = metadata.required("name", report).and_then(|field| object_name(&field, report));
+    let name = metadata.required("name").and_then(|field| object_name(&field, report));
     let namespace = metadata.optional_text("namespace", report).and_then(|(field, _)| namespace(&field, report));
     let labels = metadata.optional("labels").map(|field| labels(&field, report)).unwrap_or_default();
     let annotations = metadata.optional("annotations").map(|field| field.text_map(report)).unwrap_or_default();
@@ -231,10 +239,7 @@ pub(super) fn labels(field: &Field<'_>, report: &mut Report) -> BTreeMap<String,
     let mut labels = BTreeMap::new();
     for (entry, value) in field.entries(report) {
         if !names::is_label_key(&entry.key) {
-            report.error(
-                entry.at,
-                format!("{} is no label key; write \"name\" or \"example.com/name\"", quoted(&entry.key)),
-            );
+            value.key_error("not the key of a label; write \"name\" or \"example.com/name\"", report);
         }
         let Some(text) = value.text(report) else { continue };
         if !names::is_label_value(text) {
@@ -248,12 +253,11 @@ pub(super) fn labels(field: &Field<'_>, report: &mut Report) -> BTreeMap<String,
 
 fn timestamp_ms(field: &Field<'_>, report: &mut Report) -> Option<i64> {
     let text = field.text(report)?;
-    match text.parse::<jiff::Timestamp>() {
-        Ok(timestamp) => Some(timestamp.as_millisecond()),
-        Err(_) => {
-            let message = format!("expected a time such as \"2024-06-04T12:15:20Z\", found {}", quoted(text));
-            field.error(message, report);
-            None
-        }
+    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+        Some(timestamp.as_millisecond())
+    } else {
+        let message = format!("expected a time such as \"2024-06-04T12:15:20Z\", found {}", quoted(text));
+        field.error(message, report);
+        None
     }
 }

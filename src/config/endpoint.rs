@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::document;
 use super::names;
 use super::reader::{Field, Object, Report, Shape};
-use super::resources::{Endpoint, EndpointAddress, Resolution, ServiceEntry, ServicePort};
+use super::resources::{Endpoint, EndpointAddress, Resolution, ServicePort};
+use super::service_entry::Related;
 use super::yaml::quoted;
 
 const MAX_ENDPOINTS: usize = 4096;
@@ -14,7 +15,7 @@ const MAX_ENDPOINTS: usize = 4096;
 /// `ports` are the entry's, or `None` where they cannot be relied upon.
 pub(super) fn read_all(
     field: &Field<'_>,
-    resolution: Resolution,
+    resolution: Option<Resolution>,
     ports: Option<&[ServicePort]>,
     report: &mut Report,
 ) -> Vec<Endpoint> {
@@ -24,12 +25,12 @@ pub(super) fn read_all(
 
 fn read(
     item: &Field<'_>,
-    resolution: Resolution,
+    resolution: Option<Resolution>,
     entry_ports: Option<&[ServicePort]>,
     report: &mut Report,
 ) -> Option<Endpoint> {
     let mut object = item.object(report)?;
-    let address = object.required("address", report).and_then(|field| {
+    let address = object.required("address").and_then(|field| {
         let address = read_address(&field, report)?;
         check_address(&address, &field, resolution, report);
         Some(address)
@@ -72,13 +73,13 @@ fn read_address(field: &Field<'_>, report: &mut Report) -> Option<EndpointAddres
     names::host_name(text, text).map(EndpointAddress::Name).map_err(|message| field.error(message, report)).ok()
 }
 
-fn check_address(address: &EndpointAddress, field: &Field<'_>, resolution: Resolution, report: &mut Report) {
+fn check_address(address: &EndpointAddress, field: &Field<'_>, resolution: Option<Resolution>, report: &mut Report) {
     match (resolution, address) {
-        (Resolution::Static, EndpointAddress::Name(name)) => {
+        (Some(Resolution::Static), EndpointAddress::Name(name)) => {
             let message = format!("{name} is a host name; resolution STATIC needs IP addresses, use DNS for names");
             field.error(message, report);
         }
-        (Resolution::Dns | Resolution::DnsRoundRobin, EndpointAddress::Unix(_)) => {
+        (Some(Resolution::Dns | Resolution::DnsRoundRobin), EndpointAddress::Unix(_)) => {
             field.error("a unix socket needs resolution STATIC", report);
         }
         _ => {}
@@ -91,8 +92,7 @@ fn read_ports(field: &Field<'_>, entry_ports: Option<&[ServicePort]>, report: &m
         if let Some(known) = entry_ports.filter(|known| known.iter().all(|port| port.name != entry.key)) {
             let names: Vec<_> = known.iter().map(|port| port.name.as_str()).collect();
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            let key = quoted(&entry.key);
-            report.error(entry.at, format!("{key} is no port name of this entry; its port names: {names}"));
+            value.key_error(format!("no port of this entry has this name; its port names: {names}"), report);
         }
         if let Some(number) = value.port(report) {
             ports.insert(entry.key.clone(), number);
@@ -108,9 +108,9 @@ fn check_unix(address: Option<&EndpointAddress>, object: &mut Object<'_>, report
 }
 
 /// What the entry as a whole allows of its endpoints.
-pub(super) fn check(entry: &ServiceEntry, field: &Field<'_>, report: &mut Report) {
-    let count = entry.endpoints.len();
-    match entry.resolution {
+pub(super) fn check(related: &Related<'_>, field: &Field<'_>, report: &mut Report) {
+    let count = related.endpoints.len();
+    match related.resolution {
         Resolution::None if count > 0 => {
             field.error("resolution NONE goes where the application connects to; it allows no endpoints", report);
         }
@@ -120,9 +120,9 @@ pub(super) fn check(entry: &ServiceEntry, field: &Field<'_>, report: &mut Report
         }
         _ => {}
     }
-    let unix = entry.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Unix(_)));
-    if unix && entry.ports.len() != 1 {
-        let found = entry.ports.len();
+    let unix = related.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Unix(_)));
+    if unix && related.ports.len() != 1 {
+        let found = related.ports.len();
         field.error(format!("an entry with unix socket endpoints must have exactly one port, found {found}"), report);
     }
 }

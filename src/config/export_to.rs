@@ -16,8 +16,8 @@ pub(super) fn read(field: &Field<'_>, nobody_allowed: bool, report: &mut Report)
             "~" if nobody_allowed => ExportTo::Nobody,
             name if names::is_dns_label(name) => ExportTo::Namespace(name.to_owned()),
             _ => {
-                let nobody = if nobody_allowed { "\"~\" (nobody)" } else { "no \"~\" here" };
-                let expected = format!("\".\" (this namespace), \"*\" (all), {nobody} or the name of a namespace");
+                let nobody = if nobody_allowed { ", \"~\" (nobody)" } else { "" };
+                let expected = format!("\".\" (this namespace), \"*\" (all){nobody} or the name of a namespace");
                 item.error(format!("expected {expected}, found {}", quoted(text)), report);
                 continue;
             }

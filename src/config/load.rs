@@ -50,6 +50,7 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
 /// Reads one text as if it stood in `file`; for configuration that comes from elsewhere than a file.
 pub fn load_text(file: &Path, text: &str) -> Loaded {
     let mut loader = Loader::default();
+    loader.loaded.files.push(file.to_owned());
     loader.read_text(file, text);
     loader.finish()
 }
@@ -80,6 +81,7 @@ impl Loader {
         if !self.seen.insert(real) {
             return;
         }
+        self.loaded.files.push(file.to_owned());
         match bytes {
             Ok(bytes) => match str::from_utf8(&bytes) {
                 Ok(text) => self.read_text(file, text),
@@ -94,7 +96,6 @@ impl Loader {
     }
 
     fn read_text(&mut self, file: &Path, text: &str) {
-        self.loaded.files.push(file.to_owned());
         let mut report = Report::new(file);
         let mut resources = Vec::new();
         for document in yaml::documents(text) {
@@ -110,7 +111,8 @@ impl Loader {
         let meta = resource.meta();
         // There is one process, so one Settings, whatever its name.
         let name = if matches!(resource, Resource::Settings(..)) { String::new() } else { meta.name.clone() };
-        let key = (resource.kind(), meta.namespace.clone().unwrap_or_default(), name);
+        let namespace = if name.is_empty() { String::new() } else { meta.namespace.clone().unwrap_or_default() };
+        let key = (resource.kind(), namespace, name);
         if let Some(first) = self.defined.get(&key) {
             let what = match resource {
                 Resource::Settings(..) => "Settings".to_owned(),
@@ -145,7 +147,7 @@ impl Loader {
 /// Line and column behind `before`.
 fn place_in(file: &Path, before: &[u8]) -> Location {
     let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-    let line = before.iter().filter(|b| **b == b'\n').count() as u32 + 1;
+    let line = memchr::memchr_iter(b'\n', before).count() as u32 + 1;
     let column = String::from_utf8_lossy(&before[line_start..]).chars().count() as u32 + 1;
     Location { file: file.into(), line, column }
 }
@@ -161,7 +163,10 @@ fn read_folder(folder: &Path) -> io::Result<Vec<FileContents>> {
         let mut files: Vec<FileContents> = names.into_iter().map(|file| (file.clone(), read_file(&file))).collect();
         let vanished = files.iter().any(|(_, contents)| is_gone(contents));
         let swapped = fs::read_link(folder.join("..data")).ok() != generation;
-        if (!vanished && !swapped) || attempt == MAX_ATTEMPTS {
+        if swapped && attempt == MAX_ATTEMPTS {
+            return Err(io::Error::other("it changes faster than it can be read"));
+        }
+        if !swapped && (!vanished || attempt == MAX_ATTEMPTS) {
             // Still gone at the last attempt: a file that was deleted is no mistake, a link to nowhere is.
             files.retain(|(file, contents)| !is_gone(contents) || fs::symlink_metadata(file).is_ok());
             return Ok(files);

@@ -20,6 +20,8 @@ mod secret;
 mod service_entry;
 mod settings;
 mod sidecar;
+#[cfg(test)]
+mod tests;
 mod virtual_service;
 mod yaml;
 

@@ -99,6 +99,16 @@ impl<'n> Field<'n> {
         report.warning(self.node.at, self.message(message.as_ref()));
     }
 
+    /// Complains of the key, not of what stands behind it.
+    pub fn key_error(&self, message: impl AsRef<str>, report: &mut Report) {
+        report.error(self.key_at, self.message(message.as_ref()));
+    }
+
+    /// Warns of the field as such, whatever its value.
+    pub fn key_warning(&self, message: impl AsRef<str>, report: &mut Report) {
+        report.warning(self.key_at, self.message(message.as_ref()));
+    }
+
     fn message(&self, message: &str) -> String {
         if self.path.is_empty() { message.to_owned() } else { format!("{}: {message}", self.path) }
     }
@@ -142,7 +152,7 @@ impl<'n> Field<'n> {
             self.expected("a mapping", "", report);
             return None;
         };
-        Some(Object { field: self.clone(), entries, known: Vec::new() })
+        Some(Object { field: self.clone(), entries, known: Vec::new(), missing: Vec::new() })
     }
 
     /// The items of a list; none where it is no list. More than `max` is an error.
@@ -193,6 +203,8 @@ impl<'n> Field<'n> {
         }
         let hint = match &self.node.value {
             Value::Scalar { text, .. } if matches!(text.as_str(), "true" | "false") => "; remove the quotes",
+            Value::Scalar { text, .. } if matches!(text.as_str(), "yes" | "on") => "; write true",
+            Value::Scalar { text, .. } if matches!(text.as_str(), "no" | "off") => "; write false",
             _ => "",
         };
         self.expected("true or false", hint, report);
@@ -296,36 +308,36 @@ pub(super) struct Object<'n> {
     field: Field<'n>,
     entries: &'n [Entry],
     known: Vec<&'static str>,
+    missing: Vec<&'static str>,
 }
 
 impl<'n> Object<'n> {
     /// Complains of the mapping as a whole, at its key.
     pub fn error(&self, message: impl AsRef<str>, report: &mut Report) {
-        report.error(self.field.key_at, self.field.message(message.as_ref()));
+        self.field.key_error(message, report);
     }
 
     /// Warns of the mapping as a whole, at its key.
     pub fn warning(&self, message: impl AsRef<str>, report: &mut Report) {
-        report.warning(self.field.key_at, self.field.message(message.as_ref()));
+        self.field.key_warning(message, report);
     }
 
     /// The field, if it is written; `null` is as good as nothing, as the Kubernetes API server has it.
     pub fn optional(&mut self, name: &'static str) -> Option<Field<'n>> {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         let path = self.path_of(name);
         let field = Field { node: &entry.value, key_at: entry.at, path, secret: self.field.secret };
         (!field.is_null()).then_some(field)
     }
 
-    pub fn required(&mut self, name: &'static str, report: &mut Report) -> Option<Field<'n>> {
+    /// The field; [`Object::finish`] reports that it is missing, or what was written in its stead.
+    pub fn required(&mut self, name: &'static str) -> Option<Field<'n>> {
         let field = self.optional(name);
         if field.is_none() {
-            // A near miss is reported as unknown, with the name that was meant; saying so twice would only confuse.
-            let misspelt = self.entries.iter().any(|e| e.key != name && e.key.eq_ignore_ascii_case(name));
-            if !misspelt {
-                self.error(format!("{name} is required"), report);
-            }
+            self.missing.push(name);
         }
         field
     }
@@ -374,19 +386,48 @@ impl<'n> Object<'n> {
             Shape::Any => {}
         }
         if report.errors() == before {
-            field.warning("is not supported yet and has no effect", report);
+            field.key_warning("is not supported yet and has no effect", report);
         }
     }
 
-    /// Reports every field that nobody asked for.
-    pub fn finish(self, report: &mut Report) {
-        for entry in self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())) {
-            let hint = match scalar::nearest(&entry.key, self.known.iter().copied()) {
-                Some(meant) => format!("did you mean {}?", quoted(meant)),
-                None => format!("expected {}", one_of(&self.known)),
-            };
-            let within = if self.field.path.is_empty() { String::new() } else { format!("{}: ", self.field.path) };
-            report.error(entry.at, format!("{within}unknown field {}; {hint}", quoted(&entry.key)));
+    /// Reports every field that nobody asked for, and every required one that is not there.
+    pub fn finish(mut self, report: &mut Report) {
+        for entry in self.unknown() {
+            let meant = scalar::nearest(&entry.key, self.known.iter().copied());
+            self.unknown_field(entry, meant, report);
+            // One mistake, one message: a misspelt field is not missing as well.
+            self.missing.retain(|name| Some(*name) != meant);
+        }
+        self.report_missing(report);
+    }
+
+    /// Reports only what is missing or misspelt of the required fields, where the rest of the schema is not known.
+    pub fn finish_required(mut self, report: &mut Report) {
+        for entry in self.unknown() {
+            let meant = scalar::nearest(&entry.key, self.missing.iter().copied());
+            if meant.is_some() {
+                self.unknown_field(entry, meant, report);
+                self.missing.retain(|name| Some(*name) != meant);
+            }
+        }
+        self.report_missing(report);
+    }
+
+    fn unknown(&self) -> Vec<&'n Entry> {
+        self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())).collect()
+    }
+
+    fn unknown_field(&self, entry: &Entry, meant: Option<&str>, report: &mut Report) {
+        let hint = match meant {
+            Some(meant) => format!("did you mean {}?", quoted(meant)),
+            None => format!("expected {}", one_of(&self.known)),
+        };
+        report.error(entry.at, self.field.message(&format!("unknown field {}; {hint}", quoted(&entry.key))));
+    }
+
+    fn report_missing(&self, report: &mut Report) {
+        for name in &self.missing {
+            self.error(format!("{name} is required"), report);
         }
     }
 

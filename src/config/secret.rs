@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use super::document::read_meta;
 use super::reader::{Field, Object, Report};
 use super::resources::{Location, Secret};
-use super::yaml::{Entry, quoted};
+use super::yaml::Entry;
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<Secret> {
     let meta = read_meta(&mut object, at, report);
@@ -18,7 +18,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
 
     let mut data = BTreeMap::new();
     for (entry, value) in encoded.map(|field| field.entries(report)).unwrap_or_default() {
-        check_key(entry, report);
+        check_key(entry, &value, report);
         // `tls.key:` with nothing behind it is an empty value to the API server.
         let text = if value.is_null() { Some("") } else { value.text(report) };
         let bytes = text.and_then(|text| decode(text, &value, report));
@@ -26,7 +26,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     }
     // stringData wins over data.
     for (entry, value) in written.map(|field| field.entries(report)).unwrap_or_default() {
-        check_key(entry, report);
+        check_key(entry, &value, report);
         let text = if value.is_null() { Some("") } else { value.text(report) };
         data.extend(text.map(|text| (entry.key.clone(), text.as_bytes().to_vec())));
     }
@@ -44,11 +44,10 @@ fn decode(text: &str, value: &Field<'_>, report: &mut Report) -> Option<Vec<u8>>
     None
 }
 
-fn check_key(entry: &Entry, report: &mut Report) {
+fn check_key(entry: &Entry, field: &Field<'_>, report: &mut Report) {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let name = entry.key.as_str();
     if name.is_empty() || name.len() > 253 || !name.bytes().all(allowed) || matches!(name, "." | "..") {
-        report
-            .error(entry.at, format!("{} is no key of a Secret: use letters, digits, '-', '_' and '.'", quoted(name)));
+        field.key_error("not the key of a Secret: use letters, digits, '-', '_' and '.'", report);
     }
 }

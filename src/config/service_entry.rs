@@ -12,7 +12,9 @@ use super::endpoint;
 use super::export_to;
 use super::names;
 use super::reader::{Field, Object, Report};
-use super::resources::{HostPattern, Location, MeshLocation, PortProtocol, Resolution, ServiceEntry, ServicePort};
+use super::resources::{
+    Endpoint, HostPattern, Location, MeshLocation, PortProtocol, Resolution, ServiceEntry, ServicePort,
+};
 use super::yaml::quoted;
 
 const MAX_HOSTS: usize = 256;
@@ -42,53 +44,75 @@ const PROTOCOLS: &[(&str, PortProtocol)] = &[
     ("UDP", PortProtocol::Udp),
 ];
 
+/// What the rules between fields need to know.
+pub(super) struct Related<'e> {
+    pub resolution: Resolution,
+    pub hosts: &'e [HostPattern],
+    pub addresses: &'e [IpNet],
+    pub ports: &'e [ServicePort],
+    pub endpoints: &'e [Endpoint],
+}
+
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<ServiceEntry> {
     let meta = read_meta(&mut object, at, report);
     object.allow(&["status"]);
-    let spec = object.required("spec", report);
+    let spec = object.required("spec");
     object.finish(report);
     let mut spec = spec?.object(report)?;
 
-    let resolution = spec.optional("resolution").and_then(|f| f.choice(RESOLUTIONS, report)).unwrap_or_default();
+    // `None`: written, but not understood; nothing can be held against it then.
+    let resolution = match spec.optional("resolution") {
+        Some(field) => field.choice(RESOLUTIONS, report),
+        None => Some(Resolution::default()),
+    };
     let location = spec.optional("location").and_then(|f| f.choice(LOCATIONS, report)).unwrap_or_default();
-    let hosts = spec.required("hosts", report).map(|f| read_hosts(&f, report)).unwrap_or_default();
+    let hosts = spec.required("hosts").map(|f| read_hosts(&f, report)).unwrap_or_default();
     let addresses = spec.optional("addresses").map(|f| read_addresses(&f, resolution, report)).unwrap_or_default();
     let errors_before = report.errors();
     let ports = read_ports(&mut spec, report);
     // Endpoints are held against the ports only where all of them could be read.
     let sound_ports = (report.errors() == errors_before).then_some(ports.as_slice());
-    let endpoints_field = spec.optional("endpoints");
-    let endpoints =
-        endpoints_field.as_ref().map(|f| endpoint::read_all(f, resolution, sound_ports, report)).unwrap_or_default();
+    let endpoints = spec.optional("endpoints");
+    let endpoints = endpoints.map(|f| endpoint::read_all(&f, resolution, sound_ports, report)).unwrap_or_default();
     let selector = spec.optional("workloadSelector");
     let workload_selector = selector.as_ref().and_then(|f| read_selector(f, "labels", report));
     let export_to = spec.optional("exportTo").map(|f| export_to::read(&f, true, report)).unwrap_or_default();
     let subject_alt_names = spec.optional("subjectAltNames").map(|f| read_words(&f, report)).unwrap_or_default();
 
-    if let (Some(selector), Some(_)) = (&selector, &endpoints_field) {
-        selector.error("only one of workloadSelector and endpoints may be set", report);
+    if let Some(resolution) = resolution {
+        let related =
+            Related { resolution, hosts: &hosts, addresses: &addresses, ports: &ports, endpoints: &endpoints };
+        check(&related, &mut spec, report);
     }
-    let entry = ServiceEntry {
+    spec.finish(report);
+    Some(ServiceEntry {
         meta: meta?,
         hosts,
         addresses,
         ports,
         location,
-        resolution,
+        resolution: resolution?,
         endpoints,
         export_to,
         subject_alt_names,
         workload_selector,
-    };
-    check_hosts(&entry, &mut spec, report);
-    check_dynamic_dns(&entry, &mut spec, report);
-    if let Some(field) = &endpoints_field {
-        endpoint::check(&entry, field, report);
-    } else if resolution == Resolution::Static && entry.workload_selector.is_none() {
-        spec.warning("resolution STATIC without endpoints: no request can be answered", report);
+    })
+}
+
+/// The rules between fields.
+fn check(related: &Related<'_>, spec: &mut Object<'_>, report: &mut Report) {
+    check_hosts(related, spec, report);
+    check_dynamic_dns(related, spec, report);
+    match (spec.optional("endpoints"), spec.optional("workloadSelector")) {
+        (Some(_), Some(selector)) => {
+            selector.key_error("only one of workloadSelector and endpoints may be set", report);
+        }
+        (Some(field), None) => endpoint::check(related, &field, report),
+        (None, None) if related.resolution == Resolution::Static => {
+            spec.warning("resolution STATIC without endpoints: no request can be answered", report);
+        }
+        (None, _) => {}
     }
-    spec.finish(report);
-    Some(entry)
 }
 
 fn read_hosts(field: &Field<'_>, report: &mut Report) -> Vec<HostPattern> {
@@ -115,11 +139,11 @@ fn read_hosts(field: &Field<'_>, report: &mut Report) -> Vec<HostPattern> {
     hosts
 }
 
-fn read_addresses(field: &Field<'_>, resolution: Resolution, report: &mut Report) -> Vec<IpNet> {
+fn read_addresses(field: &Field<'_>, resolution: Option<Resolution>, report: &mut Report) -> Vec<IpNet> {
     let mut addresses = Vec::new();
     for item in field.list(MAX_ADDRESSES, report) {
         let Some(text) = item.word(report) else { continue };
-        if text.contains('/') && !matches!(resolution, Resolution::None | Resolution::Static) {
+        if text.contains('/') && !matches!(resolution, None | Some(Resolution::None | Resolution::Static)) {
             item.error(format!("the CIDR {} is allowed only with resolution NONE or STATIC", quoted(text)), report);
         }
         match names::network(text) {
@@ -165,8 +189,8 @@ fn read_ports(spec: &mut Object<'_>, report: &mut Report) -> Vec<ServicePort> {
 
 fn read_port(item: &Field<'_>, report: &mut Report) -> Option<ServicePort> {
     let mut object = item.object(report)?;
-    let number = object.required("number", report).and_then(|field| field.port(report));
-    let name = object.required("name", report).and_then(|field| read_port_name(&field, report));
+    let number = object.required("number").and_then(|field| field.port(report));
+    let name = object.required("name").and_then(|field| read_port_name(&field, report));
     let protocol = object.optional_text("protocol", report);
     let protocol = protocol.map_or(Some(PortProtocol::Auto), |(field, _)| read_protocol(&field, report));
     let target_port = object.optional("targetPort").and_then(|field| field.whole(&(0..=65535), report));
@@ -224,16 +248,16 @@ pub(super) fn read_words(field: &Field<'_>, report: &mut Report) -> Vec<String> 
 }
 
 /// Rules between hosts, resolution and ports.
-fn check_hosts(entry: &ServiceEntry, spec: &mut Object<'_>, report: &mut Report) {
+fn check_hosts(related: &Related<'_>, spec: &mut Object<'_>, report: &mut Report) {
     let Some(hosts) = spec.optional("hosts") else { return };
-    let by_name = matches!(entry.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
-    let wildcard = entry.hosts.iter().find(|host| matches!(host, HostPattern::Wildcard(_)));
-    if let (true, true, Some(host)) = (by_name, entry.endpoints.is_empty(), wildcard) {
+    let by_name = matches!(related.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+    let wildcard = related.hosts.iter().find(|host| matches!(host, HostPattern::Wildcard(_)));
+    if let (true, true, Some(host)) = (by_name, related.endpoints.is_empty(), wildcard) {
         let fix = "list full names, add endpoints, or use resolution NONE";
         hosts.error(format!("{host} cannot be resolved by DNS without endpoints; {fix}"), report);
     }
-    let plain = entry.ports.iter().find(|port| !tells_hosts_apart(port.protocol));
-    if let (true, Some(port)) = (entry.hosts.len() > 1 && entry.resolution != Resolution::None, plain) {
+    let plain = related.ports.iter().find(|port| !tells_hosts_apart(port.protocol));
+    if let (true, Some(port)) = (related.hosts.len() > 1 && related.resolution != Resolution::None, plain) {
         let fix = "one entry a host, or resolution NONE";
         let message =
             format!("multiple hosts not allowed for non-HTTP, non-TLS ports (port {}); use {fix}", port.number);
@@ -251,15 +275,15 @@ fn tells_hosts_apart(protocol: PortProtocol) -> bool {
 }
 
 /// DYNAMIC_DNS resolves what the application asks for: only wildcard hosts, and nothing that fixes an address.
-fn check_dynamic_dns(entry: &ServiceEntry, spec: &mut Object<'_>, report: &mut Report) {
-    if entry.resolution != Resolution::DynamicDns {
+fn check_dynamic_dns(related: &Related<'_>, spec: &mut Object<'_>, report: &mut Report) {
+    if related.resolution != Resolution::DynamicDns {
         return;
     }
-    let exact = entry.hosts.iter().find(|host| matches!(host, HostPattern::Exact(_)));
+    let exact = related.hosts.iter().find(|host| matches!(host, HostPattern::Exact(_)));
     if let (Some(host), Some(field)) = (exact, spec.optional("hosts")) {
         field.error(format!("{host} is no wildcard; resolution DYNAMIC_DNS needs wildcard hosts, use DNS"), report);
     }
-    if let (false, Some(field)) = (entry.addresses.is_empty(), spec.optional("addresses")) {
+    if let (false, Some(field)) = (related.addresses.is_empty(), spec.optional("addresses")) {
         field.error("resolution DYNAMIC_DNS allows no addresses", report);
     }
 }

@@ -18,11 +18,8 @@ pub(super) const HEAD_FIELDS: RangeInclusive<i64> = 1..=10_000;
 pub(super) const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<(Meta, Settings)> {
-    let meta = match object.has("metadata") {
-        true => read_meta(&mut object, at, report),
-        false => Some(unnamed(at)),
-    };
-    let spec = object.required("spec", report);
+    let meta = if object.has("metadata") { read_meta(&mut object, at, report) } else { Some(unnamed(at)) };
+    let spec = object.required("spec");
     object.allow(&["metadata"]);
     object.finish(report);
     let mut spec = spec?.object(report)?;
@@ -92,15 +89,12 @@ fn read_format(field: &Field<'_>, report: &mut Report) -> Option<AccessLogFormat
 
 fn read_head_bytes(field: &Field<'_>, report: &mut Report) -> Option<usize> {
     let bytes = field.bytes(report)?;
-    match i64::try_from(bytes).ok().filter(|bytes| HEAD_BYTES.contains(bytes)) {
-        Some(bytes) => usize::try_from(bytes).ok(),
-        None => {
-            field.error(
-                format!("must be from {} to {} bytes, found {bytes}", HEAD_BYTES.start(), HEAD_BYTES.end()),
-                report,
-            );
-            None
-        }
+    if let Some(bytes) = i64::try_from(bytes).ok().filter(|bytes| HEAD_BYTES.contains(bytes)) {
+        usize::try_from(bytes).ok()
+    } else {
+        field
+            .error(format!("must be from {} to {} bytes, found {bytes}", HEAD_BYTES.start(), HEAD_BYTES.end()), report);
+        None
     }
 }
 

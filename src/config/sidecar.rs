@@ -11,7 +11,7 @@ pub(super) const POLICIES: &[(&str, OutboundPolicy)] =
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<Sidecar> {
     let meta = read_meta(&mut object, at, report);
     object.allow(&["status"]);
-    let spec = object.required("spec", report);
+    let spec = object.required("spec");
     object.finish(report);
     let mut spec = spec?.object(report)?;
 

@@ -7,12 +7,11 @@ use super::resources::{Location, Meta};
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<Meta> {
     let meta = read_meta(&mut object, at, report);
     object.allow(&["status"]);
-    let spec = object.required("spec", report);
+    let spec = object.required("spec");
     object.finish(report);
-    let spec_field = spec?;
-    let mut spec = spec_field.object(report)?;
+    let mut spec = spec?.object(report)?;
 
-    let hosts = spec.required("hosts", report).map(|field| (field.list(usize::MAX, report).len(), field));
+    let hosts = spec.required("hosts").map(|field| (field.list(usize::MAX, report).len(), field));
     if let Some((0, field)) = hosts {
         field.error("at least one host is required", report);
     }
@@ -21,7 +20,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
             field.list(usize::MAX, report);
         }
     }
+    spec.warning("routes of a VirtualService are not supported yet and have no effect", report);
     spec.finish(report);
-    spec_field.warning("routes of a VirtualService are not supported yet and have no effect", report);
     meta
 }

@@ -133,7 +133,11 @@ fn parse(chunk: &Chunk<'_>) -> Vec<Document> {
             Ok((event, span)) => builder.take(event, span.start),
             Err(error) => Err(SyntaxError {
                 at: builder.place(*error.marker()),
-                message: format!("not valid YAML: {}{}", error.info(), tab_hint(chunk.text, error.marker().line())),
+                message: format!(
+                    "not valid YAML: {}{}",
+                    error.info(),
+                    syntax_hint(chunk.text, error.marker().line(), error.info())
+                ),
             }),
         };
         if let Err(error) = step {
@@ -146,11 +150,18 @@ fn parse(chunk: &Chunk<'_>) -> Vec<Document> {
     documents
 }
 
-/// The one mistake that the parser's words do not make plain.
-fn tab_hint(text: &str, line: usize) -> &'static str {
+/// What to do about the commonest mistakes; the parser's words only say what it met.
+fn syntax_hint(text: &str, line: usize, complaint: &str) -> &'static str {
     let indentation_has_tab = |line: &str| line[..line.len() - line.trim_start().len()].contains('\t');
-    let near = text.lines().skip(line.saturating_sub(2)).take(2);
-    if near.into_iter().any(indentation_has_tab) { "; a tab stands in the indentation, use spaces" } else { "" }
+    if text.lines().skip(line.saturating_sub(2)).take(2).any(indentation_has_tab) {
+        "; a tab stands in the indentation, use spaces"
+    } else if complaint.starts_with("mapping values are not allowed") {
+        "; check the indentation, and quote a text that holds \": \""
+    } else if complaint.contains("did not find expected") {
+        "; check the indentation, and that every bracket and quote is closed"
+    } else {
+        ""
+    }
 }
 
 /// Builds a tree from events, without recursion.
@@ -170,6 +181,8 @@ struct Frame {
     node: Node,
     /// In a mapping: the key whose value comes next.
     key: Option<(String, Place)>,
+    /// In a mapping: its keys so far and their lines.
+    keys: HashMap<String, u32>,
 }
 
 impl Builder {
@@ -223,7 +236,7 @@ impl Builder {
         if self.stack.len() >= MAX_DEPTH {
             return Err(too_deep(node.at));
         }
-        self.stack.push(Frame { anchor, node, key: None });
+        self.stack.push(Frame { anchor, node, key: None, keys: HashMap::new() });
         Ok(())
     }
 
@@ -239,15 +252,16 @@ impl Builder {
         };
         match (&mut frame.node.value, frame.key.take()) {
             (Value::Sequence(items), _) => items.push(node),
-            (Value::Mapping(entries), Some((key, at))) => {
-                match entries.iter().find(|entry| entry.key == key).map(|first| first.at.line) {
-                    None => entries.push(Entry { key, at, value: node }),
-                    Some(line) => {
-                        let message = format!("{} is written twice, first in line {line}; keep one", quoted(&key));
-                        self.errors.push(SyntaxError { at, message });
-                    }
+            (Value::Mapping(entries), Some((key, at))) => match frame.keys.get(&key) {
+                None => {
+                    frame.keys.insert(key.clone(), at.line);
+                    entries.push(Entry { key, at, value: node });
                 }
-            }
+                Some(line) => {
+                    let message = format!("{} is written twice, first in line {line}; keep one", quoted(&key));
+                    self.errors.push(SyntaxError { at, message });
+                }
+            },
             (Value::Mapping(_), None) => frame.key = Some(key_of(node, &mut self.errors)),
             (Value::Scalar { .. }, _) => unreachable!("only collections are opened"),
         }

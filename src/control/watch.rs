@@ -137,3 +137,175 @@ fn look_into(folder: &Path, depth: usize, snapshot: &mut Snapshot) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, Instant, SystemTime};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Looks until a change settles. The file system's clock has to move on between a write and the next, or even the
+    /// kernel cannot tell them apart; so it is waited for after each change, not slept for.
+    fn settles(watch: &mut Watch) -> bool {
+        (0..3).any(|_| {
+            let changed = watch.changed();
+            clock_moves_on();
+            changed
+        })
+    }
+
+    fn clock_moves_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let stamp = |name: &str| {
+            fs::write(folder.path().join(name), "").unwrap();
+            fs::metadata(folder.path().join(name)).unwrap().modified().unwrap()
+        };
+        let (first, deadline) = (stamp("first"), Instant::now() + Duration::from_secs(10));
+        while stamp("second") == first {
+            assert!(Instant::now() < deadline, "the file system's clock stands still");
+            std::thread::yield_now();
+        }
+    }
+
+    fn folder_with(name: &str, text: &str) -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        clock_moves_on();
+        (folder, file)
+    }
+
+    /// Applies `change` five times and expects each to be seen once, whether the file or its folder is watched.
+    fn every_time(file: &Path, folder: &Path, change: impl Fn(u32)) {
+        let mut watches = [Watch::new(vec![file.to_owned()]), Watch::new(vec![folder.to_owned()])];
+        for generation in 0..5 {
+            change(generation);
+            clock_moves_on();
+            for watch in &mut watches {
+                assert!(settles(watch), "change {generation} of {:?} was missed", watch.paths);
+                assert!(!settles(watch), "change {generation} of {:?} was seen twice", watch.paths);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_written_in_place() {
+        let (folder, file) = folder_with("a.yaml", "0");
+        // Always of one length: size and inode stay, only the times move.
+        every_time(&file, folder.path(), |generation| fs::write(&file, format!("{generation}")).unwrap());
+    }
+
+    #[test]
+    fn a_file_written_in_place_with_its_times_set_back() {
+        let (folder, file) = folder_with("a.yaml", "0");
+        every_time(&file, folder.path(), |generation| {
+            fs::write(&file, format!("{generation}")).unwrap();
+            fs::File::options().write(true).open(&file).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_file_renamed_over() {
+        let (folder, file) = folder_with("a.yaml", "0");
+        let fresh = folder.path().join(".a.yaml.tmp");
+        every_time(&file, folder.path(), |generation| {
+            fs::write(&fresh, format!("{generation}")).unwrap();
+            fs::rename(&fresh, &file).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_file_deleted_and_made_again() {
+        let (folder, file) = folder_with("a.yaml", "0");
+        every_time(&file, folder.path(), |generation| match generation % 2 {
+            0 => fs::remove_file(&file).unwrap(),
+            _ => fs::write(&file, "0").unwrap(),
+        });
+    }
+
+    #[test]
+    fn a_mounted_secret_swapped_through_its_data_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let swap = |generation: u32| {
+            let fresh = root.join(format!("..{generation}"));
+            fs::create_dir(&fresh).unwrap();
+            fs::write(fresh.join("tls.crt"), "same").unwrap();
+            symlink(&fresh, root.join("..data_tmp")).unwrap();
+            fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
+            if let Some(old) = generation.checked_sub(1) {
+                fs::remove_dir_all(root.join(format!("..{old}"))).unwrap();
+            }
+        };
+        swap(0);
+        symlink("..data/tls.crt", root.join("tls.crt")).unwrap();
+        clock_moves_on();
+        every_time(&root.join("tls.crt"), root, |generation| swap(generation + 1));
+    }
+
+    #[test]
+    fn folders_of_secrets_and_files_that_come_and_go_within() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("client");
+        let mut watch = Watch::new(vec![folder.path().to_owned()]);
+        assert!(!settles(&mut watch));
+        fs::create_dir(&secret).unwrap();
+        assert!(settles(&mut watch), "a new Secret");
+        fs::write(secret.join("tls.key"), "k").unwrap();
+        assert!(settles(&mut watch), "a new key");
+        fs::write(secret.join(".tls.key.swp"), "k").unwrap();
+        assert!(!settles(&mut watch), "a hidden file is nothing");
+        fs::remove_dir_all(&secret).unwrap();
+        assert!(settles(&mut watch), "a Secret taken away");
+    }
+
+    #[test]
+    fn a_path_that_does_not_exist_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("later");
+        let mut watch = Watch::new(vec![path.clone()]);
+        assert!(!settles(&mut watch));
+        fs::create_dir(&path).unwrap();
+        assert!(settles(&mut watch));
+    }
+
+    #[test]
+    fn a_file_that_is_still_being_written_waits() {
+        let (_folder, file) = folder_with("a.yaml", "");
+        let mut watch = Watch::new(vec![file.clone()]);
+        for half in ["a", "ab", "abc"] {
+            fs::write(&file, half).unwrap();
+            assert!(!watch.changed(), "{half:?} is not settled");
+        }
+        assert!(watch.changed(), "the second look at the same");
+    }
+
+    #[test]
+    fn a_file_that_never_rests_is_reported_all_the_same() {
+        let (_folder, file) = folder_with("a.yaml", "");
+        let mut watch = Watch::new(vec![file.clone()]);
+        let mut looks = 0;
+        while !watch.changed() {
+            looks += 1;
+            assert!(looks <= MAX_UNSETTLED_LOOKS + 1);
+            fs::write(&file, "x".repeat(looks as usize)).unwrap();
+        }
+    }
+
+    #[test]
+    fn new_paths_count_as_changed_and_old_ones_do_not() {
+        let (folder, file) = folder_with("a.yaml", "");
+        let other = folder.path().join("b.pem");
+        fs::write(&other, "").unwrap();
+        let mut watch = Watch::new(vec![file.clone()]);
+        watch.set_paths(vec![file.clone(), other.clone()]);
+        assert!(settles(&mut watch), "b.pem may have changed before anybody looked");
+        watch.set_paths(vec![other.clone(), file]);
+        assert!(!settles(&mut watch));
+        watch.set_paths(vec![other]);
+        assert!(!settles(&mut watch), "a path that is no longer watched is no change");
+    }
+}

@@ -1,0 +1,6 @@
+//! The configuration as its users meet it: mistakes and their messages, examples, folders, arbitrary bytes.
+
+mod arbitrary;
+mod examples;
+mod folders;
+mod mistakes;
