@@ -1,1 +1,3 @@
-//! (to be written)
+//! The command line: one file a command.
+pub mod explain;
+mod explain_words;

@@ -13,7 +13,9 @@ mod table;
 mod traps;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod rule_cases;
 #[cfg(test)]

@@ -1,0 +1,329 @@
+//! `egret explain URL`: which documents decide about a connection, and what would become of it.
+//!
+//! It works offline, on the table that `egret run` would compile: no name is resolved, no key is loaded, nothing is
+//! sent. What TLS would need is therefore told as asked for, not as found.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::cli::explain_words as words;
+use crate::config::{Location, OutboundPolicy, Problem, Resources, Severity};
+use crate::flow::{Authority, AuthorityError, Host, Hostname, OriginalDst};
+use crate::policy::publish::{Addresses, Published};
+use crate::policy::{Cluster, Decision, FirstLook, Materials, PolicyTable, Transport, Workload, compile};
+use crate::tls::{ClientProfile, ProfileRequest};
+
+/// An address of TEST-NET-1 (RFC 5737), which no entry lists: what an application is taken to dial.
+const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What the application connects to: http://HOST/…, https://HOST, tls://HOST:PORT or tcp://ADDRESS:PORT
+    pub url: String,
+    /// Files or folders of *.yaml
+    #[arg(long = "config", value_name = "PATH", default_value = "/etc/egret")]
+    pub config: Vec<PathBuf>,
+    /// Namespace of the pod
+    #[arg(long, value_name = "NS", default_value = "default")]
+    pub namespace: String,
+    /// Labels of the pod
+    #[arg(long, value_name = "K=V,…", value_delimiter = ',', value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// The address that the application dials, when HOST is a name: matters where entries have addresses
+    #[arg(long, value_name = "IP")]
+    pub address: Option<IpAddr>,
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Prints the explanation. Exit 1 when the configuration has errors, 2 when the URL is none.
+pub fn run(args: &Args, load: impl FnOnce(&[PathBuf]) -> (Resources, Vec<Problem>)) -> ExitCode {
+    let target = match Target::parse(&args.url, args.address) {
+        Ok(target) => target,
+        Err(error) => {
+            eprintln!("{}: {error}", args.url);
+            return ExitCode::from(2);
+        }
+    };
+    let (resources, problems) = load(&args.config);
+    let errors: Vec<&Problem> = problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+    if !errors.is_empty() {
+        for error in errors {
+            eprintln!("{error}");
+        }
+        return ExitCode::FAILURE;
+    }
+    let workload = Workload { namespace: args.namespace.clone(), labels: args.labels.iter().cloned().collect() };
+    let report = explain(&target, &resources, &workload);
+    match args.output {
+        Output::Text => print!("{}", report.text()),
+        Output::Json => match serde_json::to_string_pretty(&report) {
+            Ok(json) => println!("{json}"),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
+        },
+    }
+    ExitCode::SUCCESS
+}
+
+/// A connection that an application might make.
+#[derive(Clone, Debug)]
+struct Target {
+    url: String,
+    speaks: Speaks,
+    host: Host,
+    dst: OriginalDst,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Http,
+    Tls,
+    Bytes,
+}
+
+/// Not a URL that can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum TargetError {
+    /// expected http://, https://, tls:// or tcp://
+    #[error("expected http://HOST, https://HOST, tls://HOST:PORT or tcp://ADDRESS:PORT")]
+    Scheme,
+    /// a tcp:// URL needs a port
+    #[error("a tcp:// URL needs a port")]
+    Port,
+    /// the authority is none
+    #[error("{0}")]
+    Authority(#[from] AuthorityError),
+}
+
+impl Target {
+    fn parse(url: &str, address: Option<IpAddr>) -> Result<Self, TargetError> {
+        let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let Authority { host, port } = Authority::parse(authority)?;
+        let (speaks, default) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (Speaks::Http, Some(80)),
+            "https" | "tls" => (Speaks::Tls, Some(443)),
+            "tcp" => (Speaks::Bytes, None),
+            _ => return Err(TargetError::Scheme),
+        };
+        let port = port.or(default).ok_or(TargetError::Port)?;
+        let ip = match host {
+            Host::Ip(ip) => ip,
+            Host::Name(_) => address.unwrap_or(SOMEWHERE),
+        };
+        let dst = OriginalDst::new(SocketAddr::new(ip, port));
+        Ok(Self { url: url.to_owned(), speaks, host, dst })
+    }
+
+    fn sni(&self) -> Option<&Hostname> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::Ip(_) => None,
+        }
+    }
+}
+
+/// Notes that names and material are wanted, and gets neither.
+struct Offline;
+
+const OFFLINE: &str = "nothing is loaded offline";
+
+impl Materials for Offline {
+    fn profile(&mut self, _: &ProfileRequest) -> Result<Arc<ClientProfile>, String> {
+        Err(OFFLINE.to_owned())
+    }
+
+    fn addresses(&mut self, _: &Hostname) -> Addresses {
+        Published::new(Vec::new())
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    url: String,
+    /// What the proxy takes the connection for.
+    seen_as: &'static str,
+    decision: Verdict,
+    /// What would happen, in words.
+    outcome: String,
+    outbound_traffic_policy: &'static str,
+    assumed_address: Option<IpAddr>,
+    #[serde(flatten)]
+    matched: Option<Matched>,
+    warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Forward,
+    Passthrough,
+    Deny,
+    Refuse,
+}
+
+/// The cluster that a flow belongs to.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Matched {
+    cluster: String,
+    service_entry: String,
+    destination_rule: Option<String>,
+    endpoints: Vec<String>,
+    tls: Option<words::Tls>,
+    limits: Vec<String>,
+}
+
+fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Report {
+    let (table, problems) = compile(resources, workload, &mut Offline);
+    let (seen_as, decision) = ask(&table, target);
+    let (verdict, outcome, cluster) = match decision {
+        Decision::Passthrough => (Verdict::Passthrough, passed(&table, target), None),
+        Decision::Deny(_) => (Verdict::Deny, denied(&table, target), None),
+        Decision::Forward(cluster) => {
+            let refused = cluster.tls_request.is_none() && matches!(cluster.transport, Transport::Refused(_));
+            let verdict = if refused { Verdict::Refuse } else { Verdict::Forward };
+            (verdict, words::forwarded(cluster, &target.host, target.speaks == Speaks::Http), Some(cluster))
+        }
+    };
+    Report {
+        url: target.url.clone(),
+        seen_as,
+        decision: verdict,
+        outcome,
+        outbound_traffic_policy: match table.settings().outbound_traffic_policy {
+            OutboundPolicy::AllowAny => "ALLOW_ANY",
+            OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
+        },
+        assumed_address: (target.dst.ip() == SOMEWHERE).then_some(SOMEWHERE),
+        matched: cluster.map(|cluster| matched(cluster, target)),
+        warnings: cluster.map(|cluster| warnings(cluster, resources, &problems)).unwrap_or_default(),
+    }
+}
+
+fn ask<'t>(table: &'t PolicyTable, target: &Target) -> (&'static str, Decision<'t>) {
+    if let FirstLook::Opaque(cluster) = table.first_look(target.dst) {
+        return ("bytes of a declared TCP port, never inspected", Decision::Forward(cluster));
+    }
+    match target.speaks {
+        Speaks::Http => ("plain HTTP", table.http(target.dst, &target.host)),
+        Speaks::Tls => ("TLS of the application, by its SNI", table.tls(target.dst, target.sni())),
+        Speaks::Bytes => ("neither HTTP nor TLS, or a server that speaks first", table.opaque(target.dst)),
+    }
+}
+
+fn passed(table: &PolicyTable, target: &Target) -> String {
+    format!("{}; unknown destinations are allowed: passed on unchanged to the address dialled", unknown(table, target))
+}
+
+fn denied(table: &PolicyTable, target: &Target) -> String {
+    let answer = if target.speaks == Speaks::Http { "answered with 502" } else { "closed" };
+    format!("{}; unknown destinations are forbidden: {answer}", unknown(table, target))
+}
+
+/// Why nothing matched, with the ports on which the host would have.
+fn unknown(table: &PolicyTable, target: &Target) -> String {
+    let host = target.host.to_string();
+    let mut ports: Vec<u16> = table.clusters().iter().filter(|c| c.host == host).map(|c| c.origin.port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let port = target.dst.port();
+    if ports.is_empty() {
+        return format!("no ServiceEntry lists {host}");
+    }
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    format!("no ServiceEntry takes this on port {port} ({host} is listed on port {})", ports.join(", "))
+}
+
+fn matched(cluster: &Cluster, target: &Target) -> Matched {
+    Matched {
+        cluster: cluster.name.clone(),
+        service_entry: cluster.origin.service_entry.to_string(),
+        destination_rule: cluster.origin.destination_rule.as_ref().map(ToString::to_string),
+        endpoints: words::endpoints(&cluster.endpoints, target.dst.port()),
+        tls: cluster.tls_request.as_ref().map(|request| words::tls(request, &target.host)),
+        limits: words::limits(cluster),
+    }
+}
+
+/// The warnings that stand at the two documents.
+fn warnings(cluster: &Cluster, resources: &Resources, problems: &[Problem]) -> Vec<String> {
+    let mut places: Vec<&Location> = vec![&cluster.origin.service_entry.at];
+    let entry = resources.service_entries.iter().find(|entry| entry.meta.at == cluster.origin.service_entry.at);
+    let port = entry.and_then(|entry| entry.ports.iter().find(|port| port.number == cluster.origin.port));
+    places.extend(port.map(|port| &port.at));
+    if let Some(rule) = &cluster.origin.destination_rule {
+        places.push(&rule.at);
+        let rule = resources.destination_rules.iter().find(|other| other.meta.at == rule.at);
+        let policy = rule.and_then(|rule| rule.traffic_policy.as_ref());
+        let all = policy.into_iter().flat_map(|policy| {
+            std::iter::once(&policy.all).chain(policy.ports.iter().map(|(_, own)| own)).filter_map(|p| p.tls.as_ref())
+        });
+        places.extend(all.map(|tls| &tls.at));
+    }
+    let here = problems.iter().filter(|problem| problem.at.as_ref().is_some_and(|at| places.contains(&at)));
+    here.map(ToString::to_string).filter(|message| !message.contains(OFFLINE)).collect()
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut out = String::new();
+        let mut row = |name: &str, value: &str| {
+            let _ = writeln!(out, "{name:<18} {value}");
+        };
+        row("URL", &self.url);
+        row("seen as", self.seen_as);
+        if let Some(address) = self.assumed_address {
+            row("address dialled", &format!("{address}, assumed: one that no entry lists (--address to change)"));
+        }
+        match &self.matched {
+            None => row("outbound policy", self.outbound_traffic_policy),
+            Some(matched) => matched.rows(&mut row),
+        }
+        row("outcome", &self.outcome);
+        for warning in &self.warnings {
+            row("warning", warning);
+        }
+        out
+    }
+}
+
+impl Matched {
+    fn rows(&self, row: &mut impl FnMut(&str, &str)) {
+        row("ServiceEntry", &self.service_entry);
+        row("DestinationRule", self.destination_rule.as_deref().unwrap_or("none"));
+        row("cluster", &self.cluster);
+        for endpoint in &self.endpoints {
+            row("endpoint", endpoint);
+        }
+        if let Some(tls) = &self.tls {
+            row("TLS mode", tls.mode);
+            row("SNI", &tls.sni);
+            row("trusted CA", &tls.ca);
+            row("name check", &tls.names);
+            row("client certificate", &tls.client_certificate);
+            row("ALPN", tls.alpn);
+        }
+        row("limits", &self.limits.join(", "));
+    }
+}
