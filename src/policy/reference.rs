@@ -60,8 +60,8 @@ impl Declared<'_> {
         self.protocol == Tls && self.ranges.contains(range)
     }
 
-    fn answer(&self) -> Answer {
-        Some(format!("{} {}", self.entry, self.host))
+    fn answer(&self) -> String {
+        format!("{} {}", self.entry, self.host)
     }
 }
 
@@ -104,19 +104,19 @@ fn asked(all: &[Declared<'_>], ip: IpAddr) -> Vec<IpNet> {
 
 /// Whoever takes everything that comes to a range.
 fn catch_all(all: &[Declared<'_>], range: &IpNet) -> Answer {
-    all.iter().find(|one| one.takes_bytes(range) || single(range) && one.takes_tls(range))?.answer()
+    all.iter().find(|one| one.takes_bytes(range) || single(range) && one.takes_tls(range)).map(Declared::answer)
 }
 
 fn by_host(all: &[Declared<'_>], wanted: &Host) -> Answer {
     let hosts = || all.iter().filter(|one| one.routes_by_host());
     match wanted {
-        Host::Name(name) => best(hosts(), name.as_str())?.answer(),
+        Host::Name(name) => best(hosts(), name.as_str()).map(Declared::answer),
         Host::Ip(ip) => {
             let first_of_its_name = |one: &&Declared<'_>| {
                 hosts().find(|other| other.host == one.host).is_some_and(|f| std::ptr::eq(f, *one))
             };
             let own = |one: &&Declared<'_>| one.ranges.iter().any(|range| single(range) && range.addr() == *ip);
-            hosts().filter(first_of_its_name).find(own)?.answer()
+            hosts().filter(first_of_its_name).find(own).map(Declared::answer)
         }
     }
 }
@@ -127,7 +127,7 @@ fn http(all: &[Declared<'_>], ip: IpAddr, wanted: &Host) -> Answer {
             return by_host(all, wanted);
         }
         let undeclared = all.iter().find(|one| single(&range) && one.protocol == Auto && one.ranges.contains(&range));
-        if let Some(answer) = undeclared.map_or_else(|| catch_all(all, &range), Declared::answer) {
+        if let Some(answer) = undeclared.map(Declared::answer).or_else(|| catch_all(all, &range)) {
             return Some(answer);
         }
     }
@@ -138,7 +138,7 @@ fn tls(all: &[Declared<'_>], ip: IpAddr, sni: Option<&str>) -> Answer {
     let ranges = asked(all, ip);
     ranges.iter().find_map(|range| {
         let named = sni.and_then(|name| best(all.iter().filter(|one| one.takes_tls(range)), name));
-        named.map_or_else(|| catch_all(all, range), Declared::answer)
+        named.map(Declared::answer).or_else(|| catch_all(all, range))
     })
 }
 
