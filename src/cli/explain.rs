@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::cli::explain_words as words;
-use crate::config::{Location, OutboundPolicy, Problem, Resources, Severity};
+use crate::config::{HostPattern, Location, OutboundPolicy, Problem, Resources, Severity};
 use crate::flow::{Authority, AuthorityError, Host, Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{Cluster, Decision, FirstLook, Materials, PolicyTable, Transport, Workload, compile};
@@ -90,7 +91,9 @@ struct Target {
     url: String,
     speaks: Speaks,
     host: Host,
-    dst: OriginalDst,
+    port: u16,
+    /// `None` when nobody said what the host's name resolves to.
+    address: Option<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,12 +129,24 @@ impl Target {
             _ => return Err(TargetError::Scheme),
         };
         let port = port.or(default).ok_or(TargetError::Port)?;
-        let ip = match host {
-            Host::Ip(ip) => ip,
-            Host::Name(_) => address.unwrap_or(SOMEWHERE),
+        let address = match host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => address,
         };
-        let dst = OriginalDst::new(SocketAddr::new(ip, port));
-        Ok(Self { url: url.to_owned(), speaks, host, dst })
+        Ok(Self { url: url.to_owned(), speaks, host, port, address })
+    }
+
+    /// The address dialled, or else one that an entry of this host lists, or else one that no entry lists.
+    fn dst(&self, resources: &Resources) -> OriginalDst {
+        let listed = || {
+            let entries = resources.service_entries.iter().filter(|entry| {
+                let host =
+                    entry.hosts.iter().any(|host| matches!(host, HostPattern::Exact(n) if Some(n) == self.sni()));
+                host && entry.ports.iter().any(|port| port.number == self.port)
+            });
+            entries.flat_map(|entry| &entry.addresses).map(IpNet::addr).next()
+        };
+        OriginalDst::new(SocketAddr::new(self.address.or_else(listed).unwrap_or(SOMEWHERE), self.port))
     }
 
     fn sni(&self) -> Option<&Hostname> {
@@ -196,10 +211,11 @@ struct Matched {
 
 fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Report {
     let (table, problems) = compile(resources, workload, &mut Offline);
-    let (seen_as, decision) = ask(&table, target);
+    let dst = target.dst(resources);
+    let (seen_as, decision) = ask(&table, target, dst);
     let (verdict, outcome, cluster) = match decision {
-        Decision::Passthrough => (Verdict::Passthrough, passed(&table, target), None),
-        Decision::Deny(_) => (Verdict::Deny, denied(&table, target), None),
+        Decision::Passthrough => (Verdict::Passthrough, passed(&table, target, dst), None),
+        Decision::Deny(_) => (Verdict::Deny, denied(&table, target, dst), None),
         Decision::Forward(cluster) => {
             let refused = cluster.tls_request.is_none() && matches!(cluster.transport, Transport::Refused(_));
             let verdict = if refused { Verdict::Refuse } else { Verdict::Forward };
@@ -215,44 +231,46 @@ fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Repor
             OutboundPolicy::AllowAny => "ALLOW_ANY",
             OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
         },
-        assumed_address: (target.dst.ip() == SOMEWHERE).then_some(SOMEWHERE),
+        assumed_address: target.address.is_none().then_some(dst.ip()),
         matched: cluster.map(|cluster| matched(cluster, target)),
         warnings: cluster.map(|cluster| warnings(cluster, resources, &problems)).unwrap_or_default(),
     }
 }
 
-fn ask<'t>(table: &'t PolicyTable, target: &Target) -> (&'static str, Decision<'t>) {
-    if let FirstLook::Opaque(cluster) = table.first_look(target.dst) {
+fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> (&'static str, Decision<'t>) {
+    if let FirstLook::Opaque(cluster) = table.first_look(dst) {
         return ("bytes of a declared TCP port, never inspected", Decision::Forward(cluster));
     }
     match target.speaks {
-        Speaks::Http => ("plain HTTP", table.http(target.dst, &target.host)),
-        Speaks::Tls => ("TLS of the application, by its SNI", table.tls(target.dst, target.sni())),
-        Speaks::Bytes => ("neither HTTP nor TLS, or a server that speaks first", table.opaque(target.dst)),
+        Speaks::Http => ("plain HTTP", table.http(dst, &target.host)),
+        Speaks::Tls => ("TLS of the application, by its SNI", table.tls(dst, target.sni())),
+        Speaks::Bytes => ("neither HTTP nor TLS, or a server that speaks first", table.opaque(dst)),
     }
 }
 
-fn passed(table: &PolicyTable, target: &Target) -> String {
-    format!("{}; unknown destinations are allowed: passed on unchanged to the address dialled", unknown(table, target))
+fn passed(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
+    format!(
+        "{}; unknown destinations are allowed: passed on unchanged to the address dialled",
+        unknown(table, target, dst)
+    )
 }
 
-fn denied(table: &PolicyTable, target: &Target) -> String {
+fn denied(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
     let answer = if target.speaks == Speaks::Http { "answered with 502" } else { "closed" };
-    format!("{}; unknown destinations are forbidden: {answer}", unknown(table, target))
+    format!("{}; unknown destinations are forbidden: {answer}", unknown(table, target, dst))
 }
 
 /// Why nothing matched, with the ports on which the host would have.
-fn unknown(table: &PolicyTable, target: &Target) -> String {
+fn unknown(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
     let host = target.host.to_string();
     let mut ports: Vec<u16> = table.clusters().iter().filter(|c| c.host == host).map(|c| c.origin.port).collect();
     ports.sort_unstable();
     ports.dedup();
-    let port = target.dst.port();
     if ports.is_empty() {
         return format!("no ServiceEntry lists {host}");
     }
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    format!("no ServiceEntry takes this on port {port} ({host} is listed on port {})", ports.join(", "))
+    format!("no ServiceEntry takes this to {dst} ({host} is listed on port {})", ports.join(", "))
 }
 
 fn matched(cluster: &Cluster, target: &Target) -> Matched {
@@ -260,7 +278,7 @@ fn matched(cluster: &Cluster, target: &Target) -> Matched {
         cluster: cluster.name.clone(),
         service_entry: cluster.origin.service_entry.to_string(),
         destination_rule: cluster.origin.destination_rule.as_ref().map(ToString::to_string),
-        endpoints: words::endpoints(&cluster.endpoints, target.dst.port()),
+        endpoints: words::endpoints(&cluster.endpoints, target.port),
         tls: cluster.tls_request.as_ref().map(|request| words::tls(request, &target.host)),
         limits: words::limits(cluster),
     }
@@ -294,7 +312,7 @@ impl Report {
         row("URL", &self.url);
         row("seen as", self.seen_as);
         if let Some(address) = self.assumed_address {
-            row("address dialled", &format!("{address}, assumed: one that no entry lists (--address to change)"));
+            row("address dialled", &format!("{address}, assumed (--address IP to say)"));
         }
         match &self.matched {
             None => row("outbound policy", self.outbound_traffic_policy),
@@ -367,16 +385,16 @@ mod tests {
             ("http://plain.test:8080", true, Verdict::Forward, "PLAINTEXT"),
             ("https://double.test", true, Verdict::Refuse, "already speaks TLS on port 443"),
             ("tcp://10.0.0.9:3306", true, Verdict::Forward, "passed through"),
+            ("tcp://db.test:3306", true, Verdict::Forward, "passed through"),
             ("tcp://10.0.0.8:3306", true, Verdict::Deny, "closed"),
-            ("http://plain.test", true, Verdict::Deny, "plain.test is listed on port 8080): unknown"),
+            ("http://plain.test", true, Verdict::Deny, "plain.test is listed on port 8080"),
             ("http://unknown.test", true, Verdict::Deny, "answered with 502"),
             ("http://unknown.test", false, Verdict::Passthrough, "no ServiceEntry lists unknown.test"),
             ("tls://unknown.test:9000", false, Verdict::Passthrough, "passed on unchanged"),
         ] {
             let report = explained(url, registry_only);
-            let words = words.replace("): unknown", "); unknown");
             assert_eq!(report.decision, verdict, "{url}: {report:?}");
-            assert!(report.outcome.contains(&words), "{url}: {}", report.outcome);
+            assert!(report.outcome.contains(words), "{url}: {}", report.outcome);
         }
     }
 
@@ -416,7 +434,8 @@ mod tests {
 
     #[test]
     fn urls() {
-        let parsed = |url: &str| Target::parse(url, None).map(|t| (t.speaks, t.host.to_string(), t.dst.to_string()));
+        let at = |target: &Target| target.dst(&resources()).to_string();
+        let parsed = |url: &str| Target::parse(url, None).map(|t| (t.speaks, t.host.to_string(), at(&t)));
         let good = |speaks, host: &str, dst: &str| Ok((speaks, host.to_owned(), dst.to_owned()));
         assert_eq!(parsed("HTTP://Example.com./a?b#c"), good(Speaks::Http, "example.com", "192.0.2.1:80"));
         assert_eq!(parsed("https://[2001:db8::1]/"), good(Speaks::Tls, "[2001:db8::1]", "[2001:db8::1]:443"));
@@ -427,6 +446,6 @@ mod tests {
         assert_eq!(parsed("ftp://example.com"), Err(TargetError::Scheme));
         assert!(matches!(parsed("http://user@example.com"), Err(TargetError::Authority(_))));
         let dialled = Target::parse("http://a.test", "10.0.0.1".parse().ok()).unwrap();
-        assert_eq!(dialled.dst.to_string(), "10.0.0.1:80");
+        assert_eq!(at(&dialled), "10.0.0.1:80");
     }
 }

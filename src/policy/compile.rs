@@ -170,12 +170,13 @@ impl<'a> Compiler<'a> {
         let Service { entry, host, port, rule, policy } = *service;
         let balancer = policy.and_then(|policy| policy.load_balancer).unwrap_or_default();
         let found = endpoints(entry, host, port, balancer, self.materials, &mut self.problems);
-        let (mut transport, tls_request) = self.transport(service, carries);
-        let endpoints = found.unwrap_or_else(|reason| {
-            self.problems.warn(&entry.meta.at, format!("{host} is refused on port {}: {reason}", port.number));
-            transport = Transport::Refused(reason.into());
-            Endpoints::Resolved(Vec::new())
-        });
+        let (endpoints, (transport, tls_request)) = match found {
+            Ok(endpoints) => (endpoints, self.transport(service, carries)),
+            Err(reason) => {
+                self.problems.warn(&entry.meta.at, format!("{host} is refused on port {}: {reason}", port.number));
+                (Endpoints::Resolved(Vec::new()), (Transport::Refused(reason.into()), None))
+            }
+        };
         let rule = rule.map(|(rule, _)| rule);
         traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
         Cluster {

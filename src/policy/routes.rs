@@ -250,8 +250,8 @@ impl PortRoutes {
         })
     }
 
-    /// The binds that may answer for an address: the longest prefix, and behind a range the entries without
-    /// addresses. A single address stands alone.
+    /// The longest prefix is asked, and where it has no answer the entries without addresses. A single address always
+    /// has one: whatever claims it takes everything that comes to it.
     fn first_answer(&self, ip: IpAddr, ask: impl Fn(&Bind) -> Option<Match>) -> Match {
         self.binds_of(ip).find_map(ask).unwrap_or(Match::Unknown)
     }
@@ -263,9 +263,7 @@ impl PortRoutes {
             self.binds.get_key_value(&range)
         });
         let nearest = found.next();
-        let fallback = nearest
-            .filter(|(range, _)| range.prefix_len() > 0 && !is_single(range))
-            .and_then(|_| found.find(|(range, _)| range.prefix_len() == 0));
+        let fallback = found.find(|(range, _)| range.prefix_len() == 0);
         [nearest, fallback].into_iter().flatten().map(|(_, bind)| bind)
     }
 }

@@ -9,7 +9,7 @@ use crate::config::{
     ClientTls, ConnectionPool, DestinationRule, EndpointAddress, ExportTo, LoadBalancer, PortPolicy, Resources,
     ServiceEntry, TlsMode,
 };
-use crate::policy::fixture::{compiled, entry, labels, name, place, rule, tls, with_tls};
+use crate::policy::fixture::{NOT_LOADED, compiled, entry, labels, name, place, rule, tls, with_tls};
 use crate::policy::{Cluster, Endpoints, PolicyTable, PoolLimits, Transport};
 use crate::tls::{Alpn, NameCheck, SniSource};
 
@@ -160,6 +160,9 @@ fn the_documented_example() {
         ]
     );
     assert_eq!(table.clusters()[0].tls_request.as_ref().unwrap().names, NameCheck::FromHost);
+    // Material that cannot be had refuses the cluster that needs it, and no other.
+    assert!(matches!(&table.clusters()[0].transport, Transport::Refused(why) if **why == *NOT_LOADED));
+    assert!(matches!(&table.clusters()[1].transport, Transport::Plaintext));
     assert_eq!(warnings, [""; 0]);
 
     // targetPort forgotten.
