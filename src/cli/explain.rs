@@ -284,7 +284,7 @@ fn matched(cluster: &Cluster, target: &Target) -> Matched {
     }
 }
 
-/// The warnings that stand at the two documents.
+/// The warnings that stand at the two documents, and at rules for the same host that do not hold.
 fn warnings(cluster: &Cluster, resources: &Resources, problems: &[Problem]) -> Vec<String> {
     let mut places: Vec<&Location> = vec![&cluster.origin.service_entry.at];
     let entry = resources.service_entries.iter().find(|entry| entry.meta.at == cluster.origin.service_entry.at);
@@ -299,6 +299,8 @@ fn warnings(cluster: &Cluster, resources: &Resources, problems: &[Problem]) -> V
         });
         places.extend(all.map(|tls| &tls.at));
     }
+    let same_host = resources.destination_rules.iter().filter(|rule| rule.host.to_string() == cluster.host);
+    places.extend(same_host.map(|rule| &rule.meta.at));
     let here = problems.iter().filter(|problem| problem.at.as_ref().is_some_and(|at| places.contains(&at)));
     here.map(ToString::to_string).filter(|message| !message.contains(OFFLINE)).collect()
 }
@@ -348,6 +350,8 @@ impl Matched {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::config::PortProtocol::{Http, Https, Mysql, Tcp};
     use crate::config::{Resolution, ServiceEntry, TlsMode, TrafficPolicy};
@@ -430,6 +434,13 @@ mod tests {
         let of = |url: &str| explain(&Target::parse(url, None).unwrap(), &resources, &Workload::default()).warnings;
         assert!(of("tcp://10.1.1.1:9")[0].contains("takes every connection to port 9"));
         assert_eq!(of("tcp://10.0.0.9:3306"), [""; 0]);
+        // The usual reason for unexpected plaintext: --labels forgotten.
+        let mut elsewhere = rule("elsewhere", "plain.test");
+        elsewhere.workload_selector = Some(BTreeMap::from([("app".to_owned(), "sleep".to_owned())]));
+        resources.destination_rules.push(elsewhere);
+        let url = Target::parse("http://plain.test:8080", None).unwrap();
+        let report = explain(&url, &resources, &Workload::default());
+        assert!(report.warnings[0].contains("its workloadSelector wants app=sleep"), "{report:?}");
     }
 
     #[test]
