@@ -1,2 +1,5 @@
 //! One file a command.
 pub mod check;
+pub mod explain;
+mod explain_words;
+pub mod init;

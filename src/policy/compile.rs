@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::{
-    DestinationRule, HostPattern, Location, PortPolicy, PortProtocol, Problem, Resources, ServiceEntry, ServicePort,
+    DestinationRule, HostPattern, Location, Meta, PortPolicy, PortProtocol, Problem, Resources, ServiceEntry,
+    ServicePort,
 };
 use crate::flow::Hostname;
 use crate::policy::decide::PolicyTable;
@@ -16,7 +17,7 @@ use crate::policy::endpoints::{endpoints, limits};
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
 use crate::policy::publish::Addresses;
-use crate::policy::routes::{Claims, Speaks};
+use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy};
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
@@ -136,14 +137,14 @@ impl<'a> Compiler<'a> {
         let bytes = self.table.clusters.len();
         let claims = self.routes(service).claim_bytes(addresses, Speaks::Either, bytes);
         self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Bytes);
-        if claims.won && self.wanted(service, Carries::Tls) != Wanted::Plaintext {
+        if claims.won && wanted_by(service, Carries::Tls) != Wanted::Plaintext {
             let id = self.table.clusters.len();
             let claims = self.routes(service).claim_detected_tls(addresses, bytes, id);
             self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Tls);
         }
     }
 
-    fn routes(&mut self, service: &Service<'_>) -> &mut crate::policy::routes::PortRoutes {
+    fn routes(&mut self, service: &Service<'_>) -> &mut PortRoutes {
         self.table.ports.entry(service.port.number).or_default()
     }
 
@@ -169,15 +170,15 @@ impl<'a> Compiler<'a> {
         let Service { entry, host, port, rule, policy } = *service;
         let balancer = policy.and_then(|policy| policy.load_balancer).unwrap_or_default();
         let found = endpoints(entry, host, port, balancer, self.materials, &mut self.problems);
-        let (mut transport, tls_request) = self.transport(service, carries);
-        let endpoints = found.unwrap_or_else(|reason| {
-            self.problems.warn(&entry.meta.at, format!("{host} is refused on port {}: {reason}", port.number));
-            transport = Transport::Refused(reason.into());
-            Endpoints::Resolved(Vec::new())
-        });
-        if let Some((rule, _)) = rule {
-            traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
-        }
+        let (endpoints, (transport, tls_request)) = match found {
+            Ok(endpoints) => (endpoints, self.transport(service, carries)),
+            Err(reason) => {
+                self.problems.warn(&entry.meta.at, format!("{host} is refused on port {}: {reason}", port.number));
+                (Endpoints::Resolved(Vec::new()), (Transport::Refused(reason.into()), None))
+            }
+        };
+        let rule = rule.map(|(rule, _)| rule);
+        traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
         Cluster {
             name: format!("outbound|{}||{host}", port.number),
             host: host.to_string(),
@@ -194,7 +195,7 @@ impl<'a> Compiler<'a> {
 
     fn transport(&mut self, service: &Service<'a>, carries: Carries) -> (Transport, Option<ProfileRequest>) {
         let at = service.policy.and_then(|policy| policy.tls.as_ref()).map(|tls| &tls.at);
-        let (refusal, request) = match self.wanted(service, carries) {
+        let (refusal, request) = match wanted_by(service, carries) {
             Wanted::Plaintext => return (Transport::Plaintext, None),
             Wanted::Refused(reason) => (reason, None),
             Wanted::Tls(request) => match self.materials.profile(&request) {
@@ -210,18 +211,8 @@ impl<'a> Compiler<'a> {
         (Transport::Refused(refusal.into()), request)
     }
 
-    fn wanted(&self, service: &Service<'a>, carries: Carries) -> Wanted {
-        let context = Context {
-            port: service.port.number,
-            carries,
-            selects_workload: service.rule.is_some_and(|(rule, _)| rule.workload_selector.is_some()),
-            entry_names: &service.entry.subject_alt_names,
-        };
-        wanted(service.policy.and_then(|policy| policy.tls.as_ref()), &context)
-    }
-
     fn origin(&self, service: &Service<'a>) -> Origin {
-        let source = |meta: &crate::config::Meta, namespace: &str| Source {
+        let source = |meta: &Meta, namespace: &str| Source {
             namespace: namespace.to_owned(),
             name: meta.name.clone(),
             at: meta.at.clone(),
@@ -234,6 +225,16 @@ impl<'a> Compiler<'a> {
             destination_rule: service.rule.map(|(rule, namespace)| source(&rule.meta, namespace)),
         }
     }
+}
+
+fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
+    let context = Context {
+        port: service.port.number,
+        carries,
+        selects_workload: service.rule.is_some_and(|(rule, _)| rule.workload_selector.is_some()),
+        entry_names: &service.entry.subject_alt_names,
+    };
+    wanted(service.policy.and_then(|policy| policy.tls.as_ref()), &context)
 }
 
 /// The settings of a port: its own entry replaces everything, Istio's `GetPortLevelTrafficPolicy`.

@@ -1,4 +1,9 @@
 //! Resources → one immutable table; decisions about flows; publishing.
+//!
+//! Compiling happens on the control thread: `scope` says what a workload sees, `rules` which DestinationRule holds for a
+//! host, `origination` what its TLS asks for, `endpoints` where connections go; `routes` keeps who won which match.
+//! Deciding happens on the workers and only reads: [`PolicyTable`]. Every conflict is settled as Istio settles it; where
+//! Istio would let traffic out in plaintext by accident, the cluster is refused.
 mod compile;
 mod decide;
 mod endpoints;
@@ -13,7 +18,9 @@ mod table;
 mod traps;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod rule_cases;
 #[cfg(test)]

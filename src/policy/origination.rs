@@ -38,39 +38,24 @@ pub(super) struct Context<'a> {
 }
 
 pub(super) fn wanted(tls: Option<&ClientTls>, context: &Context<'_>) -> Wanted {
-    let Some((tls, mode)) = tls.and_then(|tls| mode_of(tls).map(|mode| (tls, mode))) else {
-        return Wanted::Plaintext;
-    };
-    if let Some(reason) = refusal(tls, mode, context) {
+    let Some(tls) = tls.filter(|tls| tls.mode != TlsMode::Disable) else { return Wanted::Plaintext };
+    if let Some(reason) = refusal(tls, context) {
         return Wanted::Refused(reason);
     }
-    let identity = match mode {
-        Ok(ProfileMode::Mutual) => identity(tls),
-        _ => None,
-    };
+    let mutual = tls.mode == TlsMode::Mutual;
     Wanted::Tls(ProfileRequest {
-        mode: if identity.is_some() { ProfileMode::Mutual } else { ProfileMode::Simple },
+        mode: if mutual { ProfileMode::Mutual } else { ProfileMode::Simple },
         trust: trust(tls),
-        identity,
+        identity: identity(tls).filter(|_| mutual),
         names: names(tls, context),
         sni: sni(tls, context.carries),
         alpn: alpn(context.carries),
     })
 }
 
-/// `None` for DISABLE; `Err` for a mode that needs Istio's control plane.
-fn mode_of(tls: &ClientTls) -> Option<Result<ProfileMode, ()>> {
-    match tls.mode {
-        TlsMode::Disable => None,
-        TlsMode::Simple => Some(Ok(ProfileMode::Simple)),
-        TlsMode::Mutual => Some(Ok(ProfileMode::Mutual)),
-        TlsMode::IstioMutual => Some(Err(())),
-    }
-}
-
-fn refusal(tls: &ClientTls, mode: Result<ProfileMode, ()>, context: &Context<'_>) -> Option<String> {
+fn refusal(tls: &ClientTls, context: &Context<'_>) -> Option<String> {
     let port = context.port;
-    if mode.is_err() {
+    if tls.mode == TlsMode::IstioMutual {
         return Some("tls mode ISTIO_MUTUAL needs certificates from Istio's control plane; use MUTUAL".to_owned());
     }
     if context.carries == Carries::Tls {
@@ -87,7 +72,7 @@ fn refusal(tls: &ClientTls, mode: Result<ProfileMode, ()>, context: &Context<'_>
                 .to_owned(),
         );
     }
-    if mode == Ok(ProfileMode::Mutual) && identity(tls).is_none() {
+    if tls.mode == TlsMode::Mutual && identity(tls).is_none() {
         return Some("tls mode MUTUAL needs clientCertificate and privateKey, or credentialName".to_owned());
     }
     let crl_alone = tls.ca_crl.is_some() && tls.ca_certificates.is_none();

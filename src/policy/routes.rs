@@ -88,10 +88,12 @@ pub(super) enum Speaks {
 }
 
 impl Claims {
-    fn note(&mut self, what: impl FnOnce() -> String, owner: Option<ClusterId>) {
-        match owner {
-            None => self.won = true,
-            Some(owner) => self.lost.push((what(), owner)),
+    /// `holder` has the match that `id` asked for. An entry may list an address twice, and holds it already then.
+    fn note(&mut self, what: impl FnOnce() -> String, id: ClusterId, holder: ClusterId) {
+        if holder == id {
+            self.won = true;
+        } else {
+            self.lost.push((what(), holder));
         }
     }
 }
@@ -127,7 +129,7 @@ impl PortRoutes {
             }
         }
         let holder = *self.hosts.names.get_or_insert_with(host, || id);
-        claims.note(|| format!("host {host}"), (holder != id).then_some(holder));
+        claims.note(|| format!("host {host}"), id, holder);
         if claims.won {
             for range in addresses.iter().filter(|range| is_single(range)) {
                 self.hosts.literals.entry(range.addr()).or_insert(id);
@@ -158,7 +160,7 @@ impl PortRoutes {
             let single = is_single(&range);
             let bind = self.bind_mut(range);
             let holder = *bind.tls.get_or_insert_with(host, || id);
-            claims.note(|| format!("SNI {host}{}", at_range(&range)), (holder != id).then_some(holder));
+            claims.note(|| format!("SNI {host}{}", at_range(&range)), id, holder);
             if single && bind.bytes.is_none() {
                 bind.tls.get_or_insert_with(&HostPattern::Any, || id);
             }
@@ -173,11 +175,11 @@ impl PortRoutes {
         for range in ranges(addresses) {
             let bind = self.bind_mut(range);
             let http = bind.http.owner().filter(|_| server_first);
-            let owner = bind.bytes.map(|bytes| bytes.cluster).or_else(|| bind.tls_anyway()).or(http);
-            if owner.is_none() {
+            let older = bind.bytes.map(|bytes| bytes.cluster).or_else(|| bind.tls_anyway()).or(http);
+            if older.is_none() {
                 bind.bytes = Some(Bytes { cluster: id, server_first });
             }
-            claims.note(|| format!("connections{}", at_range(&range)), owner);
+            claims.note(|| format!("connections{}", at_range(&range)), id, older.unwrap_or(id));
         }
         claims
     }
@@ -189,7 +191,7 @@ impl PortRoutes {
             let bind = self.bind_mut(range);
             if bind.bytes.is_some_and(|held| held.cluster == bytes) {
                 let holder = *bind.tls.get_or_insert_with(&HostPattern::Any, || id);
-                claims.note(|| format!("TLS{}", at_range(&range)), (holder != id).then_some(holder));
+                claims.note(|| format!("TLS{}", at_range(&range)), id, holder);
             }
         }
         claims
@@ -248,8 +250,8 @@ impl PortRoutes {
         })
     }
 
-    /// The binds that may answer for an address: the longest prefix, and behind a range the entries without
-    /// addresses. A single address stands alone.
+    /// The longest prefix is asked, and where it has no answer the entries without addresses. A single address always
+    /// has one: whatever claims it takes everything that comes to it.
     fn first_answer(&self, ip: IpAddr, ask: impl Fn(&Bind) -> Option<Match>) -> Match {
         self.binds_of(ip).find_map(ask).unwrap_or(Match::Unknown)
     }
@@ -261,9 +263,7 @@ impl PortRoutes {
             self.binds.get_key_value(&range)
         });
         let nearest = found.next();
-        let fallback = nearest
-            .filter(|(range, _)| range.prefix_len() > 0 && !is_single(range))
-            .and_then(|_| found.find(|(range, _)| range.prefix_len() == 0));
+        let fallback = found.find(|(range, _)| range.prefix_len() == 0);
         [nearest, fallback].into_iter().flatten().map(|(_, bind)| bind)
     }
 }

@@ -9,7 +9,7 @@ use crate::config::{
     ClientTls, ConnectionPool, DestinationRule, EndpointAddress, ExportTo, LoadBalancer, PortPolicy, Resources,
     ServiceEntry, TlsMode,
 };
-use crate::policy::fixture::{compiled, entry, labels, name, place, rule, tls, with_tls};
+use crate::policy::fixture::{NOT_LOADED, compiled, entry, labels, name, place, rule, tls, with_tls};
 use crate::policy::{Cluster, Endpoints, PolicyTable, PoolLimits, Transport};
 use crate::tls::{Alpn, NameCheck, SniSource};
 
@@ -160,6 +160,9 @@ fn the_documented_example() {
         ]
     );
     assert_eq!(table.clusters()[0].tls_request.as_ref().unwrap().names, NameCheck::FromHost);
+    // Material that cannot be had refuses the cluster that needs it, and no other.
+    assert!(matches!(&table.clusters()[0].transport, Transport::Refused(why) if **why == *NOT_LOADED));
+    assert!(matches!(&table.clusters()[1].transport, Transport::Plaintext));
     assert_eq!(warnings, [""; 0]);
 
     // targetPort forgotten.
@@ -195,7 +198,7 @@ fn undeclared_ports() {
     assert_eq!(alpn, [Alpn::Http1, Alpn::None]);
     assert!(table.clusters().iter().all(|cluster| cluster.name == "outbound|70||a.test"));
     assert!(table.clusters().iter().enumerate().all(|(at, cluster)| cluster.index == at));
-    assert_eq!(warnings, [""; 0]);
+    assert!(warnings.len() == 1 && warnings[0].contains("port 70 has no protocol"), "{warnings:?}");
     let (table, _) = compiled_with(entries(), vec![]);
     assert_eq!(table.clusters().iter().map(|cluster| leaves(cluster)).collect::<Vec<_>>(), ["plain", "plain"]);
 }
@@ -224,6 +227,11 @@ fn warnings() {
         (vec![entry(&["a.test"], &[], Dns).with_port(9, Tcp)], vec![], Some("takes every connection to port 9")),
         (vec![entry(&["a.test"], &["9.9.9.9"], Dns).with_port(9, Tcp)], vec![], None),
         (vec![entry(&["a.test"], &[], Dns).with_port(443, Http)], vec![], Some("port 443 is declared as plain HTTP")),
+        (
+            vec![entry(&["a.test"], &[], Dns).with_port(443, Http)],
+            vec![rule("r", "a.test").with(|tls| tls.subject_alt_names = vec!["a.test".to_owned()])],
+            None,
+        ),
         (
             vec![entry(&["a.test"], &["9.0.0.0/8"], Original).with_port(80, Http)],
             vec![],

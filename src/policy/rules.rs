@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::config::{DestinationRule, HostPattern, PortPolicy, Resources};
+use crate::config::{DestinationRule, HostPattern, Location, PortPolicy, Resources};
 use crate::flow::Hostname;
 use crate::policy::hosts::{HostMap, suffixes};
 use crate::policy::problems::Problems;
@@ -24,7 +24,7 @@ pub(super) struct Rules<'r> {
 /// A rule that the workload sees.
 #[derive(Debug)]
 struct Rule<'r> {
-    rule: &'r DestinationRule,
+    document: &'r DestinationRule,
     namespace: &'r str,
     host: HostPattern,
     /// Ports of the hosts that it was chosen for.
@@ -47,7 +47,7 @@ impl<'r> Rules<'r> {
         let host = in_namespace(&rule.host, namespace);
         let id = self.visible.len();
         self.by_namespace.entry(namespace).or_default().get_or_insert_with(&host, Vec::new).push(id);
-        self.visible.push(Rule { rule, namespace, host, applied: BTreeSet::new() });
+        self.visible.push(Rule { document: rule, namespace, host, applied: BTreeSet::new() });
     }
 
     /// The rule for `host` of a ServiceEntry in `namespace`, and the namespace that the rule stands in.
@@ -60,17 +60,17 @@ impl<'r> Rules<'r> {
         let chosen = self.choose(host, namespace)?;
         let chosen = &mut self.visible[chosen];
         chosen.applied.insert(port);
-        Some((chosen.rule, chosen.namespace))
+        Some((chosen.document, chosen.namespace))
     }
 
     fn choose(&self, host: &HostPattern, namespace: &str) -> Option<usize> {
         let tiers = [self.own, namespace, ROOT_NAMESPACE];
         let same = tiers.iter().find_map(|tier| self.by_namespace.get(tier)?.find_covering(host))?;
-        let selector = |id: &usize| self.visible[*id].rule.workload_selector.as_ref();
+        let selector = |id: &usize| self.visible[*id].document.workload_selector.as_ref();
         let first = same.iter().find(|id| selector(id).is_some()).or(same.first())?;
         // Istio merges rules of one selector: the first that has a policy gives it.
         let mut merged = same.iter().filter(|id| selector(id) == selector(first));
-        merged.find(|id| self.visible[**id].rule.traffic_policy.is_some()).or(Some(first)).copied()
+        merged.find(|id| self.visible[**id].document.traffic_policy.is_some()).or(Some(first)).copied()
     }
 
     /// Warns of rules that speak for nobody, of rules that an older one silences, and of ports that nobody has.
@@ -86,26 +86,27 @@ impl<'r> Rules<'r> {
                 self.warn_of_silenced(rule, problems);
                 warn_of_unknown_ports(rule, problems);
             } else {
-                problems.warn(&rule.rule.meta.at, unknown_host(rule, hosts));
+                problems.warn(&rule.document.meta.at, unknown_host(rule, hosts));
             }
         }
     }
 
     fn warn_of_silenced(&self, rule: &Rule<'_>, problems: &mut Problems) {
-        if rule.rule.traffic_policy.is_none() {
+        if rule.document.traffic_policy.is_none() {
             return;
         }
         let same = self.by_namespace.get(rule.namespace).and_then(|map| map.get(&rule.host));
         let older = same.into_iter().flatten().map(|id| &self.visible[*id]).find(|other| {
-            other.rule.workload_selector == rule.rule.workload_selector && other.rule.traffic_policy.is_some()
+            other.document.workload_selector == rule.document.workload_selector
+                && other.document.traffic_policy.is_some()
         });
-        if let Some(older) = older.filter(|older| !std::ptr::eq(older.rule, rule.rule)) {
+        if let Some(older) = older.filter(|older| !std::ptr::eq(older.document, rule.document)) {
             let message = format!(
                 "the trafficPolicy of this DestinationRule has no effect: the older rule {} at {} has the same host {}; \
                  merge the two",
-                older.rule.meta.name, older.rule.meta.at, rule.host
+                older.document.meta.name, older.document.meta.at, rule.host
             );
-            problems.warn(&rule.rule.meta.at, message);
+            problems.warn(&rule.document.meta.at, message);
         }
     }
 }
@@ -185,7 +186,7 @@ fn warn_of_unknown_ports(rule: &Rule<'_>, problems: &mut Problems) {
     if rule.applied.is_empty() {
         return;
     }
-    let policy = rule.rule.traffic_policy.iter().flat_map(|policy| &policy.ports);
+    let policy = rule.document.traffic_policy.iter().flat_map(|policy| &policy.ports);
     for (port, settings) in policy.filter(|(port, _)| !rule.applied.contains(port)) {
         let known: Vec<String> = rule.applied.iter().map(u16::to_string).collect();
         let message = format!(
@@ -194,10 +195,10 @@ fn warn_of_unknown_ports(rule: &Rule<'_>, problems: &mut Problems) {
             rule.host,
             known.join(", ")
         );
-        problems.warn(place(rule.rule, settings), message);
+        problems.warn(place(rule.document, settings), message);
     }
 }
 
-fn place<'a>(rule: &'a DestinationRule, settings: &'a PortPolicy) -> &'a crate::config::Location {
+fn place<'a>(rule: &'a DestinationRule, settings: &'a PortPolicy) -> &'a Location {
     settings.tls.as_ref().map_or(&rule.meta.at, |tls| &tls.at)
 }

@@ -57,10 +57,9 @@ pub(super) fn outbound_policy(resources: &Resources, workload: &Workload) -> Out
     let sidecars = oldest_first(&resources.sidecars, |sidecar| &sidecar.meta);
     let rank = |sidecar: &Sidecar| match (&sidecar.workload_selector, workload.namespace_of(&sidecar.meta)) {
         (Some(selector), home) if home == workload.namespace && workload.matches(selector) => Some(0),
-        (Some(_), _) => None,
         (None, home) if home == workload.namespace => Some(1),
         (None, ROOT_NAMESPACE) => Some(2),
-        (None, _) => None,
+        _ => None,
     };
     // `min_by_key` keeps the first of equals, which is the oldest.
     let speaks = sidecars.into_iter().filter_map(|s| rank(s).map(|r| (r, s))).min_by_key(|(r, _)| *r);

@@ -34,11 +34,10 @@ fn of_port(entry: &ServiceEntry, port: &ServicePort) -> Option<String> {
                  the addresses that the application dials"
             ))
         }
-        PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb if number == 443 => Some(
-            "port 443 is declared as plain HTTP: an application that speaks TLS on it is not matched by this entry; \
-                 declare HTTPS to pass the application's own TLS through"
-                .to_owned(),
-        ),
+        PortProtocol::Auto if entry.addresses.is_empty() => Some(format!(
+            "port {number} has no protocol and the entry no `addresses`: every connection to port {number} that is not \
+             HTTP is taken, whatever its destination; declare the protocol"
+        )),
         PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb if wildcard_range => {
             Some(format!(
                 "`addresses` are not matched on the HTTP port {number}: requests go by their Host, which must be one of \
@@ -53,29 +52,46 @@ fn of_port(entry: &ServiceEntry, port: &ServicePort) -> Option<String> {
 pub(super) fn of_service(
     entry: &ServiceEntry,
     port: &ServicePort,
-    rule: &DestinationRule,
+    rule: Option<&DestinationRule>,
     policy: Option<&PortPolicy>,
     endpoints: &Endpoints,
     carries: Carries,
     problems: &mut Problems,
 ) {
-    let originates = |tls: &&ClientTls| matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual);
-    match policy.and_then(|policy| policy.tls.as_ref()).filter(originates) {
-        Some(tls) if carries != Carries::Tls => of_tls(entry, port, tls, endpoints, carries, problems),
-        Some(_) => {}
+    let tls = policy.and_then(|policy| policy.tls.as_ref());
+    match tls.filter(|tls| originates(tls)) {
+        _ if carries == Carries::Tls => {}
+        Some(tls) => of_tls(entry, port, tls, endpoints, carries, problems),
         None => {
-            let general = rule.traffic_policy.as_ref().and_then(|policy| policy.all.tls.as_ref()).filter(originates);
-            let silent = policy.is_some_and(|policy| policy.tls.is_none());
-            if let (Some(general), true, true) = (general, silent, carries != Carries::Tls) {
-                let message = format!(
-                    "portLevelSettings for port {} replace the whole trafficPolicy, so this tls block does not hold for \
-                     it and the port leaves in plaintext; repeat the block there (or `mode: DISABLE` if that is meant)",
-                    port.number
-                );
-                problems.warn(&general.at, message);
+            of_plaintext(port, carries, problems);
+            let general = rule.and_then(|rule| rule.traffic_policy.as_ref()?.all.tls.as_ref());
+            if let (Some(general), None) = (general.filter(|tls| originates(tls)), tls) {
+                of_replaced(port, general, problems);
             }
         }
     }
+}
+
+fn originates(tls: &ClientTls) -> bool {
+    matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual)
+}
+
+fn of_plaintext(port: &ServicePort, carries: Carries, problems: &mut Problems) {
+    let declared_http = matches!(carries, Carries::Http1 | Carries::Http2) && port.protocol != PortProtocol::Auto;
+    if declared_http && port.number == 443 {
+        let message = "port 443 is declared as plain HTTP: an application that speaks TLS on it is not matched by this \
+                       entry; declare HTTPS to pass the application's own TLS through";
+        problems.warn(&port.at, message.to_owned());
+    }
+}
+
+fn of_replaced(port: &ServicePort, general: &ClientTls, problems: &mut Problems) {
+    let message = format!(
+        "portLevelSettings for port {} replace the whole trafficPolicy, so this tls block does not hold for it and the \
+         port leaves in plaintext; repeat the block there (or `mode: DISABLE` if that is meant)",
+        port.number
+    );
+    problems.warn(&general.at, message);
 }
 
 fn of_tls(

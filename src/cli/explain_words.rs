@@ -1,0 +1,151 @@
+//! The parts of a cluster, said in words for `egret explain`. Decides nothing.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::EndpointAddress;
+use crate::flow::Host;
+use crate::policy::{Cluster, ClusterProtocol, Endpoints, Transport};
+use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tls {
+    pub(super) mode: &'static str,
+    pub(super) sni: String,
+    pub(super) ca: String,
+    pub(super) names: String,
+    pub(super) client_certificate: String,
+    pub(super) alpn: &'static str,
+}
+
+pub(super) fn tls(request: &ProfileRequest, host: &Host) -> Tls {
+    let mode = match request.mode {
+        ProfileMode::Simple => "SIMPLE",
+        ProfileMode::Mutual => "MUTUAL",
+    };
+    let alpn = match request.alpn {
+        Alpn::Http1 => "http/1.1",
+        Alpn::Http2 => "h2",
+        Alpn::None => "none",
+    };
+    let client_certificate = match &request.identity {
+        None => "none".to_owned(),
+        Some(IdentitySource::Files { cert, key }) => format!("{} with key {}", cert.display(), key.display()),
+        Some(IdentitySource::Credential(name)) => format!("secret {name}"),
+    };
+    Tls {
+        mode,
+        sni: sni(&request.sni, host),
+        ca: ca(&request.trust),
+        names: names(request, host),
+        client_certificate,
+        alpn,
+    }
+}
+
+fn sni(source: &SniSource, host: &Host) -> String {
+    match (source, host) {
+        (SniSource::FromHost, Host::Name(name)) => format!("{name} (from the request's host)"),
+        (SniSource::FromHost, Host::Ip(_)) => "none (the host is an IP address)".to_owned(),
+        (SniSource::Fixed(name), _) => format!("{name} (from the rule)"),
+        (SniSource::Omit, _) => "none (no HTTP, and the rule gives none)".to_owned(),
+    }
+}
+
+fn ca(trust: &TrustSource) -> String {
+    match trust {
+        TrustSource::System => "the operating system's bundle".to_owned(),
+        TrustSource::File { ca, crl: None } => ca.display().to_string(),
+        TrustSource::File { ca, crl: Some(crl) } => format!("{} with CRL {}", ca.display(), crl.display()),
+        TrustSource::Credential(name) => format!("ca.crt of the secret {name} or {name}-cacert"),
+        TrustSource::Unverified => "none: NOT VERIFIED (insecureSkipVerify)".to_owned(),
+    }
+}
+
+fn names(request: &ProfileRequest, host: &Host) -> String {
+    if request.trust == TrustSource::Unverified {
+        return "none: NOT VERIFIED (insecureSkipVerify)".to_owned();
+    }
+    match &request.names {
+        NameCheck::FromHost => format!("the certificate must be for {host}"),
+        NameCheck::Exact(names) => format!("the certificate must be for one of {}", names.join(", ")),
+        NameCheck::FromHostAnd(names) => {
+            format!("the certificate must be for {host} and for one of {}", names.join(", "))
+        }
+        NameCheck::ChainOnly => "none: any certificate of a trusted CA is accepted".to_owned(),
+    }
+}
+
+/// What becomes of a flow that a cluster takes.
+pub(super) fn forwarded(cluster: &Cluster, host: &Host, http: bool) -> String {
+    let carried = match (cluster.protocol, http) {
+        (ClusterProtocol::Http1, _) => "as HTTP/1.1",
+        (ClusterProtocol::Http2, _) => "as HTTP/2",
+        (ClusterProtocol::SameAsClient, _) => "in the HTTP version that the application speaks",
+        (ClusterProtocol::Opaque, true) => "as plain bytes, so that its Host is not looked at",
+        (ClusterProtocol::Opaque, false) => "byte by byte",
+    };
+    match (&cluster.tls_request, &cluster.transport) {
+        (Some(request), _) if request.trust == TrustSource::Unverified => {
+            format!("encrypted {carried}, but the server's certificate is not checked")
+        }
+        (Some(_), _) => format!("encrypted {carried} over TLS that egret originates and verifies"),
+        (None, Transport::Refused(reason)) if cluster.protocol == ClusterProtocol::Opaque => {
+            format!("refused, the connection is closed: {reason}")
+        }
+        (None, Transport::Refused(reason)) => format!("refused with 503: {reason}"),
+        (None, _) if cluster.protocol == ClusterProtocol::Opaque && !http => {
+            format!(
+                "passed through {carried}: what the application encrypts stays encrypted, what it does not is plain"
+            )
+        }
+        (None, _) => format!("sent {carried} in PLAINTEXT: no DestinationRule asks for TLS to {host} here"),
+    }
+}
+
+pub(super) fn endpoints(endpoints: &Endpoints, dialled: u16) -> Vec<String> {
+    match endpoints {
+        Endpoints::OriginalDst { port_override } => {
+            vec![format!("the address dialled, port {}", port_override.unwrap_or(dialled))]
+        }
+        Endpoints::Resolved(sources) => {
+            let each = sources.iter().map(|source| {
+                let (port, weight) = (source.port, source.weight);
+                let weight = if weight == 1 { String::new() } else { format!(" (weight {weight})") };
+                match &source.configured {
+                    EndpointAddress::Ip(ip) => format!("{}{weight}", std::net::SocketAddr::new(*ip, port)),
+                    EndpointAddress::Name(name) if source.first_only => {
+                        format!("{name}:{port}{weight}, the first address that DNS gives")
+                    }
+                    EndpointAddress::Name(name) => format!("{name}:{port}{weight}, every address that DNS gives"),
+                    EndpointAddress::Unix(path) => format!("{path}{weight}"),
+                }
+            });
+            each.collect()
+        }
+    }
+}
+
+pub(super) fn limits(cluster: &Cluster) -> Vec<String> {
+    let limits = &cluster.limits;
+    let count = |name: &str, limit: Option<u32>| limit.map(|limit| format!("{name} {limit}"));
+    let time = |name: &str, limit: Option<Duration>| limit.map(|limit| format!("{name} {limit:?}"));
+    let idle = match cluster.protocol {
+        ClusterProtocol::Opaque => match limits.tcp_idle_timeout {
+            Some(limit) => format!("idle timeout {limit:?}"),
+            None => "no idle timeout".to_owned(),
+        },
+        _ => format!("idle timeout {:?}", limits.http_idle_timeout),
+    };
+    let all = [
+        time("connect timeout", Some(limits.connect_timeout)),
+        Some(idle),
+        count("max connections", limits.max_connections),
+        count("max pending requests", limits.max_pending_requests),
+        count("max requests per connection", limits.max_requests_per_connection),
+        time("max connection duration", limits.max_connection_duration),
+    ];
+    all.into_iter().flatten().collect()
+}
