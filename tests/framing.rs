@@ -40,6 +40,7 @@ enum Expect {
     Local(u16),
 }
 
+#[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     /// Method and version.
@@ -254,7 +255,7 @@ fn pipelined_requests_are_answered_in_order() {
     let names = ["length", "chunked", "no-content", "interim", "chunked-extras", "length-then-close", "length"];
     for host in [PLAIN, SECURE] {
         let mut client = open(&lab);
-        let all: String = names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: {host}\r\n\r\n")).collect();
+        let all = names.map(|name| format!("GET /{name} HTTP/1.1\r\nHost: {host}\r\n\r\n")).concat();
         client.send(all.as_bytes()).unwrap();
         for name in names {
             let case = CASES.iter().find(|case| case.name == name).unwrap();
