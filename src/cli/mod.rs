@@ -1,1 +1,2 @@
-//! (to be written)
+//! One file a command.
+pub mod check;

@@ -1,4 +1,29 @@
 //! Kubernetes-style YAML → typed resources and settings: every error at once, with file, line and column.
-mod resources;
+//!
+//! Text becomes a located tree (`yaml`), the tree is read by one file a kind (`document` chooses) with the help of
+//! `reader`, and `load` does it for files and folders. Nothing here knows what resources mean beside each other: that
+//! is `policy`'s concern.
 
+mod client_tls;
+mod connection_pool;
+mod destination_rule;
+mod document;
+mod endpoint;
+mod export_to;
+mod load;
+mod names;
+mod overrides;
+mod reader;
+mod resources;
+mod scalar;
+mod secret;
+mod service_entry;
+mod settings;
+mod sidecar;
+mod virtual_service;
+mod yaml;
+
+pub use load::{Loaded, load, load_text};
+pub use overrides::SettingsOverrides;
 pub use resources::*;
+pub use scalar::{parse_bytes, parse_duration};

@@ -1,1 +1,34 @@
-//! (to be written)
+//! HTTP/1 on the wire: heads, body framing, local replies (RFC 9110, RFC 9112). Bytes in, values out; no sockets.
+//!
+//! A proxy that forwards bytes untouched must never forward bytes that two readers could understand in two ways. So
+//! what is accepted here is narrower than what servers accept: exact line ends, one length, one host, no folding. All
+//! else is refused with a status, and what is accepted goes on exactly as it was written, hop-by-hop fields apart.
+//!
+//! This module knows nothing of policy, connections or time; `proxy` holds the state of an exchange.
+
+mod body;
+mod date;
+mod error;
+mod fields;
+mod forward;
+mod grammar;
+mod head;
+mod method;
+mod reply;
+mod request;
+mod response;
+mod target;
+mod trailer;
+
+#[cfg(test)]
+mod corpus;
+
+pub use body::{BodyError, BodyLength, BodyScanner, Chunk};
+pub use date::CivilTime;
+pub use error::{HeadError, RequestError, ResponseError};
+pub use head::{HeadLimits, Parsed, Span, Version};
+pub use method::Method;
+pub use reply::{ReplyOptions, local_reply, reason_phrase};
+pub use request::{RequestHead, parse_request};
+pub use response::{ClientContext, Delivery, RequestContext, ResponseHead, parse_response};
+pub use target::TargetForm;

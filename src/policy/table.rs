@@ -1,17 +1,16 @@
 //! The compiled policy: immutable, shared by every worker, read without locks or allocation.
 //!
-//! A table knows nothing of sockets. It answers three questions about a flow — what may be assumed before its first
-//! byte, and where an HTTP request, a TLS connection or other bytes may go — with a [`Decision`] that borrows from it.
+//! These are the answers that a [`PolicyTable`](super::PolicyTable) gives: plain data that knows nothing of sockets nor
+//! of how a flow is matched. A decision borrows from the table, so that asking costs no allocation.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{LoadBalancer, TcpKeepalive};
-use crate::flow::{Host, Hostname};
+use crate::config::{EndpointAddress, LoadBalancer, Location, PortProtocol, TcpKeepalive};
 use crate::policy::publish::Addresses;
-use crate::tls::ClientProfile;
+use crate::tls::{ClientProfile, ProfileRequest};
 
 /// What may happen to a flow.
 #[derive(Clone, Debug)]
@@ -42,16 +41,60 @@ pub enum FirstLook<'t> {
 /// One port of one ServiceEntry host, with the policy that a DestinationRule gives it.
 #[derive(Debug)]
 pub struct Cluster {
-    /// `outbound|<port>|<subset>|<host>`, as Envoy's users know it; the access log's UPSTREAM_CLUSTER.
+    /// `outbound|<port>|<subset>|<host>`, as Envoy's users know it; the access log's UPSTREAM_CLUSTER. A port without a
+    /// declared protocol has one cluster for each way its bytes may be carried, all with this name.
     pub name: String,
     /// The ServiceEntry's host; a wildcard keeps its `*.`.
     pub host: String,
+    pub protocol: ClusterProtocol,
     pub endpoints: Endpoints,
     pub transport: Transport,
+    /// The TLS that the rules ask for, also where its material could not be loaded; for explaining, never for
+    /// connecting. `None` when `transport` was decided without asking for material.
+    pub tls_request: Option<ProfileRequest>,
     pub load_balancer: LoadBalancer,
     pub limits: PoolLimits,
     /// Position in the table, for per-worker state (round robin, counters): `0..table.clusters().len()`.
     pub index: usize,
+    /// What in the configuration made it.
+    pub origin: Origin,
+}
+
+/// How a cluster's bytes are carried, whatever they look like: HTTP on a declared TCP port is [`Opaque`](Self::Opaque).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClusterProtocol {
+    /// Requests, spoken to the upstream as HTTP/1.1.
+    Http1,
+    /// Requests, spoken to the upstream as HTTP/2.
+    Http2,
+    /// Requests, in the version that the application speaks: a port without a declared protocol.
+    SameAsClient,
+    /// Bytes, also an application's own TLS; passed on as they are.
+    Opaque,
+}
+
+/// The documents that a cluster comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub service_entry: Source,
+    /// The port's number in the ServiceEntry: the one that the application dials.
+    pub port: u16,
+    pub declared: PortProtocol,
+    pub destination_rule: Option<Source>,
+}
+
+/// One document: `namespace/name` and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub namespace: String,
+    pub name: String,
+    pub at: Location,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} ({})", self.namespace, self.name, self.at)
+    }
 }
 
 /// Where a cluster's connections go.
@@ -59,14 +102,16 @@ pub struct Cluster {
 pub enum Endpoints {
     /// Resolution NONE: the address that the application dialled, on another port if the entry says so.
     OriginalDst { port_override: Option<u16> },
-    /// Addresses that the control thread keeps current (STATIC never changes). Never empty of sources; a source's
-    /// address list may be empty while a name does not resolve.
+    /// Addresses that the control thread keeps current (STATIC never changes). A source's address list may be
+    /// empty while its name does not resolve. Without any source the transport is [`Transport::Refused`].
     Resolved(Vec<EndpointSource>),
 }
 
 /// One endpoint of a ServiceEntry: its addresses now, its port, its share.
 #[derive(Debug)]
 pub struct EndpointSource {
+    /// As configured: what is resolved, or the address itself.
+    pub configured: EndpointAddress,
     pub addresses: Addresses,
     pub port: u16,
     pub weight: u32,
@@ -126,16 +171,4 @@ impl Endpoints {
             }
         }
     }
-}
-
-/// The key of an HTTP decision, borrowed from a request.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpKey<'a> {
-    pub host: &'a Host,
-}
-
-/// The key of a TLS decision, borrowed from a ClientHello.
-#[derive(Clone, Copy, Debug)]
-pub struct TlsKey<'a> {
-    pub sni: Option<&'a Hostname>,
 }

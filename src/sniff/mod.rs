@@ -1,1 +1,44 @@
-//! (to be written)
+//! First bytes → protocol. Pure: the same bytes give the same verdict, however they were cut into segments.
+//!
+//! Call [`detect`] with all that has arrived, again with more while it says [`Detection::NeedMore`]. A verdict, once
+//! given, would be the same for any longer input. What is not certainly something else counts as what policy can look
+//! into: a malformed request line is still HTTP (and then refused with 400), a malformed ClientHello is still TLS (and
+//! then has no name). Waiting for a client that says nothing is the caller's affair.
+
+mod client_hello;
+mod http;
+#[cfg(test)]
+mod tests;
+
+pub use client_hello::{ClientHello, ServerName};
+
+/// What a connection begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detection {
+    /// Too little to tell.
+    NeedMore,
+    /// An HTTP/1 request, or what a lenient server could take for one.
+    Http1,
+    /// The connection preface of HTTP/2 with prior knowledge (RFC 9113 §3.4).
+    Http2,
+    /// A TLS ClientHello.
+    Tls(ClientHello),
+    /// None of these.
+    Opaque,
+}
+
+/// RFC 9113 §3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What `bytes`, the first of a connection, are the beginning of.
+#[must_use]
+pub fn detect(bytes: &[u8]) -> Detection {
+    if bytes.first() == Some(&client_hello::HANDSHAKE) {
+        return client_hello::detect(bytes);
+    }
+    let common = bytes.len().min(HTTP2_PREFACE.len());
+    if bytes[..common] == HTTP2_PREFACE[..common] {
+        return if common == HTTP2_PREFACE.len() { Detection::Http2 } else { Detection::NeedMore };
+    }
+    http::detect(bytes)
+}

@@ -1,0 +1,151 @@
+//! `DestinationRule`: the host it is for, its subsets, and traffic policies for all ports and for single ones.
+
+use super::client_tls;
+use super::connection_pool;
+use super::document::{self, read_meta};
+use super::export_to;
+use super::names;
+use super::reader::{Field, Object, Report, Shape};
+use super::resources::{DestinationRule, HostPattern, LoadBalancer, Location, PortPolicy, Subset, TrafficPolicy};
+use super::service_entry::read_selector;
+use super::yaml::quoted;
+
+pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<DestinationRule> {
+    let meta = read_meta(&mut object, at, report);
+    object.allow(&["status"]);
+    let spec = object.required("spec", report);
+    object.finish(report);
+    let mut spec = spec?.object(report)?;
+
+    let host = spec.required("host", report).and_then(|field| read_host(&field, report));
+    let traffic_policy = spec.optional("trafficPolicy").and_then(|field| read_traffic_policy(&field, report));
+    let subsets = spec.optional("subsets").map(|field| read_subsets(&field, report)).unwrap_or_default();
+    let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, false, report)).unwrap_or_default();
+    let workload_selector =
+        spec.optional("workloadSelector").and_then(|field| read_selector(&field, "matchLabels", report));
+    spec.finish(report);
+    Some(DestinationRule { meta: meta?, host: host?, traffic_policy, subsets, export_to, workload_selector })
+}
+
+fn read_host(field: &Field<'_>, report: &mut Report) -> Option<HostPattern> {
+    let text = field.word(report)?;
+    names::host_pattern(text).map_err(|message| field.error(message, report)).ok()
+}
+
+fn read_subsets(field: &Field<'_>, report: &mut Report) -> Vec<Subset> {
+    let items = field.list(usize::MAX, report);
+    if !items.is_empty() {
+        field.warning("subsets are not supported yet and have no effect: only routes could choose them", report);
+    }
+    let mut subsets: Vec<Subset> = Vec::new();
+    for item in items {
+        let Some(mut object) = item.object(report) else { continue };
+        let name = object.required("name", report).and_then(|field| Some((field.word(report)?.to_owned(), field)));
+        let labels = object.optional("labels").map(|field| document::labels(&field, report)).unwrap_or_default();
+        let traffic_policy = object.optional("trafficPolicy").and_then(|field| read_traffic_policy(&field, report));
+        object.finish(report);
+        let Some((name, field)) = name else { continue };
+        if subsets.iter().any(|subset| subset.name == name) {
+            field.error(format!("subset {} is defined twice", quoted(&name)), report);
+        }
+        subsets.push(Subset { name, labels, traffic_policy });
+    }
+    subsets
+}
+
+const POLICY_FIELDS: [&str; 4] = ["loadBalancer", "connectionPool", "outlierDetection", "tls"];
+
+fn read_traffic_policy(field: &Field<'_>, report: &mut Report) -> Option<TrafficPolicy> {
+    let mut object = field.object(report)?;
+    let extra = ["portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"];
+    if !POLICY_FIELDS.iter().chain(&extra).any(|name| object.has(name)) {
+        field.error("a traffic policy must have at least one field", report);
+    }
+    let all = read_port_policy(&mut object, report);
+    let ports = object.optional("portLevelSettings").map(|field| read_port_levels(&field, report)).unwrap_or_default();
+    object.unsupported("tunnel", Shape::Object(&["protocol", "targetHost", "targetPort"]), report);
+    object.unsupported("proxyProtocol", Shape::Object(&["version"]), report);
+    object.unsupported("retryBudget", Shape::Object(&["percent", "minRetryConcurrency", "budgetInterval"]), report);
+    object.finish(report);
+    Some(TrafficPolicy { all, ports })
+}
+
+/// The fields that a policy for all ports and one for a single port share.
+fn read_port_policy(object: &mut Object<'_>, report: &mut Report) -> PortPolicy {
+    const OUTLIER_FIELDS: &[&str] = &[
+        "consecutiveErrors",
+        "consecutive5xxErrors",
+        "consecutiveGatewayErrors",
+        "consecutiveLocalOriginFailures",
+        "splitExternalLocalOriginErrors",
+        "interval",
+        "baseEjectionTime",
+        "maxEjectionPercent",
+        "minHealthPercent",
+        "outlierDetectionHttpErrorCodes",
+    ];
+    let load_balancer = object.optional("loadBalancer").and_then(|field| read_load_balancer(&field, report));
+    let connection_pool = object.optional("connectionPool").and_then(|field| connection_pool::read(&field, report));
+    object.unsupported("outlierDetection", Shape::Object(OUTLIER_FIELDS), report);
+    let tls = object.optional("tls").and_then(|field| client_tls::read(&field, report));
+    PortPolicy { tls, load_balancer, connection_pool }
+}
+
+fn read_port_levels(field: &Field<'_>, report: &mut Report) -> Vec<(u16, PortPolicy)> {
+    let mut ports: Vec<(u16, PortPolicy)> = Vec::new();
+    for item in field.list(4096, report) {
+        let Some(mut object) = item.object(report) else { continue };
+        if !POLICY_FIELDS.iter().any(|name| object.has(name)) {
+            item.error(format!("a port's policy must have at least one of {}", POLICY_FIELDS.join(", ")), report);
+        }
+        let number = object.required("port", report).and_then(|port| read_port_selector(&port, report));
+        let policy = read_port_policy(&mut object, report);
+        object.finish(report);
+        let Some(number) = number else { continue };
+        if ports.iter().any(|(other, _)| *other == number) {
+            item.error(format!("port {number} has two policies; merge them, only one can hold"), report);
+        }
+        ports.push((number, policy));
+    }
+    ports
+}
+
+fn read_port_selector(field: &Field<'_>, report: &mut Report) -> Option<u16> {
+    let mut object = field.object(report)?;
+    let number = object.required("number", report).and_then(|field| field.port(report));
+    object.finish(report);
+    number
+}
+
+fn read_load_balancer(field: &Field<'_>, report: &mut Report) -> Option<LoadBalancer> {
+    const SIMPLE: &[(&str, LoadBalancer)] = &[
+        ("ROUND_ROBIN", LoadBalancer::RoundRobin),
+        ("LEAST_REQUEST", LoadBalancer::LeastRequest),
+        ("RANDOM", LoadBalancer::Random),
+        ("PASSTHROUGH", LoadBalancer::Passthrough),
+        ("LEAST_CONN", LoadBalancer::LeastRequest),
+        ("UNSPECIFIED", LoadBalancer::LeastRequest),
+    ];
+    const HASH_FIELDS: &[&str] = &[
+        "httpHeaderName",
+        "httpCookie",
+        "useSourceIp",
+        "httpQueryParameterName",
+        "ringHash",
+        "maglev",
+        "minimumRingSize",
+    ];
+    let mut object = field.object(report)?;
+    if object.has("simple") && object.has("consistentHash") {
+        field.error("only one of simple and consistentHash may be set", report);
+    }
+    let simple = object.optional("simple").and_then(|field| field.choice(SIMPLE, report));
+    object.unsupported("consistentHash", Shape::Object(HASH_FIELDS), report);
+    let locality = Shape::Object(&["distribute", "failover", "failoverPriority", "enabled"]);
+    object.unsupported("localityLbSetting", locality, report);
+    object.unsupported("zoneAwareLbSetting", Shape::Any, report);
+    object.unsupported("warmup", Shape::Object(&["duration", "minimumPercent", "aggression"]), report);
+    object.unsupported("warmupDurationSecs", Shape::Duration, report);
+    object.finish(report);
+    simple
+}

@@ -1,0 +1,259 @@
+//! One YAML document → one object: `apiVersion` and `kind` choose the reader, `metadata` is common to all.
+//!
+//! Knows which kinds there are and nothing of what stands in them. Kinds that are none of egret's business are passed
+//! over with a warning, so that a folder of mixed manifests can be read as it is.
+
+use std::collections::BTreeMap;
+
+use super::names;
+use super::reader::{Field, Object, Report};
+use super::resources::{DestinationRule, Location, Meta, Secret, ServiceEntry, Settings, Sidecar};
+use super::scalar;
+use super::yaml::{Document, quoted};
+use super::{destination_rule, secret, service_entry, settings, sidecar, virtual_service};
+
+/// A sound object of one document.
+pub(super) enum Resource {
+    ServiceEntry(ServiceEntry),
+    DestinationRule(DestinationRule),
+    Sidecar(Sidecar),
+    Secret(Secret),
+    Settings(Meta, Settings),
+    /// Checked, and of no effect yet.
+    VirtualService(Meta),
+}
+
+impl Resource {
+    /// What the Kubernetes API server tells objects apart by, besides their namespace and name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Resource::ServiceEntry(_) => "ServiceEntry",
+            Resource::DestinationRule(_) => "DestinationRule",
+            Resource::Sidecar(_) => "Sidecar",
+            Resource::Secret(_) => "Secret",
+            Resource::Settings(..) => "Settings",
+            Resource::VirtualService(_) => "VirtualService",
+        }
+    }
+
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Resource::ServiceEntry(entry) => &entry.meta,
+            Resource::DestinationRule(rule) => &rule.meta,
+            Resource::Sidecar(sidecar) => &sidecar.meta,
+            Resource::Secret(secret) => &secret.meta,
+            Resource::Settings(meta, _) | Resource::VirtualService(meta) => meta,
+        }
+    }
+}
+
+/// What a document is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    ServiceEntry,
+    DestinationRule,
+    Sidecar,
+    VirtualService,
+    Secret,
+    Settings,
+    List,
+    /// Not for egret.
+    Foreign,
+}
+
+const ISTIO_GROUP: &str = "networking.istio.io";
+const ISTIO_VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
+const ISTIO_KINDS: &[(&str, Kind)] = &[
+    ("ServiceEntry", Kind::ServiceEntry),
+    ("DestinationRule", Kind::DestinationRule),
+    ("Sidecar", Kind::Sidecar),
+    ("VirtualService", Kind::VirtualService),
+    ("EnvoyFilter", Kind::Foreign),
+    ("Gateway", Kind::Foreign),
+    ("ProxyConfig", Kind::Foreign),
+    ("WorkloadEntry", Kind::Foreign),
+    ("WorkloadGroup", Kind::Foreign),
+];
+const CORE_KINDS: &[(&str, Kind)] = &[("Secret", Kind::Secret), ("List", Kind::List)];
+
+/// Reads one document into `resources`; what has an error is reported and left out.
+pub(super) fn read(document: Document, report: &mut Report, resources: &mut Vec<Resource>) {
+    let errors_before = report.errors();
+    for error in document.errors {
+        report.error(error.at, error.message);
+    }
+    let Some(root) = document.root else { return };
+    let root = Field::root(&root);
+    if !root.is_null() {
+        read_object(&root, errors_before, report, resources);
+    }
+}
+
+fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, resources: &mut Vec<Resource>) {
+    let Some(mut object) = root.object(report) else { return };
+    let version = object.required("apiVersion", report).and_then(|field| Some((field.word(report)?, field)));
+    let kind = object.required("kind", report).and_then(|field| Some((field.word(report)?, field)));
+    let (Some((version, version_field)), Some((kind_name, kind_field))) = (version, kind) else { return };
+    let Some(kind) = kind_of(version, &version_field, kind_name, &kind_field, report) else { return };
+    let at = report.location(kind_field.at());
+    let resource = match kind {
+        Kind::Foreign => {
+            let message = format!("{} {kind_name} is ignored: egret does not use it", quoted(version));
+            kind_field.warning(message, report);
+            return;
+        }
+        Kind::List => return read_list(object, errors_before, report, resources),
+        Kind::ServiceEntry => service_entry::read(object, at, report).map(Resource::ServiceEntry),
+        Kind::DestinationRule => destination_rule::read(object, at, report).map(Resource::DestinationRule),
+        Kind::Sidecar => sidecar::read(object, at, report).map(Resource::Sidecar),
+        Kind::VirtualService => virtual_service::read(object, at, report).map(Resource::VirtualService),
+        Kind::Secret => secret::read(object, at, report).map(Resource::Secret),
+        Kind::Settings => settings::read(object, at, report).map(|(meta, settings)| Resource::Settings(meta, settings)),
+    };
+    if report.errors() == errors_before {
+        resources.extend(resource);
+    }
+}
+
+/// `kubectl get -o yaml` answers with a List; a List in a List is legal and bounded by the tree's depth.
+fn read_list(mut list: Object<'_>, errors_before: usize, report: &mut Report, resources: &mut Vec<Resource>) {
+    // An error of the YAML itself taints the whole document; one in an item only that item.
+    let sound = report.errors() == errors_before;
+    list.allow(&["metadata"]);
+    let items = list.optional("items").map(|items| items.list(usize::MAX, report)).unwrap_or_default();
+    list.finish(report);
+    for item in items {
+        let errors_before = if sound { report.errors() } else { errors_before };
+        read_object(&item, errors_before, report, resources);
+    }
+}
+
+fn kind_of(
+    version: &str,
+    version_field: &Field<'_>,
+    kind: &str,
+    kind_field: &Field<'_>,
+    report: &mut Report,
+) -> Option<Kind> {
+    let (group, group_version) = version.split_once('/').unwrap_or(("", version));
+    match group {
+        ISTIO_GROUP => {
+            if !ISTIO_VERSIONS.contains(&group_version) {
+                let expected = ISTIO_VERSIONS.map(|v| format!("{ISTIO_GROUP}/{v}")).join(", ");
+                version_field.error(format!("expected one of {expected}, found {}", quoted(version)), report);
+                return None;
+            }
+            kind_field.choice(ISTIO_KINDS, report)
+        }
+        "egret" => {
+            if group_version != "v1" {
+                version_field.error(format!("expected egret/v1, found {}", quoted(version)), report);
+                return None;
+            }
+            kind_field.choice(&[("Settings", Kind::Settings)], report)
+        }
+        _ => foreign_kind(version, version_field, kind, kind_field, report),
+    }
+}
+
+/// A kind outside egret's own groups: ignored, unless it looks like one that was meant to be read.
+fn foreign_kind(
+    version: &str,
+    version_field: &Field<'_>,
+    kind: &str,
+    kind_field: &Field<'_>,
+    report: &mut Report,
+) -> Option<Kind> {
+    if version == "v1"
+        && let Some((_, found)) = CORE_KINDS.iter().find(|(name, _)| *name == kind)
+    {
+        return Some(*found);
+    }
+    let meant = match kind {
+        "Secret" | "List" => Some("v1"),
+        "Settings" => Some("egret/v1"),
+        "ServiceEntry" | "DestinationRule" | "Sidecar" | "VirtualService" => Some("networking.istio.io/v1"),
+        _ => None,
+    };
+    if let Some(meant) = meant {
+        version_field.error(format!("expected {meant} for a {kind}, found {}", quoted(version)), report);
+        return None;
+    }
+    let near = scalar::nearest(kind, ["Secret", "Settings", "ServiceEntry", "DestinationRule", "VirtualService"]);
+    // Kinds of others may resemble ours (`Service` is no slip for `Secret`); only a letter or two may differ.
+    match near.filter(|near| kind.len().abs_diff(near.len()) <= 1 && kind[..1].eq_ignore_ascii_case(&near[..1])) {
+        Some(near) => {
+            kind_field.error(format!("unknown kind {}; did you mean {near}?", quoted(kind)), report);
+            None
+        }
+        None => Some(Kind::Foreign),
+    }
+}
+
+/// Reads `metadata`; `None` when it has no usable name.
+pub(super) fn read_meta(object: &mut Object<'_>, at: Location, report: &mut Report) -> Option<Meta> {
+    let field = object.required("metadata", report)?;
+    let mut metadata = field.object(report)?;
+    metadata.allow(&["uid", "resourceVersion", "generation", "managedFields", "ownerReferences", "finalizers"]);
+    metadata.allow(&["selfLink", "generateName", "deletionTimestamp", "deletionGracePeriodSeconds", "clusterName"]);
+    let name = metadata.required("name", report).and_then(|field| object_name(&field, report));
+    let namespace = metadata.optional_text("namespace", report).and_then(|(field, _)| namespace(&field, report));
+    let labels = metadata.optional("labels").map(|field| labels(&field, report)).unwrap_or_default();
+    let annotations = metadata.optional("annotations").map(|field| field.text_map(report)).unwrap_or_default();
+    let created_ms = metadata.optional("creationTimestamp").and_then(|field| timestamp_ms(&field, report));
+    metadata.finish(report);
+    Some(Meta { name: name?, namespace, labels, annotations, created_ms, at })
+}
+
+/// The name of a Kubernetes object.
+pub(super) fn object_name(field: &Field<'_>, report: &mut Report) -> Option<String> {
+    let name = field.word(report)?;
+    if !names::is_dns_subdomain(name) {
+        let message = format!("{} is no name of an object: use lower-case letters, digits, '-' and '.'", quoted(name));
+        field.error(message, report);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+pub(super) fn namespace(field: &Field<'_>, report: &mut Report) -> Option<String> {
+    let name = field.word(report)?;
+    if !names::is_dns_label(name) {
+        let message = format!("{} is no namespace: use lower-case letters, digits and '-', at most 63", quoted(name));
+        field.error(message, report);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+/// Labels, each checked as the Kubernetes API server does.
+pub(super) fn labels(field: &Field<'_>, report: &mut Report) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for (entry, value) in field.entries(report) {
+        if !names::is_label_key(&entry.key) {
+            report.error(
+                entry.at,
+                format!("{} is no label key; write \"name\" or \"example.com/name\"", quoted(&entry.key)),
+            );
+        }
+        let Some(text) = value.text(report) else { continue };
+        if !names::is_label_value(text) {
+            let allowed = "letters, digits, '-', '_' and '.', at most 63, beginning and ending with a letter or digit";
+            value.error(format!("{} is no label value: use {allowed}", quoted(text)), report);
+        }
+        labels.insert(entry.key.clone(), text.to_owned());
+    }
+    labels
+}
+
+fn timestamp_ms(field: &Field<'_>, report: &mut Report) -> Option<i64> {
+    let text = field.text(report)?;
+    match text.parse::<jiff::Timestamp>() {
+        Ok(timestamp) => Some(timestamp.as_millisecond()),
+        Err(_) => {
+            let message = format!("expected a time such as \"2024-06-04T12:15:20Z\", found {}", quoted(text));
+            field.error(message, report);
+            None
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The syntax of the names in a configuration: host patterns, networks, DNS labels, Kubernetes names and labels.
+//!
+//! Every function says in its error what is wrong and what to write instead; none knows which field it serves.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::resources::HostPattern;
+use crate::flow::{Hostname, HostnameError};
+
+/// A DNS name, or one whose leftmost label is `*`, or `*` alone.
+pub(super) fn host_pattern(text: &str) -> Result<HostPattern, String> {
+    if text == "*" {
+        return Ok(HostPattern::Any);
+    }
+    match text.strip_prefix("*.") {
+        Some(suffix) if !suffix.contains('*') => Ok(HostPattern::Wildcard(host_name(suffix, text)?)),
+        _ if text.contains('*') => {
+            Err(format!("{text:?}: a wildcard must be the whole leftmost label, as in \"*.example.com\""))
+        }
+        None | Some(_) => Ok(HostPattern::Exact(host_name(text, text)?)),
+    }
+}
+
+/// `name` as a host; `shown` is what the author wrote.
+pub(super) fn host_name(name: &str, shown: &str) -> Result<Hostname, String> {
+    Hostname::new(name).map_err(|error| {
+        let hint = if shown.contains("://") || shown.contains('/') {
+            "; write the host alone, without scheme and path"
+        } else if name.parse::<IpAddr>().is_ok() {
+            "; an IP address is not a host name"
+        } else if error == HostnameError::Character && shown.contains(':') {
+            "; write the host alone, without a port"
+        } else {
+            ""
+        };
+        format!("{shown:?} is not a host name: {error}{hint}")
+    })
+}
+
+/// An address or CIDR. IPv4-mapped IPv6 becomes the IPv4 that it means, as connections are seen.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(ip.to_canonical()));
+    }
+    let net: IpNet =
+        text.parse().map_err(|_| format!("{text:?} is neither an IP address nor a CIDR such as \"10.0.0.0/8\""))?;
+    Ok(unmapped(net))
+}
+
+fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
+        (Some(v4), Some(prefix)) => Ipv4Net::new(v4, prefix).map_or(net, IpNet::V4),
+        _ => net,
+    }
+}
+
+/// RFC 1123 label, as Kubernetes wants namespaces and port names: lower-case letters, digits, `-` inside; at most 63.
+pub(super) fn is_dns_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// RFC 1123 subdomain, as Kubernetes wants the names of objects. Never a path: no `/`, no `..`.
+pub(super) fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// A key of a label: `[prefix/]name`.
+pub(super) fn is_label_key(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((prefix, name)) => is_dns_subdomain(prefix) && is_label_word(name),
+        None => is_label_word(text),
+    }
+}
+
+/// A value of a label; may be empty.
+pub(super) fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_label_word(text)
+}
+
+fn is_label_word(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len()) && text.bytes().all(inner) && edge(bytes.first()) && edge(bytes.last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_patterns() {
+        for (text, shown) in [
+            ("Example.COM.", "example.com"),
+            ("*.example.com", "*.example.com"),
+            ("*.com", "*.com"),
+            ("*", "*"),
+            ("localhost", "localhost"),
+            ("_dmarc.x", "_dmarc.x"),
+        ] {
+            assert_eq!(host_pattern(text).unwrap().to_string(), shown, "{text}");
+        }
+        for (text, part) in [
+            ("a.*.com", "leftmost label"),
+            ("*foo.com", "leftmost label"),
+            ("*.*.com", "leftmost label"),
+            ("**", "leftmost label"),
+            ("https://example.com/x", "without scheme"),
+            ("example.com:443", "without a port"),
+            ("192.0.2.1", "IP address is not"),
+            ("2001:db8::1", "IP address is not"),
+            ("a b", "only letters"),
+            ("*.", "empty"),
+            ("-", ""),
+        ] {
+            match host_pattern(text) {
+                Err(message) => assert!(message.contains(part), "{text}: {message}"),
+                Ok(pattern) => assert_eq!(text, "-", "{pattern}"),
+            }
+        }
+    }
+
+    #[test]
+    fn networks() {
+        for (text, shown) in [
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), shown, "{text}");
+        }
+        for text in
+            ["", "10.0.0.0/33", "10.0.0/8", "010.0.0.1", "fe80::1%eth0", "a.b", "1.2.3.4:80", "::/129", "1.1.1.1/-1"]
+        {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn kubernetes_names() {
+        for good in ["a", "a-b", "0", "my-nginx.mesh-external.svc"] {
+            assert!(is_dns_subdomain(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a..b", "../x", "a/b", ".", &"a".repeat(64)] {
+            assert!(!is_dns_subdomain(bad), "{bad}");
+        }
+        for good in ["app", "app.kubernetes.io/name", "A_b.c"] {
+            assert!(is_label_key(good), "{good}");
+        }
+        for bad in ["", "/a", "a/", "a/b/c", "_a", "a b"] {
+            assert!(!is_label_key(bad), "{bad}");
+        }
+        assert!(is_label_value("") && is_label_value("v1.2") && !is_label_value("*") && !is_label_value("a/b"));
+    }
+}

@@ -1,0 +1,177 @@
+//! The settings as flags and `EGRET_` variables: what the command line says wins over the files.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::resources::{AccessLogFormat, OutboundPolicy, Settings};
+use super::scalar::{parse_bytes, parse_duration};
+use super::settings::{ACCESS_LOG_FORMATS, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, set};
+use super::sidecar::POLICIES;
+
+/// Flags that override the Settings of the configuration files.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsOverrides {
+    /// What happens to destinations that no ServiceEntry names: ALLOW_ANY or REGISTRY_ONLY
+    #[arg(long, value_name = "MODE", env = "EGRET_OUTBOUND_TRAFFIC_POLICY", value_parser = outbound_policy)]
+    pub outbound_traffic_policy: Option<OutboundPolicy>,
+    /// The access log's format: TEXT, JSON or OFF
+    #[arg(long, value_name = "FORMAT", env = "EGRET_ACCESS_LOG", value_parser = access_log)]
+    pub access_log: Option<AccessLogFormat>,
+    /// How long to wait for an application's first bytes before the server is taken to speak first; 0s waits for ever
+    #[arg(long, value_name = "DURATION", env = "EGRET_PROTOCOL_DETECTION_TIMEOUT", value_parser = parse_duration)]
+    pub protocol_detection_timeout: Option<Duration>,
+    /// Longest wait for a whole request head
+    #[arg(long, value_name = "DURATION", env = "EGRET_REQUEST_HEADERS_TIMEOUT", value_parser = positive)]
+    pub request_headers_timeout: Option<Duration>,
+    /// How long a keep-alive connection may wait for its next request
+    #[arg(long, value_name = "DURATION", env = "EGRET_IDLE_TIMEOUT", value_parser = positive)]
+    pub idle_timeout: Option<Duration>,
+    /// Longest wait for a TCP connection, where no DestinationRule says otherwise
+    #[arg(long, value_name = "DURATION", env = "EGRET_CONNECT_TIMEOUT", value_parser = positive)]
+    pub connect_timeout: Option<Duration>,
+    /// Longest wait for a TLS handshake
+    #[arg(long, value_name = "DURATION", env = "EGRET_TLS_HANDSHAKE_TIMEOUT", value_parser = positive)]
+    pub tls_handshake_timeout: Option<Duration>,
+    /// Largest request or response head, such as 60Ki
+    #[arg(long, value_name = "BYTES", env = "EGRET_MAX_HEAD_BYTES", value_parser = head_bytes)]
+    pub max_head_bytes: Option<usize>,
+    /// Most fields in a head
+    #[arg(long, value_name = "N", env = "EGRET_MAX_HEAD_FIELDS", value_parser = head_fields)]
+    pub max_head_fields: Option<usize>,
+    /// Connections of applications at once
+    #[arg(long, value_name = "N", env = "EGRET_MAX_CONNECTIONS", value_parser = connections)]
+    pub max_connections: Option<usize>,
+    /// How often names that give no TTL are resolved again
+    #[arg(long, value_name = "DURATION", env = "EGRET_DNS_REFRESH_RATE", value_parser = positive)]
+    pub dns_refresh_rate: Option<Duration>,
+    /// How long established connections may live on after SIGTERM
+    #[arg(long, value_name = "DURATION", env = "EGRET_DRAIN_DURATION", value_parser = parse_duration)]
+    pub drain_duration: Option<Duration>,
+}
+
+impl SettingsOverrides {
+    /// Puts every flag that was given over what the files say.
+    pub fn apply(&self, settings: &mut Settings) {
+        set(&mut settings.outbound_traffic_policy, self.outbound_traffic_policy);
+        set(&mut settings.access_log, self.access_log);
+        set(&mut settings.protocol_detection_timeout, self.protocol_detection_timeout);
+        set(&mut settings.request_headers_timeout, self.request_headers_timeout);
+        set(&mut settings.idle_timeout, self.idle_timeout);
+        set(&mut settings.connect_timeout, self.connect_timeout);
+        set(&mut settings.tls_handshake_timeout, self.tls_handshake_timeout);
+        set(&mut settings.max_head_bytes, self.max_head_bytes);
+        set(&mut settings.max_head_fields, self.max_head_fields);
+        set(&mut settings.max_connections, self.max_connections);
+        set(&mut settings.dns_refresh_rate, self.dns_refresh_rate);
+        set(&mut settings.drain_duration, self.drain_duration);
+    }
+}
+
+fn outbound_policy(text: &str) -> Result<OutboundPolicy, String> {
+    choose(POLICIES, text)
+}
+
+fn access_log(text: &str) -> Result<AccessLogFormat, String> {
+    choose(ACCESS_LOG_FORMATS, text)
+}
+
+fn choose<T: Copy>(choices: &[(&str, T)], text: &str) -> Result<T, String> {
+    let found = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        format!("expected one of {}", words.join(", "))
+    })
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
+}
+
+fn head_bytes(text: &str) -> Result<usize, String> {
+    within(parse_bytes(text)?, &HEAD_BYTES)
+}
+
+fn head_fields(text: &str) -> Result<usize, String> {
+    count(text, &HEAD_FIELDS)
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    count(text, &CONNECTIONS)
+}
+
+fn count(text: &str, range: &RangeInclusive<i64>) -> Result<usize, String> {
+    let number = text.parse::<u64>().map_err(|_| format!("expected a whole number, found {text:?}"))?;
+    within(number, range)
+}
+
+fn within(number: u64, range: &RangeInclusive<i64>) -> Result<usize, String> {
+    let inside = i64::try_from(number).ok().filter(|number| range.contains(number));
+    let inside = inside.and_then(|number| usize::try_from(number).ok());
+    inside.ok_or_else(|| format!("must be from {} to {}", range.start(), range.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        overrides: SettingsOverrides,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<SettingsOverrides, clap::Error> {
+        Command::try_parse_from([&["egret"], arguments].concat()).map(|command| command.overrides)
+    }
+
+    #[test]
+    fn nothing_given_changes_nothing() {
+        let mut settings = Settings { max_connections: 7, ..Settings::default() };
+        parse(&[]).unwrap().apply(&mut settings);
+        assert_eq!(settings, Settings { max_connections: 7, ..Settings::default() });
+    }
+
+    #[test]
+    fn every_flag_reaches_its_field() {
+        let all = "--outbound-traffic-policy registry_only --access-log json --protocol-detection-timeout 0s \
+                   --request-headers-timeout 1s --idle-timeout 2s --connect-timeout 3s --tls-handshake-timeout 4s \
+                   --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
+                   --drain-duration 12s";
+        let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let mut settings = Settings::default();
+        overrides.apply(&mut settings);
+        let expected = Settings {
+            outbound_traffic_policy: OutboundPolicy::RegistryOnly,
+            access_log: AccessLogFormat::Json,
+            protocol_detection_timeout: Duration::ZERO,
+            request_headers_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(3),
+            tls_handshake_timeout: Duration::from_secs(4),
+            max_head_bytes: 8192,
+            max_head_fields: 9,
+            max_connections: 10,
+            dns_refresh_rate: Duration::from_secs(11),
+            drain_duration: Duration::from_secs(12),
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn flags_are_checked_like_files() {
+        for (flag, value, message) in [
+            ("--access-log", "xml", "expected one of TEXT, JSON, OFF"),
+            ("--idle-timeout", "0s", "longer than zero"),
+            ("--idle-timeout", "10", "expected a duration"),
+            ("--max-head-bytes", "1Gi", "must be from 1024 to 1048576"),
+            ("--max-connections", "0", "must be from 1 to 1000000"),
+            ("--max-connections", "many", "expected a whole number"),
+        ] {
+            let error = parse(&[flag, value]).unwrap_err().to_string();
+            assert!(error.contains(message), "{flag} {value}: {error}");
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Reads typed values from a located tree and gathers every complaint on the way. Knows no particular resource.
+//!
+//! A reader never stops at the first mistake: what cannot be read becomes `None` after it has been reported, and the
+//! caller goes on with the next field. An [`Object`] remembers which fields were asked for; what is left is unknown.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::resources::{Location, Problem, Severity};
+use super::scalar::{self, Plain};
+use super::yaml::{Entry, Node, Place, Value, quoted};
+
+/// More problems than this in one file help nobody.
+const MAX_PROBLEMS: usize = 1000;
+
+/// The problems of one file.
+pub(super) struct Report {
+    file: Arc<Path>,
+    problems: Vec<Problem>,
+    errors: usize,
+}
+
+impl Report {
+    pub fn new(file: &Path) -> Self {
+        Self { file: file.into(), problems: Vec::new(), errors: 0 }
+    }
+
+    pub fn error(&mut self, at: Place, message: impl Into<String>) {
+        self.errors += 1;
+        self.add(Severity::Error, at, message.into());
+    }
+
+    pub fn warning(&mut self, at: Place, message: impl Into<String>) {
+        self.add(Severity::Warning, at, message.into());
+    }
+
+    fn add(&mut self, severity: Severity, at: Place, message: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem { severity, at: Some(self.location(at)), message });
+        } else if self.problems.len() == MAX_PROBLEMS {
+            let message = format!("more than {MAX_PROBLEMS} problems; the rest of this file's is not shown");
+            self.problems.push(Problem { severity: Severity::Error, at: Some(self.location(at)), message });
+        }
+    }
+
+    /// Errors so far, shown or not: a resource is sound if none came up while it was read.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    pub fn location(&self, at: Place) -> Location {
+        Location { file: self.file.clone(), line: at.line, column: at.column }
+    }
+
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+}
+
+/// A value with the path that leads to it (`spec.ports[0].number`), for messages.
+#[derive(Clone)]
+pub(super) struct Field<'n> {
+    node: &'n Node,
+    /// Where its key stands; for items of lists and whole documents, where the value does.
+    key_at: Place,
+    path: String,
+    /// Never show the value.
+    secret: bool,
+}
+
+impl<'n> Field<'n> {
+    /// The whole document.
+    pub fn root(node: &'n Node) -> Self {
+        Self { node, key_at: node.at, path: String::new(), secret: false }
+    }
+
+    /// The same value, but no message may quote it or anything below it.
+    pub fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    pub fn at(&self) -> Place {
+        self.node.at
+    }
+
+    /// Where to point when something is missing within.
+    pub fn key_at(&self) -> Place {
+        self.key_at
+    }
+
+    pub fn error(&self, message: impl AsRef<str>, report: &mut Report) {
+        report.error(self.node.at, self.message(message.as_ref()));
+    }
+
+    pub fn warning(&self, message: impl AsRef<str>, report: &mut Report) {
+        report.warning(self.node.at, self.message(message.as_ref()));
+    }
+
+    fn message(&self, message: &str) -> String {
+        if self.path.is_empty() { message.to_owned() } else { format!("{}: {message}", self.path) }
+    }
+
+    fn expected(&self, what: &str, hint: &str, report: &mut Report) {
+        self.error(format!("expected {what}, found {}{hint}", self.found()), report);
+    }
+
+    fn found(&self) -> String {
+        match (&self.node.value, self.plain()) {
+            (Value::Sequence(_), _) => "a list".to_owned(),
+            (Value::Mapping(_), _) => "a mapping".to_owned(),
+            (Value::Scalar { .. }, Some(Plain::Null)) => "nothing".to_owned(),
+            (Value::Scalar { .. }, Some(Plain::Whole(_) | Plain::Other)) if self.secret => "a number".to_owned(),
+            (Value::Scalar { .. }, _) if self.secret => "a text".to_owned(),
+            (Value::Scalar { text, .. }, Some(Plain::Whole(_) | Plain::Other)) => format!("the number {text}"),
+            (Value::Scalar { text, .. }, Some(Plain::Boolean(_))) => format!("the boolean {text}"),
+            (Value::Scalar { text, .. }, _) => format!("the text {}", quoted(text)),
+        }
+    }
+
+    /// What a scalar is; quoted ones are text.
+    fn plain(&self) -> Option<Plain> {
+        match &self.node.value {
+            Value::Scalar { text, plain: true } => Some(scalar::classify(text)),
+            Value::Scalar { .. } => Some(Plain::Text),
+            Value::Sequence(_) | Value::Mapping(_) => None,
+        }
+    }
+
+    pub fn is_scalar(&self) -> bool {
+        matches!(self.node.value, Value::Scalar { .. })
+    }
+
+    pub fn is_null(&self) -> bool {
+        self.plain() == Some(Plain::Null)
+    }
+
+    pub fn object(&self, report: &mut Report) -> Option<Object<'n>> {
+        let Value::Mapping(entries) = &self.node.value else {
+            self.expected("a mapping", "", report);
+            return None;
+        };
+        Some(Object { field: self.clone(), entries, known: Vec::new() })
+    }
+
+    /// The items of a list; none where it is no list. More than `max` is an error.
+    pub fn list(&self, max: usize, report: &mut Report) -> Vec<Field<'n>> {
+        let Value::Sequence(items) = &self.node.value else {
+            let hint = match self.plain() {
+                Some(Plain::Null) | None => "",
+                Some(_) => "; write it as an item: begin the line with \"- \"",
+            };
+            self.expected("a list", hint, report);
+            return Vec::new();
+        };
+        if items.len() > max {
+            self.error(format!("at most {max} items are allowed, found {}", items.len()), report);
+        }
+        let item =
+            |(i, node)| Field { node, key_at: node.at, path: format!("{}[{i}]", self.path), secret: self.secret };
+        items.iter().take(max).enumerate().map(item).collect()
+    }
+
+    pub fn text(&self, report: &mut Report) -> Option<&'n str> {
+        match (&self.node.value, self.plain()) {
+            (Value::Scalar { text, .. }, Some(Plain::Text)) => Some(text),
+            (_, Some(Plain::Null) | None) => {
+                self.expected("a text", "", report);
+                None
+            }
+            _ => {
+                self.expected("a text", "; put it in quotes", report);
+                None
+            }
+        }
+    }
+
+    /// A text that is not empty.
+    pub fn word(&self, report: &mut Report) -> Option<&'n str> {
+        let text = self.text(report)?;
+        if text.is_empty() {
+            self.error("must not be empty", report);
+            return None;
+        }
+        Some(text)
+    }
+
+    pub fn boolean(&self, report: &mut Report) -> Option<bool> {
+        if let Some(Plain::Boolean(value)) = self.plain() {
+            return Some(value);
+        }
+        let hint = match &self.node.value {
+            Value::Scalar { text, .. } if matches!(text.as_str(), "true" | "false") => "; remove the quotes",
+            _ => "",
+        };
+        self.expected("true or false", hint, report);
+        None
+    }
+
+    pub fn whole(&self, range: &RangeInclusive<i64>, report: &mut Report) -> Option<i64> {
+        match self.plain() {
+            Some(Plain::Whole(number)) if range.contains(&number) => return Some(number),
+            _ => {}
+        }
+        let hint = match &self.node.value {
+            Value::Scalar { text, plain: false } if matches!(scalar::classify(text), Plain::Whole(_)) => {
+                "; remove the quotes"
+            }
+            _ => "",
+        };
+        self.expected(&format!("a whole number from {} to {}", range.start(), range.end()), hint, report);
+        None
+    }
+
+    pub fn port(&self, report: &mut Report) -> Option<u16> {
+        self.whole(&(1..=65535), report).and_then(|number| u16::try_from(number).ok())
+    }
+
+    pub fn duration(&self, report: &mut Report) -> Option<Duration> {
+        let parsed = match (&self.node.value, self.plain()) {
+            (Value::Scalar { text, .. }, Some(Plain::Text)) => scalar::parse_duration(text),
+            (Value::Scalar { text, .. }, Some(Plain::Whole(_) | Plain::Other)) => {
+                Err(format!("expected a duration, found the number {text}; add the unit: \"{text}s\" or \"{text}ms\""))
+            }
+            _ => Err(format!("expected a duration such as \"10s\", found {}", self.found())),
+        };
+        parsed.map_err(|message| self.error(message, report)).ok()
+    }
+
+    /// A number of bytes, plain or as a Kubernetes quantity.
+    pub fn bytes(&self, report: &mut Report) -> Option<u64> {
+        let parsed = match &self.node.value {
+            Value::Scalar { text, .. } => scalar::parse_bytes(text),
+            _ => Err(format!("expected a number of bytes such as 61440 or \"60Ki\", found {}", self.found())),
+        };
+        parsed.map_err(|message| self.error(message, report)).ok()
+    }
+
+    /// One of a closed set of words, spelled exactly so.
+    pub fn choice<T: Copy>(&self, choices: &[(&str, T)], report: &mut Report) -> Option<T> {
+        let text = match &self.node.value {
+            Value::Scalar { text, .. } => text.as_str(),
+            _ => "",
+        };
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let hint = match scalar::nearest(text, choices.iter().map(|(word, _)| *word)) {
+            Some(meant) if !text.is_empty() => format!("; did you mean {meant}?"),
+            _ => String::new(),
+        };
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        self.expected(&one_of(&words), &hint, report);
+        None
+    }
+
+    /// A mapping of names to values, in the order of the names.
+    pub fn entries(&self, report: &mut Report) -> Vec<(&'n Entry, Field<'n>)> {
+        let Value::Mapping(entries) = &self.node.value else {
+            self.expected("a mapping", "", report);
+            return Vec::new();
+        };
+        let field = |entry: &'n Entry| {
+            let path = format!("{}.{}", self.path, shown_key(&entry.key));
+            (entry, Field { node: &entry.value, key_at: entry.at, path, secret: self.secret })
+        };
+        entries.iter().map(field).collect()
+    }
+
+    /// A mapping of names to texts (labels, annotations).
+    pub fn text_map(&self, report: &mut Report) -> BTreeMap<String, String> {
+        let entries = self.entries(report);
+        let texts =
+            entries.into_iter().filter_map(|(entry, value)| Some((entry.key.clone(), value.text(report)?.into())));
+        texts.collect()
+    }
+}
+
+/// Whether a field that egret does not act on has at least the right form.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    /// A mapping with no other fields than these.
+    Object(&'static [&'static str]),
+    List,
+    Whole,
+    Boolean,
+    Duration,
+    Word,
+    Any,
+}
+
+/// A mapping whose fields are being read.
+pub(super) struct Object<'n> {
+    field: Field<'n>,
+    entries: &'n [Entry],
+    known: Vec<&'static str>,
+}
+
+impl<'n> Object<'n> {
+    /// Complains of the mapping as a whole, at its key.
+    pub fn error(&self, message: impl AsRef<str>, report: &mut Report) {
+        report.error(self.field.key_at, self.field.message(message.as_ref()));
+    }
+
+    /// Warns of the mapping as a whole, at its key.
+    pub fn warning(&self, message: impl AsRef<str>, report: &mut Report) {
+        report.warning(self.field.key_at, self.field.message(message.as_ref()));
+    }
+
+    /// The field, if it is written; `null` is as good as nothing, as the Kubernetes API server has it.
+    pub fn optional(&mut self, name: &'static str) -> Option<Field<'n>> {
+        self.known.push(name);
+        let entry = self.entries.iter().find(|entry| entry.key == name)?;
+        let path = self.path_of(name);
+        let field = Field { node: &entry.value, key_at: entry.at, path, secret: self.field.secret };
+        (!field.is_null()).then_some(field)
+    }
+
+    pub fn required(&mut self, name: &'static str, report: &mut Report) -> Option<Field<'n>> {
+        let field = self.optional(name);
+        if field.is_none() {
+            // A near miss is reported as unknown, with the name that was meant; saying so twice would only confuse.
+            let misspelt = self.entries.iter().any(|e| e.key != name && e.key.eq_ignore_ascii_case(name));
+            if !misspelt {
+                self.error(format!("{name} is required"), report);
+            }
+        }
+        field
+    }
+
+    /// A text; protobuf makes no difference between an empty one and none.
+    pub fn optional_text(&mut self, name: &'static str, report: &mut Report) -> Option<(Field<'n>, &'n str)> {
+        let field = self.optional(name)?;
+        let text = field.text(report)?;
+        (!text.is_empty()).then_some((field, text))
+    }
+
+    /// Whether `name` is written with a value.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|e| e.key == name && !Field::root(&e.value).is_null())
+    }
+
+    /// Fields that may stand here and mean nothing to egret, without a word.
+    pub fn allow(&mut self, names: &[&'static str]) {
+        self.known.extend(names);
+    }
+
+    /// A field of the schema that egret does not act on: its form is checked, and the author is told.
+    pub fn unsupported(&mut self, name: &'static str, shape: Shape, report: &mut Report) {
+        let Some(field) = self.optional(name) else { return };
+        let before = report.errors();
+        match shape {
+            Shape::Object(names) => {
+                if let Some(mut object) = field.object(report) {
+                    object.allow(names);
+                    object.finish(report);
+                }
+            }
+            Shape::List => drop(field.list(usize::MAX, report)),
+            Shape::Whole => {
+                field.whole(&(0..=i64::from(u32::MAX)), report);
+            }
+            Shape::Boolean => {
+                field.boolean(report);
+            }
+            Shape::Duration => {
+                field.duration(report);
+            }
+            Shape::Word => {
+                field.text(report);
+            }
+            Shape::Any => {}
+        }
+        if report.errors() == before {
+            field.warning("is not supported yet and has no effect", report);
+        }
+    }
+
+    /// Reports every field that nobody asked for.
+    pub fn finish(self, report: &mut Report) {
+        for entry in self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())) {
+            let hint = match scalar::nearest(&entry.key, self.known.iter().copied()) {
+                Some(meant) => format!("did you mean {}?", quoted(meant)),
+                None => format!("expected {}", one_of(&self.known)),
+            };
+            let within = if self.field.path.is_empty() { String::new() } else { format!("{}: ", self.field.path) };
+            report.error(entry.at, format!("{within}unknown field {}; {hint}", quoted(&entry.key)));
+        }
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.field.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.field.path) }
+    }
+}
+
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [] => "nothing".to_owned(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// A key of a free-form map for a path: quoted where it holds more than a name.
+fn shown_key(key: &str) -> String {
+    let simple = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if simple { key.to_owned() } else { quoted(key) }
+}

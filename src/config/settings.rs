@@ -1,0 +1,123 @@
+//! `egret/v1` Settings: the process itself, from a file. The flags that override it are in [`super::overrides`].
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::document::read_meta;
+use super::reader::{Field, Object, Report};
+use super::resources::{AccessLogFormat, Location, Meta, OutboundPolicy, Settings};
+use super::sidecar::{POLICIES, read_outbound_policy};
+use super::yaml::quoted;
+
+pub(super) const ACCESS_LOG_FORMATS: &[(&str, AccessLogFormat)] =
+    &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
+
+/// Below a kibibyte ordinary requests fail; above a mebibyte a single head could hold more than all others together.
+pub(super) const HEAD_BYTES: RangeInclusive<i64> = 1024..=1 << 20;
+pub(super) const HEAD_FIELDS: RangeInclusive<i64> = 1..=10_000;
+pub(super) const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+
+pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<(Meta, Settings)> {
+    let meta = match object.has("metadata") {
+        true => read_meta(&mut object, at, report),
+        false => Some(unnamed(at)),
+    };
+    let spec = object.required("spec", report);
+    object.allow(&["metadata"]);
+    object.finish(report);
+    let mut spec = spec?.object(report)?;
+
+    let mut settings = Settings::default();
+    let Settings {
+        outbound_traffic_policy,
+        access_log,
+        protocol_detection_timeout,
+        request_headers_timeout,
+        idle_timeout,
+        connect_timeout,
+        tls_handshake_timeout,
+        max_head_bytes,
+        max_head_fields,
+        max_connections,
+        dns_refresh_rate,
+        drain_duration,
+    } = &mut settings;
+    let policy = spec.optional("outboundTrafficPolicy");
+    set(outbound_traffic_policy, policy.and_then(|field| read_policy(&field, report)));
+    set(access_log, spec.optional("accessLog").and_then(|field| read_format(&field, report)));
+    set(protocol_detection_timeout, duration(&mut spec, "protocolDetectionTimeout", report));
+    set(request_headers_timeout, positive(&mut spec, "requestHeadersTimeout", report));
+    set(idle_timeout, positive(&mut spec, "idleTimeout", report));
+    set(connect_timeout, positive(&mut spec, "connectTimeout", report));
+    set(tls_handshake_timeout, positive(&mut spec, "tlsHandshakeTimeout", report));
+    set(max_head_bytes, spec.optional("maxHeadBytes").and_then(|field| read_head_bytes(&field, report)));
+    set(max_head_fields, count(&mut spec, "maxHeadFields", &HEAD_FIELDS, report));
+    set(max_connections, count(&mut spec, "maxConnections", &CONNECTIONS, report));
+    set(dns_refresh_rate, positive(&mut spec, "dnsRefreshRate", report));
+    set(drain_duration, duration(&mut spec, "drainDuration", report));
+    spec.finish(report);
+    Some((meta?, settings))
+}
+
+fn unnamed(at: Location) -> Meta {
+    Meta {
+        name: "settings".to_owned(),
+        namespace: None,
+        labels: std::collections::BTreeMap::new(),
+        annotations: std::collections::BTreeMap::new(),
+        created_ms: None,
+        at,
+    }
+}
+
+pub(super) fn set<T>(setting: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *setting = value;
+    }
+}
+
+/// `{mode: REGISTRY_ONLY}` as in Istio's mesh configuration, or the word alone.
+fn read_policy(field: &Field<'_>, report: &mut Report) -> Option<OutboundPolicy> {
+    if field.is_scalar() { field.choice(POLICIES, report) } else { read_outbound_policy(field, report) }
+}
+
+fn read_format(field: &Field<'_>, report: &mut Report) -> Option<AccessLogFormat> {
+    let text = field.text(report)?;
+    let found = ACCESS_LOG_FORMATS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    if found.is_none() {
+        field.error(format!("expected TEXT, JSON or OFF, found {}", quoted(text)), report);
+    }
+    found.map(|(_, format)| *format)
+}
+
+fn read_head_bytes(field: &Field<'_>, report: &mut Report) -> Option<usize> {
+    let bytes = field.bytes(report)?;
+    match i64::try_from(bytes).ok().filter(|bytes| HEAD_BYTES.contains(bytes)) {
+        Some(bytes) => usize::try_from(bytes).ok(),
+        None => {
+            field.error(
+                format!("must be from {} to {} bytes, found {bytes}", HEAD_BYTES.start(), HEAD_BYTES.end()),
+                report,
+            );
+            None
+        }
+    }
+}
+
+fn count(spec: &mut Object<'_>, name: &'static str, range: &RangeInclusive<i64>, report: &mut Report) -> Option<usize> {
+    spec.optional(name)?.whole(range, report).and_then(|number| usize::try_from(number).ok())
+}
+
+fn duration(spec: &mut Object<'_>, name: &'static str, report: &mut Report) -> Option<Duration> {
+    spec.optional(name)?.duration(report)
+}
+
+fn positive(spec: &mut Object<'_>, name: &'static str, report: &mut Report) -> Option<Duration> {
+    let field = spec.optional(name)?;
+    let duration = field.duration(report)?;
+    if duration.is_zero() {
+        field.error("must be longer than zero", report);
+        return None;
+    }
+    Some(duration)
+}

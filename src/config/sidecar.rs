@@ -1,0 +1,41 @@
+//! `Sidecar`: of it egret acts on the outbound traffic policy.
+
+use super::document::read_meta;
+use super::reader::{Field, Object, Report, Shape};
+use super::resources::{Location, OutboundPolicy, Sidecar};
+use super::service_entry::read_selector;
+
+pub(super) const POLICIES: &[(&str, OutboundPolicy)] =
+    &[("ALLOW_ANY", OutboundPolicy::AllowAny), ("REGISTRY_ONLY", OutboundPolicy::RegistryOnly)];
+
+pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<Sidecar> {
+    let meta = read_meta(&mut object, at, report);
+    object.allow(&["status"]);
+    let spec = object.required("spec", report);
+    object.finish(report);
+    let mut spec = spec?.object(report)?;
+
+    if !["egress", "ingress", "outboundTrafficPolicy", "inboundConnectionPool"].iter().any(|name| spec.has(name)) {
+        spec.error("an empty Sidecar says nothing; write outboundTrafficPolicy", report);
+    }
+    let workload_selector = spec.optional("workloadSelector").and_then(|field| read_selector(&field, "labels", report));
+    let outbound_traffic_policy =
+        spec.optional("outboundTrafficPolicy").and_then(|field| read_outbound_policy(&field, report));
+    spec.unsupported("egress", Shape::List, report);
+    spec.unsupported("ingress", Shape::List, report);
+    spec.unsupported("inboundConnectionPool", Shape::Object(&["tcp", "http"]), report);
+    spec.finish(report);
+    Some(Sidecar { meta: meta?, workload_selector, outbound_traffic_policy })
+}
+
+/// `{mode: …}`; without a mode the enumeration's first value holds, REGISTRY_ONLY.
+pub(super) fn read_outbound_policy(field: &Field<'_>, report: &mut Report) -> Option<OutboundPolicy> {
+    let mut object = field.object(report)?;
+    let mode = match object.optional("mode") {
+        Some(field) => field.choice(POLICIES, report),
+        None => Some(OutboundPolicy::RegistryOnly),
+    };
+    object.unsupported("egressProxy", Shape::Object(&["host", "subset", "port"]), report);
+    object.finish(report);
+    mode
+}

@@ -1,0 +1,317 @@
+//! Names to addresses, kept current: one task a name looks it up ahead of the end of each answer and publishes what
+//! changed into the cell that the policy table holds.
+//!
+//! The resolver does not know what the names are for. Lookups are bounded, so that ten thousand names are not ten
+//! thousand datagrams at once. Everything runs on the thread that made the resolver, inside a tokio `LocalSet`
+//! (tokio-uring's runtime is one); the queries leave with the process's own uid, which the redirect rules let pass.
+
+mod exchange;
+mod known;
+mod lookup;
+mod schedule;
+mod surroundings;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use self::known::{Known, Next};
+use self::surroundings::{Look, Surroundings};
+use crate::flow::Hostname;
+use crate::policy::publish::Addresses;
+
+pub use self::surroundings::Families;
+
+/// How often files and interfaces are compared when no lookup does it.
+const LOOK_AROUND: Duration = Duration::from_secs(5);
+
+/// How a [`Resolver`] works; the default is what a pod wants.
+#[derive(Clone, Debug)]
+pub struct ResolverOptions {
+    pub resolv_conf: PathBuf,
+    pub hosts: PathBuf,
+    /// The longest wait after a failure or a negative answer; the first retries come after 1 s, 2 s, 4 s…
+    pub refresh_rate: Duration,
+    pub families: Families,
+    /// Names looked up at the same time, each with a query for each family.
+    pub lookups: usize,
+    /// Where name servers listen.
+    pub port: u16,
+}
+
+impl Default for ResolverOptions {
+    fn default() -> Self {
+        Self {
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts: "/etc/hosts".into(),
+            // Istio's `dnsRefreshRate`.
+            refresh_rate: Duration::from_secs(60),
+            families: Families::Auto,
+            lookups: 64,
+            port: 53,
+        }
+    }
+}
+
+/// What is known of one name, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameStatus {
+    pub name: Hostname,
+    pub addresses: Vec<IpAddr>,
+    /// Time until the addresses are past their TTL: zero when they are (they are kept, and `last_error` says why);
+    /// `None` when they come from the hosts file or there are none.
+    pub expires_in: Option<Duration>,
+    /// What was wrong with the latest lookup.
+    pub last_error: Option<String>,
+}
+
+/// The addresses of every name that policy uses. Dropping it ends its tasks; the cells keep their last addresses.
+pub struct Resolver {
+    shared: Rc<Shared>,
+    watcher: AbortHandle,
+}
+
+struct Shared {
+    options: ResolverOptions,
+    names: RefCell<BTreeMap<Hostname, Entry>>,
+    surroundings: RefCell<Surroundings>,
+    /// Counts changes of the surroundings; every name is looked up again after one.
+    changes: watch::Sender<u64>,
+    permits: Semaphore,
+    turn: Cell<usize>,
+    /// Names without an outcome yet.
+    unsettled: Cell<usize>,
+    all_settled: Notify,
+}
+
+struct Entry {
+    cell: Addresses,
+    known: Known,
+    expires: Option<Instant>,
+    settled: bool,
+    task: AbortHandle,
+}
+
+impl Resolver {
+    /// Reads the files and starts to watch them.
+    ///
+    /// # Panics
+    /// Outside a tokio `LocalSet`.
+    #[must_use]
+    pub fn new(options: ResolverOptions) -> Self {
+        let ResolverOptions { resolv_conf, hosts, families, port, .. } = options.clone();
+        let mut surroundings = Surroundings::new(resolv_conf, hosts, families, port);
+        surroundings.look();
+        let shared = Rc::new(Shared {
+            names: RefCell::default(),
+            surroundings: RefCell::new(surroundings),
+            changes: watch::Sender::new(0),
+            permits: Semaphore::new(options.lookups.max(1)),
+            turn: Cell::new(0),
+            unsettled: Cell::new(0),
+            all_settled: Notify::new(),
+            options,
+        });
+        let watcher = tokio::task::spawn_local(look_around(Rc::clone(&shared))).abort_handle();
+        Self { shared, watcher }
+    }
+
+    /// The cell of `name`: empty until the first answer, current from then on. The first call starts the lookups.
+    pub fn cell(&self, name: &Hostname) -> Addresses {
+        let mut names = self.shared.names.borrow_mut();
+        if let Some(entry) = names.get(name) {
+            return entry.cell.clone();
+        }
+        let cell = Addresses::new(Vec::new());
+        let task = tokio::task::spawn_local(keep_current(Rc::clone(&self.shared), name.clone())).abort_handle();
+        let entry = Entry { cell: cell.clone(), known: Known::default(), expires: None, settled: false, task };
+        names.insert(name.clone(), entry);
+        self.shared.unsettled.update(|n| n + 1);
+        cell
+    }
+
+    /// Forgets every name that is not in `names`; a cell that somebody still holds keeps its last addresses.
+    pub fn retain(&self, names: &HashSet<Hostname>) {
+        let mut known = self.shared.names.borrow_mut();
+        known.retain(|name, _| names.contains(name));
+        self.shared.unsettled.set(known.values().filter(|entry| !entry.settled).count());
+        self.shared.tell_if_settled();
+    }
+
+    /// Waits until every name has had an answer or a failure, so that a table can be published with addresses, but no
+    /// longer than `deadline`. Says how many names are still open.
+    pub async fn settle(&self, deadline: Duration) -> usize {
+        let all_settled = async {
+            loop {
+                let told = self.shared.all_settled.notified();
+                if self.shared.unsettled.get() == 0 {
+                    break;
+                }
+                told.await;
+            }
+        };
+        // The deadline passing is an outcome like another: the count says it.
+        let _ = timeout(deadline, all_settled).await;
+        self.shared.unsettled.get()
+    }
+
+    /// Every name, in alphabetical order.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<NameStatus> {
+        let now = Instant::now();
+        let names = self.shared.names.borrow();
+        let status = |(name, entry): (&Hostname, &Entry)| NameStatus {
+            name: name.clone(),
+            addresses: entry.cell.load().to_vec(),
+            expires_in: entry.expires.map(|at| at.saturating_duration_since(now)),
+            last_error: entry.known.error.clone(),
+        };
+        names.iter().map(status).collect()
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.watcher.abort();
+        self.shared.names.borrow_mut().clear();
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The task of a name.
+async fn keep_current(shared: Rc<Shared>, name: Hostname) {
+    let mut changes = shared.changes.subscribe();
+    loop {
+        let wait = {
+            let _permit = shared.permits.acquire().await.expect("the semaphore is never closed");
+            shared.look_around();
+            // What this lookup already sees must not wake it again.
+            changes.mark_unchanged();
+            shared.look_up(&name).await
+        };
+        tokio::select! {
+            () = until(wait) => {}
+            _ = changes.changed() => {}
+        }
+    }
+}
+
+async fn until(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The task that notices changes while all names sleep.
+async fn look_around(shared: Rc<Shared>) {
+    loop {
+        sleep(LOOK_AROUND).await;
+        let interfaces = shared.surroundings.borrow_mut().look_at_interfaces();
+        shared.tell(interfaces);
+        shared.look_around();
+    }
+}
+
+impl Shared {
+    fn look_around(&self) {
+        let files = self.surroundings.borrow_mut().look();
+        self.tell(files);
+    }
+
+    fn tell(&self, look: Look) {
+        if look == Look::Changed {
+            self.changes.send_modify(|n| *n = n.wrapping_add(1));
+        }
+    }
+
+    /// One lookup and its consequences. Returns how long to wait; `None`: until the surroundings change.
+    async fn look_up(&self, name: &Hostname) -> Option<Duration> {
+        let (conf, hosts, families) = {
+            let around = self.surroundings.borrow();
+            (Rc::clone(&around.conf), Rc::clone(&around.hosts), around.families)
+        };
+        let listed = hosts.addresses(name);
+        if !listed.is_empty() {
+            self.learn(name, |known| {
+                known.learn_hosts(listed);
+                None
+            });
+            return None;
+        }
+        let turn = self.turn.replace(self.turn.get().wrapping_add(1));
+        let finding = lookup::look_up(&conf, families, name, turn).await;
+        // Without random numbers no query leaves, so there is nothing to spread.
+        let jitter = exchange::random_u16().unwrap_or_default();
+        let next = self.learn(name, |known| Some(known.learn(finding, jitter, self.options.refresh_rate)));
+        next.map(|next| next.wait)
+    }
+
+    fn learn(&self, name: &Hostname, update: impl FnOnce(&mut Known) -> Option<Next>) -> Option<Next> {
+        let mut names = self.names.borrow_mut();
+        // Forgotten in the meantime: the abort is on its way.
+        let entry = names.get_mut(name)?;
+        let before = entry.known.error.clone();
+        let next = update(&mut entry.known);
+        match &next {
+            None => entry.expires = None,
+            Some(Next { lifetime: Some(lifetime), .. }) => entry.expires = Some(Instant::now() + *lifetime),
+            // What is kept past a failure still ends when it ends.
+            Some(Next { lifetime: None, .. }) => {}
+        }
+        entry.publish();
+        entry.report(name, before.as_deref());
+        if !std::mem::replace(&mut entry.settled, true) {
+            self.unsettled.update(|n| n - 1);
+        }
+        self.tell_if_settled();
+        next
+    }
+
+    fn tell_if_settled(&self) {
+        if self.unsettled.get() == 0 {
+            self.all_settled.notify_waiters();
+        }
+    }
+}
+
+impl Entry {
+    /// Publishes only another set of addresses. Servers rotate theirs with each answer, and following them would
+    /// move a DNS_ROUND_ROBIN endpoint away from its warm connections with each answer too.
+    fn publish(&self) {
+        let addresses = self.known.addresses();
+        let set = |ips: &[IpAddr]| ips.iter().copied().collect::<HashSet<_>>();
+        if set(&self.cell.load()) != set(&addresses) {
+            self.cell.publish(addresses);
+        }
+    }
+
+    /// One line when lookups begin to fail otherwise than before, one when they work again.
+    fn report(&self, name: &Hostname, before: Option<&str>) {
+        match self.known.error.as_deref() {
+            after if after == before => {}
+            None => tracing::info!(%name, addresses = ?self.cell.load(), "the name resolves again"),
+            Some(error) if self.cell.load().is_empty() => {
+                tracing::warn!(%name, error, "the name does not resolve; connections to it are refused until it does");
+            }
+            Some(error) => tracing::warn!(%name, error, "the lookup failed; keeping the last good addresses"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod name_servers;
+#[cfg(test)]
+mod tests;

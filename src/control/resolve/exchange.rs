@@ -1,0 +1,144 @@
+//! One question put to the name servers of `resolv.conf`: UDP, TCP for what does not fit, the next server on failure.
+//!
+//! It does not know why the question is asked or what becomes of the reply. Each query leaves from a new socket, hence
+//! a new source port, connected to its server, so that the kernel drops what comes from elsewhere; with the random id
+//! and the question compared, a forger off the path has to guess some 31 bits within one round trip (RFC 5452 §9).
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use crate::dns::message::{Answer, Extension, Failure, Question, Reply};
+use crate::dns::resolv_conf::{Order, ResolvConf, Transport};
+
+/// Larger than any answer a server may send to a query that offers 1,232 octets.
+const DATAGRAM: usize = 4096;
+
+/// So many wrong answers to one query are not an accident; TCP cannot be forged from off the path.
+const MAX_MISMATCHES: usize = 8;
+
+/// The failure of the last server that was tried.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// nothing came back in time
+    #[error("name server {server}: no answer within {} s", .waited.as_secs())]
+    Timeout { server: SocketAddr, waited: Duration },
+    /// the server said that it cannot or will not answer
+    #[error("name server {server}: {failure}")]
+    Failed { server: SocketAddr, failure: Failure },
+    /// the server could not be reached, or broke its protocol
+    #[error("name server {server}: {source}")]
+    Io { server: SocketAddr, source: io::Error },
+}
+
+/// Asks each server in turn, `conf.attempts` times round, until one replies. `turn` chooses the first one where the
+/// file says `rotate`.
+///
+/// # Errors
+/// The failure of the last server.
+pub async fn ask(conf: &ResolvConf, question: &Question, turn: usize) -> Result<Reply, AskError> {
+    let first = match conf.order {
+        Order::Listed => 0,
+        Order::Rotated => turn % conf.servers.len().max(1),
+    };
+    let rounds = usize::from(conf.attempts) * conf.servers.len();
+    let mut failed = None;
+    for server in conf.servers.iter().cycle().skip(first).take(rounds) {
+        match ask_server(conf, question, *server).await {
+            Ok(reply) => return Ok(reply),
+            Err(e) => failed = Some(e),
+        }
+    }
+    Err(failed.expect("a ResolvConf has at least one server and one attempt"))
+}
+
+async fn ask_server(conf: &ResolvConf, question: &Question, server: SocketAddr) -> Result<Reply, AskError> {
+    let mut extension = Extension::Offer;
+    loop {
+        let attempt = try_once(conf.transport, question, server, extension);
+        let answer = match timeout(conf.timeout, attempt).await {
+            Ok(answer) => answer.map_err(|source| AskError::Io { server, source })?,
+            Err(_) => return Err(AskError::Timeout { server, waited: conf.timeout }),
+        };
+        match answer {
+            Ok(reply) => return Ok(reply),
+            Err(Failure::FormErr | Failure::NotImplemented) if extension == Extension::Offer => {
+                extension = Extension::Omit;
+            }
+            Err(failure) => return Err(AskError::Failed { server, failure }),
+        }
+    }
+}
+
+async fn try_once(
+    transport: Transport,
+    question: &Question,
+    server: SocketAddr,
+    extension: Extension,
+) -> io::Result<Result<Reply, Failure>> {
+    if transport == Transport::Udp
+        && let Some(outcome) = over_udp(question, server, extension).await?
+    {
+        return Ok(outcome);
+    }
+    over_tcp(question, server, extension).await
+}
+
+/// `None`: ask over TCP.
+async fn over_udp(
+    question: &Question,
+    server: SocketAddr,
+    extension: Extension,
+) -> io::Result<Option<Result<Reply, Failure>>> {
+    let any: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    let id = random_u16()?;
+    socket.send(&question.encode(id, extension)).await?;
+    let mut datagram = vec![0; DATAGRAM];
+    for _ in 0..MAX_MISMATCHES {
+        let len = socket.recv(&mut datagram).await?;
+        if len == datagram.len() {
+            return Ok(None);
+        }
+        match question.judge(id, &datagram[..len]) {
+            Answer::Reply(reply) => return Ok(Some(Ok(reply))),
+            Answer::Failed(failure) => return Ok(Some(Err(failure))),
+            Answer::Truncated => return Ok(None),
+            Answer::NotAnAnswer(why) => tracing::debug!(%server, %why, "ignored a datagram that is not the answer"),
+        }
+    }
+    Ok(None)
+}
+
+/// RFC 7766: a length of two octets before each message.
+async fn over_tcp(question: &Question, server: SocketAddr, extension: Extension) -> io::Result<Result<Reply, Failure>> {
+    let mut stream = TcpStream::connect(server).await?;
+    let id = random_u16()?;
+    let query = question.encode(id, extension);
+    let length = u16::try_from(query.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes()[..], &query].concat()).await?;
+    let length = stream.read_u16().await?;
+    let mut message = vec![0; length.into()];
+    stream.read_exact(&mut message).await?;
+    match question.judge(id, &message) {
+        Answer::Reply(reply) => Ok(Ok(reply)),
+        Answer::Failed(failure) => Ok(Err(failure)),
+        Answer::Truncated => Err(io::Error::new(io::ErrorKind::InvalidData, "truncated even over TCP")),
+        Answer::NotAnAnswer(why) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("over TCP: {why}"))),
+    }
+}
+
+/// From a cryptographic generator.
+pub fn random_u16() -> io::Result<u16> {
+    let mut id = [0; 2];
+    aws_lc_rs::rand::fill(&mut id).map_err(|_| io::Error::other("no random numbers to be had"))?;
+    Ok(u16::from_ne_bytes(id))
+}

@@ -1,0 +1,243 @@
+//! Resources → table. Walks the ServiceEntries that the workload sees, oldest first, and lets each port of each host
+//! claim the flows that Istio would give it; a port that wins anything becomes a cluster.
+//!
+//! What cannot be computed (key material, addresses of names) is asked of [`Materials`]. Whatever a cluster lacks
+//! refuses that cluster alone: the table is always made.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::config::{
+    DestinationRule, HostPattern, Location, PortPolicy, PortProtocol, Problem, Resources, ServiceEntry, ServicePort,
+};
+use crate::flow::Hostname;
+use crate::policy::decide::PolicyTable;
+use crate::policy::endpoints::{endpoints, limits};
+use crate::policy::origination::{Carries, Context, Wanted, wanted};
+use crate::policy::problems::Problems;
+use crate::policy::publish::Addresses;
+use crate::policy::routes::{Claims, Speaks};
+use crate::policy::rules::Rules;
+use crate::policy::scope::{Workload, oldest_first, outbound_policy};
+use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
+use crate::policy::traps;
+use crate::tls::{ClientProfile, ProfileRequest};
+
+/// Where compiling gets what it cannot compute.
+pub trait Materials {
+    /// The loaded form of a request; asking again for the same may give the same.
+    ///
+    /// # Errors
+    /// Why the material cannot be had, in words for an operator: the cluster is refused with them.
+    fn profile(&mut self, wanted: &ProfileRequest) -> Result<Arc<ClientProfile>, String>;
+
+    /// The cell that holds the latest addresses of `name`, kept current from now on.
+    fn addresses(&mut self, name: &Hostname) -> Addresses;
+}
+
+/// The table for one workload, and everything in the resources that will surprise its operator, in file order.
+pub fn compile(
+    resources: &Resources,
+    workload: &Workload,
+    materials: &mut dyn Materials,
+) -> (PolicyTable, Vec<Problem>) {
+    let mut problems = Problems::default();
+    let rules = Rules::visible(resources, workload, &mut problems);
+    let mut settings = resources.settings.clone();
+    settings.outbound_traffic_policy = outbound_policy(resources, workload);
+    let table = PolicyTable { settings, ..PolicyTable::default() };
+    let mut compiler = Compiler { workload, materials, rules, table, problems, hosts: HashSet::new() };
+    for entry in oldest_first(&resources.service_entries, |entry| &entry.meta) {
+        if workload.sees(workload.namespace_of(&entry.meta), &entry.export_to) {
+            compiler.add_entry(entry);
+        }
+    }
+    compiler.finish()
+}
+
+struct Compiler<'a> {
+    workload: &'a Workload,
+    materials: &'a mut dyn Materials,
+    rules: Rules<'a>,
+    table: PolicyTable,
+    problems: Problems,
+    /// Every host that some entry has, for rules that speak for none.
+    hosts: HashSet<HostPattern>,
+}
+
+/// One port of one host, with the policy that holds for it.
+#[derive(Clone, Copy)]
+struct Service<'a> {
+    entry: &'a ServiceEntry,
+    host: &'a HostPattern,
+    port: &'a ServicePort,
+    rule: Option<(&'a DestinationRule, &'a str)>,
+    policy: Option<&'a PortPolicy>,
+}
+
+impl<'a> Compiler<'a> {
+    fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
+        self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
+        (self.table, self.problems.into_sorted())
+    }
+
+    fn add_entry(&mut self, entry: &'a ServiceEntry) {
+        traps::of_entry(entry, &mut self.problems);
+        let namespace = self.workload.namespace_of(&entry.meta);
+        for host in entry.hosts.iter().filter(|host| **host != HostPattern::Any) {
+            self.hosts.insert(host.clone());
+            for port in entry.ports.iter().filter(|port| port.protocol != PortProtocol::Udp) {
+                let rule = self.rules.select(host, namespace, port.number);
+                let policy = rule.and_then(|(rule, _)| policy_of(rule, port.number));
+                self.add_service(&Service { entry, host, port, rule, policy });
+            }
+        }
+    }
+
+    fn add_service(&mut self, service: &Service<'a>) {
+        match service.port.protocol {
+            PortProtocol::Http => self.add_http(service, Carries::Http1),
+            PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => self.add_http(service, Carries::Http2),
+            PortProtocol::Https | PortProtocol::Tls => self.add_tls(service),
+            PortProtocol::Tcp | PortProtocol::Redis => self.add_bytes(service, Speaks::Either),
+            PortProtocol::Mongo | PortProtocol::Mysql => self.add_bytes(service, Speaks::ServerFirst),
+            PortProtocol::Auto => self.add_detected(service),
+            PortProtocol::Udp => {}
+        }
+    }
+
+    fn add_http(&mut self, service: &Service<'a>, carries: Carries) {
+        let id = self.table.clusters.len();
+        let claims = self.routes(service).claim_http(service.host, &service.entry.addresses, id);
+        let protocol = if carries == Carries::Http2 { ClusterProtocol::Http2 } else { ClusterProtocol::Http1 };
+        self.settle(service, &claims, protocol, carries);
+    }
+
+    fn add_tls(&mut self, service: &Service<'a>) {
+        let id = self.table.clusters.len();
+        let claims = self.routes(service).claim_tls(service.host, &service.entry.addresses, id);
+        self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Tls);
+    }
+
+    fn add_bytes(&mut self, service: &Service<'a>, speaks: Speaks) {
+        let id = self.table.clusters.len();
+        let claims = self.routes(service).claim_bytes(&service.entry.addresses, speaks, id);
+        self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Bytes);
+    }
+
+    /// A port without a declared protocol: requests by host, other bytes by address, and TLS of the application as such
+    /// where a rule asks for TLS of ours.
+    fn add_detected(&mut self, service: &Service<'a>) {
+        let addresses = &service.entry.addresses;
+        let id = self.table.clusters.len();
+        let claims = self.routes(service).claim_detected_http(service.host, addresses, id);
+        self.settle(service, &claims, ClusterProtocol::SameAsClient, Carries::Http1);
+
+        let bytes = self.table.clusters.len();
+        let claims = self.routes(service).claim_bytes(addresses, Speaks::Either, bytes);
+        self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Bytes);
+        if claims.won && self.wanted(service, Carries::Tls) != Wanted::Plaintext {
+            let id = self.table.clusters.len();
+            let claims = self.routes(service).claim_detected_tls(addresses, bytes, id);
+            self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Tls);
+        }
+    }
+
+    fn routes(&mut self, service: &Service<'_>) -> &mut crate::policy::routes::PortRoutes {
+        self.table.ports.entry(service.port.number).or_default()
+    }
+
+    /// Makes the cluster of what was won, and says what was lost.
+    fn settle(&mut self, service: &Service<'a>, claims: &Claims, protocol: ClusterProtocol, carries: Carries) {
+        for (what, owner) in &claims.lost {
+            let owner = &self.table.clusters[*owner].origin.service_entry;
+            if owner.at != service.entry.meta.at {
+                let port = service.port.number;
+                let message = format!(
+                    "{what} on port {port} stay with the older ServiceEntry {owner}: this entry gets none of them"
+                );
+                self.problems.warn(&service.port.at, message);
+            }
+        }
+        if claims.won {
+            let cluster = self.cluster(service, protocol, carries);
+            self.table.clusters.push(Arc::new(cluster));
+        }
+    }
+
+    fn cluster(&mut self, service: &Service<'a>, protocol: ClusterProtocol, carries: Carries) -> Cluster {
+        let Service { entry, host, port, rule, policy } = *service;
+        let balancer = policy.and_then(|policy| policy.load_balancer).unwrap_or_default();
+        let found = endpoints(entry, host, port, balancer, self.materials, &mut self.problems);
+        let (mut transport, tls_request) = self.transport(service, carries);
+        let endpoints = found.unwrap_or_else(|reason| {
+            self.problems.warn(&entry.meta.at, format!("{host} is refused on port {}: {reason}", port.number));
+            transport = Transport::Refused(reason.into());
+            Endpoints::Resolved(Vec::new())
+        });
+        if let Some((rule, _)) = rule {
+            traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
+        }
+        Cluster {
+            name: format!("outbound|{}||{host}", port.number),
+            host: host.to_string(),
+            protocol,
+            endpoints,
+            transport,
+            tls_request,
+            load_balancer: balancer,
+            limits: limits(policy.and_then(|policy| policy.connection_pool.as_ref()), &self.table.settings),
+            index: self.table.clusters.len(),
+            origin: self.origin(service),
+        }
+    }
+
+    fn transport(&mut self, service: &Service<'a>, carries: Carries) -> (Transport, Option<ProfileRequest>) {
+        let at = service.policy.and_then(|policy| policy.tls.as_ref()).map(|tls| &tls.at);
+        let (refusal, request) = match self.wanted(service, carries) {
+            Wanted::Plaintext => return (Transport::Plaintext, None),
+            Wanted::Refused(reason) => (reason, None),
+            Wanted::Tls(request) => match self.materials.profile(&request) {
+                Ok(profile) => return (Transport::Tls(profile), Some(request)),
+                Err(reason) => (reason, Some(request)),
+            },
+        };
+        // On an undeclared port this is one of three ways to use it, and no reason to warn.
+        if carries != Carries::Tls || service.port.protocol != PortProtocol::Auto {
+            let at: &Location = at.unwrap_or(&service.entry.meta.at);
+            self.problems.warn(at, format!("{} is refused on port {}: {refusal}", service.host, service.port.number));
+        }
+        (Transport::Refused(refusal.into()), request)
+    }
+
+    fn wanted(&self, service: &Service<'a>, carries: Carries) -> Wanted {
+        let context = Context {
+            port: service.port.number,
+            carries,
+            selects_workload: service.rule.is_some_and(|(rule, _)| rule.workload_selector.is_some()),
+            entry_names: &service.entry.subject_alt_names,
+        };
+        wanted(service.policy.and_then(|policy| policy.tls.as_ref()), &context)
+    }
+
+    fn origin(&self, service: &Service<'a>) -> Origin {
+        let source = |meta: &crate::config::Meta, namespace: &str| Source {
+            namespace: namespace.to_owned(),
+            name: meta.name.clone(),
+            at: meta.at.clone(),
+        };
+        let entry = &service.entry.meta;
+        Origin {
+            service_entry: source(entry, self.workload.namespace_of(entry)),
+            port: service.port.number,
+            declared: service.port.protocol,
+            destination_rule: service.rule.map(|(rule, namespace)| source(&rule.meta, namespace)),
+        }
+    }
+}
+
+/// The settings of a port: its own entry replaces everything, Istio's `GetPortLevelTrafficPolicy`.
+fn policy_of(rule: &DestinationRule, port: u16) -> Option<&PortPolicy> {
+    let policy = rule.traffic_policy.as_ref()?;
+    Some(policy.ports.iter().find(|(number, _)| *number == port).map_or(&policy.all, |(_, own)| own))
+}

@@ -1,0 +1,93 @@
+//! Where the connections of one port of a ServiceEntry go, and the limits they are under.
+//!
+//! Names are not resolved here: each becomes a cell that somebody else keeps current.
+
+use std::time::Duration;
+
+use crate::config::{
+    ConnectionPool, Endpoint, EndpointAddress, HostPattern, LoadBalancer, Resolution, ServiceEntry, ServicePort,
+    Settings,
+};
+use crate::policy::compile::Materials;
+use crate::policy::problems::Problems;
+use crate::policy::publish::{Addresses, Published};
+use crate::policy::table::{EndpointSource, Endpoints, PoolLimits};
+
+/// Istio's and Envoy's default for idle connections, pooled or opaque.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// The endpoints of `host` at `port`; `Err` says why there are none.
+pub(super) fn endpoints(
+    entry: &ServiceEntry,
+    host: &HostPattern,
+    port: &ServicePort,
+    balancer: LoadBalancer,
+    materials: &mut dyn Materials,
+    problems: &mut Problems,
+) -> Result<Endpoints, String> {
+    let first_only = entry.resolution == Resolution::DnsRoundRobin;
+    match entry.resolution {
+        Resolution::DynamicDns => Err("resolution DYNAMIC_DNS is not supported yet; use NONE".to_owned()),
+        _ if entry.workload_selector.is_some() => {
+            Err("workloadSelector finds no endpoints without Istio's control plane; list endpoints".to_owned())
+        }
+        Resolution::None => Ok(original(port)),
+        _ if balancer == LoadBalancer::Passthrough => Ok(original(port)),
+        Resolution::Dns | Resolution::DnsRoundRobin if entry.endpoints.is_empty() => match host {
+            HostPattern::Exact(name) => Ok(Endpoints::Resolved(vec![EndpointSource {
+                configured: EndpointAddress::Name(name.clone()),
+                addresses: materials.addresses(name),
+                port: port.target_port.unwrap_or(port.number),
+                weight: 1,
+                first_only,
+            }])),
+            _ => Err(format!("the host {host} cannot be resolved by DNS; list endpoints or use resolution NONE")),
+        },
+        Resolution::Static | Resolution::Dns | Resolution::DnsRoundRobin => {
+            let sources = entry.endpoints.iter().filter_map(|endpoint| {
+                let addresses = addresses(endpoint, materials, problems)?;
+                let number = endpoint.ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
+                let configured = endpoint.address.clone();
+                Some(EndpointSource { configured, addresses, port: number, weight: endpoint.weight.max(1), first_only })
+            });
+            let sources: Vec<_> = sources.collect();
+            if sources.is_empty() {
+                Err("the ServiceEntry has no usable endpoints".to_owned())
+            } else {
+                Ok(Endpoints::Resolved(sources))
+            }
+        }
+    }
+}
+
+fn original(port: &ServicePort) -> Endpoints {
+    Endpoints::OriginalDst { port_override: port.target_port.filter(|target| *target != port.number) }
+}
+
+fn addresses(endpoint: &Endpoint, materials: &mut dyn Materials, problems: &mut Problems) -> Option<Addresses> {
+    match &endpoint.address {
+        EndpointAddress::Ip(ip) => Some(Published::new(vec![*ip])),
+        EndpointAddress::Name(name) => Some(materials.addresses(name)),
+        EndpointAddress::Unix(path) => {
+            problems.warn(&endpoint.at, format!("the endpoint {path} is left out: Unix sockets are not supported yet"));
+            None
+        }
+    }
+}
+
+/// `connectionPool` with the defaults filled in. Zero means unset, except that `tcp.idleTimeout: 0s` means for ever.
+pub(super) fn limits(pool: Option<&ConnectionPool>, settings: &Settings) -> PoolLimits {
+    let pool = pool.cloned().unwrap_or_default();
+    let count = |limit: Option<u32>| limit.filter(|limit| *limit > 0);
+    let time = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
+    PoolLimits {
+        max_connections: count(pool.max_connections),
+        max_pending_requests: count(pool.http1_max_pending_requests),
+        max_requests_per_connection: count(pool.max_requests_per_connection),
+        connect_timeout: time(pool.connect_timeout).unwrap_or(settings.connect_timeout),
+        http_idle_timeout: time(pool.http_idle_timeout).unwrap_or(IDLE),
+        tcp_idle_timeout: time(Some(pool.tcp_idle_timeout.unwrap_or(IDLE))),
+        max_connection_duration: time(pool.max_connection_duration),
+        tcp_keepalive: pool.tcp_keepalive,
+    }
+}

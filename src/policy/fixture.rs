@@ -1,0 +1,207 @@
+//! Resources in few words, for tests.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{
+    ClientTls, DestinationRule, Endpoint, EndpointAddress, ExportTo, HostPattern, Location, MeshLocation, Meta,
+    PortPolicy, PortProtocol, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TrafficPolicy,
+};
+use crate::flow::{Authority, Host, Hostname, OriginalDst};
+use crate::policy::publish::{Addresses, Published};
+use crate::policy::{ClusterProtocol, Decision, Denial, FirstLook, Materials, PolicyTable, Workload, compile};
+use crate::tls::{ClientProfile, ProfileRequest};
+
+pub(super) fn pattern(text: &str) -> HostPattern {
+    match text.strip_prefix("*.") {
+        _ if text == "*" => HostPattern::Any,
+        Some(suffix) => HostPattern::Wildcard(name(suffix)),
+        None => HostPattern::Exact(name(text)),
+    }
+}
+
+pub(super) fn name(text: &str) -> Hostname {
+    Hostname::new(text).unwrap()
+}
+
+pub(super) fn host(text: &str) -> Host {
+    Authority::parse(text).unwrap().host
+}
+
+pub(super) fn dst(text: &str) -> OriginalDst {
+    OriginalDst::new(text.parse().unwrap())
+}
+
+/// The line is made from the name, so that two resources never share a place.
+pub(super) fn place(name: &str) -> Location {
+    Location { file: Arc::from(Path::new(&format!("{name}.yaml"))), line: 1, column: 1 }
+}
+
+pub(super) fn meta(name: &str) -> Meta {
+    Meta {
+        name: name.to_owned(),
+        namespace: None,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        created_ms: None,
+        at: place(name),
+    }
+}
+
+/// `a=b,c=d`
+pub(super) fn labels(text: &str) -> BTreeMap<String, String> {
+    text.split(',').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+pub(super) fn workload(namespace: &str, text: &str) -> Workload {
+    Workload { namespace: namespace.to_owned(), labels: labels(text) }
+}
+
+/// An entry named after its first host; ports are added by [`port`].
+pub(super) fn entry(hosts: &[&str], addresses: &[&str], resolution: Resolution) -> ServiceEntry {
+    ServiceEntry {
+        meta: meta(hosts[0]),
+        hosts: hosts.iter().map(|host| pattern(host)).collect(),
+        addresses: addresses.iter().map(|range| network(range)).collect(),
+        ports: Vec::new(),
+        location: MeshLocation::External,
+        resolution,
+        endpoints: Vec::new(),
+        export_to: Vec::new(),
+        subject_alt_names: Vec::new(),
+        workload_selector: None,
+    }
+}
+
+/// A network, or an address as a network of its own.
+pub(super) fn network(text: &str) -> ipnet::IpNet {
+    text.parse().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
+}
+
+pub(super) fn port(number: u16, protocol: PortProtocol, target_port: Option<u16>) -> ServicePort {
+    ServicePort { number, name: format!("p{number}"), protocol, target_port, at: place(&format!("port-{number}")) }
+}
+
+impl ServiceEntry {
+    pub(super) fn with_port(mut self, number: u16, protocol: PortProtocol) -> Self {
+        self.ports.push(port(number, protocol, None));
+        self
+    }
+
+    pub(super) fn with_target(mut self, number: u16, protocol: PortProtocol, target: u16) -> Self {
+        self.ports.push(port(number, protocol, Some(target)));
+        self
+    }
+
+    pub(super) fn with_endpoint(mut self, address: EndpointAddress, ports: &[(&str, u16)], weight: u32) -> Self {
+        self.endpoints.push(Endpoint {
+            address,
+            ports: ports.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect(),
+            labels: BTreeMap::new(),
+            locality: None,
+            weight,
+            at: place("endpoint"),
+        });
+        self
+    }
+
+    pub(super) fn with_ip(self, ip: &str) -> Self {
+        self.with_endpoint(EndpointAddress::Ip(ip.parse().unwrap()), &[], 1)
+    }
+
+    pub(super) fn named(mut self, name: &str) -> Self {
+        self.meta = Meta { namespace: self.meta.namespace, ..meta(name) };
+        self
+    }
+
+    pub(super) fn within(mut self, namespace: &str, export_to: Vec<ExportTo>) -> Self {
+        self.meta.namespace = Some(namespace.to_owned());
+        self.export_to = export_to;
+        self
+    }
+}
+
+pub(super) fn tls(mode: TlsMode) -> ClientTls {
+    ClientTls {
+        mode,
+        client_certificate: None,
+        private_key: None,
+        ca_certificates: None,
+        ca_crl: None,
+        credential_name: None,
+        subject_alt_names: Vec::new(),
+        sni: None,
+        insecure_skip_verify: false,
+        at: place("tls"),
+    }
+}
+
+/// A rule whose `trafficPolicy.tls` names it: the SNI is `<name>.test`.
+pub(super) fn rule(name_: &str, host: &str) -> DestinationRule {
+    let mut block = tls(TlsMode::Simple);
+    block.sni = Some(name(&format!("{name_}.test")));
+    DestinationRule {
+        meta: meta(name_),
+        host: pattern(host),
+        traffic_policy: Some(TrafficPolicy { all: with_tls(block), ports: Vec::new() }),
+        subsets: Vec::new(),
+        export_to: Vec::new(),
+        workload_selector: None,
+    }
+}
+
+pub(super) fn with_tls(block: ClientTls) -> PortPolicy {
+    PortPolicy { tls: Some(block), ..PortPolicy::default() }
+}
+
+/// Remembers what it was asked for and loads nothing: every cluster that asks for TLS is refused, and keeps its request.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) names: Vec<Hostname>,
+}
+
+pub(super) const NOT_LOADED: &str = "nothing is loaded in tests";
+
+impl Materials for Asked {
+    fn profile(&mut self, _: &ProfileRequest) -> Result<Arc<ClientProfile>, String> {
+        Err(NOT_LOADED.to_owned())
+    }
+
+    fn addresses(&mut self, name: &Hostname) -> Addresses {
+        self.names.push(name.clone());
+        Published::new(Vec::new())
+    }
+}
+
+/// The table of these resources for a workload of namespace `shop` with the label `app=a`, and its warnings without
+/// those about material.
+pub(super) fn compiled(resources: &Resources) -> (PolicyTable, Vec<String>) {
+    let (table, problems) = compile(resources, &workload("shop", "app=a"), &mut Asked::default());
+    let told = problems.iter().map(|problem| problem.to_string().replace(": warning: ", ": "));
+    (table, told.filter(|message| !message.contains(NOT_LOADED)).collect())
+}
+
+/// What becomes of a flow written as `http|tls|bytes ADDRESS [HOST]`: the cluster's name, ` as bytes` where its content is
+/// not looked into, ` unseen` where not even its first bytes are; `passthrough`; `blackhole`.
+pub(super) fn verdict(table: &PolicyTable, flow: &str) -> String {
+    let mut words = flow.split_whitespace();
+    let (kind, to, named) = (words.next().unwrap(), dst(words.next().unwrap()), words.next());
+    if let FirstLook::Opaque(cluster) = table.first_look(to) {
+        return format!("{} unseen", cluster.name);
+    }
+    let decision = match kind {
+        "http" => table.http(to, &host(named.unwrap())),
+        "tls" => table.tls(to, named.map(name).as_ref()),
+        "bytes" => table.opaque(to),
+        _ => panic!("{flow}"),
+    };
+    match decision {
+        Decision::Forward(cluster) if kind == "http" && cluster.protocol == ClusterProtocol::Opaque => {
+            format!("{} as bytes", cluster.name)
+        }
+        Decision::Forward(cluster) => cluster.name.clone(),
+        Decision::Passthrough => "passthrough".to_owned(),
+        Decision::Deny(Denial::BlackHole) => "blackhole".to_owned(),
+    }
+}

@@ -1,0 +1,252 @@
+//! A `tls` block → what is asked of the handshake, or why it is refused.
+//!
+//! The table is Istio's (`constructUpstreamTLS`, `setAutoSniAndAutoSanValidation`), except where Istio would quietly
+//! fall back to plaintext: there the answer is [`Wanted::Refused`]. It loads nothing.
+
+use crate::config::{ClientTls, TlsMode};
+use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+
+/// What a port's bytes are, as far as TLS cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// Requests with a host that SNI and name check can come from.
+    Http1,
+    Http2,
+    /// Bytes: no host is known.
+    Bytes,
+    /// The application's own TLS.
+    Tls,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Plaintext,
+    Tls(ProfileRequest),
+    /// In words for the log, the 503 and a warning.
+    Refused(String),
+}
+
+/// What the block asks for is judged by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a> {
+    pub(super) port: u16,
+    pub(super) carries: Carries,
+    /// The rule selects its workloads: only then may it use a secret.
+    pub(super) selects_workload: bool,
+    /// `subjectAltNames` of the ServiceEntry.
+    pub(super) entry_names: &'a [String],
+}
+
+pub(super) fn wanted(tls: Option<&ClientTls>, context: &Context<'_>) -> Wanted {
+    let Some((tls, mode)) = tls.and_then(|tls| mode_of(tls).map(|mode| (tls, mode))) else {
+        return Wanted::Plaintext;
+    };
+    if let Some(reason) = refusal(tls, mode, context) {
+        return Wanted::Refused(reason);
+    }
+    let identity = match mode {
+        Ok(ProfileMode::Mutual) => identity(tls),
+        _ => None,
+    };
+    Wanted::Tls(ProfileRequest {
+        mode: if identity.is_some() { ProfileMode::Mutual } else { ProfileMode::Simple },
+        trust: trust(tls),
+        identity,
+        names: names(tls, context),
+        sni: sni(tls, context.carries),
+        alpn: alpn(context.carries),
+    })
+}
+
+/// `None` for DISABLE; `Err` for a mode that needs Istio's control plane.
+fn mode_of(tls: &ClientTls) -> Option<Result<ProfileMode, ()>> {
+    match tls.mode {
+        TlsMode::Disable => None,
+        TlsMode::Simple => Some(Ok(ProfileMode::Simple)),
+        TlsMode::Mutual => Some(Ok(ProfileMode::Mutual)),
+        TlsMode::IstioMutual => Some(Err(())),
+    }
+}
+
+fn refusal(tls: &ClientTls, mode: Result<ProfileMode, ()>, context: &Context<'_>) -> Option<String> {
+    let port = context.port;
+    if mode.is_err() {
+        return Some("tls mode ISTIO_MUTUAL needs certificates from Istio's control plane; use MUTUAL".to_owned());
+    }
+    if context.carries == Carries::Tls {
+        return Some(format!(
+            "the application already speaks TLS on port {port}, and TLS inside TLS would fail; to pass its TLS through, \
+             move the tls block into portLevelSettings of the HTTP port; to originate TLS on port {port}, declare the \
+             port's protocol HTTP and let the application speak plain HTTP to it"
+        ));
+    }
+    if tls.credential_name.is_some() && !context.selects_workload {
+        return Some(
+            "credentialName is used by a sidecar only when the DestinationRule has a workloadSelector; add one that \
+             matches the pod (Istio would send plaintext here)"
+                .to_owned(),
+        );
+    }
+    if mode == Ok(ProfileMode::Mutual) && identity(tls).is_none() {
+        return Some("tls mode MUTUAL needs clientCertificate and privateKey, or credentialName".to_owned());
+    }
+    let crl_alone = tls.ca_crl.is_some() && tls.ca_certificates.is_none();
+    crl_alone.then(|| "caCrl needs caCertificates: name the bundle whose certificates the list revokes".to_owned())
+}
+
+fn identity(tls: &ClientTls) -> Option<IdentitySource> {
+    match (&tls.credential_name, &tls.client_certificate, &tls.private_key) {
+        (Some(name), _, _) => Some(IdentitySource::Credential(name.clone())),
+        (None, Some(cert), Some(key)) => Some(IdentitySource::Files { cert: cert.clone(), key: key.clone() }),
+        _ => None,
+    }
+}
+
+fn trust(tls: &ClientTls) -> TrustSource {
+    match (&tls.credential_name, &tls.ca_certificates) {
+        _ if tls.insecure_skip_verify => TrustSource::Unverified,
+        (Some(name), _) => TrustSource::Credential(name.clone()),
+        (None, Some(ca)) => TrustSource::File { ca: ca.clone(), crl: tls.ca_crl.clone() },
+        (None, None) => TrustSource::System,
+    }
+}
+
+/// The automatic check needs a host, and an explicit `sni` or list switches it off. The ServiceEntry's list stands in
+/// for a missing one, in addition to the automatic check because Istio decides on that before it looks at the entry.
+fn names(tls: &ClientTls, context: &Context<'_>) -> NameCheck {
+    let automatic = tls.sni.is_none() && matches!(context.carries, Carries::Http1 | Carries::Http2);
+    let entry = context.entry_names;
+    if tls.insecure_skip_verify {
+        NameCheck::ChainOnly
+    } else if !tls.subject_alt_names.is_empty() {
+        NameCheck::Exact(tls.subject_alt_names.clone())
+    } else if automatic && entry.is_empty() {
+        NameCheck::FromHost
+    } else if automatic {
+        NameCheck::FromHostAnd(entry.to_vec())
+    } else if entry.is_empty() {
+        NameCheck::ChainOnly
+    } else {
+        NameCheck::Exact(entry.to_vec())
+    }
+}
+
+fn sni(tls: &ClientTls, carries: Carries) -> SniSource {
+    match (&tls.sni, carries) {
+        (Some(name), _) => SniSource::Fixed(name.clone()),
+        (None, Carries::Http1 | Carries::Http2) => SniSource::FromHost,
+        (None, Carries::Bytes | Carries::Tls) => SniSource::Omit,
+    }
+}
+
+fn alpn(carries: Carries) -> Alpn {
+    match carries {
+        Carries::Http1 => Alpn::Http1,
+        Carries::Http2 => Alpn::Http2,
+        Carries::Bytes | Carries::Tls => Alpn::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Hostname;
+    use crate::policy::fixture::tls;
+
+    const HTTP: Carries = Carries::Http1;
+
+    fn ask(tls: &ClientTls, carries: Carries, entry_names: &[String]) -> Wanted {
+        wanted(Some(tls), &Context { port: 80, carries, selects_workload: true, entry_names })
+    }
+
+    /// istio-egress §2.2: sni, subjectAltNames of the rule, of the entry, insecureSkipVerify → SNI, name check.
+    #[test]
+    fn sni_and_names() {
+        let fixed = || SniSource::Fixed(Hostname::new("fixed.example").unwrap());
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (none, rule, entry) = (list(&[]), list(&["rule.example"]), list(&["entry.example"]));
+        let cases = [
+            (HTTP, None, &none, &none, false, SniSource::FromHost, NameCheck::FromHost),
+            (HTTP, Some("fixed.example"), &none, &none, false, fixed(), NameCheck::ChainOnly),
+            (HTTP, None, &rule, &none, false, SniSource::FromHost, NameCheck::Exact(rule.clone())),
+            (HTTP, Some("fixed.example"), &rule, &none, false, fixed(), NameCheck::Exact(rule.clone())),
+            (HTTP, None, &none, &entry, false, SniSource::FromHost, NameCheck::FromHostAnd(entry.clone())),
+            (HTTP, Some("fixed.example"), &none, &entry, false, fixed(), NameCheck::Exact(entry.clone())),
+            (HTTP, None, &rule, &entry, false, SniSource::FromHost, NameCheck::Exact(rule.clone())),
+            (HTTP, None, &none, &none, true, SniSource::FromHost, NameCheck::ChainOnly),
+            (HTTP, Some("fixed.example"), &none, &none, true, fixed(), NameCheck::ChainOnly),
+            (Carries::Http2, None, &none, &none, false, SniSource::FromHost, NameCheck::FromHost),
+            (Carries::Bytes, None, &none, &none, false, SniSource::Omit, NameCheck::ChainOnly),
+            (Carries::Bytes, Some("fixed.example"), &none, &none, false, fixed(), NameCheck::ChainOnly),
+            (Carries::Bytes, None, &rule, &none, false, SniSource::Omit, NameCheck::Exact(rule.clone())),
+            (Carries::Bytes, None, &none, &entry, false, SniSource::Omit, NameCheck::Exact(entry.clone())),
+        ];
+        for (carries, sni, sans, entry_names, insecure, expected_sni, expected_names) in cases {
+            let mut block = tls(TlsMode::Simple);
+            block.sni = sni.map(|name| Hostname::new(name).unwrap());
+            block.subject_alt_names.clone_from(sans);
+            block.insecure_skip_verify = insecure;
+            let Wanted::Tls(request) = ask(&block, carries, entry_names) else { panic!("{block:?}: no TLS") };
+            assert_eq!((request.sni, request.names), (expected_sni, expected_names), "{carries:?} {block:?}");
+            assert_eq!(request.trust == TrustSource::Unverified, insecure);
+        }
+    }
+
+    #[test]
+    fn material_and_alpn() {
+        let file = |name: &str| std::path::PathBuf::from(name);
+        let mut simple = tls(TlsMode::Simple);
+        simple.ca_certificates = Some(file("ca.pem"));
+        simple.ca_crl = Some(file("crl.pem"));
+        let Wanted::Tls(request) = ask(&simple, Carries::Http2, &[]) else { panic!("no TLS") };
+        assert_eq!(request.trust, TrustSource::File { ca: file("ca.pem"), crl: Some(file("crl.pem")) });
+        assert_eq!((request.mode, request.identity, request.alpn), (ProfileMode::Simple, None, Alpn::Http2));
+
+        let mut mutual = tls(TlsMode::Mutual);
+        mutual.client_certificate = Some(file("c.pem"));
+        mutual.private_key = Some(file("k.pem"));
+        let Wanted::Tls(request) = ask(&mutual, HTTP, &[]) else { panic!("no TLS") };
+        assert_eq!(
+            (request.mode, request.trust, request.alpn),
+            (ProfileMode::Mutual, TrustSource::System, Alpn::Http1)
+        );
+        assert_eq!(request.identity, Some(IdentitySource::Files { cert: file("c.pem"), key: file("k.pem") }));
+
+        let mut secret = tls(TlsMode::Mutual);
+        secret.credential_name = Some("client".into());
+        let Wanted::Tls(request) = ask(&secret, Carries::Bytes, &[]) else { panic!("no TLS") };
+        assert_eq!(request.trust, TrustSource::Credential("client".into()));
+        assert_eq!(request.identity, Some(IdentitySource::Credential("client".into())));
+        assert_eq!(request.alpn, Alpn::None);
+
+        // A secret of SIMPLE gives the CA only.
+        secret.mode = TlsMode::Simple;
+        let Wanted::Tls(request) = ask(&secret, HTTP, &[]) else { panic!("no TLS") };
+        assert_eq!((request.mode, request.identity), (ProfileMode::Simple, None));
+    }
+
+    #[test]
+    fn plaintext_only_when_asked_for() {
+        let context = Context { port: 80, carries: HTTP, selects_workload: false, entry_names: &[] };
+        assert_eq!(wanted(None, &context), Wanted::Plaintext);
+        assert_eq!(wanted(Some(&tls(TlsMode::Disable)), &context), Wanted::Plaintext);
+
+        let mut secret = tls(TlsMode::Simple);
+        secret.credential_name = Some("client".into());
+        let mut crl = tls(TlsMode::Simple);
+        crl.ca_crl = Some("crl.pem".into());
+        let own_tls = Context { port: 443, carries: Carries::Tls, ..context };
+        for (block, context, word) in [
+            (&secret, context, "workloadSelector"),
+            (&tls(TlsMode::IstioMutual), context, "ISTIO_MUTUAL"),
+            (&tls(TlsMode::Mutual), context, "clientCertificate"),
+            (&crl, context, "caCertificates"),
+            (&tls(TlsMode::Simple), own_tls, "already speaks TLS on port 443"),
+        ] {
+            match wanted(Some(block), &context) {
+                Wanted::Refused(reason) => assert!(reason.contains(word), "{reason}"),
+                other => panic!("{block:?}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Collects what is wrong with resources as they stand together, each thing once.
+
+use std::collections::HashSet;
+
+use crate::config::{Location, Problem, Severity};
+
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    found: Vec<Problem>,
+    /// A rule that holds for many hosts is warned of once, not once a host.
+    seen: HashSet<(String, String)>,
+}
+
+impl Problems {
+    pub(super) fn warn(&mut self, at: &Location, message: String) {
+        if self.seen.insert((at.to_string(), message.clone())) {
+            self.found.push(Problem { severity: Severity::Warning, at: Some(at.clone()), message });
+        }
+    }
+
+    /// In the order of the files.
+    pub(super) fn into_sorted(mut self) -> Vec<Problem> {
+        self.found.sort_by(|a, b| a.at.cmp(&b.at));
+        self.found
+    }
+}

@@ -1,0 +1,295 @@
+//! What is known of one destination port: which cluster gets a flow, by address and by what it says.
+//!
+//! It knows clusters only by number, and nothing of why one was declared; it decides who wins a match. The shape
+//! follows Istio's listeners: every address or range of a port is a bind of its own, the longest prefix is looked at
+//! first, and HTTP ports share one set of hosts that ignores the address. First come, first served: entries must be
+//! claimed oldest first.
+//!
+//! One deliberate difference: a range that has no answer does not hide the entries without addresses behind it, where
+//! Envoy would give up (istio#52235).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::config::HostPattern;
+use crate::flow::{Host, Hostname};
+use crate::policy::hosts::HostMap;
+
+/// Position of a cluster in its table.
+pub(super) type ClusterId = usize;
+
+/// What a port's routes say of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Match {
+    Cluster(ClusterId),
+    /// No entry speaks of it; the outbound policy does.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct PortRoutes {
+    hosts: HttpHosts,
+    binds: HashMap<IpNet, Bind>,
+    /// The prefix lengths in use, longest first: a lookup probes each once.
+    lengths_v4: Vec<u8>,
+    lengths_v6: Vec<u8>,
+}
+
+/// The virtual hosts that all HTTP entries of a port share.
+#[derive(Debug, Default)]
+struct HttpHosts {
+    names: HostMap<ClusterId>,
+    /// Virtual addresses, which are hosts of their own when an application writes them into `Host`.
+    literals: HashMap<IpAddr, ClusterId>,
+}
+
+/// What connections to one address range of a port may be.
+#[derive(Debug, Default)]
+struct Bind {
+    http: HttpRule,
+    /// By SNI; `*` for an entry with an address of its own, which needs no SNI to be known.
+    tls: HostMap<ClusterId>,
+    bytes: Option<Bytes>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HttpRule {
+    /// Not told apart from other bytes.
+    #[default]
+    Unseen,
+    /// By the port's hosts; the first cluster that asked for it.
+    ByHost(ClusterId),
+    /// One undeclared port with an address of its own: whatever the host.
+    Always(ClusterId),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bytes {
+    cluster: ClusterId,
+    server_first: bool,
+}
+
+/// What came of claiming matches for a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// At least one match is the cluster's.
+    pub(super) won: bool,
+    /// Matches that an older cluster holds already.
+    pub(super) lost: Vec<(String, ClusterId)>,
+}
+
+/// A protocol whose server speaks first cannot share a bind with one that waits to be recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Either,
+    ServerFirst,
+}
+
+impl Claims {
+    fn note(&mut self, what: impl FnOnce() -> String, owner: Option<ClusterId>) {
+        match owner {
+            None => self.won = true,
+            Some(owner) => self.lost.push((what(), owner)),
+        }
+    }
+}
+
+/// The ranges of an entry: its addresses, or everything.
+fn ranges(addresses: &[IpNet]) -> Vec<IpNet> {
+    if addresses.is_empty() { everything().to_vec() } else { addresses.iter().map(IpNet::trunc).collect() }
+}
+
+fn everything() -> [IpNet; 2] {
+    let v4 = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
+    let v6 = Ipv6Net::new(Ipv6Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
+    [v4.into(), v6.into()]
+}
+
+fn is_single(range: &IpNet) -> bool {
+    range.prefix_len() == range.max_prefix_len()
+}
+
+/// Claiming, oldest first. A cluster that wins nothing need not exist.
+impl PortRoutes {
+    /// An HTTP port: `host` and its single addresses, wherever the connection was going.
+    pub(super) fn claim_http(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
+        let mut claims = Claims::default();
+        if let Some(owner) = self.server_first_owner() {
+            claims.lost.push((format!("host {host}"), owner));
+            return claims;
+        }
+        for range in everything() {
+            let bind = self.bind_mut(range);
+            if bind.http == HttpRule::Unseen {
+                bind.http = HttpRule::ByHost(id);
+            }
+        }
+        let holder = *self.hosts.names.get_or_insert_with(host, || id);
+        claims.note(|| format!("host {host}"), (holder != id).then_some(holder));
+        if claims.won {
+            for range in addresses.iter().filter(|range| is_single(range)) {
+                self.hosts.literals.entry(range.addr()).or_insert(id);
+            }
+        }
+        claims
+    }
+
+    /// HTTP on a port without a declared protocol: by host, or by address alone where the entry has one.
+    pub(super) fn claim_detected_http(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
+        let by_host = addresses.is_empty() || !addresses.iter().all(is_single);
+        let mut claims = if by_host { self.claim_http(host, addresses, id) } else { Claims::default() };
+        for range in addresses.iter().filter(|range| is_single(range)) {
+            let bind = self.bind_mut(*range);
+            if bind.bytes.is_some_and(|bytes| bytes.server_first) || bind.http != HttpRule::Unseen {
+                continue;
+            }
+            bind.http = HttpRule::Always(id);
+            claims.won = true;
+        }
+        claims
+    }
+
+    /// A TLS port: by SNI within each range; an address of its own needs none.
+    pub(super) fn claim_tls(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
+        let mut claims = Claims::default();
+        for range in ranges(addresses) {
+            let single = is_single(&range);
+            let bind = self.bind_mut(range);
+            let holder = *bind.tls.get_or_insert_with(host, || id);
+            claims.note(|| format!("SNI {host}{}", at_range(&range)), (holder != id).then_some(holder));
+            if single && bind.bytes.is_none() {
+                bind.tls.get_or_insert_with(&HostPattern::Any, || id);
+            }
+        }
+        claims
+    }
+
+    /// Bytes that are not looked into: by address.
+    pub(super) fn claim_bytes(&mut self, addresses: &[IpNet], speaks: Speaks, id: ClusterId) -> Claims {
+        let mut claims = Claims::default();
+        let server_first = speaks == Speaks::ServerFirst;
+        for range in ranges(addresses) {
+            let bind = self.bind_mut(range);
+            let http = bind.http.owner().filter(|_| server_first);
+            let owner = bind.bytes.map(|bytes| bytes.cluster).or_else(|| bind.tls_anyway()).or(http);
+            if owner.is_none() {
+                bind.bytes = Some(Bytes { cluster: id, server_first });
+            }
+            claims.note(|| format!("connections{}", at_range(&range)), owner);
+        }
+        claims
+    }
+
+    /// TLS of the application on a port without a declared protocol, where it must not be taken for plain bytes.
+    pub(super) fn claim_detected_tls(&mut self, addresses: &[IpNet], bytes: ClusterId, id: ClusterId) -> Claims {
+        let mut claims = Claims::default();
+        for range in ranges(addresses) {
+            let bind = self.bind_mut(range);
+            if bind.bytes.is_some_and(|held| held.cluster == bytes) {
+                let holder = *bind.tls.get_or_insert_with(&HostPattern::Any, || id);
+                claims.note(|| format!("TLS{}", at_range(&range)), (holder != id).then_some(holder));
+            }
+        }
+        claims
+    }
+
+    fn server_first_owner(&self) -> Option<ClusterId> {
+        let bytes = everything().iter().find_map(|range| self.binds.get(range)?.bytes)?;
+        bytes.server_first.then_some(bytes.cluster)
+    }
+
+    fn bind_mut(&mut self, range: IpNet) -> &mut Bind {
+        let lengths = if range.addr().is_ipv4() { &mut self.lengths_v4 } else { &mut self.lengths_v6 };
+        if let Err(at) = lengths.binary_search_by(|length| range.prefix_len().cmp(length)) {
+            lengths.insert(at, range.prefix_len());
+        }
+        self.binds.entry(range).or_default()
+    }
+}
+
+fn at_range(range: &IpNet) -> String {
+    match range.prefix_len() {
+        0 => String::new(),
+        _ if is_single(range) => format!(" to {}", range.addr()),
+        _ => format!(" to {range}"),
+    }
+}
+
+/// Looking up; nothing here allocates.
+impl PortRoutes {
+    /// The cluster whose bytes to this address are never looked into.
+    pub(super) fn uninspected(&self, ip: IpAddr) -> Option<ClusterId> {
+        let bind = self.binds_of(ip).next()?;
+        let seen = bind.http != HttpRule::Unseen || !bind.tls.is_empty();
+        if seen { None } else { bind.bytes.map(|bytes| bytes.cluster) }
+    }
+
+    pub(super) fn http(&self, ip: IpAddr, host: &Host) -> Match {
+        self.first_answer(ip, |bind| match bind.http {
+            HttpRule::Unseen => bind.bytes.map(|bytes| bytes.cluster).or_else(|| bind.tls_anyway()).map(Match::Cluster),
+            HttpRule::Always(id) => Some(Match::Cluster(id)),
+            HttpRule::ByHost(_) => Some(self.hosts.find(host)),
+        })
+    }
+
+    pub(super) fn tls(&self, ip: IpAddr, sni: Option<&Hostname>) -> Match {
+        self.first_answer(ip, |bind| {
+            let named = sni.and_then(|name| bind.tls.find(name.as_str())).copied();
+            let id = named.or_else(|| bind.tls_anyway()).or(bind.bytes.map(|bytes| bytes.cluster))?;
+            Some(Match::Cluster(id))
+        })
+    }
+
+    pub(super) fn bytes(&self, ip: IpAddr) -> Match {
+        self.first_answer(ip, |bind| {
+            bind.bytes.map(|bytes| bytes.cluster).or_else(|| bind.tls_anyway()).map(Match::Cluster)
+        })
+    }
+
+    /// The binds that may answer for an address: the longest prefix, and behind a range the entries without
+    /// addresses. A single address stands alone.
+    fn first_answer(&self, ip: IpAddr, ask: impl Fn(&Bind) -> Option<Match>) -> Match {
+        self.binds_of(ip).find_map(ask).unwrap_or(Match::Unknown)
+    }
+
+    fn binds_of(&self, ip: IpAddr) -> impl Iterator<Item = &Bind> {
+        let lengths = if ip.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
+        let mut found = lengths.iter().filter_map(move |&length| {
+            let range = IpNet::new(ip, length).expect("lengths are those of ranges of this family").trunc();
+            self.binds.get_key_value(&range)
+        });
+        let nearest = found.next();
+        let fallback = nearest
+            .filter(|(range, _)| range.prefix_len() > 0 && !is_single(range))
+            .and_then(|_| found.find(|(range, _)| range.prefix_len() == 0));
+        [nearest, fallback].into_iter().flatten().map(|(_, bind)| bind)
+    }
+}
+
+impl HttpRule {
+    fn owner(self) -> Option<ClusterId> {
+        match self {
+            HttpRule::Unseen => None,
+            HttpRule::ByHost(id) | HttpRule::Always(id) => Some(id),
+        }
+    }
+}
+
+impl Bind {
+    /// An entry with an address of its own takes what comes to that address.
+    fn tls_anyway(&self) -> Option<ClusterId> {
+        self.tls.get(&HostPattern::Any).copied()
+    }
+}
+
+impl HttpHosts {
+    fn find(&self, host: &Host) -> Match {
+        let id = match host {
+            Host::Name(name) => self.names.find(name.as_str()),
+            Host::Ip(ip) => self.literals.get(ip),
+        };
+        id.map_or(Match::Unknown, |id| Match::Cluster(*id))
+    }
+}

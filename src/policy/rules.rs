@@ -1,0 +1,203 @@
+//! Which DestinationRule speaks for a host: the workload's own namespace first, then the ServiceEntry's, then the root
+//! namespace; within one the most specific host; among equals the rule that selects the workload, then the oldest.
+//!
+//! It knows nothing of what a rule asks for. Rules whose selector does not match are left out before hosts are compared:
+//! Istio would let such a rule hide a wildcard rule that applies, and traffic would leave without the TLS that the
+//! wildcard rule asks for.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::config::{DestinationRule, HostPattern, PortPolicy, Resources};
+use crate::flow::Hostname;
+use crate::policy::hosts::{HostMap, suffixes};
+use crate::policy::problems::Problems;
+use crate::policy::scope::{ROOT_NAMESPACE, Workload, oldest_first};
+
+#[derive(Debug)]
+pub(super) struct Rules<'r> {
+    own: &'r str,
+    visible: Vec<Rule<'r>>,
+    /// Namespace → host → rules, oldest first.
+    by_namespace: HashMap<&'r str, HostMap<Vec<usize>>>,
+}
+
+/// A rule that the workload sees.
+#[derive(Debug)]
+struct Rule<'r> {
+    rule: &'r DestinationRule,
+    namespace: &'r str,
+    host: HostPattern,
+    /// Ports of the hosts that it was chosen for.
+    applied: BTreeSet<u16>,
+}
+
+impl<'r> Rules<'r> {
+    pub(super) fn visible(resources: &'r Resources, workload: &'r Workload, problems: &mut Problems) -> Self {
+        let mut rules = Self { own: &workload.namespace, visible: Vec::new(), by_namespace: HashMap::new() };
+        for rule in oldest_first(&resources.destination_rules, |rule| &rule.meta) {
+            let namespace = workload.namespace_of(&rule.meta);
+            if applies(rule, namespace, workload, problems) {
+                rules.add(rule, namespace);
+            }
+        }
+        rules
+    }
+
+    fn add(&mut self, rule: &'r DestinationRule, namespace: &'r str) {
+        let host = in_namespace(&rule.host, namespace);
+        let id = self.visible.len();
+        self.by_namespace.entry(namespace).or_default().get_or_insert_with(&host, Vec::new).push(id);
+        self.visible.push(Rule { rule, namespace, host, applied: BTreeSet::new() });
+    }
+
+    /// The rule for `host` of a ServiceEntry in `namespace`, and the namespace that the rule stands in.
+    pub(super) fn select(
+        &mut self,
+        host: &HostPattern,
+        namespace: &str,
+        port: u16,
+    ) -> Option<(&'r DestinationRule, &'r str)> {
+        let chosen = self.choose(host, namespace)?;
+        let chosen = &mut self.visible[chosen];
+        chosen.applied.insert(port);
+        Some((chosen.rule, chosen.namespace))
+    }
+
+    fn choose(&self, host: &HostPattern, namespace: &str) -> Option<usize> {
+        let tiers = [self.own, namespace, ROOT_NAMESPACE];
+        let same = tiers.iter().find_map(|tier| self.by_namespace.get(tier)?.find_covering(host))?;
+        let selector = |id: &usize| self.visible[*id].rule.workload_selector.as_ref();
+        let first = same.iter().find(|id| selector(id).is_some()).or(same.first())?;
+        // Istio merges rules of one selector: the first that has a policy gives it.
+        let mut merged = same.iter().filter(|id| selector(id) == selector(first));
+        merged.find(|id| self.visible[**id].rule.traffic_policy.is_some()).or(Some(first)).copied()
+    }
+
+    /// Warns of rules that speak for nobody, of rules that an older one silences, and of ports that nobody has.
+    pub(super) fn warn_of_the_unused(&self, hosts: &HashSet<HostPattern>, problems: &mut Problems) {
+        let suffixes = covered_suffixes(hosts);
+        for rule in self.visible.iter().filter(|rule| rule.namespace == self.own) {
+            let known = match &rule.host {
+                HostPattern::Exact(_) => hosts.contains(&rule.host),
+                HostPattern::Wildcard(suffix) => suffixes.contains(suffix.as_str()),
+                HostPattern::Any => !hosts.is_empty(),
+            };
+            if known {
+                self.warn_of_silenced(rule, problems);
+                warn_of_unknown_ports(rule, problems);
+            } else {
+                problems.warn(&rule.rule.meta.at, unknown_host(rule, hosts));
+            }
+        }
+    }
+
+    fn warn_of_silenced(&self, rule: &Rule<'_>, problems: &mut Problems) {
+        if rule.rule.traffic_policy.is_none() {
+            return;
+        }
+        let same = self.by_namespace.get(rule.namespace).and_then(|map| map.get(&rule.host));
+        let older = same.into_iter().flatten().map(|id| &self.visible[*id]).find(|other| {
+            other.rule.workload_selector == rule.rule.workload_selector && other.rule.traffic_policy.is_some()
+        });
+        if let Some(older) = older.filter(|older| !std::ptr::eq(older.rule, rule.rule)) {
+            let message = format!(
+                "the trafficPolicy of this DestinationRule has no effect: the older rule {} at {} has the same host {}; \
+                 merge the two",
+                older.rule.meta.name, older.rule.meta.at, rule.host
+            );
+            problems.warn(&rule.rule.meta.at, message);
+        }
+    }
+}
+
+/// Whether a rule concerns the workload at all. Rules of its own namespace need no export.
+fn applies(rule: &DestinationRule, namespace: &str, workload: &Workload, problems: &mut Problems) -> bool {
+    let own = namespace == workload.namespace;
+    match &rule.workload_selector {
+        Some(_) if !own => false,
+        Some(selector) if !workload.matches(selector) => {
+            let wanted: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let message = format!(
+                "this DestinationRule does not apply here: its workloadSelector wants {}, and the workload's labels \
+                 (--labels) are {}",
+                wanted.join(","),
+                shown(workload),
+            );
+            problems.warn(&rule.meta.at, message);
+            false
+        }
+        Some(_) => true,
+        None => own || workload.sees(namespace, &rule.export_to),
+    }
+}
+
+fn shown(workload: &Workload) -> String {
+    let labels: Vec<String> = workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if labels.is_empty() { "none".to_owned() } else { labels.join(",") }
+}
+
+/// A short name is a Kubernetes service of the rule's namespace.
+fn in_namespace(host: &HostPattern, namespace: &str) -> HostPattern {
+    match host {
+        HostPattern::Exact(name) if !name.as_str().contains('.') => {
+            let full = Hostname::new(&format!("{name}.{namespace}.svc.cluster.local"));
+            full.map_or_else(|_| host.clone(), HostPattern::Exact)
+        }
+        _ => host.clone(),
+    }
+}
+
+/// Every suffix under which at least one host lies.
+fn covered_suffixes(hosts: &HashSet<HostPattern>) -> HashSet<&str> {
+    let mut covered = HashSet::new();
+    for host in hosts {
+        match host {
+            HostPattern::Exact(name) => covered.extend(suffixes(name.as_str())),
+            HostPattern::Wildcard(suffix) => {
+                covered.insert(suffix.as_str());
+                covered.extend(suffixes(suffix.as_str()));
+            }
+            HostPattern::Any => {}
+        }
+    }
+    covered
+}
+
+fn unknown_host(rule: &Rule<'_>, hosts: &HashSet<HostPattern>) -> String {
+    let wildcard = match &rule.host {
+        HostPattern::Exact(name) => suffixes(name.as_str())
+            .filter_map(|suffix| Hostname::new(suffix).ok())
+            .map(HostPattern::Wildcard)
+            .find(|wildcard| hosts.contains(wildcard)),
+        _ => None,
+    };
+    let host = &rule.host;
+    match wildcard {
+        Some(wildcard) => format!(
+            "no ServiceEntry has the host {host}, so this DestinationRule has no effect: the entry's host is {wildcard}, \
+             and a rule must name that, or the entry must list {host}"
+        ),
+        None => format!("no ServiceEntry has the host {host}, so this DestinationRule has no effect"),
+    }
+}
+
+fn warn_of_unknown_ports(rule: &Rule<'_>, problems: &mut Problems) {
+    if rule.applied.is_empty() {
+        return;
+    }
+    let policy = rule.rule.traffic_policy.iter().flat_map(|policy| &policy.ports);
+    for (port, settings) in policy.filter(|(port, _)| !rule.applied.contains(port)) {
+        let known: Vec<String> = rule.applied.iter().map(u16::to_string).collect();
+        let message = format!(
+            "portLevelSettings for port {port} have no effect: the ServiceEntry of {} has port {}; name the entry's \
+             `number`, not its targetPort",
+            rule.host,
+            known.join(", ")
+        );
+        problems.warn(place(rule.rule, settings), message);
+    }
+}
+
+fn place<'a>(rule: &'a DestinationRule, settings: &'a PortPolicy) -> &'a crate::config::Location {
+    settings.tls.as_ref().map_or(&rule.meta.at, |tls| &tls.at)
+}

@@ -1,0 +1,128 @@
+//! Warnings of settings that do what they say and not what was meant: the traps that Istio's users report most.
+//!
+//! Nothing here changes a decision.
+
+use crate::config::{
+    ClientTls, DestinationRule, HostPattern, PortPolicy, PortProtocol, Resolution, ServiceEntry, ServicePort, TlsMode,
+};
+use crate::policy::origination::Carries;
+use crate::policy::problems::Problems;
+use crate::policy::table::Endpoints;
+
+/// What an entry alone shows.
+pub(super) fn of_entry(entry: &ServiceEntry, problems: &mut Problems) {
+    if entry.hosts.contains(&HostPattern::Any) {
+        problems.warn(&entry.meta.at, "the host * is left out: a ServiceEntry must name hosts".to_owned());
+    }
+    for port in &entry.ports {
+        if let Some(message) = of_port(entry, port) {
+            problems.warn(&port.at, message);
+        }
+    }
+}
+
+fn of_port(entry: &ServiceEntry, port: &ServicePort) -> Option<String> {
+    let number = port.number;
+    let wildcard_range = entry.addresses.iter().any(|range| range.prefix_len() < range.max_prefix_len());
+    match port.protocol {
+        PortProtocol::Udp => Some(format!("port {number} is left out: UDP is not redirected to the proxy")),
+        PortProtocol::Tcp | PortProtocol::Mongo | PortProtocol::Mysql | PortProtocol::Redis
+            if entry.addresses.is_empty() =>
+        {
+            Some(format!(
+                "a TCP port without `addresses` takes every connection to port {number}, whatever its destination; list \
+                 the addresses that the application dials"
+            ))
+        }
+        PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb if number == 443 => Some(
+            "port 443 is declared as plain HTTP: an application that speaks TLS on it is not matched by this entry; \
+                 declare HTTPS to pass the application's own TLS through"
+                .to_owned(),
+        ),
+        PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb if wildcard_range => {
+            Some(format!(
+                "`addresses` are not matched on the HTTP port {number}: requests go by their Host, which must be one of \
+                 `hosts`"
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// What an entry and the rule that was chosen for it show together.
+pub(super) fn of_service(
+    entry: &ServiceEntry,
+    port: &ServicePort,
+    rule: &DestinationRule,
+    policy: Option<&PortPolicy>,
+    endpoints: &Endpoints,
+    carries: Carries,
+    problems: &mut Problems,
+) {
+    let originates = |tls: &&ClientTls| matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual);
+    match policy.and_then(|policy| policy.tls.as_ref()).filter(originates) {
+        Some(tls) if carries != Carries::Tls => of_tls(entry, port, tls, endpoints, carries, problems),
+        Some(_) => {}
+        None => {
+            let general = rule.traffic_policy.as_ref().and_then(|policy| policy.all.tls.as_ref()).filter(originates);
+            let silent = policy.is_some_and(|policy| policy.tls.is_none());
+            if let (Some(general), true, true) = (general, silent, carries != Carries::Tls) {
+                let message = format!(
+                    "portLevelSettings for port {} replace the whole trafficPolicy, so this tls block does not hold for \
+                     it and the port leaves in plaintext; repeat the block there (or `mode: DISABLE` if that is meant)",
+                    port.number
+                );
+                problems.warn(&general.at, message);
+            }
+        }
+    }
+}
+
+fn of_tls(
+    entry: &ServiceEntry,
+    port: &ServicePort,
+    tls: &ClientTls,
+    endpoints: &Endpoints,
+    carries: Carries,
+    problems: &mut Problems,
+) {
+    if tls.insecure_skip_verify {
+        let message = "insecureSkipVerify: the server's certificate is not checked at all, so anybody on the way can \
+                       read and change this traffic";
+        problems.warn(&tls.at, message.to_owned());
+    } else if tls.subject_alt_names.is_empty() && entry.subject_alt_names.is_empty() {
+        if tls.sni.is_some() {
+            let message = "an explicit `sni` switches the check of the server's name off: any certificate of a trusted \
+                           CA is accepted; add subjectAltNames, or leave `sni` out to check the request's host";
+            problems.warn(&tls.at, message.to_owned());
+        } else if carries == Carries::Bytes && port.protocol != PortProtocol::Auto {
+            let message = format!(
+                "port {} carries no HTTP, so there is no host to send as SNI or to check the certificate against; add \
+                 `sni` and subjectAltNames",
+                port.number
+            );
+            problems.warn(&tls.at, message);
+        }
+    }
+    if upstream_ports(port, endpoints).any(|upstream| upstream == 80) {
+        let hint = if entry.resolution == Resolution::None {
+            "targetPort: 443"
+        } else {
+            "targetPort: 443 (or endpoint ports)"
+        };
+        let message = format!(
+            "TLS would be spoken to port 80 of the server, which usually fails with WRONG_VERSION_NUMBER; set {hint} on \
+             port {} of the ServiceEntry",
+            port.number
+        );
+        problems.warn(&port.at, message);
+    }
+}
+
+fn upstream_ports<'a>(port: &'a ServicePort, endpoints: &'a Endpoints) -> impl Iterator<Item = u16> + 'a {
+    let (original, sources) = match endpoints {
+        Endpoints::OriginalDst { port_override } => (Some(port_override.unwrap_or(port.number)), [].as_slice()),
+        Endpoints::Resolved(sources) => (None, sources.as_slice()),
+    };
+    original.into_iter().chain(sources.iter().map(|source| source.port))
+}

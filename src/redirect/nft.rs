@@ -1,0 +1,80 @@
+//! The table `inet egret` in the kernel: reading, replacing and deleting it through `nft`.
+//!
+//! It does not know what the rules mean. One table for both families and for all hooks, so that every change is one
+//! transaction. Beside the rules stands an empty chain whose name holds their digest (see `digest`).
+
+use super::RedirectError;
+use super::tool::run;
+
+const NFT: &str = "nft";
+const STATE: &str = "state_";
+
+/// What is in the kernel.
+pub struct Present {
+    /// As `nft` prints it, without counters and without the state chain.
+    pub listing: String,
+    pub digest: Option<String>,
+}
+
+/// Whether this kernel would take the rules. They are validated by the kernel itself, in a transaction that is never
+/// committed: every expression, chain type and module is tried, nothing changes.
+pub fn try_out(rules: &str) -> Result<(), RedirectError> {
+    run(NFT, &["-c", "-f", "-"], rules).map(drop)
+}
+
+/// The table, when there is one.
+pub fn present() -> Result<Option<Present>, RedirectError> {
+    match run(NFT, &["-s", "list", "table", "inet", "egret"], "") {
+        Ok(listing) => Ok(Some(split(&listing))),
+        Err(RedirectError::ToolFailed { said, .. }) if said.contains("No such file or directory") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces the table by `rules` in one transaction.
+pub fn apply(rules: &str) -> Result<(), RedirectError> {
+    run(NFT, &["-f", "-"], rules).map(drop)
+}
+
+/// Keeps the digest beside the rules.
+pub fn mark(digest: &str) -> Result<(), RedirectError> {
+    apply(&format!("add chain inet egret {STATE}{digest}\n"))
+}
+
+/// Deletes the table.
+pub fn remove() -> Result<(), RedirectError> {
+    apply("add table inet egret\ndelete table inet egret\n")
+}
+
+fn split(listing: &str) -> Present {
+    let mut digest = None;
+    let mut kept = String::new();
+    let mut lines = listing.lines().filter(|line| !line.trim().is_empty());
+    while let Some(line) = lines.next() {
+        if let Some(name) = line.trim().strip_prefix("chain ").and_then(|chain| chain.strip_prefix(STATE)) {
+            digest = name.split_whitespace().next().map(str::to_owned);
+            // The chain is empty: the next line closes it.
+            lines.next();
+        } else {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    Present { listing: kept, digest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn the_state_chain_is_no_part_of_the_listing() {
+        let bare = "table inet egret {\n\tchain output {\n\t\treturn\n\t}\n}\n";
+        let marked =
+            "table inet egret {\n\tchain output {\n\t\treturn\n\t}\n\n\tchain state_0011223344556677 {\n\t}\n}\n";
+        assert_eq!(split(bare).digest, None);
+        assert_eq!(split(marked).digest.as_deref(), Some("0011223344556677"));
+        assert_eq!(split(marked).listing, split(bare).listing);
+        assert_eq!(split(bare).listing, bare);
+    }
+}

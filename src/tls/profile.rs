@@ -1,0 +1,264 @@
+//! One way of speaking TLS to a destination: what is wanted ([`ProfileRequest`]) and, once its material is loaded,
+//! what is used ([`ClientProfile`]).
+//!
+//! A profile is immutable and compares by digest: connections and session tickets are reused only under the same
+//! trust, revocation lists, names, identity, SNI rule and ALPN. It does not know which destination uses it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::ClientConfig;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::pki_types::{DnsName, ServerName};
+use rustls::sign::SingleCertAndKey;
+
+use super::identity::Identity;
+use super::names::Names;
+use super::provider;
+use super::session::NoClientCertificate;
+use super::trust::{Trust, finished};
+use super::verify::Verifier;
+use crate::flow::{Host, Hostname};
+
+/// Session tickets kept by one worker for one profile: 64 servers, 8 tickets each.
+const SESSIONS: usize = 8 * 64;
+
+/// What a policy wants of TLS, before any file has been read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProfileRequest {
+    pub mode: ProfileMode,
+    pub trust: TrustSource,
+    /// Used in mode MUTUAL only.
+    pub identity: Option<IdentitySource>,
+    pub names: NameCheck,
+    pub sni: SniSource,
+    pub alpn: Alpn,
+}
+
+/// Whether a client certificate is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProfileMode {
+    Simple,
+    Mutual,
+}
+
+/// Whom a server certificate must come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TrustSource {
+    /// The operating system's bundle.
+    System,
+    /// `caCertificates` and `caCrl`.
+    File { ca: PathBuf, crl: Option<PathBuf> },
+    /// The CA part of a secret: `credentialName`.
+    Credential(String),
+    /// `insecureSkipVerify`: anyone; names are not looked at either.
+    Unverified,
+}
+
+/// Where the client certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum IdentitySource {
+    /// `clientCertificate` and `privateKey`.
+    Files { cert: PathBuf, key: PathBuf },
+    /// `credentialName`.
+    Credential(String),
+}
+
+/// Which subjectAltName a server certificate must have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NameCheck {
+    /// The request's host (Istio: automatic SAN validation).
+    FromHost,
+    /// One of these: DNS names, URIs, addresses.
+    Exact(Vec<String>),
+    /// The request's host, and one of these.
+    FromHostAnd(Vec<String>),
+    /// Any: only the chain is verified.
+    ChainOnly,
+}
+
+/// Which name is sent in the ClientHello.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SniSource {
+    /// The request's host without its port; none for an address (RFC 6066 §3).
+    FromHost,
+    Fixed(Hostname),
+    Omit,
+}
+
+/// The one protocol that is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    Http1,
+    Http2,
+    None,
+}
+
+/// Lowest protocol version that is spoken; TLS 1.1 and below never are (RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MinimumVersion {
+    #[default]
+    Tls12,
+    Tls13,
+}
+
+/// Why a profile cannot be, or cannot be used for a host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// mode MUTUAL without a client certificate
+    #[error("mode MUTUAL needs clientCertificate and privateKey, or credentialName")]
+    NoIdentity,
+    /// the name to check would not be the name that is sent
+    #[error("a fixed sni cannot go with a check of the request's host: give subjectAltNames, or leave sni out")]
+    FixedSniFromHost,
+    /// an empty list of names
+    #[error("the list of subjectAltNames to check is empty")]
+    NoNames,
+    /// the host is no name that TLS can carry
+    #[error("{0} cannot be a TLS server name")]
+    ServerName(String),
+}
+
+/// A loaded [`ProfileRequest`].
+pub struct ClientProfile {
+    request: ProfileRequest,
+    minimum: MinimumVersion,
+    verifier: Arc<Verifier>,
+    identity: Option<Arc<Identity>>,
+    trust: Option<Arc<Trust>>,
+    digest: [u8; 32],
+}
+
+impl ClientProfile {
+    /// Puts a request and its material together: `trust` is `None` for [`TrustSource::Unverified`] only.
+    ///
+    /// # Errors
+    /// What the request asks for cannot be had together.
+    pub fn new(
+        request: ProfileRequest,
+        trust: Option<Arc<Trust>>,
+        identity: Option<Arc<Identity>>,
+        minimum: MinimumVersion,
+    ) -> Result<Self, ProfileError> {
+        let identity = identity.filter(|_| request.mode == ProfileMode::Mutual);
+        if request.mode == ProfileMode::Mutual && identity.is_none() {
+            return Err(ProfileError::NoIdentity);
+        }
+        if trust.is_some() {
+            check_names(&request)?;
+        }
+        let verifier = match &trust {
+            None => Verifier::KeyOnly,
+            Some(trust) => Verifier::Chain { trust: Arc::clone(trust), names: Names::new(&request.names) },
+        };
+        let digest = digest_of(&request, trust.as_deref(), identity.as_deref(), minimum);
+        Ok(Self { request, minimum, verifier: Arc::new(verifier), identity, trust, digest })
+    }
+
+    /// Identity of everything that makes connections interchangeable: mode, trust, CRLs, names, client certificate, SNI
+    /// rule, ALPN, protocol versions. Pools are keyed by it.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    #[must_use]
+    pub fn request(&self) -> &ProfileRequest {
+        &self.request
+    }
+
+    #[must_use]
+    pub fn trust(&self) -> Option<&Arc<Trust>> {
+        self.trust.as_ref()
+    }
+
+    #[must_use]
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
+    }
+
+    /// A fresh configuration with its own session cache: one for each worker, so that no lock is shared and no ticket
+    /// crosses to another profile.
+    #[must_use]
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        let versions: &[&rustls::SupportedProtocolVersion] = match self.minimum {
+            MinimumVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            MinimumVersion::Tls13 => &[&rustls::version::TLS13],
+        };
+        let resolver: Arc<dyn ResolvesClientCert> = match &self.identity {
+            Some(identity) => Arc::new(SingleCertAndKey::from(Arc::clone(&identity.key))),
+            None => Arc::new(NoClientCertificate),
+        };
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+            .with_protocol_versions(versions)
+            .expect("the provider has cipher suites for both versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&self.verifier) as _)
+            .with_client_cert_resolver(resolver);
+        config.enable_sni = self.request.sni != SniSource::Omit;
+        config.enable_early_data = false;
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.alpn_protocols = match self.request.alpn {
+            Alpn::Http1 => vec![b"http/1.1".to_vec()],
+            Alpn::Http2 => vec![b"h2".to_vec()],
+            Alpn::None => Vec::new(),
+        };
+        Arc::new(config)
+    }
+
+    /// The name to open a session with for a request to `host` (for a connection without a request: its address). It is
+    /// what is sent as SNI, unless none is sent, and what the verifier checks where it checks the host.
+    ///
+    /// # Errors
+    /// `host` is a name that certificates cannot hold.
+    pub fn server_name(&self, host: &Host) -> Result<ServerName<'static>, ProfileError> {
+        let name = match (&self.request.sni, host) {
+            (SniSource::Fixed(name), _) | (_, Host::Name(name)) => name,
+            (_, Host::Ip(ip)) => return Ok(ServerName::IpAddress((*ip).into())),
+        };
+        DnsName::try_from(name.as_str().to_owned())
+            .map(ServerName::DnsName)
+            .map_err(|_| ProfileError::ServerName(name.to_string()))
+    }
+}
+
+impl fmt::Debug for ClientProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientProfile")
+            .field("request", &self.request)
+            .field("trust", &self.trust)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_names(request: &ProfileRequest) -> Result<(), ProfileError> {
+    let from_host = matches!(request.names, NameCheck::FromHost | NameCheck::FromHostAnd(_));
+    if from_host && matches!(request.sni, SniSource::Fixed(_)) {
+        return Err(ProfileError::FixedSniFromHost);
+    }
+    match &request.names {
+        NameCheck::Exact(list) | NameCheck::FromHostAnd(list) if list.is_empty() => Err(ProfileError::NoNames),
+        _ => Ok(()),
+    }
+}
+
+fn digest_of(
+    request: &ProfileRequest,
+    trust: Option<&Trust>,
+    identity: Option<&Identity>,
+    minimum: MinimumVersion,
+) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    // Where material was read from is left out: the same CA in another file is the same trust.
+    let rules = format!("{:?}|{:?}|{:?}|{:?}|{minimum:?}", request.mode, request.names, request.sni, request.alpn);
+    context.update(&(rules.len() as u64).to_be_bytes());
+    context.update(rules.as_bytes());
+    for part in [trust.map(Trust::digest), identity.map(Identity::digest)] {
+        context.update(&[u8::from(part.is_some())]);
+        context.update(&part.unwrap_or_default());
+    }
+    finished(context)
+}
