@@ -133,7 +133,8 @@ fn converse(lab: &Lab, index: usize, pattern: &Pattern) -> HttpClient {
         assert_eq!(response.body.len(), size, "connection {index}, request {request}, {kind}");
         assert!(pattern.matches(0, &response.body), "connection {index}, request {request}, {kind} {size}");
         let chunked = response.head.framing() == Framing::Chunked;
-        assert_eq!(chunked, kind == "chunked", "{}", response.head.text);
+        // The filter leaves an empty file and its length alone.
+        assert_eq!(chunked, kind == "chunked" && size > 0, "{}", response.head.text);
     }
     client
 }

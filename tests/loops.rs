@@ -58,14 +58,14 @@ fn the_admin_port_is_there_for_loopback_only() {
 #[test]
 fn redirected_loopback_destinations_are_refused() {
     let lab = Lab::new();
-    let listener = lab.pod.enter(|| std::net::TcpListener::bind("127.0.0.1:8080")).unwrap();
+    let listener = lab.pod.enter(|| std::net::TcpListener::bind("127.0.0.9:8080")).unwrap();
     listener.set_nonblocking(true).unwrap();
-    lab.egret_command(&["init", "--include-outbound-cidrs", "127.0.0.1/32"]).succeeded();
+    lab.egret_command(&["init", "--include-outbound-cidrs", "127.0.0.9/32"]).succeeded();
     let egret = lab.start_egret(&[]);
     let before = egret.descriptors();
     for port in [8080, 15001] {
         for _ in 0..20 {
-            let at = SocketAddr::from(([127, 0, 0, 1], port));
+            let at = SocketAddr::from(([127, 0, 0, 9], port));
             assert_eq!(is_closed(lab.connect(at)), Ok(()), "{at}");
         }
     }

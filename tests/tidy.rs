@@ -35,6 +35,44 @@ struct Source {
     path: PathBuf,
     text: String,
     syntax: syn::File,
+    /// Its `mod` declaration, or one above it, is for tests alone.
+    is_test: bool,
+}
+
+impl Source {
+    /// The items that are part of the program itself.
+    fn program(&self) -> Vec<syn::Item> {
+        if self.is_test { Vec::new() } else { without_tests(&self.syntax.items) }
+    }
+
+    /// Where rustc looks for the modules that this file declares.
+    fn folder(&self) -> PathBuf {
+        match self.path.file_name().and_then(|name| name.to_str()) {
+            Some("mod.rs" | "lib.rs" | "main.rs") => self.path.with_file_name(""),
+            _ => self.path.with_extension(""),
+        }
+    }
+
+    /// The modules that this file declares for tests alone: their paths without `.rs` or `/mod.rs`.
+    fn test_modules(&self) -> Vec<PathBuf> {
+        let modules = self.syntax.items.iter().filter_map(|item| match item {
+            syn::Item::Mod(module) if module.content.is_none() && is_test_only(&module.attrs) => Some(module),
+            _ => None,
+        });
+        let place = |module: &syn::ItemMod| match module.attrs.iter().find_map(path_attribute) {
+            // `#[path]` counts from the folder of the file itself.
+            Some(file) => self.path.with_file_name(file).with_extension(""),
+            None => self.folder().join(module.ident.to_string()),
+        };
+        modules.map(place).collect()
+    }
+}
+
+/// The value of `#[path = "…"]`.
+fn path_attribute(attribute: &syn::Attribute) -> Option<String> {
+    let syn::Meta::NameValue(pair) = &attribute.meta else { return None };
+    let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(file), .. }) = &pair.value else { return None };
+    pair.path.is_ident("path").then(|| file.value())
 }
 
 fn root() -> &'static Path {
@@ -64,9 +102,16 @@ fn rust(folders: &[&str]) -> Vec<Source> {
     let parse = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Source { path: path.strip_prefix(root()).unwrap().to_owned(), text, syntax }
+        Source { path: path.strip_prefix(root()).unwrap().to_owned(), text, syntax, is_test: false }
     };
-    sources.map(parse).collect()
+    let mut sources: Vec<Source> = sources.map(parse).collect();
+    let test_modules: Vec<PathBuf> = sources.iter().flat_map(Source::test_modules).collect();
+    for source in &mut sources {
+        source.is_test = test_modules
+            .iter()
+            .any(|module| source.path.starts_with(module) || source.path == module.with_extension("rs"));
+    }
+    sources
 }
 
 /// Fails with every fault at once.
@@ -83,7 +128,7 @@ fn is_test_only(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// The items that are part of the program itself.
+/// The items that are not for tests alone.
 fn without_tests(items: &[syn::Item]) -> Vec<syn::Item> {
     let kept = items.iter().filter(|item| !is_test_only(attributes(item)));
     let strip = |item: &syn::Item| match item {
@@ -160,7 +205,7 @@ fn module_of(path: &Path) -> Option<String> {
 
 /// The modules named after `crate::` in this file, and after a chain of `super::` that reaches the crate.
 fn uses(source: &Source) -> BTreeSet<String> {
-    let tokens = tokens(&without_tests(&source.syntax.items));
+    let tokens = tokens(&source.program());
     let text: Vec<&str> = tokens.iter().map(|token| token.text.as_str()).collect();
     let mut found = BTreeSet::new();
     for start in 0..text.len() {
@@ -255,7 +300,7 @@ fn unsafe_code_is_in_the_engine_only() {
 fn nothing_is_unwrapped_or_left_to_do() {
     let mut faults = Vec::new();
     for source in rust(&["src"]) {
-        let tokens = tokens(&without_tests(&source.syntax.items));
+        let tokens = tokens(&source.program());
         for window in tokens.windows(4) {
             let texts: [&str; 4] = std::array::from_fn(|index| window[index].text.as_str());
             let place = format!("{}:{}", source.path.display(), window[0].line);
@@ -381,7 +426,13 @@ fn the_rules_can_fail() {
         path: path.into(),
         text: text.to_owned(),
         syntax: syn::parse_file(text).unwrap(),
+        is_test: false,
     };
+    let declared = |path: &str| source(path, "mod a; #[cfg(test)] mod b; #[cfg(test)] mod c {}").test_modules();
+    assert_eq!(declared("src/io/mod.rs"), [Path::new("src/io/b")]);
+    assert_eq!(declared("src/io/x.rs"), [Path::new("src/io/x/b")]);
+    let elsewhere = source("src/io/x.rs", "#[cfg(test)] #[path = \"x_tests.rs\"] mod tests;").test_modules();
+    assert_eq!(elsewhere, [Path::new("src/io/x_tests")]);
     let used = |path: &str, text: &str| uses(&source(path, text)).into_iter().collect::<Vec<_>>().join(" ");
     assert_eq!(used("src/io/a.rs", "use crate::tls::X; fn f() { crate::dns::g() }"), "dns tls");
     assert_eq!(used("src/io/a.rs", "use crate::{cli, http::{sniff}, flow};"), "cli flow http");

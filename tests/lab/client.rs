@@ -170,7 +170,7 @@ impl<S: Read + Write> HttpClient<S> {
         }
     }
 
-    /// Bytes of the next kind: whatever arrives until the peer closes.
+    /// Whatever arrives until the peer closes.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         self.until_close(&mut |part| rest.extend_from_slice(part))?;
@@ -179,8 +179,14 @@ impl<S: Read + Write> HttpClient<S> {
 
     /// Receives more; the peer's end is `UnexpectedEof`.
     fn fill(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 64 * 1024];
-        let count = self.stream.read(&mut buffer)?;
+        let mut buffer = [0; 16 * 1024];
+        let count = loop {
+            match self.stream.read(&mut buffer) {
+                // A read with a timeout is not restarted after a signal (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -41,6 +41,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The uid and gid of the application; egret's own are 1337.
 const APP: [&str; 5] = ["--reuid=1000", "--regid=1000", "--clear-groups", "--pdeathsig=KILL", "--"];
 
+/// Labs made by this process, for names of their own.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 /// Which address family a test uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -61,7 +64,6 @@ impl Lab {
     pub fn new() -> Lab {
         process::require_root_and_tools();
         netns::remove_left_over();
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let tag = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::Builder::new().prefix("egret-lab-").tempdir().expect("a temporary folder");
         // The proxy and curl run as other users.

@@ -39,7 +39,7 @@ impl Finished {
 
     #[track_caller]
     pub fn succeeded(self) -> Self {
-        assert!(self.status.success(), "a command failed: {self:#?}");
+        assert!(self.status.success(), "a command failed ({}):\n{}{}", self.status, self.stdout, self.stderr);
         self
     }
 }

@@ -1,0 +1,30 @@
+# All that one needs to know: make setup, demo, test, lint, bench, audit.
+
+# rustup puts cargo here on a machine where `make setup` has just installed it.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: help setup demo test lint bench audit
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## Install what building, testing and the demo need (Debian 12), and only what is missing
+	@scripts/setup
+
+demo: setup ## See plain HTTP leave a pod as verified TLS, step by step
+	@scripts/demo
+
+test: setup ## Prove it: unit tests and end-to-end tests in network namespaces
+	@scripts/test
+
+lint: setup ## Formatting, clippy and shellcheck, without a warning
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	shellcheck scripts/* .ci/run $(wildcard iptables/*.sh)
+
+bench: setup ## Measure the pure functions (criterion)
+	@scripts/bench
+
+audit: ## Check dependencies for advisories, licences and origin (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo deny --all-features check
