@@ -2,24 +2,22 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use egret::cli::init;
-
-/// Transparent egress proxy: every outbound connection verified, encrypted and allowed by policy.
-#[derive(Debug, Parser)]
-#[command(name = "egret", version)]
-struct CommandLine {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Init(init::Args),
-}
+use clap::Parser;
+use egret::cli::{Cli, Command, check, explain, init, run, show};
 
 fn main() -> ExitCode {
-    match CommandLine::parse().command {
+    match Cli::parse().command {
         Command::Init(args) => init::run(&args),
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Status(args) => show::status(&args),
+        Command::Secrets(args) => show::secrets(&args),
+        Command::Connections(args) => show::connections(&args),
+        Command::Log(args) => show::log(&args),
+        Command::Wait(args) => show::wait(&args),
+        Command::Explain(args) => explain::run(&args, |paths| {
+            let loaded = egret::config::load(paths);
+            (loaded.resources, loaded.problems)
+        }),
     }
 }

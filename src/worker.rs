@@ -1,1 +1,159 @@
-//! (to be written)
+//! The thread of a core: one engine, its listeners, its connections. Workers share nothing but the policy table.
+
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+
+use crate::io::{Engine, EngineError, EngineOptions, Listener, Remote};
+use crate::observe::{LogSink, WorkerCounters};
+use crate::policy::PolicyTable;
+use crate::policy::publish::Published;
+use crate::proxy::{self, Context, Guard};
+
+/// What the control thread may ask of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// A new policy table has been published.
+    PolicyChanged,
+    /// Finish: answers carry `Connection: close` from now on; new connections are still served.
+    Drain,
+    /// Stop at once.
+    Quit,
+}
+
+/// Everything a worker starts with.
+pub struct WorkerOptions {
+    /// Counted from 0; names the thread.
+    pub number: usize,
+    /// Already bound, with SO_REUSEPORT, and listening.
+    pub listeners: Vec<TcpListener>,
+    pub engine: EngineOptions,
+    pub policy: Published<PolicyTable>,
+    pub guard: Guard,
+    pub counters: Arc<WorkerCounters>,
+    pub log: LogSink,
+}
+
+/// A running worker, seen from the control thread.
+pub struct Worker {
+    thread: JoinHandle<()>,
+    orders: Sender<Order>,
+    remote: Remote,
+    /// Connections of applications that are open now.
+    pub open: Arc<AtomicUsize>,
+}
+
+/// Why a worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("worker thread: {0}")]
+    Thread(#[from] io::Error),
+    /// The thread ended before it said anything: it panicked, and the panic's message is in the log.
+    #[error("the worker's thread ended while starting")]
+    Died,
+}
+
+impl Worker {
+    /// Starts the thread and waits until its engine runs.
+    ///
+    /// # Errors
+    /// What the host does not allow, with what to do about it.
+    pub fn start(options: WorkerOptions) -> Result<Self, WorkerError> {
+        let (orders, inbox) = channel();
+        let (report, started) = channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let gauge = Arc::clone(&open);
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{}", options.number)).spawn(move || match Engine::new(
+                options.engine.clone(),
+            ) {
+                Ok(mut engine) => {
+                    let _ = report.send(Ok(engine.remote()));
+                    engine.run(work(options, inbox, gauge));
+                }
+                Err(error) => {
+                    let _ = report.send(Err(error));
+                }
+            })?;
+        let remote = started.recv().map_err(|_| WorkerError::Died)??;
+        Ok(Self { thread, orders, remote, open })
+    }
+
+    /// Hands an order over; a worker that has ended ignores it.
+    pub fn order(&self, order: Order) {
+        if self.orders.send(order).is_ok() {
+            self.remote.wake();
+        }
+    }
+
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Waits for the thread's end.
+    pub fn join(self) {
+        // A panic has been reported by the panic hook; there is nothing to add.
+        let _ = self.thread.join();
+    }
+}
+
+async fn work(options: WorkerOptions, inbox: Receiver<Order>, open: Arc<AtomicUsize>) {
+    let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(options.number as u64 + 1);
+    let context = Rc::new(Context::new(options.policy, options.guard, options.counters, options.log, seed));
+    for listener in options.listeners {
+        crate::io::spawn(accept(Rc::clone(&context), listener, Arc::clone(&open)));
+    }
+    loop {
+        crate::io::woken().await;
+        loop {
+            match inbox.try_recv() {
+                Ok(Order::PolicyChanged) => context.policy_changed(),
+                Ok(Order::Drain) => context.draining.set(true),
+                Ok(Order::Quit) | Err(TryRecvError::Disconnected) => return context.flush_log(),
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+    }
+}
+
+async fn accept(context: Rc<Context>, listener: TcpListener, open: Arc<AtomicUsize>) {
+    let listener = match Listener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a listener cannot be used"),
+    };
+    loop {
+        match listener.accept().await {
+            Ok(socket) => {
+                let (context, open) = (Rc::clone(&context), Open::count(&open));
+                crate::io::spawn(async move {
+                    proxy::serve(&context, socket).await;
+                    drop(open);
+                });
+            }
+            Err(error) => tracing::warn!(%error, "accept failed"),
+        }
+    }
+}
+
+/// One open connection in the gauge, for as long as it lives, however it ends.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn count(gauge: &Arc<AtomicUsize>) -> Self {
+        gauge.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(gauge))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

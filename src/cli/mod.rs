@@ -1,5 +1,38 @@
-//! One file a command.
+//! The commands, one file each: arguments in, exit code out (0 done, 1 failed, 2 usage; `init` also 126).
+
 pub mod check;
 pub mod explain;
 mod explain_words;
 pub mod init;
+pub mod run;
+pub mod show;
+
+/// Transparent egress proxy: everything that leaves is encrypted, verified, and goes only where policy allows.
+#[derive(Debug, clap::Parser)]
+#[command(name = "egret", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Write the redirect rules of this network namespace, and prove that they work
+    Init(init::Args),
+    /// Run the proxy
+    Run(run::Args),
+    /// Report every error and warning of configuration files at once
+    Check(check::Args),
+    /// Say what would happen to a request, and which resource decides it
+    Explain(explain::Args),
+    /// Ask a running proxy how it is
+    Status(show::Args),
+    /// List the credentials that a running proxy uses
+    Secrets(show::Args),
+    /// Count the connections that a running proxy carries
+    Connections(show::Args),
+    /// Change how much a running proxy says
+    Log(show::LogArgs),
+    /// Block until the proxy is ready
+    Wait(show::WaitArgs),
+}

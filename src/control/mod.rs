@@ -1,5 +1,237 @@
-//! The control thread: everything that may wait or fail away from the path of a request.
+//! The control thread: everything that may wait, allocate and fail, so that no request ever does.
+//!
+//! It reads configuration and certificates and watches them, resolves names, publishes tables, starts the workers and
+//! ends them, and answers operators. Workers learn of its work by one pointer; it learns of theirs by their counters.
+
 pub mod admin;
 pub mod ask;
+mod cores;
+mod listen;
+mod reload;
 pub mod resolve;
+mod runtime;
+mod state;
 pub mod watch;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Settings, SettingsOverrides};
+use crate::control::admin::{Admin, AdminAddresses, AdminServer, BindError};
+use crate::control::reload::{Reloader, Sources};
+use crate::control::resolve::{Resolver, ResolverOptions};
+use crate::control::state::State;
+use crate::control::watch::Watch;
+use crate::io::EngineOptions;
+use crate::observe::{LogSink, LogTarget, WorkerCounters};
+use crate::policy::Workload;
+use crate::proxy::Guard;
+use crate::tls::{Store, StoreOptions};
+use crate::worker::{Order, Worker, WorkerError, WorkerOptions};
+
+/// Ports of egret besides the one that traffic is redirected to.
+pub const ADMIN_PORT: u16 = 15000;
+pub const HEALTH_PORT: u16 = 15021;
+pub const METRICS_PORT: u16 = 15090;
+pub const DNS_PORT: u16 = 15053;
+
+/// How often files are looked at for changes.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a draining process looks whether it may end.
+const DRAIN_POLL: Duration = Duration::from_millis(100);
+/// Descriptors that are not connections: rings, listeners, files, the control thread's own.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+/// What `egret run` was asked to do.
+pub struct RunOptions {
+    pub config: Vec<PathBuf>,
+    pub workload: Workload,
+    /// `None`: as many as the cgroup allows CPUs.
+    pub workers: Option<usize>,
+    pub secrets: PathBuf,
+    pub allow_loopback: bool,
+    pub proxy_port: u16,
+    pub overrides: SettingsOverrides,
+}
+
+/// Why the process cannot run, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("the control thread's runtime: {0}")]
+    Runtime(std::io::Error),
+    #[error(transparent)]
+    Listen(#[from] listen::ListenError),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    #[error(transparent)]
+    Admin(#[from] BindError),
+    #[error("the access log's writer: {0}")]
+    Log(std::io::Error),
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+    /// Running on with fewer workers would leave connections in a listener that nobody serves.
+    #[error("a worker thread ended; stopping, so that traffic is refused rather than left waiting")]
+    WorkerDied,
+}
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// What the host does not allow, or what failed beyond repair.
+pub fn run(options: RunOptions) -> Result<(), ControlError> {
+    // A core dump would hold private keys.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "the process stays dumpable");
+    }
+    runtime::block_on(serve(options)).map_err(ControlError::Runtime)?
+}
+
+async fn serve(options: RunOptions) -> Result<(), ControlError> {
+    let sources = Sources { config: options.config, workload: options.workload, overrides: options.overrides };
+    let store = Store::new(
+        StoreOptions {
+            namespace: sources.workload.namespace.clone(),
+            secrets_dir: Some(options.secrets),
+            ssl_cert_file: std::env::var_os("SSL_CERT_FILE"),
+            ..StoreOptions::default()
+        },
+        &[],
+    );
+    let mut watch = Watch::new(sources.config.clone());
+    let resolver = Resolver::new(ResolverOptions::default());
+    let state = Rc::new(State::new(Reloader::new(sources, store, resolver)));
+    let endpoints = AdminServer::bind(&AdminAddresses::default())?;
+    tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
+    let mut stop = Stop::new(Rc::clone(&state))?;
+
+    state.reload().await;
+    watch.set_paths(state.watched());
+    while !state.has_table() {
+        tokio::select! {
+            () = stop.requested() => return Ok(()),
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        if watch.changed() {
+            state.reload().await;
+            watch.set_paths(state.watched());
+        }
+    }
+
+    let plan = Plan { workers: options.workers, allow_loopback: options.allow_loopback, port: options.proxy_port };
+    state.set_workers(start_workers(&plan, &state)?);
+    tracing::info!("ready");
+    loop {
+        tokio::select! {
+            () = stop.requested() => break,
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        if watch.changed() {
+            if state.reload().await {
+                state.order(Order::PolicyChanged);
+            }
+            watch.set_paths(state.watched());
+        }
+        if !state.workers_run() {
+            return Err(ControlError::WorkerDied);
+        }
+    }
+    drain(&state, &mut stop).await;
+    state.stop_workers();
+    Ok(())
+}
+
+/// How the workers are to be started.
+struct Plan {
+    workers: Option<usize>,
+    allow_loopback: bool,
+    port: u16,
+}
+
+fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCounters>)>, ControlError> {
+    let policy = state.policy().expect("workers start after the first table");
+    let settings = policy.load().settings().clone();
+    let count = plan.workers.unwrap_or_else(cores::available);
+    let limit = connections_a_worker(&settings, count);
+    let log = LogSink::start(&LogTarget::Stdout).map_err(ControlError::Log)?;
+    let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT, DNS_PORT];
+    let guard = Guard { own_ports, allow_loopback: plan.allow_loopback };
+    let mut sets = listen::listeners(plan.port, count)?;
+    tracing::info!(workers = count, connections_a_worker = limit, port = plan.port, "starting");
+    let mut workers = Vec::with_capacity(count);
+    for number in (0..count).rev() {
+        let counters = Arc::new(WorkerCounters::default());
+        let worker = Worker::start(WorkerOptions {
+            number,
+            listeners: sets.pop().expect("a set of listeners a worker"),
+            engine: EngineOptions { max_connections: limit, ..EngineOptions::default() },
+            policy: policy.clone(),
+            guard: guard.clone(),
+            counters: Arc::clone(&counters),
+            log: log.clone(),
+        })?;
+        workers.push((worker, counters));
+    }
+    Ok(workers)
+}
+
+/// Raises the soft descriptor limit to the hard one, and divides what it allows: an application's connection needs two
+/// descriptors, its own and the upstream's.
+fn connections_a_worker(settings: &Settings, workers: usize) -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let descriptors = if raised { hard } else { soft };
+    let pairs = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX);
+    if pairs < settings.max_connections {
+        tracing::warn!(
+            limit = pairs,
+            wanted = settings.max_connections,
+            "RLIMIT_NOFILE allows fewer connections than maxConnections; raise it to {}",
+            settings.max_connections as u64 * 2 + RESERVED_DESCRIPTORS
+        );
+    }
+    (settings.max_connections.min(pairs) / workers).max(1)
+}
+
+/// Serves on while applications have connections open, until the deadline or a second request to stop.
+async fn drain(state: &State, stop: &mut Stop) {
+    let deadline = Instant::now() + state.drain_duration();
+    tracing::info!(open = state.open_connections(), "draining");
+    state.set_draining();
+    state.order(Order::Drain);
+    while state.open_connections() > 0 && Instant::now() < deadline {
+        tokio::select! {
+            () = stop.requested() => return,
+            () = tokio::time::sleep(DRAIN_POLL) => {}
+        }
+    }
+}
+
+/// The ways to be told to stop: SIGTERM, SIGINT, `/drain`, `/quitquitquit`.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    state: Rc<State>,
+}
+
+impl Stop {
+    fn new(state: Rc<State>) -> Result<Self, ControlError> {
+        let terminate = signal(SignalKind::terminate()).map_err(ControlError::Signals)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(ControlError::Signals)?;
+        Ok(Self { terminate, interrupt, state })
+    }
+
+    /// Resolves at the next request; each counts once.
+    async fn requested(&mut self) {
+        let asked = self.state.stop_asked();
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            () = asked.notified() => {}
+        }
+    }
+}

@@ -104,8 +104,10 @@ counters! {
     refused_policy: Counter "egret_connections_refused_total", reason = "policy";
     /// TLS was wanted and cannot be given.
     refused_transport: Counter "egret_connections_refused_total", reason = "transport";
-    /// Too many connections are open.
-    refused_overload: Counter "egret_connections_refused_total", reason = "overload";
+    /// The original destination is loopback or no unicast address.
+    refused_address: Counter "egret_connections_refused_total", reason = "address";
+    /// The application speaks a protocol that cannot be carried there.
+    refused_protocol: Counter "egret_connections_refused_total", reason = "protocol";
     /// What the first bytes of connections showed, by protocol.
     detected_http1: Counter "egret_connections_detected_total", protocol = "http1";
     /// HTTP/2 with prior knowledge.
@@ -136,8 +138,6 @@ counters! {
     upstream_connect_failures: Counter "egret_upstream_connect_failures_total";
     /// Requests that found a warm upstream connection.
     upstream_reused: Counter "egret_upstream_reused_total";
-    /// Upstream connections that are open now.
-    upstream_active: Gauge "egret_upstream_connections_active";
     /// TLS handshakes completed with upstreams.
     tls_handshakes: Counter "egret_upstream_tls_handshakes_total";
     /// Of these, resumptions of an earlier session.
@@ -152,10 +152,6 @@ counters! {
     client_received_bytes: Counter "egret_client_received_bytes_total";
     /// Bytes sent to applications.
     client_sent_bytes: Counter "egret_client_sent_bytes_total";
-    /// Bytes received from upstreams.
-    upstream_received_bytes: Counter "egret_upstream_received_bytes_total";
-    /// Bytes sent to upstreams.
-    upstream_sent_bytes: Counter "egret_upstream_sent_bytes_total";
     /// Access-log lines dropped because the log is not written fast enough.
     log_lines_dropped: Counter "egret_access_log_lines_dropped_total";
 }

@@ -12,9 +12,8 @@ pub enum LogFormat {
 }
 
 /// Collects lines; belongs to one worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LogBuffer {
-    format: LogFormat,
     lines: Vec<u8>,
     count: u64,
     dropped: u64,
@@ -27,15 +26,10 @@ const BATCH_BYTES: usize = 32 << 10;
 const MAX_BYTES: usize = 256 << 10;
 
 impl LogBuffer {
-    #[must_use]
-    pub fn new(format: LogFormat) -> Self {
-        Self { format, lines: Vec::new(), count: 0, dropped: 0 }
-    }
-
     /// Adds the line of `record`, or drops it when too much waits already.
-    pub fn push(&mut self, record: &AccessRecord<'_>) {
+    pub fn push(&mut self, record: &AccessRecord<'_>, format: LogFormat) {
         let before = self.lines.len();
-        match self.format {
+        match format {
             LogFormat::Text => record.write_text(&mut self.lines),
             LogFormat::Json => record.write_json(&mut self.lines),
         }
@@ -124,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {
-        let mut buffer = LogBuffer::new(LogFormat::Json);
+        let mut buffer = LogBuffer::default();
         let mut pushed = 0;
         while buffer.dropped() < 3 {
             buffer.push(&record());
@@ -144,7 +138,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let sink = LogSink::start(&LogTarget::File(path.clone())).unwrap();
-        let mut buffer = LogBuffer::new(LogFormat::Text);
+        let mut buffer = LogBuffer::default();
         buffer.push(&record());
         buffer.push(&record());
         buffer.hand_over(&sink);

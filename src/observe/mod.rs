@@ -8,6 +8,7 @@ mod counters;
 mod escape;
 mod log_buffer;
 mod log_sink;
+pub mod logging;
 mod prometheus;
 
 pub use access_log::{AccessRecord, HttpExchange};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{OutboundPolicy, Settings};
 use crate::flow::{Host, Hostname, OriginalDst};
 use crate::policy::routes::{Match, PortRoutes};
-use crate::policy::table::{Cluster, Decision, Denial, FirstLook};
+use crate::policy::table::{Cluster, Decision, Denial, FirstLook, Transport};
 
 /// What may leave, and how. Made by [`compile`](super::compile).
 #[derive(Debug, Default)]
@@ -39,6 +39,12 @@ impl PolicyTable {
     /// Every cluster; a cluster's `index` is its position.
     pub fn clusters(&self) -> &[Arc<Cluster>] {
         &self.clusters
+    }
+
+    /// Whether requests to this port may have to leave as TLS: bytes whose host cannot be read must then not pass.
+    pub fn originates_tls(&self, dst: OriginalDst) -> bool {
+        let mut on_port = self.clusters.iter().filter(|cluster| cluster.origin.port == dst.port());
+        on_port.any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
     }
 
     /// What may be done before the first byte. A port that no entry mentions is looked at as well, so that the log

@@ -1,1 +1,22 @@
-//! (to be written)
+//! One connection of an application, from accept to log line.
+//!
+//! [`serve`] is a connection's whole life: may its destination be dialled ([`guard`]), what does it speak ([`detect`]),
+//! what does the policy say, and then either requests one after the other ([`http1`], [`exchange`]) or bytes both ways
+//! ([`opaque`]). What goes wrong becomes a [`failure`] with the status, flags and words that the application and the
+//! log get. Nothing here knows how sockets are driven or how records are sealed.
+
+mod connection;
+mod context;
+mod detect;
+mod exchange;
+mod failure;
+mod guard;
+mod http1;
+mod opaque;
+mod reader;
+mod record;
+mod transfer;
+
+pub use connection::serve;
+pub use context::Context;
+pub use guard::{Guard, Refusal};

@@ -2,14 +2,14 @@
 //!
 //! Holds names, serials and dates; never keys.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::certificate::{CertificateFacts, rfc3339};
 use super::profile::{IdentitySource, TrustSource};
 use super::secrets::CA_SUFFIX;
 
 /// One credential in use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SecretRow {
     /// `kubernetes://X`, `kubernetes://X-cacert`, `file-cert:<cert>~<key>`, `file-root:<ca>`, `file-root:system`.
     pub resource_name: String,
@@ -25,7 +25,7 @@ pub struct SecretRow {
     pub problem: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct RowCertificate {
     /// Whether the time of the listing lies within the dates.
     pub cert_valid: bool,
@@ -37,7 +37,7 @@ pub struct RowCertificate {
     pub days_until_expiration: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum SecretKind {
     #[serde(rename = "CA")]
     Ca,
@@ -45,7 +45,7 @@ pub enum SecretKind {
     CertChain,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum SecretStatus {
     #[serde(rename = "ACTIVE")]
     Active,

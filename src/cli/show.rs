@@ -1,0 +1,148 @@
+//! `egret status`, `secrets`, `connections`, `log`, `wait`: questions to a running proxy, answered by its admin endpoint.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::control::ask::{self, AskError, Reply};
+use crate::tls::{SecretRow, secrets_text};
+
+/// How often `wait` asks.
+const WAIT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where the proxy answers, and how to print what it says.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The proxy's admin endpoint
+    #[arg(long, value_name = "HOST:PORT", env = "EGRET_ADMIN", default_value = "127.0.0.1:15000")]
+    admin: String,
+    /// `text` for people, `json` for programs
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct LogArgs {
+    /// error, warn, info, debug, trace, or a filter such as info,egret::proxy=debug
+    level: String,
+    /// The proxy's admin endpoint
+    #[arg(long, value_name = "HOST:PORT", env = "EGRET_ADMIN", default_value = "127.0.0.1:15000")]
+    admin: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct WaitArgs {
+    /// The proxy's health endpoint
+    #[arg(long, value_name = "HOST:PORT", env = "EGRET_HEALTH", default_value = "127.0.0.1:15021")]
+    health: String,
+    /// Give up after this many seconds
+    #[arg(long, value_name = "SECONDS", env = "EGRET_WAIT_TIMEOUT", default_value_t = 60)]
+    timeout: u64,
+}
+
+/// `egret status`: what the process is doing; fails when it is not ready.
+pub fn status(args: &Args) -> ExitCode {
+    let answers = || -> Result<(Value, Reply), String> { Ok((json(args, "/server_info")?, read(args, "/ready")?)) };
+    finish(answers().map(|(info, ready)| {
+        match args.output {
+            Output::Json => println!("{info:#}"),
+            Output::Text => print!("{}", fields(&info)),
+        }
+        if ready.status == 200 {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("egret: not ready: {}", ready.body.trim_end());
+        ExitCode::FAILURE
+    }))
+}
+
+/// `egret secrets`: the columns of `istioctl proxy-config secret`.
+pub fn secrets(args: &Args) -> ExitCode {
+    let rows = json(args, "/certs").and_then(|value| match args.output {
+        Output::Json => Ok(format!("{value:#}\n")),
+        Output::Text => serde_json::from_value::<Vec<SecretRow>>(value)
+            .map(|rows| secrets_text(&rows))
+            .map_err(|error| format!("the proxy's answer is not understood ({error}); is it another version?")),
+    });
+    finish(rows.map(|text| {
+        print!("{text}");
+        ExitCode::SUCCESS
+    }))
+}
+
+/// `egret connections`: how many connections of applications are open.
+pub fn connections(args: &Args) -> ExitCode {
+    finish(json(args, "/connections").map(|value| {
+        match args.output {
+            Output::Json => println!("{value:#}"),
+            Output::Text => print!("{}", fields(&value)),
+        }
+        ExitCode::SUCCESS
+    }))
+}
+
+/// `egret log LEVEL`: changes the level of operational messages.
+pub fn log(args: &LogArgs) -> ExitCode {
+    let path = format!("/logging?level={}", args.level);
+    finish(ask::post(&args.admin, &path).map_err(|error| error.to_string()).and_then(|reply| match reply.status {
+        200 => Ok(ExitCode::SUCCESS),
+        _ => Err(reply.body.trim_end().to_owned()),
+    }))
+}
+
+/// `egret wait`: returns when the proxy is ready; for a postStart hook.
+pub fn wait(args: &WaitArgs) -> ExitCode {
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    loop {
+        let why = match ask::get(&args.health, "/healthz/ready") {
+            Ok(reply) if reply.status == 200 => return ExitCode::SUCCESS,
+            Ok(reply) => reply.body.trim_end().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= deadline {
+            eprintln!("egret wait: not ready after {} s: {why}", args.timeout);
+            return ExitCode::FAILURE;
+        }
+        std::thread::sleep(WAIT_INTERVAL);
+    }
+}
+
+fn read(args: &Args, path: &str) -> Result<Reply, String> {
+    ask::get(&args.admin, path).map_err(|error: AskError| error.to_string())
+}
+
+fn json(args: &Args, path: &str) -> Result<Value, String> {
+    let reply = read(args, path)?;
+    if reply.status != 200 {
+        return Err(format!("{path}: {} {}", reply.status, reply.body.trim_end()));
+    }
+    serde_json::from_str(&reply.body)
+        .map_err(|error| format!("{path}: no JSON ({error}); is it egret that listens there?"))
+}
+
+/// A line a field, names padded.
+fn fields(value: &Value) -> String {
+    let Some(object) = value.as_object() else { return format!("{value}\n") };
+    let width = object.keys().map(String::len).max().unwrap_or(0);
+    object
+        .iter()
+        .map(|(name, value)| match value {
+            Value::String(text) => format!("{name:<width$}  {text}\n"),
+            other => format!("{name:<width$}  {other}\n"),
+        })
+        .collect()
+}
+
+fn finish(outcome: Result<ExitCode, String>) -> ExitCode {
+    outcome.unwrap_or_else(|message| {
+        eprintln!("egret: {message}");
+        ExitCode::FAILURE
+    })
+}

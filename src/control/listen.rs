@@ -1,0 +1,85 @@
+//! The sockets that redirected connections arrive at: loopback only, one set a worker, spread by the kernel.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait for a worker; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Why the proxy's port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{hint}")]
+pub struct ListenError {
+    pub address: SocketAddr,
+    pub source: std::io::Error,
+    hint: &'static str,
+}
+
+/// `workers` sets of listeners on loopback port `port`: IPv4, and IPv6 where the kernel has it.
+///
+/// # Errors
+/// The port is taken, or sockets are not to be had.
+pub fn listeners(port: u16, workers: usize) -> Result<Vec<Vec<TcpListener>>, ListenError> {
+    let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+    let has_v6 = probe(v6);
+    if !has_v6 {
+        tracing::info!("no IPv6 loopback; only IPv4 connections can be redirected here");
+    }
+    // Without SO_REUSEPORT first: a second egret on the port would otherwise share it silently.
+    drop(bind(v4, false)?);
+    (0..workers)
+        .map(|_| {
+            let mut set = vec![bind(v4, true)?];
+            if has_v6 {
+                set.push(bind(v6, true)?);
+            }
+            Ok(set)
+        })
+        .collect()
+}
+
+/// Whether `address` can be bound at all, on any port.
+fn probe(address: SocketAddr) -> bool {
+    TcpListener::bind(SocketAddr::new(address.ip(), 0)).is_ok()
+}
+
+fn bind(address: SocketAddr, share: bool) -> Result<TcpListener, ListenError> {
+    open(address, share).map_err(|source| {
+        let hint = match source.kind() {
+            std::io::ErrorKind::AddrInUse => "; is another proxy running here? choose another --proxy-port",
+            _ => "",
+        };
+        ListenError { address, source, hint }
+    })
+}
+
+fn open(address: SocketAddr, share: bool) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_a_port_and_strangers_do_not() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let sets = listeners(free, 2).unwrap();
+        assert_eq!(sets.len(), 2);
+        assert!(sets.iter().flatten().all(|l| l.local_addr().unwrap().port() == free));
+        assert!(sets.iter().flatten().all(|l| l.local_addr().unwrap().ip().is_loopback()));
+        let error = listeners(free, 1).unwrap_err();
+        assert!(error.to_string().contains("another proxy"), "{error}");
+    }
+}

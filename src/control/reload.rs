@@ -1,0 +1,179 @@
+//! From files to a published policy table, again and again. A reload that fails changes nothing.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, Problem, Resources, SettingsOverrides, Severity};
+use crate::control::resolve::Resolver;
+use crate::flow::Hostname;
+use crate::policy::publish::{Addresses, Published};
+use crate::policy::{Materials, PolicyTable, Workload, compile};
+use crate::tls::{ClientProfile, ProfileRequest, Store};
+
+/// Longest wait for the first answers to new names before a table is published without them.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Everything a table is made from.
+pub struct Sources {
+    pub config: Vec<PathBuf>,
+    pub workload: Workload,
+    pub overrides: SettingsOverrides,
+}
+
+/// What the latest reloads came to, for people.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// Tables published so far; 0 before the first.
+    pub version: u64,
+    pub failures: u64,
+    /// Errors and warnings of the latest reload.
+    pub problems: Vec<Problem>,
+}
+
+impl Status {
+    /// What is wrong with the files as they are now; `None` when the table in force was made from them.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        let errors = self.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let texts: Vec<_> = errors.map(ToString::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+}
+
+/// Makes tables and publishes them.
+pub struct Reloader {
+    sources: Sources,
+    store: Store,
+    resolver: Resolver,
+    table: Option<Published<PolicyTable>>,
+    status: Status,
+}
+
+impl Reloader {
+    #[must_use]
+    pub fn new(sources: Sources, store: Store, resolver: Resolver) -> Self {
+        Self { sources, store, resolver, table: None, status: Status::default() }
+    }
+
+    /// Reads everything anew. With an error in any file the table in force stays, and the problems say why; otherwise
+    /// the new table is published once its names have had an answer. True when one was.
+    pub async fn reload(&mut self) -> bool {
+        let loaded = config::load(&self.sources.config);
+        let mut problems = loaded.problems;
+        if has_errors(&problems) {
+            self.keep(problems);
+            return false;
+        }
+        let mut resources = loaded.resources;
+        self.sources.overrides.apply(&mut resources.settings);
+        self.store.refresh(&resources.secrets);
+        self.store.begin_round();
+        let mut names = HashSet::new();
+        let (table, found) = self.compile(&resources, &mut names);
+        problems.extend(found);
+        problems.extend(self.store.problems().into_iter().map(warning));
+        if has_errors(&problems) {
+            self.keep(problems);
+            return false;
+        }
+        let open = self.resolver.settle(SETTLE).await;
+        if open > 0 {
+            tracing::warn!(names = open, "names without an answer yet; requests to them get 503 until there is one");
+        }
+        report(&problems);
+        self.status.version += 1;
+        self.status.problems = problems;
+        let table = table.with_version(self.status.version);
+        tracing::info!(version = self.status.version, clusters = table.clusters().len(), "policy published");
+        match &self.table {
+            Some(published) => published.publish(table),
+            None => self.table = Some(Published::new(table)),
+        }
+        self.resolver.retain(&names);
+        self.store.end_round();
+        true
+    }
+
+    fn compile(&mut self, resources: &Resources, names: &mut HashSet<Hostname>) -> (PolicyTable, Vec<Problem>) {
+        let mut materials = Live { store: &mut self.store, resolver: &self.resolver, names };
+        compile(resources, &self.sources.workload, &mut materials)
+    }
+
+    fn keep(&mut self, problems: Vec<Problem>) {
+        report(&problems);
+        self.status.failures += 1;
+        self.status.problems = problems;
+        if self.table.is_some() {
+            tracing::error!(version = self.status.version, "configuration not usable; the policy in force stays");
+        } else {
+            tracing::error!("configuration not usable; nothing is served until it is");
+        }
+    }
+
+    /// The published table; `None` before the first.
+    #[must_use]
+    pub fn table(&self) -> Option<&Published<PolicyTable>> {
+        self.table.as_ref()
+    }
+
+    #[must_use]
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    #[must_use]
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// Every file and folder whose change asks for a reload.
+    #[must_use]
+    pub fn watched(&self) -> Vec<PathBuf> {
+        let mut paths = self.sources.config.clone();
+        paths.extend(self.store.watched_paths());
+        paths
+    }
+}
+
+fn has_errors(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.severity == Severity::Error)
+}
+
+/// Credentials that cannot be used concern their destination alone, so they keep no table from being published.
+fn warning(message: String) -> Problem {
+    Problem { severity: Severity::Warning, at: None, message }
+}
+
+fn report(problems: &[Problem]) {
+    for problem in problems {
+        match problem.severity {
+            Severity::Error => tracing::error!("{problem}"),
+            Severity::Warning => tracing::warn!("{problem}"),
+        }
+    }
+}
+
+/// The running process's material: real certificates, names kept resolved.
+struct Live<'l> {
+    store: &'l mut Store,
+    resolver: &'l Resolver,
+    names: &'l mut HashSet<Hostname>,
+}
+
+impl Materials for Live<'_> {
+    fn profile(&mut self, wanted: &ProfileRequest) -> Result<Arc<ClientProfile>, String> {
+        self.store.profile(wanted)
+    }
+
+    fn addresses(&mut self, name: &Hostname) -> Addresses {
+        self.names.insert(name.clone());
+        self.resolver.cell(name)
+    }
+}

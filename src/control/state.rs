@@ -1,0 +1,216 @@
+//! What the control thread knows, shared between its loop and its endpoints. One thread; the cells are never locked.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::control::admin::Admin;
+use crate::control::reload::Reloader;
+use crate::observe::{Exposition, WorkerCounters, logging, render_counters};
+use crate::policy::PolicyTable;
+use crate::policy::publish::Published;
+use crate::worker::{Order, Worker};
+
+/// The state of a running process.
+pub struct State {
+    /// Taken while a reload waits for names; whoever asks meanwhile gets `view`.
+    reloader: RefCell<Option<Reloader>>,
+    view: RefCell<View>,
+    workers: RefCell<Vec<(Worker, Arc<WorkerCounters>)>>,
+    draining: Cell<bool>,
+    asked: Rc<Notify>,
+    started: Instant,
+}
+
+/// What can be said at any time of the latest reload.
+#[derive(Default)]
+struct View {
+    policy: Option<Published<PolicyTable>>,
+    error: Option<String>,
+    problems: Vec<String>,
+    version: u64,
+    failures: u64,
+    certificates: Value,
+    names: Value,
+    watched: Vec<PathBuf>,
+}
+
+impl State {
+    #[must_use]
+    pub fn new(reloader: Reloader) -> Self {
+        Self {
+            reloader: RefCell::new(Some(reloader)),
+            view: RefCell::default(),
+            workers: RefCell::default(),
+            draining: Cell::new(false),
+            asked: Rc::new(Notify::new()),
+            started: Instant::now(),
+        }
+    }
+
+    /// Reads everything anew; true when a new table was published.
+    pub async fn reload(&self) -> bool {
+        let Some(mut reloader) = self.reloader.take() else { return false };
+        let published = reloader.reload().await;
+        let status = reloader.status();
+        *self.view.borrow_mut() = View {
+            policy: reloader.table().cloned(),
+            error: status.error(),
+            problems: status.problems.iter().map(ToString::to_string).collect(),
+            version: status.version,
+            failures: status.failures,
+            certificates: serde_json::to_value(reloader.store().table()).unwrap_or_default(),
+            names: names(&reloader),
+            watched: reloader.watched(),
+        };
+        self.reloader.replace(Some(reloader));
+        published
+    }
+
+    #[must_use]
+    pub fn has_table(&self) -> bool {
+        self.view.borrow().policy.is_some()
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> Option<Published<PolicyTable>> {
+        self.view.borrow().policy.clone()
+    }
+
+    #[must_use]
+    pub fn watched(&self) -> Vec<PathBuf> {
+        self.view.borrow().watched.clone()
+    }
+
+    pub fn set_workers(&self, workers: Vec<(Worker, Arc<WorkerCounters>)>) {
+        *self.workers.borrow_mut() = workers;
+    }
+
+    pub fn order(&self, order: Order) {
+        self.workers.borrow().iter().for_each(|(worker, _)| worker.order(order));
+    }
+
+    #[must_use]
+    pub fn workers_run(&self) -> bool {
+        self.workers.borrow().iter().all(|(worker, _)| worker.is_running())
+    }
+
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.workers.borrow().iter().map(|(worker, _)| worker.open.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn stop_workers(&self) {
+        self.order(Order::Quit);
+        self.workers.take().into_iter().for_each(|(worker, _)| worker.join());
+    }
+
+    pub fn set_draining(&self) {
+        self.draining.set(true);
+    }
+
+    #[must_use]
+    pub fn drain_duration(&self) -> Duration {
+        let policy = self.policy();
+        policy.map_or(Duration::ZERO, |policy| policy.load().settings().drain_duration)
+    }
+
+    /// Notified when an operator asks the process to end.
+    #[must_use]
+    pub fn stop_asked(&self) -> Rc<Notify> {
+        Rc::clone(&self.asked)
+    }
+}
+
+fn names(reloader: &Reloader) -> Value {
+    let rows = reloader.resolver().snapshot().into_iter().map(|status| {
+        json!({
+            "name": status.name.as_str(),
+            "addresses": status.addresses,
+            "expires_in_s": status.expires_in.map(|left| left.as_secs()),
+            "last_error": status.last_error,
+        })
+    });
+    rows.collect()
+}
+
+impl Admin for State {
+    fn ready(&self) -> Result<(), String> {
+        if self.draining.get() {
+            return Err("draining".to_owned());
+        }
+        let view = self.view.borrow();
+        match (&view.policy, &view.error) {
+            (None, Some(error)) => Err(format!("configuration not usable: {error}")),
+            (None, None) => Err("configuration not read yet".to_owned()),
+            (Some(_), _) if self.workers.borrow().is_empty() => Err("workers not started yet".to_owned()),
+            (Some(_), _) => Ok(()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let view = self.view.borrow();
+        let mut out = Exposition::new();
+        render_counters(&mut out, self.workers.borrow().iter().map(|(_, counters)| &**counters));
+        out.family("egret_policy_version", "gauge", "Policy tables published so far.");
+        out.sample("egret_policy_version", &[], view.version);
+        out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
+        out.sample("egret_reload_failures_total", &[], view.failures);
+        out.finish()
+    }
+
+    fn server_info(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": if self.draining.get() { "DRAINING" } else if self.ready().is_ok() { "LIVE" } else { "PRE_INITIALIZING" },
+            "uptime_s": self.started.elapsed().as_secs(),
+            "engine": "uring",
+            "workers": self.workers.borrow().len(),
+            "policy_version": self.view.borrow().version,
+            "open_connections": self.open_connections(),
+        })
+    }
+
+    fn config_dump(&self) -> Value {
+        let view = self.view.borrow();
+        let clusters: Vec<_> = view.policy.as_ref().map_or_else(Vec::new, |policy| {
+            policy.load().clusters().iter().map(|cluster| format!("{cluster:?}")).collect()
+        });
+        json!({
+            "version": view.version,
+            "error": view.error,
+            "problems": view.problems,
+            "clusters": clusters,
+            "names": view.names,
+        })
+    }
+
+    fn certs(&self) -> Value {
+        self.view.borrow().certificates.clone()
+    }
+
+    fn connections(&self) -> Value {
+        let per_worker: Vec<_> =
+            self.workers.borrow().iter().map(|(worker, _)| worker.open.load(Ordering::Relaxed)).collect();
+        json!({ "open": per_worker.iter().sum::<usize>(), "by_worker": per_worker })
+    }
+
+    fn set_log_level(&self, level: &str) -> Result<(), String> {
+        logging::set_level(level)
+    }
+
+    fn drain(&self) {
+        self.draining.set(true);
+        self.order(Order::Drain);
+    }
+
+    fn quit(&self) {
+        self.asked.notify_one();
+    }
+}

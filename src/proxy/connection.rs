@@ -1,0 +1,305 @@
+//! A connection's life: admitted or refused, looked at, decided on, carried, logged.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
+use crate::io::{self, Socket};
+use crate::policy::{Decision, Denial, FirstLook, PolicyTable};
+use crate::proxy::context::Context;
+use crate::proxy::detect::{Spoken, detect};
+use crate::proxy::guard::Refusal;
+use crate::proxy::http1;
+use crate::proxy::opaque::{End, RelayClocks, Relayed, relay};
+use crate::proxy::reader::Reader;
+use crate::proxy::record::ConnectionRecord;
+use crate::sniff::Detection;
+use crate::upstream::{Clocks, Stream, Target};
+
+/// Who talks to whom, and since when.
+#[derive(Clone, Copy, Debug)]
+pub struct Parties {
+    pub client: ClientAddr,
+    pub destination: OriginalDst,
+    pub since: SystemTime,
+    pub at: Instant,
+}
+
+/// How long an application that was refused may take to read why.
+const LINGER: Duration = Duration::from_secs(2);
+/// What an application that was refused may still send while it reads why, in bytes.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Serves one accepted connection to its end.
+pub async fn serve(context: &Rc<Context>, socket: Socket) {
+    let (since, at) = (SystemTime::now(), io::now());
+    context.counters.connections_accepted.increment();
+    context.counters.connections_active.increment();
+    serve_admitted(context, socket, since, at).await;
+    context.counters.connections_active.decrement();
+    context.counters.connections_closed.increment();
+}
+
+async fn serve_admitted(context: &Rc<Context>, socket: Socket, since: SystemTime, at: Instant) {
+    let parties = match admit(context, &socket, since, at) {
+        Ok(parties) => parties,
+        Err(refusal) => return refuse(context, socket, refusal, since, at),
+    };
+    let client = Stream::plaintext(socket);
+    let close = carry(context, &client, parties).await;
+    context.counters.client_received_bytes.add(client.socket().bytes_received());
+    context.counters.client_sent_bytes.add(client.socket().bytes_sent());
+    match close {
+        Close::Orderly => client.close(),
+        Close::Gently => close_gently(client).await,
+        Close::Abort => client.abort(),
+    }
+}
+
+/// How the application's connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// FIN after everything queued.
+    Orderly,
+    /// As `Orderly`, but what the application still sends is read and thrown away for a while: closing with unread bytes
+    /// would reset the connection and could take the answer away from the application (RFC 9112 §9.6).
+    Gently,
+    /// RST: the application must not take what it has for complete.
+    Abort,
+}
+
+fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Parties, Refusal> {
+    let client = socket.peer_addr().map_err(|_| Refusal::NotRedirected)?;
+    let destination = OriginalDst::new(socket.original_dst().map_err(|_| Refusal::NotRedirected)?);
+    context.guard.check(destination)?;
+    Ok(Parties { client: ClientAddr::new(client), destination, since, at })
+}
+
+fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: SystemTime, at: Instant) {
+    context.count_refusal(refusal);
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let client = ClientAddr::new(socket.peer_addr().unwrap_or(unknown));
+    let destination = OriginalDst::new(socket.original_dst().unwrap_or(unknown));
+    tracing::debug!(%client, %destination, reason = %refusal, "connection refused");
+    let record = ConnectionRecord {
+        flags: ResponseFlags::NO_ROUTE,
+        termination: Some(refusal.to_string()),
+        ..ConnectionRecord::new(Parties { client, destination, since, at })
+    };
+    record.log(context);
+    socket.abort();
+}
+
+async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Close {
+    let table = context.policy.load_full();
+    let mut reader = Reader::new(client);
+    if let FirstLook::Opaque(cluster) = table.first_look(parties.destination) {
+        let target = Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination };
+        return tunnel(context, &table, &mut reader, parties, target, None).await;
+    }
+    let settings = table.settings();
+    let patience = settings.protocol_detection_timeout;
+    loop {
+        let spoken = match detect(&mut reader, patience, settings.request_headers_timeout).await {
+            Ok(spoken) => spoken,
+            Err(_) => return Close::Abort,
+        };
+        count_detection(context, &spoken);
+        return match spoken {
+            Spoken::Nothing => Close::Orderly,
+            Spoken::Protocol(Detection::Http1) => http1::serve(context, &mut reader, parties).await,
+            Spoken::Protocol(Detection::Tls(hello)) => {
+                let sni = hello.name().cloned();
+                let decision = table.tls(parties.destination, sni.as_ref());
+                by_decision(context, &table, &mut reader, parties, &decision, sni).await
+            }
+            Spoken::Protocol(Detection::Http2) if table.originates_tls(parties.destination) => {
+                refuse_h2c(context, parties);
+                Close::Abort
+            }
+            Spoken::Silence if matches!(table.opaque(parties.destination), Decision::Deny(_)) => {
+                // Nothing but a name could allow this connection: wait for one as long as it takes.
+                match io::timeout(settings.idle_timeout, reader.fill()).await {
+                    Ok(Ok(true)) => continue,
+                    _ => Close::Orderly,
+                }
+            }
+            Spoken::Protocol(_) | Spoken::Silence => {
+                by_decision(context, &table, &mut reader, parties, &table.opaque(parties.destination), None).await
+            }
+        };
+    }
+}
+
+fn count_detection(context: &Context, spoken: &Spoken) {
+    let counters = &context.counters;
+    match spoken {
+        Spoken::Protocol(Detection::Http1) => counters.detected_http1.increment(),
+        Spoken::Protocol(Detection::Http2) => counters.detected_http2.increment(),
+        Spoken::Protocol(Detection::Tls(_)) => counters.detected_tls.increment(),
+        Spoken::Protocol(_) | Spoken::Silence => counters.detected_opaque.increment(),
+        Spoken::Nothing => {}
+    }
+}
+
+/// HTTP/2 without TLS to a port where requests must leave as TLS: egret does not read it yet, so it cannot know the
+/// request's host, and passing it on would be plaintext by accident.
+fn refuse_h2c(context: &Rc<Context>, parties: Parties) {
+    context.counters.refused_protocol.increment();
+    let record = ConnectionRecord {
+        flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
+        termination: Some("http2_without_tls_not_supported_on_a_port_with_tls_origination".to_owned()),
+        ..ConnectionRecord::new(parties)
+    };
+    record.log(context);
+}
+
+async fn by_decision(
+    context: &Rc<Context>,
+    table: &PolicyTable,
+    reader: &mut Reader<'_>,
+    parties: Parties,
+    decision: &Decision<'_>,
+    sni: Option<Hostname>,
+) -> Close {
+    let original = parties.destination;
+    let target = match decision {
+        Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
+        Decision::Passthrough => Target::Passthrough(original),
+        Decision::Deny(denial) => {
+            context.counters.refused_policy.increment();
+            denied(*denial, parties, sni).log(context);
+            return Close::Abort;
+        }
+    };
+    tunnel(context, table, reader, parties, target, sni).await
+}
+
+fn denied(denial: Denial, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
+    match denial {
+        Denial::BlackHole => ConnectionRecord {
+            flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
+            cluster: Some("BlackHoleCluster".to_owned()),
+            sni,
+            ..ConnectionRecord::new(parties)
+        },
+    }
+}
+
+/// Carries bytes to `target` without reading them.
+async fn tunnel(
+    context: &Rc<Context>,
+    table: &PolicyTable,
+    reader: &mut Reader<'_>,
+    parties: Parties,
+    target: Target,
+    sni: Option<Hostname>,
+) -> Close {
+    let mut record =
+        ConnectionRecord { cluster: Some(target.name().to_owned()), sni, ..ConnectionRecord::new(parties) };
+    let close = match dial(context, table, &target, &mut record).await {
+        None => Close::Abort,
+        Some(upstream) => {
+            let relayed = {
+                let mut back = Reader::new(&upstream);
+                relay(reader, &mut back, clocks(&target)).await
+            };
+            finish(relayed, upstream, &mut record)
+        }
+    };
+    record.log(context);
+    close
+}
+
+async fn dial(
+    context: &Rc<Context>,
+    table: &PolicyTable,
+    target: &Target,
+    record: &mut ConnectionRecord,
+) -> Option<Stream> {
+    let host = Host::Ip(target.original().ip());
+    let security = match target.security(&host) {
+        Ok(security) => security,
+        Err(reason) => {
+            context.counters.refused_transport.increment();
+            record.flags = ResponseFlags::NO_HEALTHY_UPSTREAM;
+            record.transport_failure = Some(reason.to_string());
+            return None;
+        }
+    };
+    match context.upstreams.dial(target, &security, &Clocks::of(table.settings())).await {
+        Ok(upstream) => {
+            context.count_connect(&upstream);
+            record.upstream = upstream.socket().peer_addr().ok();
+            record.upstream_local = upstream.socket().local_addr().ok();
+            Some(upstream)
+        }
+        Err(error) => {
+            context.count_connect_error(&error);
+            record.flags = error.flags() | ResponseFlags::RETRY_LIMIT;
+            record.upstream = error.address();
+            record.transport_failure = Some(error.to_string());
+            None
+        }
+    }
+}
+
+fn clocks(target: &Target) -> RelayClocks {
+    /// Istio's, and Envoy's, for TCP.
+    const IDLE: Duration = Duration::from_secs(3600);
+    match target.limits() {
+        Some(limits) => RelayClocks { idle: limits.tcp_idle_timeout, duration: limits.max_connection_duration },
+        None => RelayClocks { idle: Some(IDLE), duration: None },
+    }
+}
+
+/// Ends the upstream's side as the relay ended, notes it, and says how to end the application's.
+fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecord) -> Close {
+    record.received = relayed.sent;
+    record.sent = relayed.received;
+    match relayed.end {
+        End::Complete => {
+            upstream.close();
+            Close::Orderly
+        }
+        End::Client(error) => {
+            upstream.abort();
+            record.flags = ResponseFlags::DOWNSTREAM_CLOSED;
+            record.termination = Some(error.to_string());
+            Close::Abort
+        }
+        End::Upstream(error) => {
+            upstream.abort();
+            record.flags = ResponseFlags::UPSTREAM_CLOSED;
+            record.transport_failure = Some(error.to_string());
+            Close::Abort
+        }
+        End::Idle => {
+            upstream.close();
+            record.flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
+            Close::Orderly
+        }
+        End::Duration => {
+            upstream.close();
+            record.flags = ResponseFlags::DURATION_TIMEOUT;
+            Close::Orderly
+        }
+    }
+}
+
+async fn close_gently(client: Stream) {
+    let drained = async {
+        client.shutdown_write().await.ok();
+        let mut seen = 0;
+        while seen < LINGER_BYTES {
+            match client.recv().await {
+                Ok(Some(bytes)) => seen += bytes.len(),
+                Ok(None) | Err(_) => break,
+            }
+        }
+    };
+    let _ = io::timeout(LINGER, drained).await;
+    client.close();
+}

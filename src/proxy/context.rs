@@ -1,0 +1,145 @@
+//! What a worker lends to each of its connections. Owned by one thread; nothing here is locked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::AccessLogFormat;
+use crate::io;
+use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, WorkerCounters};
+use crate::policy::publish::Published;
+use crate::policy::{PolicyTable, Transport};
+use crate::proxy::guard::{Guard, Refusal};
+use crate::upstream::{ConnectError, Lent, Stream, Target, Upstreams};
+
+/// Longest that an access-log line stays in the worker before it is handed to the writer.
+const LOG_DELAY: Duration = Duration::from_millis(20);
+/// How often idle upstream connections are looked over while there are any.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One worker's share of everything.
+pub struct Context {
+    pub policy: Published<PolicyTable>,
+    pub guard: Guard,
+    pub upstreams: Upstreams,
+    pub counters: Arc<WorkerCounters>,
+    /// Set while the process drains: answers carry `Connection: close`.
+    pub draining: Cell<bool>,
+    log: RefCell<LogBuffer>,
+    sink: LogSink,
+    flush_pending: Cell<bool>,
+    sweep_pending: Cell<bool>,
+}
+
+impl Context {
+    #[must_use]
+    pub fn new(
+        policy: Published<PolicyTable>,
+        guard: Guard,
+        counters: Arc<WorkerCounters>,
+        sink: LogSink,
+        seed: u64,
+    ) -> Self {
+        Self {
+            policy,
+            guard,
+            upstreams: Upstreams::new(seed),
+            counters,
+            draining: Cell::new(false),
+            log: RefCell::default(),
+            sink,
+            flush_pending: Cell::new(false),
+            sweep_pending: Cell::new(false),
+        }
+    }
+
+    /// Writes one access-log line, unless the log is off.
+    pub fn log(self: &Rc<Self>, record: &AccessRecord<'_>, format: AccessLogFormat) {
+        let format = match format {
+            AccessLogFormat::Text => LogFormat::Text,
+            AccessLogFormat::Json => LogFormat::Json,
+            AccessLogFormat::Off => return,
+        };
+        let is_full = {
+            let mut log = self.log.borrow_mut();
+            log.push(record, format);
+            log.is_full()
+        };
+        if is_full {
+            self.flush_log();
+        } else if !self.flush_pending.replace(true) {
+            let context = Rc::clone(self);
+            io::spawn(async move {
+                io::sleep(LOG_DELAY).await;
+                context.flush_pending.set(false);
+                context.flush_log();
+            });
+        }
+    }
+
+    /// Hands what has been logged to the writer.
+    pub fn flush_log(&self) {
+        let mut log = self.log.borrow_mut();
+        log.hand_over(&self.sink);
+        self.counters.log_lines_dropped.set(log.dropped());
+    }
+
+    /// Takes back an upstream connection that may carry another request.
+    pub fn keep(self: &Rc<Self>, lent: Lent, target: &Target) {
+        self.upstreams.give_back(lent, target);
+        if !self.sweep_pending.replace(true) {
+            let context = Rc::clone(self);
+            io::spawn(async move { context.sweep_while_needed().await });
+        }
+    }
+
+    async fn sweep_while_needed(&self) {
+        while self.upstreams.idle_connections() > 0 {
+            io::sleep(SWEEP_INTERVAL).await;
+            self.upstreams.sweep();
+        }
+        self.sweep_pending.set(false);
+    }
+
+    /// Counts a connection that is closed without having been served.
+    pub fn count_refusal(&self, refusal: Refusal) {
+        match refusal {
+            Refusal::NotRedirected => self.counters.refused_no_original_dst.increment(),
+            Refusal::OwnPort => self.counters.refused_loop.increment(),
+            Refusal::Loopback | Refusal::NotUnicast => self.counters.refused_address.increment(),
+        }
+    }
+
+    /// Counts why no upstream connection could be had.
+    pub fn count_connect_error(&self, error: &ConnectError) {
+        self.counters.upstream_connect_failures.increment();
+        match error.is_unverified() {
+            Some(true) => self.counters.tls_failures_verification.increment(),
+            Some(false) => self.counters.tls_failures_other.increment(),
+            None => {}
+        }
+    }
+
+    /// Counts a new upstream connection.
+    pub fn count_connect(&self, stream: &Stream) {
+        self.counters.upstream_connects.increment();
+        if let Some(negotiated) = stream.negotiated() {
+            self.counters.tls_handshakes.increment();
+            if negotiated.resumed {
+                self.counters.tls_resumptions.increment();
+            }
+        }
+    }
+
+    /// A new table is in force: connections that no profile of it would have made are let go.
+    pub fn policy_changed(&self) {
+        let table = self.policy.load();
+        let profiles = table.clusters().iter().filter_map(|cluster| match &cluster.transport {
+            Transport::Tls(profile) => Some(profile.digest()),
+            Transport::Plaintext | Transport::Refused(_) => None,
+        });
+        self.upstreams.retain_profiles(&profiles.collect::<HashSet<_>>());
+    }
+}

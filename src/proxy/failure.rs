@@ -1,0 +1,133 @@
+//! What went wrong with a request, in the four forms that people meet it: a status and a body for the application, and
+//! response flags and details for the log, all in the words that Envoy's users search for.
+
+use std::fmt;
+
+use crate::flow::ResponseFlags;
+use crate::upstream::{ConnectError, StreamError};
+
+/// A request that egret answers itself, or cannot finish.
+#[derive(Debug)]
+pub struct Failure {
+    pub status: u16,
+    pub flags: ResponseFlags,
+    /// `RESPONSE_CODE_DETAILS`.
+    pub details: String,
+    /// The text that the application gets, newline-free.
+    pub body: String,
+    /// `UPSTREAM_TRANSPORT_FAILURE_REASON`.
+    pub transport: Option<String>,
+}
+
+impl Failure {
+    /// No ServiceEntry names the host and unknown ones are not allowed: Istio's `block_all`, 502 without a body.
+    #[must_use]
+    pub fn blocked() -> Self {
+        Self::new(502, ResponseFlags::default(), "direct_response", String::new())
+    }
+
+    /// The policy asks for TLS that cannot be given.
+    #[must_use]
+    pub fn refused(reason: &str) -> Self {
+        let body = format!("no healthy upstream: {reason}");
+        let failure = Self::new(503, ResponseFlags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream", body);
+        Self { transport: Some(reason.to_owned()), ..failure }
+    }
+
+    #[must_use]
+    pub fn connect(error: &ConnectError) -> Self {
+        let reason = error.to_string();
+        match error {
+            ConnectError::NoEndpoint => {
+                let body = format!("no healthy upstream: {reason}");
+                Self::new(503, error.flags(), "no_healthy_upstream", body)
+            }
+            ConnectError::TcpTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
+                Self::before_response(503, error.flags(), "connection timeout", Some(reason))
+            }
+            _ => Self::before_response(503, error.flags(), "remote connection failure", Some(reason)),
+        }
+    }
+
+    /// The upstream closed or reset before it answered.
+    #[must_use]
+    pub fn upstream_gone(error: Option<&StreamError>) -> Self {
+        let reason = error.map(ToString::to_string);
+        Self::before_response(503, ResponseFlags::UPSTREAM_CLOSED, "connection termination", reason)
+    }
+
+    /// The upstream's answer breaks HTTP.
+    #[must_use]
+    pub fn upstream_protocol(what: &str) -> Self {
+        let reason = Some(what.to_owned());
+        Self::before_response(502, ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "protocol error", reason)
+    }
+
+    /// The application's request breaks HTTP, or egret does not carry it.
+    #[must_use]
+    pub fn request(status: u16, details: &str, message: impl Into<String>) -> Self {
+        Self::new(status, ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details, message.into())
+    }
+
+    /// The application went away; nobody is left to read an answer.
+    #[must_use]
+    pub fn client_gone() -> Self {
+        Self::new(0, ResponseFlags::DOWNSTREAM_CLOSED, "downstream_remote_disconnect", String::new())
+    }
+
+    /// Nothing moved for the idle timeout.
+    #[must_use]
+    pub fn idle() -> Self {
+        let body = "stream timeout".to_owned();
+        Self::new(408, ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout", body)
+    }
+
+    fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {
+        Self { status, flags, details: details.to_owned(), body, transport: None }
+    }
+
+    fn before_response(status: u16, flags: ResponseFlags, reset: &str, transport: Option<String>) -> Self {
+        let body = match &transport {
+            Some(reason) => format!(
+                "upstream connect error or disconnect/reset before headers. reset reason: {reset}, transport failure reason: {reason}"
+            ),
+            None => format!("upstream connect error or disconnect/reset before headers. reset reason: {reset}"),
+        };
+        let details =
+            format!("upstream_reset_before_response_started{{{}}}", Underscored([Some(reset), transport.as_deref()]));
+        Self { status, flags, details, body, transport }
+    }
+}
+
+/// Parts joined by `|` with `_` for every blank: details are one word in the log.
+struct Underscored<'a>([Option<&'a str>; 2]);
+
+impl fmt::Display for Underscored<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, part) in self.0.iter().flatten().enumerate() {
+            if i > 0 {
+                f.write_str("|")?;
+            }
+            part.split_whitespace().enumerate().try_for_each(|(i, word)| {
+                if i > 0 {
+                    f.write_str("_")?;
+                }
+                f.write_str(word)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_one_word() {
+        let failure = Failure::upstream_protocol("bad  status line");
+        assert_eq!(failure.details, "upstream_reset_before_response_started{protocol_error|bad_status_line}");
+        assert_eq!(failure.status, 502);
+        assert!(failure.body.ends_with("transport failure reason: bad  status line"));
+    }
+}

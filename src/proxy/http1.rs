@@ -1,0 +1,115 @@
+//! HTTP/1 from the application: request after request on one connection, each judged on its own.
+
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use crate::config::Settings;
+use crate::flow::ResponseFlags;
+use crate::http::{HeadLimits, Parsed, ReplyOptions, RequestHead, Version, local_reply, parse_request};
+use crate::io::{self, Lease};
+use crate::proxy::connection::{Close, Parties};
+use crate::proxy::context::Context;
+use crate::proxy::exchange::{self, Next};
+use crate::proxy::failure::Failure;
+use crate::proxy::reader::Reader;
+use crate::proxy::record::RequestRecord;
+
+/// A request whose head has arrived; its body may still be on the way.
+pub struct Request {
+    /// The head as it was received.
+    pub raw: Lease,
+    pub head: RequestHead,
+    pub at: Instant,
+    pub since: SystemTime,
+}
+
+/// Serves requests until the connection ends, and says how it must be closed.
+pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
+    loop {
+        let settings = context.policy.load().settings().clone();
+        let request = match read_request(reader, &settings).await {
+            Ok(Some(request)) => request,
+            Ok(None) => return Close::Orderly,
+            Err(None) => return Close::Abort,
+            Err(Some(failure)) => return reject(context, reader, parties, &failure).await,
+        };
+        // The table of this moment: a new policy applies from the next request on.
+        let table = context.policy.load_full();
+        match exchange::run(context, &table, reader, parties, &request).await {
+            Next::Request => {}
+            Next::Close(close) => return close,
+        }
+    }
+}
+
+/// The head limits that the settings give.
+#[must_use]
+pub fn limits(settings: &Settings) -> HeadLimits {
+    HeadLimits { max_bytes: settings.max_head_bytes, max_fields: settings.max_head_fields }
+}
+
+/// The next request; `None` when the application ended the connection between two requests or was idle too long.
+///
+/// # Errors
+/// `Some` what is wrong with the request; `None` when the connection itself failed.
+async fn read_request(reader: &mut Reader<'_>, settings: &Settings) -> Result<Option<Request>, Option<Failure>> {
+    if reader.bytes().is_empty() {
+        match io::timeout(settings.idle_timeout, reader.fill()).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) | Err(io::Elapsed) => return Ok(None),
+            Ok(Err(_)) => return Err(None),
+        }
+    }
+    let (at, since) = (io::now(), SystemTime::now());
+    let (head, length) = match parse(reader, limits(settings))? {
+        Some(complete) => complete,
+        None => match io::timeout(settings.request_headers_timeout, read_on(reader, limits(settings))).await {
+            Ok(complete) => complete?,
+            Err(io::Elapsed) => {
+                return Err(Some(Failure::request(408, "request_header_timeout", "the request head took too long")));
+            }
+        },
+    };
+    Ok(Some(Request { raw: reader.take(length), head, at, since }))
+}
+
+async fn read_on(reader: &mut Reader<'_>, limits: HeadLimits) -> Result<(RequestHead, usize), Option<Failure>> {
+    loop {
+        match reader.fill().await {
+            Ok(true) => {}
+            Ok(false) => return Err(Some(Failure::client_gone())),
+            Err(_) => return Err(None),
+        }
+        if let Some(complete) = parse(reader, limits)? {
+            return Ok(complete);
+        }
+    }
+}
+
+fn parse(reader: &Reader<'_>, limits: HeadLimits) -> Result<Option<(RequestHead, usize)>, Option<Failure>> {
+    match parse_request(reader.bytes(), limits) {
+        Ok(Parsed::Complete { head, length }) => Ok(Some((head, length))),
+        Ok(Parsed::Partial) => Ok(None),
+        Err(error) => Err(Some(Failure::request(error.status(), error.detail(), error.to_string()))),
+    }
+}
+
+/// Answers bytes that are no acceptable request. Nothing after them can be read as one, so the connection ends.
+async fn reject(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties, failure: &Failure) -> Close {
+    let mut record = RequestRecord::new(parties);
+    record.fail(failure);
+    if failure.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
+        context.counters.requests_malformed.increment();
+    }
+    record.log(context, None);
+    if failure.status == 0 {
+        return Close::Orderly;
+    }
+    let options =
+        ReplyOptions { version: Version::Http11, keep_alive: false, head_request: false, now: SystemTime::now() };
+    let reply = local_reply(failure.status, &failure.body, options);
+    if let Ok(sending) = reader.stream().send(reply) {
+        let _ = sending.await;
+    }
+    Close::Gently
+}

@@ -1,0 +1,112 @@
+//! Bytes carried both ways without being understood, each direction with its own end.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+
+use crate::io;
+use crate::proxy::reader::Reader;
+use crate::upstream::{Stream, StreamError};
+
+/// How a relayed connection ended, and what went over it.
+#[derive(Debug)]
+pub struct Relayed {
+    /// From the application to the upstream, in bytes.
+    pub sent: u64,
+    /// From the upstream to the application, in bytes.
+    pub received: u64,
+    pub end: End,
+}
+
+#[derive(Debug)]
+pub enum End {
+    /// Both sides finished.
+    Complete,
+    /// The application's side failed.
+    Client(StreamError),
+    /// The upstream's side failed.
+    Upstream(StreamError),
+    /// Nothing moved for the idle timeout.
+    Idle,
+    /// The longest allowed duration was reached.
+    Duration,
+}
+
+/// Limits on time; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RelayClocks {
+    pub idle: Option<Duration>,
+    pub duration: Option<Duration>,
+}
+
+/// Carries bytes between `client` and `upstream` (what their readers hold already included) until both have ended, one
+/// has failed, or time is up. A FIN is passed on as a FIN, so a half-closed connection keeps working the other way.
+pub async fn relay(client: &mut Reader<'_>, upstream: &mut Reader<'_>, clocks: RelayClocks) -> Relayed {
+    let traffic = Traffic { sent: Cell::new(0), received: Cell::new(0), moved: Cell::new(io::now()) };
+    let (near, far) = (client.stream(), upstream.stream());
+    let out = async { pump(client, far, &traffic.sent, &traffic.moved).await.map_err(Broken::from_out) };
+    let back = async { pump(upstream, near, &traffic.received, &traffic.moved).await.map_err(Broken::from_back) };
+    let both = async {
+        match future::try_zip(out, back).await {
+            Ok(_) => End::Complete,
+            Err(end) => end,
+        }
+    };
+    let end = future::or(both, expire(&traffic.moved, clocks)).await;
+    Relayed { sent: traffic.sent.get(), received: traffic.received.get(), end }
+}
+
+struct Traffic {
+    sent: Cell<u64>,
+    received: Cell<u64>,
+    moved: Cell<Instant>,
+}
+
+/// Which side of one pump failed.
+enum Broken {
+    Reading(StreamError),
+    Writing(StreamError),
+}
+
+impl Broken {
+    fn from_out(self) -> End {
+        match self {
+            Broken::Reading(error) => End::Client(error),
+            Broken::Writing(error) => End::Upstream(error),
+        }
+    }
+
+    fn from_back(self) -> End {
+        match self {
+            Broken::Reading(error) => End::Upstream(error),
+            Broken::Writing(error) => End::Client(error),
+        }
+    }
+}
+
+async fn pump(from: &mut Reader<'_>, to: &Stream, count: &Cell<u64>, moved: &Cell<Instant>) -> Result<(), Broken> {
+    while let Some(bytes) = from.next().await.map_err(Broken::Reading)? {
+        count.set(count.get() + bytes.len() as u64);
+        moved.set(io::now());
+        to.send(bytes).map_err(Broken::Writing)?.await.map_err(|e| Broken::Writing(e.into()))?;
+    }
+    to.shutdown_write().await.map_err(|e| Broken::Writing(e.into()))
+}
+
+/// Resolves when nothing moved for the idle timeout, or the whole took too long. One timer, however much moves.
+pub(super) async fn expire(moved: &Cell<Instant>, clocks: RelayClocks) -> End {
+    let started = io::now();
+    loop {
+        let idle = clocks.idle.map(|idle| moved.get() + idle);
+        let duration = clocks.duration.map(|duration| started + duration);
+        let now = io::now();
+        match (idle, duration) {
+            (Some(at), _) if at <= now => return End::Idle,
+            (_, Some(at)) if at <= now => return End::Duration,
+            (None, None) => future::pending().await,
+            (Some(a), Some(b)) => io::sleep_until(a.min(b)).await,
+            (Some(at), None) | (None, Some(at)) => io::sleep_until(at).await,
+        }
+    }
+}

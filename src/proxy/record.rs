@@ -1,0 +1,186 @@
+//! From what happened to the one line that is logged about it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::flow::{Hostname, ResponseFlags};
+use crate::io;
+use crate::observe::{AccessRecord, HttpExchange};
+use crate::proxy::connection::Parties;
+use crate::proxy::context::Context;
+use crate::proxy::failure::Failure;
+use crate::proxy::http1::Request;
+use crate::proxy::transfer::Progress;
+
+/// What the log says of a connection whose bytes were not read.
+#[derive(Debug)]
+pub struct ConnectionRecord {
+    pub parties: Parties,
+    pub flags: ResponseFlags,
+    pub termination: Option<String>,
+    pub transport_failure: Option<String>,
+    /// From the application, in bytes.
+    pub received: u64,
+    /// To the application, in bytes.
+    pub sent: u64,
+    pub cluster: Option<String>,
+    pub upstream: Option<SocketAddr>,
+    pub upstream_local: Option<SocketAddr>,
+    pub sni: Option<Hostname>,
+}
+
+impl ConnectionRecord {
+    #[must_use]
+    pub fn new(parties: Parties) -> Self {
+        Self {
+            parties,
+            flags: ResponseFlags::default(),
+            termination: None,
+            transport_failure: None,
+            received: 0,
+            sent: 0,
+            cluster: None,
+            upstream: None,
+            upstream_local: None,
+            sni: None,
+        }
+    }
+
+    /// Writes the connection's line.
+    pub fn log(&self, context: &Rc<Context>) {
+        let format = context.policy.load().settings().access_log;
+        let record = AccessRecord {
+            response_flags: self.flags,
+            connection_termination_details: self.termination.as_deref(),
+            upstream_transport_failure_reason: self.transport_failure.as_deref(),
+            bytes_received: self.received,
+            bytes_sent: self.sent,
+            upstream_host: self.upstream,
+            upstream_cluster: self.cluster.as_deref(),
+            upstream_local_address: self.upstream_local,
+            requested_server_name: self.sni.as_ref().map(Hostname::as_str),
+            ..blank(self.parties, self.parties.since, self.parties.at)
+        };
+        context.log(&record, format);
+    }
+}
+
+/// What the log says of one request.
+#[derive(Debug)]
+pub struct RequestRecord {
+    parties: Parties,
+    pub status: u16,
+    pub upstream: Option<SocketAddr>,
+    pub upstream_local: Option<SocketAddr>,
+    flags: ResponseFlags,
+    details: Option<String>,
+    transport_failure: Option<String>,
+    route: Option<&'static str>,
+    cluster: Option<String>,
+    bytes_received: u64,
+    bytes_sent: u64,
+    service_time: Option<Duration>,
+}
+
+impl RequestRecord {
+    #[must_use]
+    pub fn new(parties: Parties) -> Self {
+        Self {
+            parties,
+            status: 0,
+            upstream: None,
+            upstream_local: None,
+            flags: ResponseFlags::default(),
+            details: None,
+            transport_failure: None,
+            route: None,
+            cluster: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            service_time: None,
+        }
+    }
+
+    pub fn route(&mut self, name: &'static str, cluster: &str) {
+        self.route = Some(name);
+        self.cluster = Some(cluster.to_owned());
+    }
+
+    /// Notes why the request got no complete response of its upstream.
+    pub fn fail(&mut self, failure: &Failure) {
+        self.status = failure.status;
+        self.flags |= failure.flags;
+        self.details = Some(failure.details.clone());
+        self.transport_failure.clone_from(&failure.transport);
+        self.bytes_sent = failure.body.len() as u64;
+    }
+
+    /// Notes what the transfer counted. `since` is when the request's head was complete.
+    pub fn take_progress(&mut self, progress: &Progress, since: Instant) {
+        self.bytes_received = progress.from_client.get();
+        if progress.answering.get() {
+            self.status = progress.status.get();
+            self.bytes_sent = progress.to_client.get();
+        }
+        self.service_time = progress.head_at.get().map(|at| at.saturating_duration_since(since));
+    }
+
+    fn http<'r>(&self, request: Option<&'r Request>) -> HttpExchange<'r> {
+        let Some(Request { raw, head, .. }) = request else { return HttpExchange::default() };
+        HttpExchange {
+            method: Some(head.method_text.of(raw)),
+            path: head.path(raw).or(Some(head.target.of(raw))),
+            protocol: Some(head.version.as_str()),
+            upstream_service_time: self.service_time,
+            forwarded_for: head.forwarded_for.map(|at| at.of(raw)),
+            user_agent: head.user_agent.map(|at| at.of(raw)),
+            request_id: head.request_id.map(|at| at.of(raw)),
+            authority: head.authority_text.map(|at| at.of(raw)),
+        }
+    }
+
+    /// Writes the request's line; `None` when no request could be read.
+    pub fn log(&self, context: &Rc<Context>, request: Option<&Request>) {
+        let format = context.policy.load().settings().access_log;
+        let since = request.map_or(self.parties.since, |request| request.since);
+        let started = request.map_or(self.parties.at, |request| request.at);
+        let record = AccessRecord {
+            http: Some(self.http(request)),
+            response_code: self.status,
+            response_flags: self.flags,
+            response_code_details: Some(self.details.as_deref().unwrap_or("via_upstream")),
+            upstream_transport_failure_reason: self.transport_failure.as_deref(),
+            bytes_received: self.bytes_received,
+            bytes_sent: self.bytes_sent,
+            upstream_host: self.upstream,
+            upstream_cluster: self.cluster.as_deref(),
+            upstream_local_address: self.upstream_local,
+            route_name: self.route,
+            ..blank(self.parties, since, started)
+        };
+        context.log(&record, format);
+    }
+}
+
+fn blank<'a>(parties: Parties, since: SystemTime, started: Instant) -> AccessRecord<'a> {
+    AccessRecord {
+        start_time: since,
+        http: None,
+        response_code: 0,
+        response_flags: ResponseFlags::default(),
+        response_code_details: None,
+        connection_termination_details: None,
+        upstream_transport_failure_reason: None,
+        bytes_received: 0,
+        bytes_sent: 0,
+        duration: io::now().saturating_duration_since(started),
+        upstream_host: None,
+        upstream_cluster: None,
+        upstream_local_address: None,
+        downstream_local_address: Some(parties.destination),
+        downstream_remote_address: Some(parties.client),
+        requested_server_name: None,
+        route_name: None,
+    }
+}

@@ -1,0 +1,121 @@
+//! TCP connect and TLS handshake, each with its own clock, and why they failed in words that an operator can use.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+
+use super::stream::{Stream, StreamError};
+use crate::config::{Settings, TcpKeepalive};
+use crate::flow::ResponseFlags;
+use crate::io::{self, ConnectOptions, Keepalive, Socket};
+use crate::policy::PoolLimits;
+use crate::tls::TlsError;
+
+/// Why no upstream connection could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The cluster has no address to connect to: its name does not resolve, or it lists none.
+    #[error("no endpoint: the destination's name has no address")]
+    NoEndpoint,
+    /// The kernel or the peer refused.
+    #[error("connect to {address}: {source}")]
+    Tcp { address: SocketAddr, source: std::io::Error },
+    /// No answer in time.
+    #[error("connect to {address}: no answer within {} ms", .after.as_millis())]
+    TcpTimeout { address: SocketAddr, after: Duration },
+    /// The handshake failed: the reason names what to do.
+    #[error("{source}")]
+    Handshake { address: SocketAddr, source: StreamError },
+    /// The server accepted the connection and then did not finish its handshake.
+    #[error("TLS handshake with {address} not finished within {} ms", .after.as_millis())]
+    HandshakeTimeout { address: SocketAddr, after: Duration },
+}
+
+impl ConnectError {
+    /// The flags under which Envoy's users look for it.
+    #[must_use]
+    pub fn flags(&self) -> ResponseFlags {
+        match self {
+            ConnectError::NoEndpoint => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            _ => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+        }
+    }
+
+    /// The endpoint that failed, for the log's UPSTREAM_HOST.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            ConnectError::NoEndpoint => None,
+            ConnectError::Tcp { address, .. }
+            | ConnectError::TcpTimeout { address, .. }
+            | ConnectError::Handshake { address, .. }
+            | ConnectError::HandshakeTimeout { address, .. } => Some(*address),
+        }
+    }
+
+    /// Where TCP was up and TLS failed: whether because the server's certificate was not believed.
+    #[must_use]
+    pub fn is_unverified(&self) -> Option<bool> {
+        match self {
+            ConnectError::Handshake { source: StreamError::Tls(TlsError::Refused(_)), .. } => Some(true),
+            ConnectError::Handshake { .. } | ConnectError::HandshakeTimeout { .. } => Some(false),
+            ConnectError::NoEndpoint | ConnectError::Tcp { .. } | ConnectError::TcpTimeout { .. } => None,
+        }
+    }
+}
+
+/// How long each step may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    pub connect: Duration,
+    pub handshake: Duration,
+}
+
+impl Clocks {
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self { connect: settings.connect_timeout, handshake: settings.tls_handshake_timeout }
+    }
+
+    pub(super) fn with_limits(self, limits: Option<&PoolLimits>) -> Self {
+        Self { connect: limits.map_or(self.connect, |l| l.connect_timeout), ..self }
+    }
+}
+
+pub(super) async fn tcp(
+    address: SocketAddr,
+    keepalive: Option<TcpKeepalive>,
+    clocks: &Clocks,
+) -> Result<Socket, ConnectError> {
+    let options = ConnectOptions { keepalive: keepalive.map(probes), ..ConnectOptions::default() };
+    match io::timeout(clocks.connect, Socket::connect(address, &options)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(source)) => Err(ConnectError::Tcp { address, source }),
+        Err(io::Elapsed) => Err(ConnectError::TcpTimeout { address, after: clocks.connect }),
+    }
+}
+
+/// Linux's own values where the policy leaves them to the operating system (tcp(7)).
+fn probes(keepalive: TcpKeepalive) -> Keepalive {
+    Keepalive {
+        idle: keepalive.time.unwrap_or(Duration::from_secs(7200)),
+        interval: keepalive.interval.unwrap_or(Duration::from_secs(75)),
+        probes: keepalive.probes.unwrap_or(9),
+    }
+}
+
+pub(super) async fn tls(
+    socket: Socket,
+    address: SocketAddr,
+    config: &Arc<rustls::ClientConfig>,
+    name: ServerName<'static>,
+    clocks: &Clocks,
+) -> Result<Stream, ConnectError> {
+    match io::timeout(clocks.handshake, Stream::handshake(socket, config, name)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(source)) => Err(ConnectError::Handshake { address, source }),
+        Err(io::Elapsed) => Err(ConnectError::HandshakeTimeout { address, after: clocks.handshake }),
+    }
+}

@@ -1,0 +1,230 @@
+//! One connection as the proxy sees it: plaintext in, plaintext out, whatever the wire carries.
+//!
+//! The application's side is always [`Stream::plaintext`]; the upstream's side may hold a TLS session, whose records are
+//! opened and sealed here. A stream knows nothing of HTTP, pools or policy. Both directions may be in use at once.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use rustls::pki_types::ServerName;
+
+use crate::io::{Lease, PeekState, SendBuf, SendFuture, Socket};
+use crate::tls::{Negotiated, Session, TlsError};
+
+/// Why a stream ended other than by the peer's orderly close.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The kernel reported it: reset, broken pipe, timed out.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The TLS session failed, or the peer ended it with an alert.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// An HTTP server sent bytes before it was asked anything.
+    #[error("the server sent data before it was asked anything")]
+    SpokeFirst,
+}
+
+/// A connected byte stream.
+pub struct Stream {
+    socket: Socket,
+    tls: Option<RefCell<Session>>,
+    /// What the server said together with the end of its handshake, before it was asked anything.
+    early: RefCell<Option<Lease>>,
+}
+
+/// What an idle stream is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Open and silent: a request may be sent.
+    Usable,
+    /// Closed, failed, or the peer sent bytes nobody asked for.
+    Spent,
+}
+
+impl Stream {
+    #[must_use]
+    pub fn plaintext(socket: Socket) -> Self {
+        Self { socket, tls: None, early: RefCell::default() }
+    }
+
+    /// Runs a TLS handshake as client over `socket`. Nothing of the application is sent before it is complete and the
+    /// server's certificate is verified.
+    ///
+    /// # Errors
+    /// What the socket or the session reported. The caller bounds the time.
+    pub async fn handshake(
+        socket: Socket,
+        config: &Arc<rustls::ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, StreamError> {
+        let mut session = Session::new(config, name)?;
+        let mut early = Vec::new();
+        loop {
+            let mut output = Vec::new();
+            session.take_output(&mut output);
+            if !output.is_empty() {
+                socket.send(output).await?;
+            }
+            if !session.is_handshaking() {
+                let early = (!early.is_empty()).then(|| Lease::from_vec(early));
+                return Ok(Self { socket, tls: Some(RefCell::new(session)), early: RefCell::new(early) });
+            }
+            let Some(received) = socket.recv().await? else { return Err(ended(&session)) };
+            if let Err(error) = session.feed(&received, &mut early) {
+                send_alert(&socket, &mut session);
+                return Err(error.into());
+            }
+        }
+    }
+
+    /// Whether the server spoke first, which no HTTP server does: its bytes would become the answer to a request that
+    /// it has not seen.
+    #[must_use]
+    pub fn spoke_first(&self) -> bool {
+        self.early.borrow().is_some()
+    }
+
+    /// The next bytes of the peer; `None` after its orderly end.
+    ///
+    /// # Errors
+    /// A reset, a TLS failure, or a TLS stream that ended without close_notify.
+    pub async fn recv(&self) -> Result<Option<Lease>, StreamError> {
+        let Some(tls) = &self.tls else { return Ok(self.socket.recv().await?) };
+        if let Some(early) = self.early.take() {
+            return Ok(Some(early));
+        }
+        loop {
+            if tls.borrow().peer_closed() {
+                return Ok(None);
+            }
+            let Some(records) = self.socket.recv().await? else { return Ok(tls.borrow().end().map(|()| None)?) };
+            if let Some(plaintext) = self.open(tls, &records)? {
+                return Ok(Some(plaintext));
+            }
+        }
+    }
+
+    fn open(&self, tls: &RefCell<Session>, records: &[u8]) -> Result<Option<Lease>, StreamError> {
+        let mut session = tls.borrow_mut();
+        let mut plaintext = Vec::new();
+        let opened = session.feed(records, &mut plaintext);
+        // Answers of the protocol itself: a key update, or the alert that says why it failed.
+        send_alert(&self.socket, &mut session);
+        opened?;
+        Ok((!plaintext.is_empty()).then(|| Lease::from_vec(plaintext)))
+    }
+
+    /// Queues `bytes` at once, in order; the future resolves when the queue has room again.
+    ///
+    /// # Errors
+    /// The session's, when it cannot seal any more. The socket's come from the future.
+    pub fn send(&self, bytes: impl Into<SendBuf>) -> Result<SendFuture<'_>, StreamError> {
+        let bytes = bytes.into();
+        let Some(tls) = &self.tls else { return Ok(self.socket.send(bytes)) };
+        let mut records = Vec::with_capacity(bytes.as_ref().len() + 64);
+        tls.borrow_mut().seal(&[bytes.as_ref()], &mut records)?;
+        Ok(self.socket.send(records))
+    }
+
+    /// As [`send`](Self::send), for pieces that stay with the caller: a head and the first bytes of its body become one
+    /// send, and for TLS one run of records sealed from where they lie.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_pieces(&self, pieces: &[&[u8]]) -> Result<SendFuture<'_>, StreamError> {
+        let mut bytes = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum::<usize>() + 64);
+        match &self.tls {
+            None => pieces.iter().for_each(|piece| bytes.extend_from_slice(piece)),
+            Some(tls) => tls.borrow_mut().seal(pieces, &mut bytes)?,
+        }
+        Ok(self.socket.send(bytes))
+    }
+
+    /// Waits until the kernel has taken everything queued.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn flush(&self) -> io::Result<()> {
+        self.socket.flush().await
+    }
+
+    /// Ends this side's sending: close_notify where there is TLS, then FIN.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn shutdown_write(&self) -> io::Result<()> {
+        self.send_close_notify();
+        self.socket.shutdown_write().await
+    }
+
+    fn send_close_notify(&self) {
+        if let Some(tls) = &self.tls {
+            let mut output = Vec::new();
+            tls.borrow_mut().close(&mut output);
+            if !output.is_empty() {
+                drop(self.socket.send(output));
+            }
+        }
+    }
+
+    /// Ends the connection in order: close_notify, FIN, and what is queued is still sent.
+    pub fn close(self) {
+        self.send_close_notify();
+    }
+
+    /// Ends the connection with a reset, so that the peer cannot take what it has for complete.
+    pub fn abort(self) {
+        self.socket.abort();
+    }
+
+    /// Whether a request may be sent on this idle stream. Takes in what the TLS peer may say at any time (session
+    /// tickets, key updates); anything else spends the stream.
+    pub fn idle_state(&self) -> Idle {
+        loop {
+            match self.socket.peek_state() {
+                PeekState::Pending => return Idle::Usable,
+                PeekState::Closed => return Idle::Spent,
+                PeekState::Data => {}
+            }
+            let Some(tls) = &self.tls else { return Idle::Spent };
+            let arrived = pin!(self.socket.recv()).poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Ok(Some(records))) = arrived else { return Idle::Spent };
+            let silent = matches!(self.open(tls, &records), Ok(None));
+            if !silent || tls.borrow().peer_closed() {
+                return Idle::Spent;
+            }
+        }
+    }
+
+    /// What the handshake agreed on; `None` for plaintext.
+    pub fn negotiated(&self) -> Option<Negotiated> {
+        self.tls.as_ref().map(|tls| tls.borrow().negotiated())
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+/// The connection ended before its handshake did.
+fn ended(session: &Session) -> StreamError {
+    match session.end() {
+        Err(error) => error.into(),
+        Ok(()) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
+    }
+}
+
+/// Sends what the session itself wants to say. Best effort: a peer that is gone needs no alert.
+fn send_alert(socket: &Socket, session: &mut Session) {
+    let mut output = Vec::new();
+    session.take_output(&mut output);
+    if !output.is_empty() {
+        drop(socket.send(output));
+    }
+}
