@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::AccessLogFormat;
 use crate::io;
@@ -14,8 +14,8 @@ use crate::policy::{PolicyTable, Transport};
 use crate::proxy::guard::{Guard, Refusal};
 use crate::upstream::{ConnectError, Lent, Stream, Target, Upstreams};
 
-/// Longest that an access-log line stays in the worker before it is handed to the writer.
-const LOG_DELAY: Duration = Duration::from_millis(20);
+/// Lines are handed to the writer at most this often, unless many wait; the first after a pause at once.
+const LOG_INTERVAL: Duration = Duration::from_millis(20);
 /// How often idle upstream connections are looked over while there are any.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -29,6 +29,7 @@ pub struct Context {
     pub draining: Cell<bool>,
     log: RefCell<LogBuffer>,
     sink: LogSink,
+    log_flushed: Cell<Instant>,
     flush_pending: Cell<bool>,
     sweep_pending: Cell<bool>,
 }
@@ -50,6 +51,7 @@ impl Context {
             draining: Cell::new(false),
             log: RefCell::default(),
             sink,
+            log_flushed: Cell::new(io::now()),
             flush_pending: Cell::new(false),
             sweep_pending: Cell::new(false),
         }
@@ -67,12 +69,13 @@ impl Context {
             log.push(record, format);
             log.is_full()
         };
-        if is_full {
+        let due = self.log_flushed.get() + LOG_INTERVAL;
+        if is_full || due <= io::now() {
             self.flush_log();
         } else if !self.flush_pending.replace(true) {
             let context = Rc::clone(self);
             io::spawn(async move {
-                io::sleep(LOG_DELAY).await;
+                io::sleep_until(due).await;
                 context.flush_pending.set(false);
                 context.flush_log();
             });
@@ -81,6 +84,7 @@ impl Context {
 
     /// Hands what has been logged to the writer.
     pub fn flush_log(&self) {
+        self.log_flushed.set(io::now());
         let mut log = self.log.borrow_mut();
         log.hand_over(&self.sink);
         self.counters.log_lines_dropped.set(log.dropped());
