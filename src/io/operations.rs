@@ -142,3 +142,43 @@ fn index_of(id: OpId) -> usize {
 fn generation_of(id: OpId) -> u32 {
     (id.0 >> 32) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::driver::{Completion, DriverCounters, Wait};
+    use super::super::executor::Executor;
+    use super::*;
+
+    /// Takes operations and never completes them.
+    struct Silent;
+
+    impl Driver for Silent {
+        unsafe fn submit(&mut self, _: OpId, _: &Submission) {}
+        fn cancel(&mut self, _: OpId) {}
+        fn provide(&mut self, _: &mut Vec<u16>) {}
+        fn turn(&mut self, _: Wait, _: &mut Vec<Completion>) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn can_batch(&self) -> bool {
+            false
+        }
+        fn counters(&self) -> DriverCounters {
+            DriverCounters::default()
+        }
+    }
+
+    #[test]
+    fn a_late_completion_does_not_reach_the_next_user_of_a_slot() {
+        let executor = Executor::new().unwrap();
+        let read = || Operation::ReadEvent(executor.remote(), Box::new(0));
+        let mut operations = Operations::default();
+        let first = operations.start(&mut Silent, read());
+        assert!(operations.finish(first).is_some());
+        let second = operations.start(&mut Silent, read());
+        assert_eq!((index_of(first), first == second), (index_of(second), false), "one slot, two ids");
+        assert!(operations.find(first).is_none() && operations.finish(first).is_none());
+        assert_eq!(operations.in_flight(), 1);
+        assert!(operations.finish(second).is_some() && operations.finish(second).is_none());
+        assert_eq!(operations.in_flight(), 0);
+    }
+}

@@ -184,7 +184,16 @@ fn a_reader_that_stops_stops_the_sender() {
 
 #[test]
 fn two_hundred_connections_in_parallel() {
-    run(async {
+    two_hundred_connections(EngineOptions::default());
+}
+
+#[test]
+fn two_hundred_connections_while_waiting_for_several_completions() {
+    two_hundred_connections(EngineOptions { batch_micros: 50, ..Default::default() });
+}
+
+fn two_hundred_connections(options: EngineOptions) {
+    run_with(options, async {
         let (listener, address) = listen();
         spawn(async move {
             for _ in 0..200 {
