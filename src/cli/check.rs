@@ -14,7 +14,7 @@ use crate::cli::run;
 use crate::config::{self, Loaded, Problem, Resources, Severity};
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Materials, Workload, compile};
+use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest, Store, StoreOptions};
 
 /// Check configuration files: every error and warning, with file, line and column
@@ -76,7 +76,8 @@ fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
         let (_, found) = compile(resources, &workload, &mut materials);
         for problem in found {
             let same = |other: &Problem| other.at == problem.at && other.message == problem.message;
-            if !problems.iter().any(same) {
+            let elsewhere = args.labels.is_empty() && problem.message.starts_with(NOT_FOR_THIS_WORKLOAD);
+            if !elsewhere && !problems.iter().any(same) {
                 problems.push(problem);
             }
         }

@@ -107,10 +107,6 @@ impl Session {
             self.drain(plaintext)?;
             processed?;
         }
-        // RFC 8446 §6.1: nothing more will come, however long the connection stays open.
-        if self.peer_closed && self.is_handshaking() {
-            return Err(TlsError::ClosedInHandshake { wants_certificate: self.wants_certificate });
-        }
         Ok(())
     }
 
