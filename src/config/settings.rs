@@ -31,6 +31,8 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         protocol_detection_timeout,
         request_headers_timeout,
         idle_timeout,
+        body_stall_timeout,
+        request_timeout,
         connect_timeout,
         tls_handshake_timeout,
         max_head_bytes,
@@ -45,6 +47,8 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     set(protocol_detection_timeout, duration(&mut spec, "protocolDetectionTimeout", report));
     set(request_headers_timeout, positive(&mut spec, "requestHeadersTimeout", report));
     set(idle_timeout, positive(&mut spec, "idleTimeout", report));
+    set(body_stall_timeout, duration(&mut spec, "bodyStallTimeout", report));
+    set(request_timeout, duration(&mut spec, "requestTimeout", report));
     set(connect_timeout, positive(&mut spec, "connectTimeout", report));
     set(tls_handshake_timeout, positive(&mut spec, "tlsHandshakeTimeout", report));
     set(max_head_bytes, spec.optional("maxHeadBytes").and_then(|field| read_head_bytes(&field, report)));
