@@ -9,7 +9,7 @@ use futures_lite::future;
 
 use crate::config::Settings;
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{ClientContext, Method, ReplyOptions, local_reply};
+use crate::http::{BodyLength, ClientContext, Method, ReplyOptions, local_reply};
 use crate::policy::{Decision, PolicyTable};
 use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
@@ -257,7 +257,11 @@ impl Exchange<'_, '_> {
             Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, Close::Abort),
         };
         self.record.add_flags(flags);
-        if close == Close::Abort { upstream.abort() } else { upstream.close() }
+        if close == Close::Abort {
+            upstream.abort()
+        } else {
+            upstream.close()
+        }
         close
     }
 
@@ -268,8 +272,9 @@ impl Exchange<'_, '_> {
             return Next::Close(Close::Abort);
         }
         // Only behind a request that is known to be over can another one begin.
-        let over = !self.request.head.is_connect()
-            && self.progress.uploaded.get() || self.request.head.body == crate::http::BodyLength::None;
+        let is_read = self.progress.uploaded.get() || self.request.head.body == BodyLength::None;
+        // What follows a CONNECT was meant for the tunnel.
+        let over = is_read && !self.request.head.is_connect();
         let keep_alive = over && self.request.head.keep_alive && !self.context.draining.get();
         let options = ReplyOptions {
             version: self.request.head.version,
