@@ -16,7 +16,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// `pool` is the content of `connectionPool` in YAML's flow form, such as `{tcp: {maxConnections: 1}}`.
+    /// `pool` is the content of `connectionPool` in YAML's flow form, such as `{tcp: {maxConnections: 1}}`; `{}` for none.
     pub fn new<H>(pool: &str, handler: H) -> Site
     where
         H: Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
@@ -24,10 +24,21 @@ impl Site {
         let lab = Lab::new();
         lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
         lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
-        lab.configure(
-            "rule.yaml",
-            &format!(
-                "apiVersion: networking.istio.io/v1
+        if pool != "{}" {
+            lab.configure("rule.yaml", &rule(pool));
+        }
+        let server = Server::start(&lab, SocketAddr::new(Lab::address(Family::V4, 1), 80), handler);
+        Site { lab, server }
+    }
+
+    pub fn open(&self) -> HttpClient {
+        HttpClient::new(self.lab.connect(SocketAddr::new(Lab::address(Family::V4, 9), 80)).unwrap())
+    }
+}
+
+fn rule(pool: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata:
   name: site
@@ -36,15 +47,7 @@ spec:
   trafficPolicy:
     connectionPool: {pool}
 "
-            ),
-        );
-        let server = Server::start(&lab, SocketAddr::new(Lab::address(Family::V4, 1), 80), handler);
-        Site { lab, server }
-    }
-
-    pub fn open(&self) -> HttpClient {
-        HttpClient::new(self.lab.connect(SocketAddr::new(Lab::address(Family::V4, 9), 80)).unwrap())
-    }
+    )
 }
 
 /// Answers every request with 200 and `fields`.
