@@ -1,6 +1,7 @@
 //! The commands, one file each: arguments in, exit code out (0 done, 1 failed, 2 usage; `init` also 126).
 
 pub mod check;
+pub mod doctor;
 pub mod explain;
 mod explain_words;
 pub mod init;
@@ -25,6 +26,8 @@ pub enum Command {
     Check(check::Args),
     /// Say what would happen to a request, and which resource decides it
     Explain(explain::Args),
+    /// Say whether this host can run the proxy and redirect to it, and what to do where it cannot
+    Doctor(doctor::Args),
     /// Ask a running proxy how it is
     Status(show::Args),
     /// List the credentials that a running proxy uses

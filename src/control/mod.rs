@@ -5,7 +5,7 @@
 
 pub mod admin;
 pub mod ask;
-mod cores;
+pub mod cores;
 mod listen;
 mod reload;
 pub mod resolve;
@@ -44,7 +44,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a draining process looks whether it may end.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// Descriptors that are not connections: rings, listeners, files, the control thread's own.
-const RESERVED_DESCRIPTORS: u64 = 128;
+pub const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// What `egret run` was asked to do.
 pub struct RunOptions {

@@ -85,6 +85,12 @@ pub fn choose(wish: BackendWish, capture: &Capture, ipv6: Ipv6Wish) -> Result<Ch
     Err(none_works(refusals))
 }
 
+/// What becomes of every backend that has a name of its own, in the order in which [`choose`] would take them.
+pub fn survey(capture: &Capture) -> Vec<(Backend, Result<Ipv6, RedirectError>)> {
+    let named = Backend::ALL.into_iter().filter(|backend| *backend != Backend::Iptables(Flavour::Plain));
+    named.map(|backend| (backend, try_out(backend, capture, Ipv6Wish::Auto))).collect()
+}
+
 fn candidates(wish: BackendWish) -> &'static [Backend] {
     match wish {
         BackendWish::Auto => &Backend::ALL,
