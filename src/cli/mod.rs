@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod explain;
 mod explain_words;
 pub mod init;
+pub mod inject;
 pub mod run;
 pub mod show;
 
@@ -20,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Write the redirect rules of this network namespace, and prove that they work
     Init(init::Args),
+    /// Put egret into the pods of manifests
+    Inject(inject::Args),
     /// Run the proxy
     Run(run::Args),
     /// Report every error and warning of configuration files at once

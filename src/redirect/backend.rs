@@ -85,10 +85,19 @@ pub fn choose(wish: BackendWish, capture: &Capture, ipv6: Ipv6Wish) -> Result<Ch
     Err(none_works(refusals))
 }
 
-/// What becomes of every backend that has a name of its own, in the order in which [`choose`] would take them.
+/// What [`choose`] would find with everything allowed, backend by backend up to the one that it would take. Those after
+/// it are not tried: trying leaves their empty tables in the kernel.
 pub fn survey(capture: &Capture) -> Vec<(Backend, Result<Ipv6, RedirectError>)> {
-    let named = Backend::ALL.into_iter().filter(|backend| *backend != Backend::Iptables(Flavour::Plain));
-    named.map(|backend| (backend, try_out(backend, capture, Ipv6Wish::Auto))).collect()
+    let mut tried = Vec::new();
+    for backend in Backend::ALL {
+        let result = try_out(backend, capture, Ipv6Wish::Auto);
+        let decided = matches!(result, Ok(_) | Err(RedirectError::Ipv6(_)));
+        tried.push((backend, result));
+        if decided {
+            break;
+        }
+    }
+    tried
 }
 
 fn candidates(wish: BackendWish) -> &'static [Backend] {

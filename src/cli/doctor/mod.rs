@@ -1,6 +1,6 @@
 //! `egret doctor`: can this host run the proxy and redirect to it? Every answer at once, each with what to do.
 //!
-//! It tries rather than reads versions, changes nothing that stays, and decides nothing: `egret init` and `egret run`
+//! It tries rather than reads versions, takes back what it tried (an empty table may stay), and decides nothing: `egret init` and `egret run`
 //! judge for themselves by the same code.
 
 mod host;

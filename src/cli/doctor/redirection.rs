@@ -52,13 +52,13 @@ fn capabilities(status: &str) -> Finding {
     }
 }
 
-/// A line for each backend. One that works is enough, so what fails beside it is no fault.
+/// A line for each backend that was tried. One that works is enough, so what failed before it is no fault.
 fn backends(survey: &Survey) -> Vec<Finding> {
     let works = survey.iter().find(|(_, result)| result.is_ok()).map(|(backend, _)| backend);
     let line = |(backend, result): &(Backend, Result<Ipv6, RedirectError>)| {
         let check = check_name(*backend);
         match (result, works) {
-            (Ok(_), _) => Finding::ok(check, "redirects: the kernel takes its nat rules"),
+            (Ok(_), _) => Finding::ok(check, "the kernel takes its nat rules: egret init uses it"),
             (Err(error), Some(instead)) => Finding::ok(check, format!("not needed, {instead} works ({error})")),
             (Err(error @ RedirectError::NotPermitted { .. }), None) => Finding::warn(check, error.to_string()),
             (Err(error @ (RedirectError::ToolMissing(_) | RedirectError::Ipv6(_))), None) => {
