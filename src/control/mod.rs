@@ -27,7 +27,7 @@ use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
 use crate::control::watch::Watch;
 use crate::io::EngineOptions;
-use crate::observe::{LogSink, LogTarget, WorkerCounters};
+use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
 use crate::policy::Workload;
 use crate::proxy::Guard;
 use crate::tls::{Store, StoreOptions};
@@ -103,7 +103,8 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
     );
     let mut watch = Watch::new(sources.config.clone());
     let resolver = Resolver::new(ResolverOptions::default());
-    let state = Rc::new(State::new(Reloader::new(sources, store, resolver)));
+    let source = Source { namespace: sources.workload.namespace.clone(), labels: sources.workload.labels.clone() };
+    let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source));
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
     tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
     let mut stop = Stop::new(Rc::clone(&state))?;
