@@ -67,7 +67,9 @@ impl TlsError {
                 InvalidMessage::CertificatePayloadTooLarge | InvalidMessage::HandshakePayloadTooLarge,
             ) => Self::too_much_handshake(),
             E::DecryptError => protocol("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "a record did not decrypt".to_owned()),
-            E::PeerSentOversizedRecord => protocol("DATA_LENGTH_TOO_LONG", "a record is too long".to_owned()),
+            E::PeerSentOversizedRecord | E::InvalidMessage(InvalidMessage::MessageTooLarge) => {
+                protocol("DATA_LENGTH_TOO_LONG", "a record is too long".to_owned())
+            }
             E::InappropriateMessage { .. } | E::InappropriateHandshakeMessage { .. } => {
                 protocol("UNEXPECTED_MESSAGE", error.to_string())
             }
