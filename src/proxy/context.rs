@@ -92,8 +92,8 @@ impl Context {
     }
 
     /// Takes back an upstream connection that may carry another request.
-    pub fn keep(self: &Rc<Self>, lent: Lent, target: &Target) {
-        self.upstreams.give_back(lent, target);
+    pub fn keep(self: &Rc<Self>, lent: Lent, target: &Target, keeps_for: Option<Duration>) {
+        self.upstreams.give_back(lent, target, keeps_for);
         if !self.sweep_pending.replace(true) {
             let context = Rc::clone(self);
             io::spawn(async move { context.sweep_while_needed().await });
@@ -119,6 +119,9 @@ impl Context {
 
     /// Counts why no upstream connection could be had.
     pub fn count_connect_error(&self, error: &ConnectError) {
+        if let ConnectError::Overflow(_) = error {
+            return self.counters.upstream_overflow.increment();
+        }
         self.counters.upstream_connect_failures.increment();
         match error.is_unverified() {
             Some(true) => self.counters.tls_failures_verification.increment(),
