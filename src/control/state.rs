@@ -24,6 +24,7 @@ pub struct State {
     view: RefCell<View>,
     workers: RefCell<Vec<(Worker, Arc<WorkerCounters>)>>,
     draining: Cell<bool>,
+    quitting: Cell<bool>,
     asked: Rc<Notify>,
     started: Instant,
     /// Whose traffic the metrics are about.
@@ -51,6 +52,7 @@ impl State {
             view: RefCell::default(),
             workers: RefCell::default(),
             draining: Cell::new(false),
+            quitting: Cell::new(false),
             asked: Rc::new(Notify::new()),
             started: Instant::now(),
             source,
@@ -122,6 +124,12 @@ impl State {
     pub fn drain_duration(&self) -> Duration {
         let policy = self.policy();
         policy.map_or(Duration::ZERO, |policy| policy.load().settings().drain_duration)
+    }
+
+    /// Whether the operator wants the end at once, without a drain.
+    #[must_use]
+    pub fn is_quitting(&self) -> bool {
+        self.quitting.get()
     }
 
     /// Notified when an operator asks the process to end.
@@ -216,6 +224,7 @@ impl Admin for State {
     }
 
     fn quit(&self) {
+        self.quitting.set(true);
         self.asked.notify_one();
     }
 }

@@ -157,7 +157,7 @@ impl Exchange<'_, '_> {
         let mut back = Reader::new(&lent.stream);
         let to_client = || ClientContext {
             version: request.head.version,
-            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.draining.get(),
+            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun(),
         };
         let settings = self.table.settings();
         let idle = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
@@ -232,7 +232,7 @@ impl Exchange<'_, '_> {
         }
         // Only behind a request that is known to be over can another one begin.
         let over = self.progress.uploaded.get() || self.request.head.body == crate::http::BodyLength::None;
-        let keep_alive = over && self.request.head.keep_alive && !self.context.draining.get();
+        let keep_alive = over && self.request.head.keep_alive && !self.context.drain.has_begun();
         let options = ReplyOptions {
             version: self.request.head.version,
             keep_alive,

@@ -8,6 +8,7 @@
 mod connection;
 mod context;
 mod detect;
+mod drain;
 mod exchange;
 mod failure;
 mod guard;
