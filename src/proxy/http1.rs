@@ -88,6 +88,7 @@ async fn read_request(
         None => match io::timeout(settings.request_headers_timeout, read_on(reader, limits(settings))).await {
             Ok(complete) => complete?,
             Err(io::Elapsed) => {
+                context.counters.timeouts_head.increment();
                 return Err(Some(Failure::request(408, "request_header_timeout", "the request head took too long")));
             }
         },
