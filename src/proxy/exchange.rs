@@ -153,7 +153,7 @@ impl Exchange<'_, '_> {
             Ok(received) if received.upgraded => {
                 // Whatever it carried, it was not HTTP: it never carries another request.
                 let upstream = self.context.upstreams.discard(lent);
-                Tried::Done(Next::Close(self.end_tunnel(upstream)))
+                Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, target)),
             Err(broken) => self.give_up(broken, lent).await,
@@ -248,7 +248,7 @@ impl Exchange<'_, '_> {
     }
 
     /// Ends a tunnel's upstream side as the application's ended, and says how to end the application's.
-    fn end_tunnel(&mut self, upstream: Stream) -> Close {
+    async fn end_tunnel(&mut self, upstream: Stream) -> Close {
         let (flags, close) = match self.tunnel_end.take() {
             None | Some(End::Complete) => (ResponseFlags::default(), Close::Orderly),
             Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, Close::Orderly),
@@ -257,10 +257,9 @@ impl Exchange<'_, '_> {
             Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, Close::Abort),
         };
         self.record.add_flags(flags);
-        if close == Close::Abort {
-            upstream.abort()
-        } else {
-            upstream.close()
+        match close {
+            Close::Abort => upstream.abort().await,
+            Close::Orderly | Close::Gently => upstream.close(),
         }
         close
     }
