@@ -210,6 +210,9 @@ async fn tunnel(
                 let mut back = Reader::new(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
             };
+            if let End::Upstream(error) = &relayed.end {
+                context.count_broken(error);
+            }
             finish(relayed, upstream, &mut record).await
         }
     };

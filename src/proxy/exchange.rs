@@ -20,8 +20,7 @@ use crate::proxy::opaque::{self, End, RelayClocks};
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::transfer::{self, Broken, Progress, Received};
-use crate::tls::TlsError;
-use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Stream, StreamError, Target};
+use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Stream, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,15 +224,14 @@ impl Exchange<'_, '_> {
 
     fn failure_of(&self, broken: Broken) -> Failure {
         let counters = &self.context.counters;
+        if let Broken::Upstream(Some(error)) = &broken {
+            self.context.count_broken(error);
+        }
         match broken {
             Broken::Client => Failure::client_gone(),
             Broken::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
-            Broken::Upstream(error) => {
-                if let Some(StreamError::Tls(TlsError::Truncated)) = &error {
-                    counters.tls_truncated.increment();
-                }
-                Failure::upstream_gone(error.as_ref())
-            }
+            Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
+            Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             Broken::Response(what) => Failure::upstream_protocol(&what),
             Broken::Overdue(clock) => {
                 let counter = match clock {
