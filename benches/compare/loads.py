@@ -153,6 +153,8 @@ def by_workers(runner, proxies, rounds):
     for proxy in proxies:
         proxy.stop()
         proxy.start(workers=2)
+        # Not measured: fills the pools of both workers.
+        measure.wrk(proxy, WORKERS, 1, None)
     runner.rounds(proxies, [WORKERS], rounds, core=None)
 
 
