@@ -35,7 +35,7 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Part
         };
         // The table of this moment: a new policy applies from the next request on.
         let table = context.policy.load_full();
-        match exchange::run(context, &table, reader, parties, &request).await {
+        match Box::pin(exchange::run(context, &table, reader, parties, &request)).await {
             Next::Request => {}
             Next::Close(close) => return close,
         }

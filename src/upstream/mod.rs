@@ -32,6 +32,8 @@ const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A connection in use by one request, with what is needed to keep it afterwards.
 pub struct Lent {
     pub stream: Stream,
+    /// This end's address; `None` when the connection was reset before it could be asked for.
+    pub local: Option<SocketAddr>,
     key: PoolKey,
     requests: u32,
 }
@@ -82,16 +84,17 @@ impl Upstreams {
                 && let Some(warm) = self.pool.borrow_mut().take(&key, io::now())
             {
                 self.balancer.borrow_mut().begin(address);
-                return Ok(Lent { stream: warm.stream, key, requests: warm.requests + 1 });
+                return Ok(Lent { stream: warm.stream, local: warm.local, key, requests: warm.requests + 1 });
             }
-            match self.connect(address, target, security, clocks).await {
+            match Box::pin(self.connect(address, target, security, clocks)).await {
                 Ok(stream) if stream.spoke_first() => {
-                    stream.abort().await;
+                    Box::pin(stream.abort()).await;
                     failed = ConnectError::Handshake { address, source: StreamError::SpokeFirst };
                 }
                 Ok(stream) => {
                     self.balancer.borrow_mut().begin(address);
-                    return Ok(Lent { stream, key, requests: 1 });
+                    let local = stream.socket().local_addr().ok();
+                    return Ok(Lent { stream, local, key, requests: 1 });
                 }
                 Err(error) => failed = error,
             }
@@ -123,7 +126,7 @@ impl Upstreams {
             return lent.stream.close();
         }
         let idle_timeout = limits.map_or(DEFAULT_IDLE_TIMEOUT, |l| l.http_idle_timeout);
-        let warm = Warm { stream: lent.stream, requests: lent.requests };
+        let warm = Warm { stream: lent.stream, local: lent.local, requests: lent.requests };
         self.pool.borrow_mut().put(lent.key, warm, io::now(), idle_timeout);
     }
 
