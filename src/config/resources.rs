@@ -321,8 +321,13 @@ pub struct Settings {
     /// Longest wait for a whole request head, and for the next request of an idle keep-alive connection.
     pub request_headers_timeout: Duration,
     pub idle_timeout: Duration,
+    /// Longest wait for more of a request body that is not complete. Zero is no limit.
+    pub body_stall_timeout: Duration,
+    /// Longest time from a request's head to the end of its response. Zero is no limit.
+    pub request_timeout: Duration,
     pub connect_timeout: Duration,
     pub tls_handshake_timeout: Duration,
+    pub min_tls_version: MinimumVersion,
     /// Largest request or response head in bytes.
     pub max_head_bytes: usize,
     pub max_head_fields: usize,
@@ -330,6 +335,14 @@ pub struct Settings {
     pub max_connections: usize,
     pub dns_refresh_rate: Duration,
     pub drain_duration: Duration,
+}
+
+/// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MinimumVersion {
+    #[default]
+    Tls12,
+    Tls13,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -348,8 +361,11 @@ impl Default for Settings {
             protocol_detection_timeout: Duration::from_secs(5),
             request_headers_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(3600),
+            body_stall_timeout: Duration::from_secs(300),
+            request_timeout: Duration::ZERO,
             connect_timeout: Duration::from_secs(10),
             tls_handshake_timeout: Duration::from_secs(10),
+            min_tls_version: MinimumVersion::Tls12,
             max_head_bytes: 60 * 1024,
             max_head_fields: 100,
             max_connections: 10_000,

@@ -132,6 +132,16 @@ counters! {
     requests_malformed: Counter "egret_requests_malformed_total";
     /// Requests sent a second time on a new connection.
     requests_retried: Counter "egret_requests_retried_total";
+    /// Requests that took too long, by what did: the request's head.
+    timeouts_head: Counter "egret_request_timeouts_total", reason = "head";
+    /// The application stopped in the middle of the request's body.
+    timeouts_body: Counter "egret_request_timeouts_total", reason = "body";
+    /// Nothing moved in either direction.
+    timeouts_idle: Counter "egret_request_timeouts_total", reason = "idle";
+    /// The response was not complete in time.
+    timeouts_response: Counter "egret_request_timeouts_total", reason = "response";
+    /// Requests and connections refused because connectionPool allows no more.
+    upstream_overflow: Counter "egret_upstream_overflow_total";
     /// Upstream connections made.
     upstream_connects: Counter "egret_upstream_connects_total";
     /// Upstream connections that could not be made.
@@ -146,7 +156,9 @@ counters! {
     tls_failures_verification: Counter "egret_upstream_tls_failures_total", reason = "verification";
     /// Anything but the verification of the certificate.
     tls_failures_other: Counter "egret_upstream_tls_failures_total", reason = "other";
-    /// Upstream TLS connections that ended without close_notify where the body's end was the connection's.
+    /// Alerts and broken records after the handshake: a client certificate refused in TLS 1.3, for one.
+    tls_failures_established: Counter "egret_upstream_tls_failures_total", reason = "established";
+    /// Upstream TLS connections that ended without close_notify before all data was there.
     tls_truncated: Counter "egret_upstream_tls_truncated_total";
     /// Bytes received from applications.
     client_received_bytes: Counter "egret_client_received_bytes_total";

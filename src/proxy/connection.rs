@@ -180,6 +180,7 @@ async fn by_decision(
             return Close::Abort;
         }
     };
+    // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
     Box::pin(tunnel(context, table, reader, parties, target, sni)).await
 }
 
@@ -212,6 +213,9 @@ async fn tunnel(
                 let mut back = Reader::new(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
             };
+            if let End::Upstream(error) = &relayed.end {
+                context.count_broken(error);
+            }
             finish(relayed, upstream, &mut record).await
         }
     };

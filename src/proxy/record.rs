@@ -107,6 +107,10 @@ impl RequestRecord {
         self.cluster = Some(cluster.to_owned());
     }
 
+    pub fn add_flags(&mut self, flags: ResponseFlags) {
+        self.flags |= flags;
+    }
+
     /// Notes why the request got no complete response of its upstream.
     pub fn fail(&mut self, failure: &Failure) {
         self.status = failure.status;

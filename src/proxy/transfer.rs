@@ -2,12 +2,13 @@
 //! only in [`Progress`]. Neither buffers a body; each stops reading where the other side stops taking.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http::{
     BodyError, BodyScanner, ClientContext, HeadLimits, Method, Parsed, ResponseHead, Version, parse_response,
 };
 use crate::io::{self, Lease};
+use crate::proxy::clocks::Clock;
 use crate::proxy::http1::Request;
 use crate::proxy::reader::Reader;
 use crate::upstream::{Stream, StreamError};
@@ -33,6 +34,8 @@ pub struct Progress {
     pub to_client: Cell<u64>,
     /// A byte has come from the upstream.
     pub heard: Cell<bool>,
+    /// The application is waited for: it has not sent all of its request.
+    pub starved: Cell<bool>,
 }
 
 impl Progress {
@@ -47,6 +50,7 @@ impl Progress {
             from_client: Cell::new(0),
             to_client: Cell::new(0),
             heard: Cell::new(false),
+            starved: Cell::new(false),
         }
     }
 
@@ -67,8 +71,8 @@ pub enum Broken {
     Upstream(Option<StreamError>),
     /// The response breaks HTTP.
     Response(String),
-    /// Nothing moved for the idle timeout.
-    Idle,
+    /// It took too long.
+    Overdue(Clock),
 }
 
 /// A response that has been passed on to its last byte.
@@ -80,6 +84,8 @@ pub struct Received {
     pub client_keep_alive: bool,
     /// 101: from here on both directions are another protocol.
     pub upgraded: bool,
+    /// How long the upstream says that it keeps its connection open.
+    pub keeps_for: Option<Duration>,
 }
 
 /// Sends the request: its head and the body bytes that came with it at once, then the rest of the body as it comes.
@@ -110,8 +116,9 @@ pub async fn upload(
         return Ok(());
     }
     while !scanner.is_complete() {
+        progress.starved.set(true);
         match reader.fill().await {
-            Ok(true) => {}
+            Ok(true) => progress.starved.set(false),
             Ok(false) | Err(_) => return Err(Broken::Client),
         }
         let part = body_part(reader, &mut scanner)?;
@@ -155,7 +162,7 @@ pub async fn download(
     let mut body = Body { scanner: BodyScanner::new(head.body), dechunk: delivery.dechunk, surplus: false };
     body.pass_first(client, back, &head, length, context, progress).await?;
     if head.is_upgrade {
-        return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true });
+        return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true, keeps_for: None });
     }
     while !body.scanner.is_complete() {
         match back.next().await {
@@ -169,7 +176,8 @@ pub async fn download(
         }
     }
     let upstream_reusable = head.keep_alive && !head.is_close_delimited() && !body.surplus && back.bytes().is_empty();
-    Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false })
+    let keeps_for = head.keeps_for.map(|seconds| Duration::from_secs(seconds.into()));
+    Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false, keeps_for })
 }
 
 /// Reads up to the final head, which stays in the reader; interim responses are passed on (RFC 9110 §15.2).
