@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_costs_little() {
-        let bytes = size_of_future(|context, socket| serve(context, socket));
+        let bytes = size_of_future(serve);
         assert!(bytes <= 4096, "{bytes} bytes a connection; box what is awaited for a moment only");
     }
 }
