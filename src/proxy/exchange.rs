@@ -144,7 +144,7 @@ impl Exchange<'_, '_> {
             self.context.count_connect(&lent.stream);
         }
         self.record.upstream = Some(lent.address());
-        self.record.upstream_local = lent.stream.socket().local_addr().ok();
+        self.record.upstream_local = lent.local;
     }
 
     async fn carry(&mut self, lent: Lent, target: &Target) -> Tried {
@@ -155,7 +155,7 @@ impl Exchange<'_, '_> {
                 Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, target)),
-            Err(broken) => self.give_up(broken, lent).await,
+            Err(broken) => Box::pin(self.give_up(broken, lent)).await,
         }
     }
 
