@@ -1,6 +1,7 @@
 //! TLS sessions against `openssl s_server` over loopback: another implementation, the document's own certificates
 //! (X.509 v1), client certificates, key types, key updates. Needs the `openssl` command and fails without it.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret::flow::Host;
+use egret::io::Lease;
 use egret::tls::{
     Alpn, ClientProfile, IdentitySource, NameCheck, ProfileMode, ProfileRequest, Session, SniSource, Store,
     StoreOptions, TlsError, TrustSource,
@@ -128,7 +130,9 @@ impl Client {
             Ok(length) => length,
             Err(error) => panic!("the server neither answers nor closes: {error}"),
         };
-        let result = self.session.feed(&wire[..length], &mut self.received);
+        let mut plaintext = VecDeque::new();
+        let result = self.session.open(Lease::from_vec(wire[..length].to_vec()), &mut plaintext);
+        plaintext.iter().for_each(|lease| self.received.extend_from_slice(lease));
         self.flush();
         result
     }

@@ -4,6 +4,7 @@
 //! opened and sealed here. A stream knows nothing of HTTP, pools or policy. Both directions may be in use at once.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -33,8 +34,8 @@ pub enum StreamError {
 pub struct Stream {
     socket: Socket,
     tls: Option<RefCell<Session>>,
-    /// What the server said together with the end of its handshake, before it was asked anything.
-    early: RefCell<Option<Lease>>,
+    /// Plaintext that was opened and not asked for yet: what one receive brought.
+    opened: RefCell<VecDeque<Lease>>,
 }
 
 /// What an idle stream is good for.
@@ -49,7 +50,7 @@ pub enum Idle {
 impl Stream {
     #[must_use]
     pub fn plaintext(socket: Socket) -> Self {
-        Self { socket, tls: None, early: RefCell::default() }
+        Self { socket, tls: None, opened: RefCell::default() }
     }
 
     /// Runs a TLS handshake as client over `socket`. Nothing of the application is sent before it is complete and the
@@ -63,19 +64,14 @@ impl Stream {
         name: ServerName<'static>,
     ) -> Result<Self, StreamError> {
         let mut session = Session::new(config, name)?;
-        let mut early = Vec::new();
+        let mut opened = VecDeque::new();
         loop {
-            let mut output = Vec::new();
-            session.take_output(&mut output);
-            if !output.is_empty() {
-                socket.send(output).await?;
-            }
+            send_output(&socket, &mut session).await?;
             if !session.is_handshaking() {
-                let early = (!early.is_empty()).then(|| Lease::from_vec(early));
-                return Ok(Self { socket, tls: Some(RefCell::new(session)), early: RefCell::new(early) });
+                return Ok(Self { socket, tls: Some(RefCell::new(session)), opened: RefCell::new(opened) });
             }
             let Some(received) = socket.recv().await? else { return Err(ended(&session)) };
-            if let Err(error) = session.feed(&received, &mut early) {
+            if let Err(error) = session.open(received, &mut opened) {
                 send_alert(&socket, &mut session);
                 return Err(error.into());
             }
@@ -83,10 +79,10 @@ impl Stream {
     }
 
     /// Whether the server spoke first, which no HTTP server does: its bytes would become the answer to a request that
-    /// it has not seen.
+    /// it has not seen. To be asked right after the handshake.
     #[must_use]
     pub fn spoke_first(&self) -> bool {
-        self.early.borrow().is_some()
+        !self.opened.borrow().is_empty()
     }
 
     /// The next bytes of the peer; `None` after its orderly end.
@@ -95,28 +91,28 @@ impl Stream {
     /// A reset, a TLS failure, or a TLS stream that ended without close_notify.
     pub async fn recv(&self) -> Result<Option<Lease>, StreamError> {
         let Some(tls) = &self.tls else { return Ok(self.socket.recv().await?) };
-        if let Some(early) = self.early.take() {
-            return Ok(Some(early));
-        }
         loop {
+            if let Some(plaintext) = self.opened.borrow_mut().pop_front() {
+                return Ok(Some(plaintext));
+            }
+            if let Some(failure) = tls.borrow().failure() {
+                return Err(failure.clone().into());
+            }
             if tls.borrow().peer_closed() {
                 return Ok(None);
             }
             let Some(records) = self.socket.recv().await? else { return Ok(tls.borrow().end().map(|()| None)?) };
-            if let Some(plaintext) = self.open(tls, &records)? {
-                return Ok(Some(plaintext));
-            }
+            self.open(tls, records);
         }
     }
 
-    fn open(&self, tls: &RefCell<Session>, records: &[u8]) -> Result<Option<Lease>, StreamError> {
+    /// Takes records in. What is wrong with them is told when the plaintext before it has been handed out.
+    fn open(&self, tls: &RefCell<Session>, records: Lease) {
         let mut session = tls.borrow_mut();
-        let mut plaintext = Vec::new();
-        let opened = session.feed(records, &mut plaintext);
-        // Answers of the protocol itself: a key update, or the alert that says why it failed.
+        // The session remembers its failure.
+        let _ = session.open(records, &mut self.opened.borrow_mut());
+        // The alert that says why it failed, or that a renegotiation is refused.
         send_alert(&self.socket, &mut session);
-        opened?;
-        Ok((!plaintext.is_empty()).then(|| Lease::from_vec(plaintext)))
     }
 
     /// Queues `bytes` at once, in order; the future resolves when the queue has room again.
@@ -126,7 +122,7 @@ impl Stream {
     pub fn send(&self, bytes: impl Into<SendBuf>) -> Result<SendFuture<'_>, StreamError> {
         let bytes = bytes.into();
         let Some(tls) = &self.tls else { return Ok(self.socket.send(bytes)) };
-        let mut records = Vec::with_capacity(bytes.as_ref().len() + 64);
+        let mut records = Vec::new();
         tls.borrow_mut().seal(&[bytes.as_ref()], &mut records)?;
         Ok(self.socket.send(records))
     }
@@ -137,9 +133,12 @@ impl Stream {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_pieces(&self, pieces: &[&[u8]]) -> Result<SendFuture<'_>, StreamError> {
-        let mut bytes = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum::<usize>() + 64);
+        let mut bytes = Vec::new();
         match &self.tls {
-            None => pieces.iter().for_each(|piece| bytes.extend_from_slice(piece)),
+            None => {
+                bytes.reserve_exact(pieces.iter().map(|piece| piece.len()).sum());
+                pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+            }
             Some(tls) => tls.borrow_mut().seal(pieces, &mut bytes)?,
         }
         Ok(self.socket.send(bytes))
@@ -185,6 +184,9 @@ impl Stream {
     /// Whether a request may be sent on this idle stream. Takes in what the TLS peer may say at any time (session
     /// tickets, key updates); anything else spends the stream.
     pub fn idle_state(&self) -> Idle {
+        if self.tls.as_ref().is_some_and(|tls| tls.borrow().is_worn()) {
+            return Idle::Spent;
+        }
         loop {
             match self.socket.peek_state() {
                 PeekState::Pending => return Idle::Usable,
@@ -194,8 +196,9 @@ impl Stream {
             let Some(tls) = &self.tls else { return Idle::Spent };
             let arrived = pin!(self.socket.recv()).poll(&mut Context::from_waker(Waker::noop()));
             let Poll::Ready(Ok(Some(records))) = arrived else { return Idle::Spent };
-            let silent = matches!(self.open(tls, &records), Ok(None));
-            if !silent || tls.borrow().peer_closed() {
+            self.open(tls, records);
+            let session = tls.borrow();
+            if !self.opened.borrow().is_empty() || session.peer_closed() || session.failure().is_some() {
                 return Idle::Spent;
             }
         }
@@ -218,6 +221,16 @@ fn ended(session: &Session) -> StreamError {
         Err(error) => error.into(),
         Ok(()) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
     }
+}
+
+/// Sends what the handshake wants to say.
+async fn send_output(socket: &Socket, session: &mut Session) -> io::Result<()> {
+    let mut output = Vec::new();
+    session.take_output(&mut output);
+    if !output.is_empty() {
+        socket.send(output).await?;
+    }
+    Ok(())
 }
 
 /// Sends what the session itself wants to say. Best effort: a peer that is gone needs no alert.

@@ -1,6 +1,7 @@
 //! Tests of sessions against real rustls servers in memory: what is negotiated, what a person reads when it fails, and
 //! what a peer cannot make a session do.
 
+use std::collections::VecDeque;
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::testing::{Authority, Leaf};
 use super::trust::Strictness;
 use super::*;
 use crate::flow::Host;
+use crate::io::Lease;
 
 mod handshakes;
 mod profiles;
@@ -89,6 +91,16 @@ impl Rig {
 
     fn client(&self) -> ClientProfile {
         profile(&self.root, request(NameCheck::FromHost), None)
+    }
+}
+
+impl Session {
+    /// As [`open`](Session::open), for bytes that lie anywhere.
+    fn feed(&mut self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<(), TlsError> {
+        let mut opened = VecDeque::new();
+        let result = self.open(Lease::from_vec(ciphertext.to_vec()), &mut opened);
+        opened.iter().for_each(|lease| plaintext.extend_from_slice(lease));
+        result
     }
 }
 
