@@ -145,7 +145,7 @@ impl Exchange<'_, '_> {
                 Tried::Done(Next::Close(Close::Orderly))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, target)),
-            Err(broken) => self.give_up(broken, lent),
+            Err(broken) => self.give_up(broken, lent).await,
         }
     }
 
@@ -203,9 +203,9 @@ impl Exchange<'_, '_> {
     }
 
     /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
-    fn give_up(&mut self, broken: Broken, lent: Lent) -> Tried {
+    async fn give_up(&mut self, broken: Broken, lent: Lent) -> Tried {
         let reused = lent.is_reused();
-        self.context.upstreams.discard(lent).abort();
+        self.context.upstreams.discard(lent).abort().await;
         let stale = matches!(broken, Broken::Upstream(_)) && reused && !self.progress.heard.get();
         if stale && transfer::is_replayable(self.request) {
             self.context.counters.requests_retried.increment();
