@@ -121,7 +121,7 @@ mod tests {
         let mut buffer = LogBuffer::default();
         let mut pushed = 0;
         while buffer.dropped() < 3 {
-            buffer.push(&record(), LogFormat::Text);
+            buffer.push(&record(), LogFormat::Json);
             pushed += 1;
         }
         assert!(buffer.is_full());
