@@ -266,6 +266,29 @@ fn key_updates_asked_for_by_openssl_are_answered() {
 }
 
 #[test]
+fn every_cipher_of_openssl_that_is_offered_carries_data() {
+    let pki = Pki::new();
+    pki.leaf("ec", HOST, EC, "");
+    pki.leaf("rsa", HOST, "rsa:2048", "");
+    let suites = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+    let ciphers = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"];
+    let new = suites.map(|suite| ("ec", format!("-tls1_3 -ciphersuites {suite}")));
+    let ec = ciphers.map(|cipher| ("ec", format!("-tls1_2 -cipher ECDHE-ECDSA-{cipher}")));
+    let rsa = ciphers.map(|cipher| ("rsa", format!("-tls1_2 -cipher ECDHE-RSA-{cipher}")));
+    let line: Vec<u8> = (0..15_000).map(|index| b'a' + (index % 26) as u8).collect();
+    for (leaf, options) in [new, ec, rsa].concat() {
+        let server = Server::start(pki.0.path(), leaf, &format!("-rev {options}"));
+        let mut client = Client::connect(server.addr, &profile(&request(&pki, NameCheck::ChainOnly))).unwrap();
+        for _ in 0..4 {
+            client.send(&[&line[..], b"\n"].concat()).unwrap();
+            let answer = client.read_until(b"\n").unwrap();
+            assert!(answer[..line.len()].iter().eq(line.iter().rev()), "{options}");
+        }
+        client.echo().unwrap();
+    }
+}
+
+#[test]
 fn sessions_resume_with_openssl_under_one_configuration() {
     let pki = Pki::new();
     pki.leaf("server", HOST, EC, "");

@@ -207,12 +207,15 @@ impl Channel {
     fn hear_alert(&mut self, content: &[u8]) -> Result<(), Fault> {
         let &[level, description] = content else { return Err(Fault::malformed("an alert")) };
         let description = AlertDescription::from(description);
+        if !matches!(level, WARNING | FATAL) {
+            return Err(Fault::malformed("an alert of an unknown level"));
+        }
         if description == AlertDescription::CloseNotify {
             self.peer_closed = true;
             return Ok(());
         }
-        // In TLS 1.3 the level means nothing, and all others are fatal (RFC 8446 §6).
-        let is_harmless = if self.is_tls13 { description == AlertDescription::UserCanceled } else { level == WARNING };
+        // In TLS 1.3 all others but one are fatal, whatever their level (RFC 8446 §6).
+        let is_harmless = level == WARNING && (!self.is_tls13 || description == AlertDescription::UserCanceled);
         if !is_harmless {
             let error = TlsError::Alert { alert: Alert(description), wants_certificate: self.wants_certificate };
             return Err(Fault { alert: None, error });
@@ -296,7 +299,6 @@ impl Channel {
         self.sealing.seal(ContentType::Alert, out, |out| out.extend_from_slice(&[level, u8::from(alert)]))
     }
 
-    /// As if so many records had been sealed with the present key.
     #[cfg(test)]
     pub(super) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;

@@ -101,6 +101,9 @@ impl RecordKey {
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(ContentType, Range<usize>), Fault> {
         let Some((header, body)) = record.split_first_chunk_mut::<HEADER>() else { return Err(Fault::not_genuine()) };
         let kind = ContentType::from(header[0]);
+        if usize::from(u16::from_be_bytes([header[3], header[4]])) != body.len() {
+            return Err(Fault::not_genuine());
+        }
         let sequence = self.sequence;
         // One number is kept in reserve, so that none can come twice.
         self.sequence = sequence.checked_add(1).filter(|&next| next < u64::MAX).ok_or_else(Fault::not_genuine)?;
@@ -161,7 +164,6 @@ impl RecordKey {
         let content = out.len();
         write(out);
         let length = out.len() - content;
-        debug_assert!(length <= MAX_CONTENT, "content of {length} bytes");
         if self.form == Form::Tls13 {
             out.push(u8::from(kind));
         }
@@ -208,5 +210,94 @@ fn unpadded(inner: &[u8]) -> Result<(ContentType, usize), Fault> {
     match inner.iter().rposition(|&byte| byte != 0) {
         Some(at) => Ok((ContentType::from(inner[at]), at)),
         None => Err(Fault::unexpected("a record without a content type")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::cipher::{AeadKey, Iv};
+
+    use super::*;
+
+    fn keys() -> Vec<(&'static str, RecordKey, RecordKey)> {
+        let key = || AeadKey::from(std::array::from_fn::<u8, 32, _>(|index| index as u8));
+        let iv = || Iv::new(std::array::from_fn(|index| 0xa0 + index as u8));
+        let both = |is_tls13, secrets: &ConnectionTrafficSecrets| {
+            let new = || RecordKey::new(is_tls13, 7, secrets).map_err(|fault| fault.error).unwrap();
+            (new(), new())
+        };
+        let mut all = Vec::new();
+        for (is_tls13, version) in [(true, "1.3"), (false, "1.2")] {
+            for secrets in [
+                ConnectionTrafficSecrets::Aes256Gcm { key: key(), iv: iv() },
+                ConnectionTrafficSecrets::Chacha20Poly1305 { key: key(), iv: iv() },
+            ] {
+                let (one, other) = both(is_tls13, &secrets);
+                all.push((version, one, other));
+            }
+        }
+        all
+    }
+
+    fn sealed(key: &mut RecordKey, kind: ContentType, content: &[u8]) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        key.seal(kind, &mut out, |out| out.extend_from_slice(content)).map_err(|fault| fault.error).unwrap();
+        out.split_off(6)
+    }
+
+    #[test]
+    fn what_was_sealed_opens_in_place_and_in_order() {
+        for (version, mut sealing, mut opening) in keys() {
+            for length in [0, 1, 2, 15, 16, 17, 1000, MAX_CONTENT - 1, MAX_CONTENT] {
+                for kind in [ContentType::ApplicationData, ContentType::Handshake, ContentType::Alert] {
+                    let content: Vec<u8> = (0..length).map(|index| (index * 7) as u8).collect();
+                    let mut record = sealed(&mut sealing, kind, &content);
+                    assert!(record.len() <= length + MAX_OVERHEAD);
+                    assert_eq!(record_length(&record).unwrap(), Some(record.len()));
+                    let (opened, range) = opening.open(&mut record).map_err(|fault| fault.error).unwrap();
+                    assert!(opened == kind && record[range] == content, "{version} {kind:?} {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_bit_can_be_changed_no_byte_left_out_and_no_record_moved() {
+        for (version, mut sealing, mut opening) in keys() {
+            let first = sealed(&mut sealing, ContentType::ApplicationData, b"first");
+            let second = sealed(&mut sealing, ContentType::ApplicationData, b"second");
+            let mut refuse = |mut record: Vec<u8>, what: &str| {
+                let before = opening.sequence;
+                assert!(opening.open(&mut record).is_err(), "{version}: {what}");
+                opening.sequence = before;
+            };
+            for bit in 0..first.len() * 8 {
+                let mut record = first.clone();
+                record[bit / 8] ^= 1 << (bit % 8);
+                refuse(record, &format!("bit {bit} changed"));
+            }
+            for length in 0..first.len() {
+                refuse(first[..length].to_vec(), &format!("cut to {length}"));
+            }
+            refuse([&first[..], &[0]].concat(), "lengthened");
+            refuse(second.clone(), "out of order");
+            assert!(opening.open(&mut first.clone()).is_ok());
+            assert!(opening.open(&mut first.clone()).is_err(), "{version}: a record twice");
+        }
+    }
+
+    #[test]
+    fn nonces_never_repeat_and_numbers_end_before_they_come_round() {
+        for (_, mut key, mut other) in keys() {
+            let nonces: std::collections::HashSet<_> = (0..100_000).map(|number| key.nonce(number)).collect();
+            assert_eq!(nonces.len(), 100_000);
+            key.sequence = u64::MAX - 2;
+            other.sequence = u64::MAX - 2;
+            let mut last = sealed(&mut key, ContentType::ApplicationData, b"x");
+            assert!(other.open(&mut last.clone()).is_ok());
+            let mut out = Vec::new();
+            assert!(key.seal(ContentType::ApplicationData, &mut out, |_| {}).is_err() && out.is_empty());
+            assert!(other.open(&mut last).is_err());
+        }
     }
 }

@@ -197,6 +197,14 @@ impl Session {
         }
     }
 
+    /// As if the cipher were good for `limit` records with one key.
+    #[cfg(test)]
+    pub(super) fn set_record_limit(&mut self, limit: u64) {
+        if let State::Open(channel) = &mut self.state {
+            channel.set_limit(limit);
+        }
+    }
+
     /// What was agreed upon; complete once the handshake is.
     pub fn negotiated(&self) -> Negotiated {
         match &self.state {

@@ -191,10 +191,7 @@ impl Stream {
     /// Whether a request may be sent on this idle stream. Takes in what the TLS peer may say at any time (session
     /// tickets, key updates); anything else spends the stream.
     pub fn idle_state(&self) -> Idle {
-        if self.tls.as_ref().is_some_and(|tls| tls.borrow().is_worn()) {
-            return Idle::Spent;
-        }
-        loop {
+        while !self.is_spent() {
             match self.socket.peek_state() {
                 PeekState::Pending => return Idle::Usable,
                 PeekState::Closed => return Idle::Spent,
@@ -204,11 +201,22 @@ impl Stream {
             let arrived = pin!(self.socket.recv()).poll(&mut Context::from_waker(Waker::noop()));
             let Poll::Ready(Ok(Some(records))) = arrived else { return Idle::Spent };
             self.open(tls, records);
-            let session = tls.borrow();
-            if !self.opened.borrow().is_empty() || session.peer_closed() || session.failure().is_some() {
-                return Idle::Spent;
-            }
         }
+        Idle::Spent
+    }
+
+    /// Whether what has been taken in already rules out another request: plaintext that nobody asked for, an end, or keys
+    /// that are worn out.
+    fn is_spent(&self) -> bool {
+        let Some(tls) = &self.tls else { return false };
+        let session = tls.borrow();
+        !self.opened.borrow().is_empty() || session.peer_closed() || session.failure().is_some() || session.is_worn()
+    }
+
+    /// Tells the engine how much more of one body is to come, so that it is received in few, large pieces; 0 when it is
+    /// over. A hint.
+    pub fn expect(&self, bytes: u64) {
+        self.socket.expect_bulk(bytes);
     }
 
     /// What the handshake agreed on; `None` for plaintext.

@@ -15,7 +15,9 @@ use super::*;
 use crate::flow::Host;
 use crate::io::Lease;
 
+mod established;
 mod handshakes;
+mod peers;
 mod profiles;
 mod records;
 
@@ -81,6 +83,8 @@ impl Rig {
         };
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.leaf.key.serialize_der()));
         let mut config = builder.with_single_cert(vec![self.leaf.der()], key).unwrap();
+        // So that a test can send what no rustls server would.
+        config.enable_secret_extraction = true;
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Arc::new(config)
     }
