@@ -28,5 +28,6 @@ mod scenarios;
 
 pub use compile::{Materials, compile};
 pub use decide::PolicyTable;
+pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;

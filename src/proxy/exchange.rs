@@ -18,8 +18,7 @@ use crate::proxy::opaque::{self, RelayClocks};
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::transfer::{self, Broken, Progress, Received};
-use crate::tls::TlsError;
-use crate::upstream::{Clocks, ConnectError, Lent, Reuse, StreamError, Target};
+use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,12 +210,13 @@ impl Exchange<'_, '_> {
             self.context.counters.requests_retried.increment();
             return Tried::Stale;
         }
-        if let Broken::Upstream(Some(StreamError::Tls(TlsError::Truncated))) = &broken {
-            self.context.counters.tls_truncated.increment();
+        if let Broken::Upstream(Some(error)) = &broken {
+            self.context.count_broken(error);
         }
         let failure = match broken {
             Broken::Client => Failure::client_gone(),
             Broken::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
+            Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
             Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             Broken::Response(what) => Failure::upstream_protocol(&what),
             Broken::Idle => Failure::idle(),
