@@ -24,8 +24,8 @@ const MAX_EMPTY_RECORDS: u8 = 32;
 const MAX_WARNINGS: u8 = 4;
 const MAX_KEY_UPDATES: u8 = 32;
 
-/// The longest handshake message (a ticket may have 64 KiB with its fields).
-const MAX_MESSAGE: usize = 0xffff + 1024;
+/// The longest handshake message, the same as in the handshake.
+const MAX_MESSAGE: usize = 0xffff;
 
 /// The fraction of a key's records that is kept for what is under way when a TLS 1.2 connection is worn.
 const RESERVE: u64 = 16;
