@@ -132,7 +132,9 @@ impl Client {
         };
         let mut plaintext = VecDeque::new();
         let result = self.session.open(Lease::from_vec(wire[..length].to_vec()), &mut plaintext);
-        plaintext.iter().for_each(|lease| self.received.extend_from_slice(lease));
+        for lease in &plaintext {
+            self.received.extend_from_slice(lease);
+        }
         self.flush();
         result
     }

@@ -33,6 +33,13 @@ const RESERVE: u64 = 16;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
+/// Which close_notify there have been.
+#[derive(Default)]
+struct Ends {
+    sent: bool,
+    received: bool,
+}
+
 /// The keys of an established session and the state of its two directions.
 pub(super) struct Channel {
     kernel: KernelConnection<ClientConnectionData>,
@@ -40,7 +47,6 @@ pub(super) struct Channel {
     sealing: RecordKey,
     /// How many records may be sealed with one key.
     limit: u64,
-    is_tls13: bool,
     cutter: Cutter,
     /// The beginning of a handshake message that goes on in the next record.
     message: Vec<u8>,
@@ -50,8 +56,7 @@ pub(super) struct Channel {
     warnings: u8,
     key_updates: u8,
     renegotiation_refused: bool,
-    peer_closed: bool,
-    closed: bool,
+    ends: Ends,
     wants_certificate: bool,
 }
 
@@ -72,7 +77,6 @@ impl Channel {
             sealing: RecordKey::new(is_tls13, tx.0, &tx.1)?,
             kernel,
             limit,
-            is_tls13,
             cutter: Cutter::default(),
             message: Vec::new(),
             owes_key_update: false,
@@ -80,20 +84,23 @@ impl Channel {
             warnings: 0,
             key_updates: 0,
             renegotiation_refused: false,
-            peer_closed: false,
-            closed: false,
+            ends: Ends::default(),
             wants_certificate,
         })
     }
 
+    fn is_tls13(&self) -> bool {
+        self.kernel.protocol_version() == ProtocolVersion::TLSv1_3
+    }
+
     /// Whether close_notify has been seen. Nothing behind it is looked at.
     pub(super) fn peer_closed(&self) -> bool {
-        self.peer_closed
+        self.ends.received
     }
 
     /// Whether so much was sealed with a key that cannot be replaced that no new use of the connection should begin.
     pub(super) fn is_worn(&self) -> bool {
-        !self.is_tls13 && self.sealing.sequence() >= self.limit - self.limit / RESERVE
+        !self.is_tls13() && self.sealing.sequence() >= self.limit - self.limit / RESERVE
     }
 
     /// Takes in what arrived and appends the plaintext in it, each piece in the buffer that it arrived in; appends to
@@ -107,7 +114,7 @@ impl Channel {
         plaintext: &mut VecDeque<Lease>,
         output: &mut Vec<u8>,
     ) -> Result<(), Fault> {
-        while !self.peer_closed
+        while !self.ends.received
             && let Some(mut record) = self.cutter.next(&mut input)?
         {
             let (kind, content) = self.opening.open(&mut record)?;
@@ -172,12 +179,12 @@ impl Channel {
         output: &mut Vec<u8>,
     ) -> Result<(), Fault> {
         match kind {
-            HandshakeType::NewSessionTicket if self.is_tls13 => {
+            HandshakeType::NewSessionTicket if self.is_tls13() => {
                 let kept = self.kernel.handle_new_session_ticket(body);
                 kept.map_err(|error| Fault::malformed(format!("a session ticket: {error}")))
             }
-            HandshakeType::KeyUpdate if self.is_tls13 => self.hear_key_update(body, is_last),
-            HandshakeType::HelloRequest if !self.is_tls13 && body.is_empty() && !self.renegotiation_refused => {
+            HandshakeType::KeyUpdate if self.is_tls13() => self.hear_key_update(body, is_last),
+            HandshakeType::HelloRequest if !self.is_tls13() && body.is_empty() && !self.renegotiation_refused => {
                 self.renegotiation_refused = true;
                 self.send_alert(WARNING, AlertDescription::NoRenegotiation, output)
             }
@@ -198,7 +205,7 @@ impl Channel {
         if self.key_updates > MAX_KEY_UPDATES {
             return Err(Fault::unexpected("too many key updates"));
         }
-        let (sequence, secrets) = self.kernel.update_rx_secret().map_err(no_new_key)?;
+        let (sequence, secrets) = self.kernel.update_rx_secret().map_err(|error| no_new_key(&error))?;
         self.opening = RecordKey::new(true, sequence, &secrets)?;
         self.owes_key_update |= asks;
         Ok(())
@@ -211,11 +218,11 @@ impl Channel {
             return Err(Fault::malformed("an alert of an unknown level"));
         }
         if description == AlertDescription::CloseNotify {
-            self.peer_closed = true;
+            self.ends.received = true;
             return Ok(());
         }
         // In TLS 1.3 all others but one are fatal, whatever their level (RFC 8446 §6).
-        let is_harmless = level == WARNING && (!self.is_tls13 || description == AlertDescription::UserCanceled);
+        let is_harmless = level == WARNING && (!self.is_tls13() || description == AlertDescription::UserCanceled);
         if !is_harmless {
             let error = TlsError::Alert { alert: Alert(description), wants_certificate: self.wants_certificate };
             return Err(Fault { alert: None, error });
@@ -232,12 +239,12 @@ impl Channel {
     /// # Errors
     /// Nothing more can be sealed.
     pub(super) fn seal(&mut self, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Fault> {
-        if self.closed {
+        if self.ends.sent {
             return Err(Fault::internal("data to send after close_notify"));
         }
         let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
         let records = left.div_ceil(MAX_CONTENT);
-        if !self.is_tls13 && self.sealing.sequence().saturating_add(records as u64) >= self.limit {
+        if !self.is_tls13() && self.sealing.sequence().saturating_add(records as u64) >= self.limit {
             // Keys of TLS 1.2 cannot be replaced.
             self.close(out)?;
             return Err(Fault::internal("as much was sealed as one TLS 1.2 key is good for"));
@@ -248,7 +255,7 @@ impl Channel {
         }
         let mut gather = Gather::new(pieces);
         while left > 0 {
-            if self.is_tls13 && self.sealing.sequence() + 1 >= self.limit {
+            if self.is_tls13() && self.sealing.sequence() + 1 >= self.limit {
                 self.update_sealing_key(out)?;
             }
             let length = left.min(MAX_CONTENT);
@@ -262,7 +269,7 @@ impl Channel {
     fn update_sealing_key(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
         let message = [u8::from(HandshakeType::KeyUpdate), 0, 0, 1, 0];
         self.sealing.seal(ContentType::Handshake, out, |out| out.extend_from_slice(&message))?;
-        let (sequence, secrets) = self.kernel.update_tx_secret().map_err(no_new_key)?;
+        let (sequence, secrets) = self.kernel.update_tx_secret().map_err(|error| no_new_key(&error))?;
         self.sealing = RecordKey::new(true, sequence, &secrets)?;
         self.owes_key_update = false;
         Ok(())
@@ -273,27 +280,27 @@ impl Channel {
     /// # Errors
     /// It could not be sealed.
     pub(super) fn close(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        if self.closed {
+        if self.ends.sent {
             return Ok(());
         }
         self.send_alert(WARNING, AlertDescription::CloseNotify, out)?;
-        self.closed = true;
+        self.ends.sent = true;
         Ok(())
     }
 
     /// Appends the alert that tells the server why, where there is one to be told.
     pub(super) fn fail(&mut self, fault: &Fault, out: &mut Vec<u8>) {
         if let Some(alert) = fault.alert
-            && !self.closed
+            && !self.ends.sent
         {
             // Whether it could be sealed or not, nothing follows.
             let _ = self.send_alert(FATAL, alert, out);
-            self.closed = true;
+            self.ends.sent = true;
         }
     }
 
     fn send_alert(&mut self, level: u8, alert: AlertDescription, out: &mut Vec<u8>) -> Result<(), Fault> {
-        if self.closed {
+        if self.ends.sent {
             return Ok(());
         }
         self.sealing.seal(ContentType::Alert, out, |out| out.extend_from_slice(&[level, u8::from(alert)]))
@@ -305,6 +312,6 @@ impl Channel {
     }
 }
 
-fn no_new_key(error: rustls::Error) -> Fault {
+fn no_new_key(error: &rustls::Error) -> Fault {
     Fault::internal(format!("no new key: {error}"))
 }

@@ -141,7 +141,9 @@ impl Stream {
         match &self.tls {
             None => {
                 bytes.reserve_exact(pieces.iter().map(|piece| piece.len()).sum());
-                pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+                for piece in pieces {
+                    bytes.extend_from_slice(piece);
+                }
             }
             Some(tls) => tls.borrow_mut().seal(pieces, &mut bytes)?,
         }

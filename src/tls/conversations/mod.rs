@@ -103,7 +103,9 @@ impl Session {
     fn feed(&mut self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<(), TlsError> {
         let mut opened = VecDeque::new();
         let result = self.open(Lease::from_vec(ciphertext.to_vec()), &mut opened);
-        opened.iter().for_each(|lease| plaintext.extend_from_slice(lease));
+        for lease in &opened {
+            plaintext.extend_from_slice(lease);
+        }
         result
     }
 }

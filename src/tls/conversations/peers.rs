@@ -60,7 +60,7 @@ fn data_behind_the_handshake_in_one_piece_is_not_lost() {
             pair.server.writer().write_all(b"220 ready\r\n").unwrap();
             pair.settle(piece).unwrap();
             assert_eq!(pair.received, b"220 ready\r\n", "{versions:?} {piece}");
-            pair.server.writer().write_all(&[b'x'; 20_000]).unwrap();
+            pair.server.writer().write_all(&vec![b'x'; 20_000]).unwrap();
             pair.settle(piece).unwrap();
             assert_eq!(pair.received.len(), 20_011);
         }
