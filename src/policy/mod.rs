@@ -8,6 +8,7 @@ mod compile;
 mod decide;
 mod endpoints;
 mod hosts;
+mod occupancy;
 mod origination;
 mod problems;
 pub mod publish;
@@ -28,6 +29,7 @@ mod scenarios;
 
 pub use compile::{Materials, compile};
 pub use decide::PolicyTable;
+pub use occupancy::{Gauge, Occupancy};
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;

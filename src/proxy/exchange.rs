@@ -3,22 +3,24 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use futures_lite::future;
 
+use crate::config::Settings;
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{ClientContext, Method, ReplyOptions, local_reply};
+use crate::http::{BodyLength, ClientContext, Method, ReplyOptions, local_reply};
 use crate::policy::{Decision, PolicyTable};
+use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
 use crate::proxy::http1::{self, Request};
-use crate::proxy::opaque::{self, RelayClocks};
+use crate::proxy::opaque::{self, End, RelayClocks};
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::transfer::{self, Broken, Progress, Received};
-use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Target};
+use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Stream, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,8 @@ pub async fn run(
     request: &Request,
 ) -> Next {
     let record = RequestRecord::new(parties);
-    let mut exchange = Exchange { context, table, reader, parties, request, record, progress: Progress::new() };
+    let progress = Progress::new();
+    let mut exchange = Exchange { context, table, reader, parties, request, record, progress, tunnel_end: None };
     let next = match exchange.attempt().await {
         Ok(next) => next,
         Err(failure) => exchange.answer(&failure).await,
@@ -64,6 +67,8 @@ struct Exchange<'e, 's> {
     request: &'e Request,
     record: RequestRecord,
     progress: Progress,
+    /// How the protocol that was switched to ended.
+    tunnel_end: Option<End>,
 }
 
 impl Exchange<'_, '_> {
@@ -80,10 +85,15 @@ impl Exchange<'_, '_> {
         let target = self.route(&host)?;
         let security = target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
         let clocks = Clocks::of(self.table.settings());
-        let mut reuse = Reuse::Allowed;
+        // What cannot be sent a second time must not meet a connection that its server is just closing.
+        let mut reuse = if transfer::is_replayable(self.request) { Reuse::Allowed } else { Reuse::Recent };
         loop {
-            let lent = self.context.upstreams.lend(&target, &security, &clocks, reuse).await;
-            let lent = lent.map_err(|error| self.note_failure(&error))?;
+            let lending = async { Ok(self.context.upstreams.lend(&target, &security, &clocks, reuse).await) };
+            let waited = interrupted(self.reader.stream(), &self.progress, self.table.settings(), self.request.at);
+            let lent = match future::or(lending, async { Err(waited.await) }).await {
+                Ok(lent) => lent.map_err(|error| self.note_failure(&error))?,
+                Err(broken) => return Err(self.failure_of(broken)),
+            };
             self.note_connection(&lent);
             match self.carry(lent, &target).await {
                 Tried::Done(next) => return Ok(next),
@@ -134,17 +144,18 @@ impl Exchange<'_, '_> {
             self.context.count_connect(&lent.stream);
         }
         self.record.upstream = Some(lent.address());
-        self.record.upstream_local = lent.stream.socket().local_addr().ok();
+        self.record.upstream_local = lent.local;
     }
 
     async fn carry(&mut self, lent: Lent, target: &Target) -> Tried {
         match self.transfer(&lent).await {
             Ok(received) if received.upgraded => {
-                self.context.upstreams.discard(lent).close();
-                Tried::Done(Next::Close(Close::Orderly))
+                // Whatever it carried, it was not HTTP: it never carries another request.
+                let upstream = self.context.upstreams.discard(lent);
+                Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, target)),
-            Err(broken) => self.give_up(broken, lent).await,
+            Err(broken) => Box::pin(self.give_up(broken, lent)).await,
         }
     }
 
@@ -156,10 +167,10 @@ impl Exchange<'_, '_> {
         let mut back = Reader::new(&lent.stream);
         let to_client = || ClientContext {
             version: request.head.version,
-            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.draining.get(),
+            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun(),
         };
         let settings = self.table.settings();
-        let idle = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
+        let waited = interrupted(client, progress, settings, request.at);
         let received = {
             let limits = http1::limits(settings);
             let mut download = pin!(transfer::download(client, &mut back, request, to_client, limits, progress));
@@ -172,16 +183,14 @@ impl Exchange<'_, '_> {
                     Err(Err(broken)) => Err(broken),
                 }
             };
-            let stalled = async {
-                opaque::expire(&progress.moved, idle).await;
-                Err(Broken::Idle)
-            };
-            future::or(both, stalled).await?
+            future::or(both, async { Err(waited.await) }).await?
         };
         if received.upgraded {
-            let relayed = opaque::relay(self.reader, &mut back, idle).await;
+            let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
+            let relayed = opaque::relay(self.reader, &mut back, clocks).await;
             progress.from_client.set(relayed.sent);
             progress.to_client.set(relayed.received);
+            self.tunnel_end = Some(relayed.end);
         }
         Ok(received)
     }
@@ -189,7 +198,7 @@ impl Exchange<'_, '_> {
     fn conclude(&mut self, received: Received, lent: Lent, target: &Target) -> Next {
         let uploaded = self.progress.uploaded.get();
         if received.upstream_reusable && uploaded {
-            self.context.keep(lent, target);
+            self.context.keep(lent, target, received.keeps_for);
         } else {
             self.context.upstreams.discard(lent).close();
         }
@@ -210,18 +219,47 @@ impl Exchange<'_, '_> {
             self.context.counters.requests_retried.increment();
             return Tried::Stale;
         }
+        Tried::Failed(self.failure_of(broken))
+    }
+
+    fn failure_of(&self, broken: Broken) -> Failure {
+        let counters = &self.context.counters;
         if let Broken::Upstream(Some(error)) = &broken {
             self.context.count_broken(error);
         }
-        let failure = match broken {
+        match broken {
             Broken::Client => Failure::client_gone(),
             Broken::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
             Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
             Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             Broken::Response(what) => Failure::upstream_protocol(&what),
-            Broken::Idle => Failure::idle(),
+            Broken::Overdue(clock) => {
+                let counter = match clock {
+                    Clock::Idle => &counters.timeouts_idle,
+                    Clock::RequestBody => &counters.timeouts_body,
+                    Clock::Response => &counters.timeouts_response,
+                };
+                counter.increment();
+                Failure::overdue(clock)
+            }
+        }
+    }
+
+    /// Ends a tunnel's upstream side as the application's ended, and says how to end the application's.
+    async fn end_tunnel(&mut self, upstream: Stream) -> Close {
+        let (flags, close) = match self.tunnel_end.take() {
+            None | Some(End::Complete) => (ResponseFlags::default(), Close::Orderly),
+            Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, Close::Orderly),
+            Some(End::Duration) => (ResponseFlags::DURATION_TIMEOUT, Close::Orderly),
+            Some(End::Client(_)) => (ResponseFlags::DOWNSTREAM_CLOSED, Close::Abort),
+            Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, Close::Abort),
         };
-        Tried::Failed(failure)
+        self.record.add_flags(flags);
+        match close {
+            Close::Abort => upstream.abort().await,
+            Close::Orderly | Close::Gently => upstream.close(),
+        }
+        close
     }
 
     /// Answers in the upstream's stead, or breaks the connection where an answer has begun.
@@ -231,8 +269,10 @@ impl Exchange<'_, '_> {
             return Next::Close(Close::Abort);
         }
         // Only behind a request that is known to be over can another one begin.
-        let over = self.progress.uploaded.get() || self.request.head.body == crate::http::BodyLength::None;
-        let keep_alive = over && self.request.head.keep_alive && !self.context.draining.get();
+        let is_read = self.progress.uploaded.get() || self.request.head.body == BodyLength::None;
+        // What follows a CONNECT was meant for the tunnel.
+        let over = is_read && !self.request.head.is_connect();
+        let keep_alive = over && self.request.head.keep_alive && !self.context.drain.has_begun();
         let options = ReplyOptions {
             version: self.request.head.version,
             keep_alive,
@@ -250,4 +290,14 @@ impl Exchange<'_, '_> {
             (true, false) => Next::Close(Close::Gently),
         }
     }
+}
+
+/// Resolves when nobody waits for the answer any more, or it has taken too long. An application that has only finished
+/// sending (FIN) still waits.
+async fn interrupted(client: &Stream, progress: &Progress, settings: &Settings, since: Instant) -> Broken {
+    let gone = async {
+        client.socket().failed().await;
+        Broken::Client
+    };
+    future::or(gone, async { Broken::Overdue(overdue(progress, settings, since).await) }).await
 }

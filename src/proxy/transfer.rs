@@ -2,12 +2,13 @@
 //! only in [`Progress`]. Neither buffers a body; each stops reading where the other side stops taking.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http::{
     BodyError, BodyScanner, ClientContext, HeadLimits, Method, Parsed, ResponseHead, Version, parse_response,
 };
 use crate::io::{self, Lease};
+use crate::proxy::clocks::Clock;
 use crate::proxy::http1::Request;
 use crate::proxy::reader::Reader;
 use crate::upstream::{Stream, StreamError};
@@ -36,6 +37,8 @@ pub struct Progress {
     pub to_client: Cell<u64>,
     /// A byte has come from the upstream.
     pub heard: Cell<bool>,
+    /// The application is waited for: it has not sent all of its request.
+    pub starved: Cell<bool>,
 }
 
 impl Progress {
@@ -50,6 +53,7 @@ impl Progress {
             from_client: Cell::new(0),
             to_client: Cell::new(0),
             heard: Cell::new(false),
+            starved: Cell::new(false),
         }
     }
 
@@ -70,8 +74,8 @@ pub enum Broken {
     Upstream(Option<StreamError>),
     /// The response breaks HTTP.
     Response(String),
-    /// Nothing moved for the idle timeout.
-    Idle,
+    /// It took too long.
+    Overdue(Clock),
 }
 
 /// A response that has been passed on to its last byte.
@@ -83,6 +87,8 @@ pub struct Received {
     pub client_keep_alive: bool,
     /// 101: from here on both directions are another protocol.
     pub upgraded: bool,
+    /// How long the upstream says that it keeps its connection open.
+    pub keeps_for: Option<Duration>,
 }
 
 /// Sends the request: its head and the body bytes that came with it at once, then the rest of the body as it comes.
@@ -114,8 +120,9 @@ pub async fn upload(
     }
     while !scanner.is_complete() {
         expect(reader.stream(), &scanner);
+        progress.starved.set(true);
         match reader.fill().await {
-            Ok(true) => {}
+            Ok(true) => progress.starved.set(false),
             Ok(false) | Err(_) => return Err(Broken::Client),
         }
         let part = body_part(reader, &mut scanner)?;
@@ -160,7 +167,7 @@ pub async fn download(
     let mut body = Body { scanner: BodyScanner::new(head.body), dechunk: delivery.dechunk, surplus: false };
     body.pass_first(client, back, &head, length, context, progress).await?;
     if head.is_upgrade {
-        return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true });
+        return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true, keeps_for: None });
     }
     while !body.scanner.is_complete() {
         expect(back.stream(), &body.scanner);
@@ -176,7 +183,8 @@ pub async fn download(
     }
     back.stream().expect(0);
     let upstream_reusable = head.keep_alive && !head.is_close_delimited() && !body.surplus && back.bytes().is_empty();
-    Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false })
+    let keeps_for = head.keeps_for.map(|seconds| Duration::from_secs(seconds.into()));
+    Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false, keeps_for })
 }
 
 /// Much of a body is received in few, large pieces.

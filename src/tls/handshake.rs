@@ -57,7 +57,7 @@ impl Handshake {
                 Step::Again => {}
                 Step::Complete => return Ok(true),
                 Step::NeedsMore => match self.next_record() {
-                    Some(end) if end > MAX_HELD => return Err(excessive()),
+                    Some(end) if end > MAX_HELD => return Err(TlsError::too_much_handshake()),
                     Some(end) => self.shown = end,
                     None => return Ok(false),
                 },
@@ -162,9 +162,4 @@ fn encode(
             }
         }
     }
-}
-
-fn excessive() -> TlsError {
-    let words = "a handshake message is larger than 64 KiB".to_owned();
-    TlsError::Protocol { token: "EXCESSIVE_MESSAGE_SIZE", words }
 }

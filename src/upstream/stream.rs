@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use super::admission::{Share, Slot};
 use crate::io::{Lease, PeekState, SendBuf, SendFuture, Socket};
 use crate::tls::{Negotiated, Session, TlsError};
 
@@ -40,6 +42,8 @@ pub struct Stream {
     tls: Option<RefCell<Session>>,
     /// Plaintext that was opened and not asked for yet: what one receive brought.
     opened: RefCell<VecDeque<Lease>>,
+    /// Its place among the connections of a cluster that limits them, given back when it ends.
+    slot: Option<Slot>,
 }
 
 /// What an idle stream is good for.
@@ -54,7 +58,7 @@ pub enum Idle {
 impl Stream {
     #[must_use]
     pub fn plaintext(socket: Socket) -> Self {
-        Self { socket, tls: None, opened: RefCell::default() }
+        Self { socket, tls: None, opened: RefCell::default(), slot: None }
     }
 
     /// Runs a TLS handshake as client over `socket`. Nothing of the application is sent before it is complete and the
@@ -72,7 +76,8 @@ impl Stream {
         loop {
             send_output(&socket, &mut session).await?;
             if !session.is_handshaking() {
-                return Ok(Self { socket, tls: Some(RefCell::new(session)), opened: RefCell::new(opened) });
+                let (tls, opened) = (Some(RefCell::new(session)), RefCell::new(opened));
+                return Ok(Self { socket, tls, opened, slot: None });
             }
             let Some(received) = socket.recv().await? else { return Err(ended(&session)) };
             if let Err(error) = session.open(received, &mut opened) {
@@ -80,6 +85,15 @@ impl Stream {
                 return Err(error.into());
             }
         }
+    }
+
+    pub(super) fn occupy(&mut self, slot: Option<Slot>) {
+        self.slot = slot;
+    }
+
+    /// The limited cluster that it counts for.
+    pub(super) fn share(&self) -> Option<&Rc<Share>> {
+        self.slot.as_ref().map(Slot::share)
     }
 
     /// Whether the server spoke first, which no HTTP server does: its bytes would become the answer to a request that
