@@ -16,6 +16,9 @@ use crate::upstream::{Stream, StreamError};
 /// Most interim (1xx) responses before the final one; a server that sends more is not answering.
 const MAX_INTERIM: usize = 32;
 
+/// What must be left of a body, or of one of its chunks, for large receives to pay.
+const BULK: u64 = 64 * 1024;
+
 /// How far an exchange has come.
 pub struct Progress {
     /// When bytes last moved in either direction.
@@ -116,6 +119,7 @@ pub async fn upload(
         return Ok(());
     }
     while !scanner.is_complete() {
+        expect(reader.stream(), &scanner);
         progress.starved.set(true);
         match reader.fill().await {
             Ok(true) => progress.starved.set(false),
@@ -130,6 +134,7 @@ pub async fn upload(
             return Ok(());
         }
     }
+    reader.stream().expect(0);
     Ok(())
 }
 
@@ -165,6 +170,7 @@ pub async fn download(
         return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true, keeps_for: None });
     }
     while !body.scanner.is_complete() {
+        expect(back.stream(), &body.scanner);
         match back.next().await {
             Ok(Some(bytes)) => {
                 let part = body.part(bytes)?;
@@ -175,9 +181,15 @@ pub async fn download(
             Err(error) => return Err(Broken::Upstream(Some(error))),
         }
     }
+    back.stream().expect(0);
     let upstream_reusable = head.keep_alive && !head.is_close_delimited() && !body.surplus && back.bytes().is_empty();
     let keeps_for = head.keeps_for.map(|seconds| Duration::from_secs(seconds.into()));
     Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false, keeps_for })
+}
+
+/// Much of a body is received in few, large pieces.
+fn expect(stream: &Stream, body: &BodyScanner) {
+    stream.expect(body.remaining().filter(|&bytes| bytes > BULK).unwrap_or(0));
 }
 
 /// Reads up to the final head, which stays in the reader; interim responses are passed on (RFC 9110 §15.2).
