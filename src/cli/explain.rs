@@ -48,7 +48,7 @@ pub enum Output {
     Json,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -158,9 +158,9 @@ impl Target {
 }
 
 /// Notes that names and material are wanted, and gets neither.
-struct Offline;
+pub(super) struct Offline;
 
-const OFFLINE: &str = "nothing is loaded offline";
+pub(super) const OFFLINE: &str = "nothing is loaded offline";
 
 impl Materials for Offline {
     fn profile(&mut self, _: &ProfileRequest) -> Result<Arc<ClientProfile>, String> {

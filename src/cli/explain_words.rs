@@ -82,7 +82,7 @@ fn names(request: &ProfileRequest, host: &Host) -> String {
 pub(super) fn forwarded(cluster: &Cluster, host: &Host, http: bool) -> String {
     let carried = match (cluster.protocol, http) {
         (ClusterProtocol::Http1, _) => "as HTTP/1.1",
-        (ClusterProtocol::Http2, _) => "as HTTP/2",
+        (ClusterProtocol::Http2, _) => "as HTTP/1.1 (HTTP/2 is not spoken to servers yet)",
         (ClusterProtocol::SameAsClient, _) => "in the HTTP version that the application speaks",
         (ClusterProtocol::Opaque, true) => "as plain bytes, so that its Host is not looked at",
         (ClusterProtocol::Opaque, false) => "byte by byte",
