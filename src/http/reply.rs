@@ -22,6 +22,12 @@ pub struct ReplyOptions {
 /// A whole response with `status` (200 to 599) and `body` as plain text.
 #[must_use]
 pub fn local_reply(status: u16, body: &str, options: ReplyOptions) -> Vec<u8> {
+    local_reply_with(status, &[], body, options)
+}
+
+/// [`local_reply`] with further fields, whose names and values are sound.
+#[must_use]
+pub fn local_reply_with(status: u16, fields: &[(&str, &[u8])], body: &str, options: ReplyOptions) -> Vec<u8> {
     let length = body.len();
     let reason = reason_phrase(status);
     let mut out = Vec::with_capacity(192 + length);
@@ -29,6 +35,11 @@ pub fn local_reply(status: u16, body: &str, options: ReplyOptions) -> Vec<u8> {
         .expect("writing to a Vec does not fail");
     CivilTime::new(options.now).write_http(&mut out);
     out.extend_from_slice(b"\r\nserver: egret\r\n");
+    for (name, value) in fields {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
     out.extend_from_slice(match (options.keep_alive, options.version) {
         (false, _) => b"connection: close\r\n",
         (true, Version::Http10) => b"connection: keep-alive\r\n",
@@ -46,7 +57,16 @@ pub fn local_reply(status: u16, body: &str, options: ReplyOptions) -> Vec<u8> {
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

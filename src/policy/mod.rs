@@ -8,6 +8,7 @@ mod compile;
 mod decide;
 mod endpoints;
 mod hosts;
+mod http_routes;
 mod origination;
 mod problems;
 pub mod publish;
@@ -16,6 +17,7 @@ mod rules;
 mod scope;
 mod table;
 mod traps;
+mod virtual_services;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -28,5 +30,6 @@ mod scenarios;
 
 pub use compile::{Materials, compile};
 pub use decide::PolicyTable;
+pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use scope::Workload;
 pub use table::*;
