@@ -199,7 +199,7 @@ fn judge(lab: &Lab, host: &str, case: &Case) -> Result<(), String> {
         }
         Reusable(status, text) => (status, Some(text), true),
         Last(status, text) => (status, Some(text), false),
-        Local(status) => (status, None, false),
+        Local(status) => (status, None, true),
     };
     let response = response.map_err(|error| error.to_string())?;
     let body = String::from_utf8_lossy(&response.body);
@@ -210,10 +210,10 @@ fn judge(lab: &Lab, host: &str, case: &Case) -> Result<(), String> {
         let next = client.get(host, "/again").map_err(|error| format!("the next request: {error}"))?;
         return if next.body == b"next" { Ok(()) } else { Err(format!("the next request: {next:?}")) };
     }
-    match (text, client.rest()) {
-        (Some(_), Err(error)) => Err(format!("no clean end: {error}")),
-        (Some(_), Ok(rest)) if !rest.is_empty() => Err(format!("something follows: {rest:?}")),
-        _ => Ok(()),
+    match client.rest() {
+        Err(error) => Err(format!("no clean end: {error}")),
+        Ok(rest) if !rest.is_empty() => Err(format!("something follows: {rest:?}")),
+        Ok(_) => Ok(()),
     }
 }
 

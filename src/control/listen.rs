@@ -1,11 +1,18 @@
 //! The sockets that redirected connections arrive at: loopback only, one set a worker, spread by the kernel.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait for a worker; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How long a listener of an earlier process may take to go away.
+const CLAIM_PATIENCE: Duration = Duration::from_millis(500);
+const CLAIM_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why the proxy's port cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +34,7 @@ pub fn listeners(port: u16, workers: usize) -> Result<Vec<Vec<TcpListener>>, Lis
     if !has_v6 {
         tracing::info!("no IPv6 loopback; only IPv4 connections can be redirected here");
     }
-    // Without SO_REUSEPORT first: a second egret on the port would otherwise share it silently.
-    drop(bind(v4, false)?);
+    claim(v4)?;
     (0..workers)
         .map(|_| {
             let mut set = vec![bind(v4, true)?];
@@ -40,6 +46,21 @@ pub fn listeners(port: u16, workers: usize) -> Result<Vec<Vec<TcpListener>>, Lis
         .collect()
 }
 
+/// Binds `address` once without SO_REUSEPORT: a second egret on the port would otherwise share it silently. The kernel
+/// takes a moment to close the listeners of a process that was killed, because its rings are torn down after it.
+fn claim(address: SocketAddr) -> Result<(), ListenError> {
+    let deadline = Instant::now() + CLAIM_PATIENCE;
+    loop {
+        match bind(address, false) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.source.kind() != ErrorKind::AddrInUse || Instant::now() >= deadline => {
+                return Err(error);
+            }
+            Err(_) => std::thread::sleep(CLAIM_INTERVAL),
+        }
+    }
+}
+
 /// Whether `address` can be bound at all, on any port.
 fn probe(address: SocketAddr) -> bool {
     TcpListener::bind(SocketAddr::new(address.ip(), 0)).is_ok()
@@ -48,7 +69,7 @@ fn probe(address: SocketAddr) -> bool {
 fn bind(address: SocketAddr, share: bool) -> Result<TcpListener, ListenError> {
     open(address, share).map_err(|source| {
         let hint = match source.kind() {
-            std::io::ErrorKind::AddrInUse => "; is another proxy running here? choose another --proxy-port",
+            ErrorKind::AddrInUse => "; is another proxy running here? choose another --proxy-port",
             _ => "",
         };
         ListenError { address, source, hint }

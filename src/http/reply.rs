@@ -31,8 +31,14 @@ pub fn local_reply_with(status: u16, fields: &[(&str, &[u8])], body: &str, optio
     let length = body.len();
     let reason = reason_phrase(status);
     let mut out = Vec::with_capacity(192 + length);
-    write!(out, "HTTP/1.1 {status} {reason}\r\ncontent-length: {length}\r\ncontent-type: text/plain\r\ndate: ")
-        .expect("writing to a Vec does not fail");
+    write!(out, "HTTP/1.1 {status} {reason}\r\n").expect("writing to a Vec does not fail");
+    // RFC 9110 §8.6: these have no content, and must not announce any.
+    let has_content = !matches!(status, 204 | 304);
+    if has_content {
+        write!(out, "content-length: {length}\r\ncontent-type: text/plain\r\n")
+            .expect("writing to a Vec does not fail");
+    }
+    out.extend_from_slice(b"date: ");
     CivilTime::new(options.now).write_http(&mut out);
     out.extend_from_slice(b"\r\nserver: egret\r\n");
     for (name, value) in fields {
@@ -46,7 +52,7 @@ pub fn local_reply_with(status: u16, fields: &[(&str, &[u8])], body: &str, optio
         (true, Version::Http11) => b"",
     });
     out.extend_from_slice(b"\r\n");
-    if !options.head_request {
+    if has_content && !options.head_request {
         out.extend_from_slice(body.as_bytes());
     }
     out

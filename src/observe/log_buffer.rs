@@ -129,7 +129,7 @@ mod tests {
         assert!(lines.len() <= MAX_BYTES && buffer.is_empty());
         let whole = lines.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"}\n")).count();
         assert_eq!(whole, pushed - 3);
-        buffer.push(&record(), LogFormat::Json);
+        buffer.push(&record(), LogFormat::Text);
         assert_eq!((buffer.dropped(), buffer.take().is_empty()), (3, false));
     }
 
@@ -139,8 +139,8 @@ mod tests {
         let path = folder.path().join("log");
         let sink = LogSink::start(&LogTarget::File(path.clone())).unwrap();
         let mut buffer = LogBuffer::default();
-        buffer.push(&record(), LogFormat::Json);
-        buffer.push(&record(), LogFormat::Json);
+        buffer.push(&record(), LogFormat::Text);
+        buffer.push(&record(), LogFormat::Text);
         buffer.hand_over(&sink);
         assert!(buffer.is_empty());
         assert!(sink.flush(Duration::from_secs(20)));

@@ -43,6 +43,11 @@ impl PolicyTable {
         &self.clusters
     }
 
+    /// Whether some name, in a Host field or an SNI, may decide about a connection to this port.
+    pub fn knows_names(&self, dst: OriginalDst) -> bool {
+        self.ports.get(&dst.port()).is_some_and(PortRoutes::has_names)
+    }
+
     /// Whether requests to this port may have to leave as TLS: bytes whose host cannot be read must then not pass.
     pub fn originates_tls(&self, dst: OriginalDst) -> bool {
         let mut on_port = self.clusters.iter().filter(|cluster| cluster.origin.port == dst.port());

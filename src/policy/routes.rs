@@ -113,6 +113,13 @@ fn is_single(range: &IpNet) -> bool {
     range.prefix_len() == range.max_prefix_len()
 }
 
+impl PortRoutes {
+    /// Whether any entry of this port is found by a name.
+    pub(super) fn has_names(&self) -> bool {
+        self.binds.values().any(|bind| bind.http != HttpRule::Unseen || !bind.tls.is_empty())
+    }
+}
+
 /// Claiming, oldest first. A cluster that wins nothing need not exist.
 impl PortRoutes {
     /// An HTTP port: `host` and its single addresses, wherever the connection was going.

@@ -156,16 +156,15 @@ impl<'a> Compiler<'a> {
 /// The entry with the endpoints that the subset chooses. One without endpoints has none with labels either.
 fn with_labels(entry: &ServiceEntry, subset: &Subset) -> ServiceEntry {
     let mut entry = entry.clone();
-    if !subset.labels.is_empty() && !entry.endpoints.is_empty() {
+    if !subset.labels.is_empty() && entry.resolution != config::Resolution::None {
         let chosen = |labels: &std::collections::BTreeMap<String, String>| {
             subset.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
         };
         entry.endpoints.retain(|endpoint| chosen(&endpoint.labels));
-        entry.resolution = match (entry.endpoints.is_empty(), entry.resolution) {
-            // A name would stand in for endpoints that are missing, and the subset would be all of the service.
-            (true, _) => config::Resolution::Static,
-            (false, resolution) => resolution,
-        };
+        if entry.endpoints.is_empty() {
+            // The host's name would stand in for them, and the subset would be all of the service.
+            entry.resolution = config::Resolution::Static;
+        }
     }
     entry
 }

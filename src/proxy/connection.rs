@@ -54,7 +54,7 @@ async fn serve_admitted(context: &Rc<Context>, socket: Socket, since: SystemTime
     match close {
         Close::Orderly => client.close(),
         Close::Gently => close_gently(client).await,
-        Close::Abort => client.abort(),
+        Close::Abort => client.abort().await,
     }
 }
 
@@ -102,9 +102,8 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
     let settings = table.settings();
     let patience = settings.protocol_detection_timeout;
     loop {
-        let spoken = match detect(&mut reader, patience, settings.request_headers_timeout).await {
-            Ok(spoken) => spoken,
-            Err(_) => return Close::Abort,
+        let Ok(spoken) = detect(&mut reader, patience, settings.request_headers_timeout).await else {
+            return Close::Abort;
         };
         count_detection(context, &spoken);
         return match spoken {
@@ -119,8 +118,8 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
                 refuse_h2c(context, parties);
                 Close::Abort
             }
-            Spoken::Silence if matches!(table.opaque(parties.destination), Decision::Deny(_)) => {
-                // Nothing but a name could allow this connection: wait for one as long as it takes.
+            Spoken::Silence if table.knows_names(parties.destination) && is_denied(&table, parties) => {
+                // Only a name can allow this connection: a slow client has time to say it.
                 match io::timeout(settings.idle_timeout, reader.fill()).await {
                     Ok(Ok(true)) => continue,
                     _ => Close::Orderly,
@@ -131,6 +130,10 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
             }
         };
     }
+}
+
+fn is_denied(table: &PolicyTable, parties: Parties) -> bool {
+    matches!(table.opaque(parties.destination), Decision::Deny(_))
 }
 
 fn count_detection(context: &Context, spoken: &Spoken) {
@@ -206,7 +209,7 @@ async fn tunnel(
                 let mut back = Reader::new(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
             };
-            finish(relayed, upstream, &mut record)
+            finish(relayed, upstream, &mut record).await
         }
     };
     record.log(context);
@@ -256,7 +259,7 @@ fn clocks(target: &Target) -> RelayClocks {
 }
 
 /// Ends the upstream's side as the relay ended, notes it, and says how to end the application's.
-fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecord) -> Close {
+async fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecord) -> Close {
     record.received = relayed.sent;
     record.sent = relayed.received;
     match relayed.end {
@@ -265,13 +268,13 @@ fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecord) -> 
             Close::Orderly
         }
         End::Client(error) => {
-            upstream.abort();
+            upstream.abort().await;
             record.flags = ResponseFlags::DOWNSTREAM_CLOSED;
             record.termination = Some(error.to_string());
             Close::Abort
         }
         End::Upstream(error) => {
-            upstream.abort();
+            upstream.abort().await;
             record.flags = ResponseFlags::UPSTREAM_CLOSED;
             record.transport_failure = Some(error.to_string());
             Close::Abort

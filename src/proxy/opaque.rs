@@ -45,8 +45,8 @@ pub struct RelayClocks {
 pub async fn relay(client: &mut Reader<'_>, upstream: &mut Reader<'_>, clocks: RelayClocks) -> Relayed {
     let traffic = Traffic { sent: Cell::new(0), received: Cell::new(0), moved: Cell::new(io::now()) };
     let (near, far) = (client.stream(), upstream.stream());
-    let out = async { pump(client, far, &traffic.sent, &traffic.moved).await.map_err(Broken::from_out) };
-    let back = async { pump(upstream, near, &traffic.received, &traffic.moved).await.map_err(Broken::from_back) };
+    let out = async { pump(client, far, &traffic.sent, &traffic.moved).await.map_err(Broken::on_way_out) };
+    let back = async { pump(upstream, near, &traffic.received, &traffic.moved).await.map_err(Broken::on_way_back) };
     let both = async {
         match future::try_zip(out, back).await {
             Ok(_) => End::Complete,
@@ -70,14 +70,14 @@ enum Broken {
 }
 
 impl Broken {
-    fn from_out(self) -> End {
+    fn on_way_out(self) -> End {
         match self {
             Broken::Reading(error) => End::Client(error),
             Broken::Writing(error) => End::Upstream(error),
         }
     }
 
-    fn from_back(self) -> End {
+    fn on_way_back(self) -> End {
         match self {
             Broken::Reading(error) => End::Upstream(error),
             Broken::Writing(error) => End::Client(error),

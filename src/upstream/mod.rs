@@ -86,7 +86,7 @@ impl Upstreams {
             }
             match self.connect(address, target, security, clocks).await {
                 Ok(stream) if stream.spoke_first() => {
-                    stream.abort();
+                    stream.abort().await;
                     failed = ConnectError::Handshake { address, source: StreamError::SpokeFirst };
                 }
                 Ok(stream) => {

@@ -93,7 +93,7 @@ impl Pool {
         let stale = |key: &PoolKey| key.tls.as_ref().is_some_and(|(digest, _)| !current.contains(digest));
         for (_, entries) in self.idle.extract_if(|key, _| stale(key)) {
             self.total -= entries.len();
-            entries.into_iter().for_each(|entry| entry.warm.stream.close());
+            close_all(entries);
         }
     }
 
@@ -102,7 +102,7 @@ impl Pool {
         self.idle.retain(|_, entries| {
             let (kept, spent) = std::mem::take(entries).into_iter().partition(&mut keep);
             *entries = kept;
-            spent.into_iter().for_each(|entry: Entry| entry.warm.stream.close());
+            close_all(spent);
             total += entries.len();
             !entries.is_empty()
         });
@@ -117,5 +117,11 @@ impl Pool {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.total == 0
+    }
+}
+
+fn close_all(entries: Vec<Entry>) {
+    for entry in entries {
+        entry.warm.stream.close();
     }
 }

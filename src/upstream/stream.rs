@@ -9,6 +9,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
@@ -28,6 +29,9 @@ pub enum StreamError {
     #[error("the server sent data before it was asked anything")]
     SpokeFirst,
 }
+
+/// How long a connection that is to be reset may still hand over what is queued.
+const ABORT_FLUSH: Duration = Duration::from_secs(1);
 
 /// A connected byte stream.
 pub struct Stream {
@@ -177,8 +181,11 @@ impl Stream {
         self.send_close_notify();
     }
 
-    /// Ends the connection with a reset, so that the peer cannot take what it has for complete.
-    pub fn abort(self) {
+    /// Ends the connection with a reset, so that the peer cannot take what it has for complete. What is queued goes
+    /// first, as it would have between the two ends without a proxy; a peer that does not take it within
+    /// [`ABORT_FLUSH`] goes without.
+    pub async fn abort(self) {
+        let _ = crate::io::timeout(ABORT_FLUSH, self.socket.flush()).await;
         self.socket.abort();
     }
 
