@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod explain;
+mod explain_target;
 mod explain_words;
 pub mod init;
 pub mod run;

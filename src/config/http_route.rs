@@ -76,7 +76,7 @@ fn read_action(object: &mut Object<'_>, item: &Field<'_>, report: &mut Report) -
 
 fn read_destinations(field: &Field<'_>, report: &mut Report) -> Option<Vec<Destination>> {
     let items = field.list(usize::MAX, report);
-    let only = items.len() == 1;
+    let (count, only) = (items.len(), items.len() == 1);
     let mut found = Vec::new();
     for item in items {
         let Some(mut object) = item.object(report) else { continue };
@@ -88,6 +88,10 @@ fn read_destinations(field: &Field<'_>, report: &mut Report) -> Option<Vec<Desti
         let weight = if only { weight.max(1) } else { weight };
         let Some((host, port, subset)) = to else { continue };
         found.push(Destination { host, port, subset, weight, request, response, at: report.location(item.at()) });
+    }
+    // What could not be read has been complained of.
+    if found.len() < count {
+        return None;
     }
     if found.iter().all(|to| to.weight == 0) {
         field.error("at least one destination needs a weight above 0", report);

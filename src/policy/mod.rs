@@ -24,6 +24,8 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
+mod route_cases;
+#[cfg(test)]
 mod rule_cases;
 #[cfg(test)]
 mod scenarios;

@@ -86,9 +86,8 @@ impl<'e> Exchange<'e, '_> {
         let security = plan.target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
         let mut tries = plan.tries();
         let mut reuse = Reuse::Allowed;
-        let begun = io::now();
         loop {
-            let lent = match self.lend(&plan, &security, reuse, begun).await {
+            let lent = match self.lend(&plan, &security, reuse, tries.begun).await {
                 Ok(lent) => lent,
                 Err(failure) if failure.may_pass && tries.after_connect_failure() => {
                     self.back_off(&mut tries).await;
@@ -131,14 +130,14 @@ impl<'e> Exchange<'e, '_> {
                         ("block_all", "BlackHoleCluster")
                     }
                 };
-                self.record.route(name, cluster);
+                self.record.route(name, Some(cluster));
                 Plan::unrouted(&decision, original)
             }
             Routed::Route(route, taken) => {
-                self.record.route(route.name.clone(), "-");
+                self.record.route(route.name.clone(), None);
                 self.suffer(route.fault).await?;
                 let plan = Plan::routed(route, taken, original, self.request, self.context.roll())?;
-                self.record.route(route.name.clone(), plan.target.name());
+                self.record.route(route.name.clone(), Some(plan.target.name()));
                 Ok(plan)
             }
             Routed::NoRoute(_) => Err(Failure::no_route()),
@@ -234,8 +233,8 @@ impl<'e> Exchange<'e, '_> {
         };
         let settings = self.table.settings();
         let idle = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
+        let is_held = transfer::is_held(request);
         let received = {
-            let is_held = transfer::is_held(request);
             let reception = Reception {
                 limits: http1::limits(settings),
                 edits: plan.response_edits(),
@@ -257,11 +256,11 @@ impl<'e> Exchange<'e, '_> {
                 Err(Broken::Idle)
             };
             let overdue = async {
-                progress.overdue(plan.timeout()).await;
+                progress.overdue(plan.timeout(), is_held.then_some(tries.begun)).await;
                 Err(Broken::Timeout)
             };
             let too_slow = async {
-                progress.overdue(tries.timeout).await;
+                progress.overdue(tries.timeout, None).await;
                 Err(Broken::TryTimeout)
             };
             future::or(future::or(both, stalled), future::or(overdue, too_slow)).await?

@@ -103,9 +103,9 @@ impl RequestRecord {
         }
     }
 
-    pub fn route(&mut self, name: impl Into<Cow<'static, str>>, cluster: &str) {
+    pub fn route(&mut self, name: impl Into<Cow<'static, str>>, cluster: Option<&str>) {
         self.route = Some(name.into());
-        self.cluster = Some(cluster.to_owned());
+        self.cluster = cluster.map(str::to_owned);
     }
 
     pub fn flag(&mut self, flags: ResponseFlags) {

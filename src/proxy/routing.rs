@@ -3,11 +3,12 @@
 //! Nothing is sent here; `exchange` does what is planned.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::RetryOn;
 use crate::flow::{Host, OriginalDst};
 use crate::http::{FieldEdits, RequestEdits};
+use crate::io;
 use crate::policy::{Action, Decision, Destination, HttpRoute, PolicyTable, RequestView, Routed, Taken};
 use crate::proxy::failure::Failure;
 use crate::proxy::http1::Request;
@@ -76,12 +77,6 @@ impl<'t> Plan<'t> {
         Ok(Self { target: target_cluster, route: Some((route, to)), path: route.rewritten(target, taken) })
     }
 
-    /// ROUTE_NAME, where a route speaks.
-    #[must_use]
-    pub fn route_name(&self) -> Option<&str> {
-        self.route.map(|(route, _)| route.name.as_str())
-    }
-
     #[must_use]
     pub fn request_edits(&self) -> RequestEdits<'_> {
         let Some((route, to)) = self.route else { return RequestEdits::default() };
@@ -109,6 +104,7 @@ impl<'t> Plan<'t> {
         Tries {
             left: retries.map_or(0, |retries| retries.attempts),
             made: 0,
+            begun: io::now(),
             on: retries.map_or(&[], |retries| &retries.on),
             timeout: retries.and_then(|retries| retries.per_try_timeout),
         }
@@ -119,6 +115,8 @@ impl<'t> Plan<'t> {
 pub struct Tries<'t> {
     left: u32,
     made: u32,
+    /// When the first began.
+    pub begun: Instant,
     on: &'t [RetryOn],
     /// For one try.
     pub timeout: Option<Duration>,
@@ -171,16 +169,17 @@ mod tests {
 
     #[test]
     fn tries_are_counted_and_wait_longer_each_time() {
+        let begun = Instant::now();
         let on = [RetryOn::GatewayError, RetryOn::Status(429)];
-        let mut tries = Tries { left: 2, made: 0, on: &on, timeout: None };
+        let mut tries = Tries { left: 2, made: 0, begun, on: &on, timeout: None };
         assert!(tries.after_connect_failure() && tries.after_reset() && !tries.is_spent());
         for (status, expected) in [(502, true), (503, true), (504, true), (500, false), (429, true), (200, false)] {
             assert_eq!(tries.after_status(status), expected, "{status}");
         }
         assert_eq!((tries.take(), tries.take()), (BACKOFF, BACKOFF * 2));
         assert!(tries.is_spent() && tries.covers(503) && !tries.after_status(503) && !tries.after_reset());
-        assert_eq!(Tries { left: 100, made: 60, on: &on, timeout: None }.take(), BACKOFF * 10);
-        let connect = Tries { left: 1, made: 0, on: &[RetryOn::ConnectFailure], timeout: None };
+        assert_eq!(Tries { left: 100, made: 60, begun, on: &on, timeout: None }.take(), BACKOFF * 10);
+        let connect = Tries { left: 1, made: 0, begun, on: &[RetryOn::ConnectFailure], timeout: None };
         assert!(connect.after_connect_failure() && !connect.after_reset() && !connect.after_status(503));
     }
 }

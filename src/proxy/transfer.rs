@@ -62,11 +62,12 @@ impl Progress {
     }
 
     /// Waits until `timeout` has passed since the request was complete, as Envoy counts it; forever without one.
-    pub async fn overdue(&self, timeout: Option<Duration>) {
+    /// `since` is when that was, where it was before this try.
+    pub async fn overdue(&self, timeout: Option<Duration>, since: Option<Instant>) {
         let Some(timeout) = timeout else { return future::pending().await };
         loop {
             let now = io::now();
-            let until = self.uploaded_at.get().unwrap_or(now) + timeout;
+            let until = since.or(self.uploaded_at.get()).unwrap_or(now) + timeout;
             if until <= now {
                 return;
             }
