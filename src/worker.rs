@@ -74,6 +74,9 @@ impl Worker {
                 options.engine.clone(),
             ) {
                 Ok(mut engine) => {
+                    if options.number == 0 {
+                        tracing::info!("bounds of each worker: {}", engine.bounds());
+                    }
                     let _ = report.send(Ok(engine.remote()));
                     engine.run(work(options, inbox, gauge));
                 }

@@ -1,15 +1,21 @@
 //! `egret check PATH…`: every error and warning of a configuration at once, as a compiler would print them.
 //!
-//! Needs no running proxy, no network, no privileges: fit for a commit hook.
+//! Files that are sound one by one are then compiled as `egret run` would, credentials and all, so that a destination
+//! which would answer 503 is known before it does. Needs no running proxy, no network, no privileges: fit for a commit
+//! hook.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use crate::cli::explain::{OFFLINE, Offline};
-use crate::config::{self, DestinationRule, Loaded, Problem, Resources, Severity};
-use crate::policy::{Workload, compile};
+use crate::cli::run;
+use crate::config::{self, Loaded, Problem, Resources, Severity};
+use crate::flow::Hostname;
+use crate::policy::publish::{Addresses, Published};
+use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, Workload, compile};
+use crate::tls::{ClientProfile, ProfileRequest, Store, StoreOptions};
 
 /// Check configuration files: every error and warning, with file, line and column
 #[derive(clap::Args, Clone, Debug)]
@@ -17,12 +23,15 @@ pub struct Args {
     /// Files, or folders of *.yaml
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Namespace of the pod that the files are for
-    #[arg(long, value_name = "NS", default_value = "default")]
+    /// The pod's namespace
+    #[arg(long, value_name = "NS", env = "EGRET_NAMESPACE", default_value = "default")]
     pub namespace: String,
-    /// Labels of the pod that the files are for [default: whatever the rules select]
-    #[arg(long, value_name = "K=V,…", value_delimiter = ',', value_parser = super::explain::label)]
+    /// The pod's labels; without them every workloadSelector is taken for the pod's
+    #[arg(long, value_name = "k=v,…", env = "EGRET_LABELS", value_delimiter = ',', value_parser = run::label)]
     pub labels: Vec<(String, String)>,
+    /// Folder with one folder per credential: what `credentialName: X` finds as DIR/X/
+    #[arg(long, value_name = "DIR", env = "EGRET_SECRETS", default_value = "/etc/egret/secrets")]
+    pub secrets: PathBuf,
     /// How to print what was found
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
@@ -39,8 +48,11 @@ pub enum Output {
 
 /// Exits with 1 if there is an error; warnings alone are no failure.
 pub fn run(args: &Args) -> ExitCode {
-    let loaded = config::load(&args.paths);
-    let problems = problems_of(&loaded, &args.namespace, &args.labels);
+    let mut loaded = config::load(&args.paths);
+    if count(&loaded.problems, Severity::Error) == 0 {
+        loaded.problems.extend(problems_in_use(&loaded.resources, args));
+    }
+    let problems = problems_of(&loaded);
     let written = match args.output {
         Output::Text => write_text(&problems, loaded.files.len(), &mut io::stderr().lock(), &mut io::stdout().lock()),
         Output::Json => write_json(&problems, &loaded, &mut io::stdout().lock()),
@@ -49,38 +61,63 @@ pub fn run(args: &Args) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Every problem of a configuration, by file and line: of each document, and of all of them together as the pod of
-/// this namespace and these labels sees them.
-pub fn problems_of(loaded: &Loaded, namespace: &str, labels: &[(String, String)]) -> Vec<Problem> {
-    let mut problems = loaded.problems.clone();
-    if labels.is_empty() {
-        for pod in pods(&loaded.resources, namespace) {
-            let (_, found) = compile(&loaded.resources, &pod, &mut Offline);
-            problems.extend(found.into_iter().filter(|problem| concerns(problem, &loaded.resources, &pod)));
+/// What shows only when resources stand together and their credentials are read, once each.
+fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
+    let options = StoreOptions {
+        namespace: args.namespace.clone(),
+        secrets_dir: Some(args.secrets.clone()),
+        minimum: resources.settings.min_tls_version,
+        ssl_cert_file: std::env::var_os("SSL_CERT_FILE"),
+    };
+    let mut materials = OnDisk { store: Store::new(options, &resources.secrets) };
+    let mut problems: Vec<Problem> = Vec::new();
+    for labels in pods(resources, args) {
+        let workload = Workload { namespace: args.namespace.clone(), labels };
+        let (_, found) = compile(resources, &workload, &mut materials);
+        for problem in found {
+            let same = |other: &Problem| other.at == problem.at && other.message == problem.message;
+            let elsewhere = args.labels.is_empty() && problem.message.starts_with(NOT_FOR_THIS_WORKLOAD);
+            if !elsewhere && !problems.iter().any(same) {
+                problems.push(problem);
+            }
         }
-    } else {
-        let pod = Workload { namespace: namespace.to_owned(), labels: labels.iter().cloned().collect() };
-        problems.extend(compile(&loaded.resources, &pod, &mut Offline).1);
     }
-    problems.retain(|problem| !problem.message.contains(OFFLINE));
-    problems.sort_by(|a, b| (&a.at, &a.message).cmp(&(&b.at, &b.message)));
-    problems.dedup();
+    let now = jiff::Timestamp::now().as_second();
+    let credentials = materials.store.credentials();
+    let expiring = credentials.iter().filter_map(|credential| credential.expiry_warning(now));
+    problems.extend(expiring.map(|message| Problem { severity: Severity::Warning, at: None, message }));
     problems
 }
 
-/// A pod without labels, and one for every selector.
-fn pods(resources: &Resources, namespace: &str) -> Vec<Workload> {
-    let selectors = resources.destination_rules.iter().filter_map(|rule| rule.workload_selector.as_ref());
-    let labels: BTreeSet<_> = selectors.cloned().chain([BTreeMap::new()]).collect();
-    labels.into_iter().map(|labels| Workload { namespace: namespace.to_owned(), labels }).collect()
+/// The labels that pods may have: those given, else none and each selector's in turn.
+fn pods(resources: &Resources, args: &Args) -> BTreeSet<BTreeMap<String, String>> {
+    if !args.labels.is_empty() {
+        return BTreeSet::from([args.labels.iter().cloned().collect()]);
+    }
+    let selectors = resources.destination_rules.iter().filter_map(|rule| rule.workload_selector.clone());
+    selectors.chain([BTreeMap::new()]).collect()
 }
 
-/// Whether `pod` can judge it: a rule that selects other pods is judged by those.
-fn concerns(problem: &Problem, resources: &Resources, pod: &Workload) -> bool {
-    let here = |rule: &&DestinationRule| problem.at.as_ref() == Some(&rule.meta.at);
-    let rule = resources.destination_rules.iter().find(here);
-    let selector = rule.and_then(|rule| rule.workload_selector.as_ref());
-    selector.is_none_or(|selector| selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
+/// Credentials as they lie on the disk; names are not resolved.
+struct OnDisk {
+    store: Store,
+}
+
+impl Materials for OnDisk {
+    fn profile(&mut self, wanted: &ProfileRequest) -> Result<Arc<ClientProfile>, String> {
+        self.store.profile(wanted)
+    }
+
+    fn addresses(&mut self, _: &Hostname) -> Addresses {
+        Published::new(Vec::new())
+    }
+}
+
+/// Every problem of a configuration, by file and line.
+pub fn problems_of(loaded: &Loaded) -> Vec<Problem> {
+    let mut problems = loaded.problems.clone();
+    problems.sort_by(|a, b| a.at.cmp(&b.at));
+    problems
 }
 
 fn count(problems: &[Problem], severity: Severity) -> usize {
@@ -144,7 +181,7 @@ mod tests {
     fn text_is_one_problem_a_line_and_a_summary() {
         let loaded = config::load_text(Path::new("a.yaml"), MISTAKES);
         let (mut errors, mut summary) = (Vec::new(), Vec::new());
-        write_text(&problems_of(&loaded, "default", &[]), loaded.files.len(), &mut errors, &mut summary).unwrap();
+        write_text(&problems_of(&loaded), loaded.files.len(), &mut errors, &mut summary).unwrap();
         let errors = String::from_utf8(errors).unwrap();
         let lines: Vec<_> = errors.lines().collect();
         assert_eq!(lines.len(), 2, "{errors}");
@@ -157,12 +194,89 @@ mod tests {
     fn json_holds_the_same() {
         let loaded = config::load_text(Path::new("a.yaml"), MISTAKES);
         let mut out = Vec::new();
-        write_json(&problems_of(&loaded, "default", &[]), &loaded, &mut out).unwrap();
+        write_json(&problems_of(&loaded), &loaded, &mut out).unwrap();
         let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!((&report["errors"], &report["warnings"]), (&1.into(), &1.into()));
         assert_eq!(report["files"], serde_json::json!(["a.yaml"]));
         assert_eq!(report["problems"][1]["severity"], "error");
         assert_eq!((&report["problems"][1]["line"], &report["problems"][1]["column"]), (&6.into(), &18.into()));
+    }
+
+    fn args(file: &Path, secrets: &Path) -> Args {
+        Args {
+            paths: vec![file.to_owned()],
+            namespace: "default".to_owned(),
+            labels: Vec::new(),
+            secrets: secrets.to_owned(),
+            output: Output::Text,
+        }
+    }
+
+    /// Each line is a `tls` block of port 80, whether the rule selects `app: sleep`, and what must be said of it.
+    #[test]
+    fn credentials_that_would_not_work_are_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let leaf = |name: &str, not_after: (i32, u8)| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(not_after.0, not_after.1, 1);
+            let text = params.self_signed(&key).unwrap().pem();
+            std::fs::write(folder.path().join(format!("{name}.crt")), text).unwrap();
+            std::fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        };
+        leaf("good", (4000, 1));
+        leaf("old", (2001, 1));
+        std::fs::create_dir(folder.path().join("empty")).unwrap();
+        let files = |cert: &str, key: &str| {
+            let at = |name: &str| folder.path().join(name).display().to_string();
+            format!("clientCertificate: {}, privateKey: {}, caCertificates: {}", at(cert), at(key), at("good.crt"))
+        };
+        let cases = [
+            (format!("mode: MUTUAL, {}", files("good.crt", "good.key")), false, None),
+            (format!("mode: MUTUAL, {}", files("good.crt", "old.key")), false, Some("does not belong to")),
+            (format!("mode: MUTUAL, {}", files("gone.crt", "gone.key")), false, Some("cannot read")),
+            (format!("mode: MUTUAL, {}", files("old.crt", "old.key")), false, Some("expired on 2001-01-01")),
+            ("mode: MUTUAL, credentialName: client".to_owned(), false, Some("workloadSelector")),
+            ("mode: MUTUAL, credentialName: client".to_owned(), true, Some("secret default/client not found")),
+            ("mode: MUTUAL, credentialName: empty".to_owned(), true, Some("didn't have expected keys")),
+        ];
+        for (tls, selects, said) in cases {
+            let file = folder.path().join("a.yaml");
+            std::fs::write(&file, rule(80, &tls, selects)).unwrap();
+            let loaded = config::load(std::slice::from_ref(&file));
+            assert_eq!(count(&loaded.problems, Severity::Error), 0, "{:?}", loaded.problems);
+            let found = problems_in_use(&loaded.resources, &args(&file, folder.path()));
+            let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            match said {
+                None => assert_eq!(text, "", "{tls}"),
+                Some(part) => assert!(text.contains(part), "{tls}: {part:?} is not in {text:?}"),
+            }
+            let other_pod = Args { labels: vec![("app".into(), "other".into())], ..args(&file, folder.path()) };
+            let unseen = problems_in_use(&loaded.resources, &other_pod);
+            let credential = |p: &Problem| said.is_some_and(|said| p.message.contains(said));
+            assert_eq!(unseen.iter().any(credential), said.is_some() && !selects, "{tls}: {unseen:?}");
+        }
+    }
+
+    #[test]
+    fn tls_inside_tls_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, rule(443, "mode: SIMPLE", false)).unwrap();
+        let loaded = config::load(std::slice::from_ref(&file));
+        let found = problems_in_use(&loaded.resources, &args(&file, folder.path()));
+        assert!(found.iter().any(|p| p.message.contains("already speaks TLS on port 443")), "{found:?}");
+    }
+
+    fn rule(port: u16, tls: &str, selects: bool) -> String {
+        let selector = if selects { "workloadSelector: {matchLabels: {app: sleep}}, " } else { "" };
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec: {{hosts: [a.example], \
+             resolution: DNS, ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 443}}, {{number: 443, name: \
+             https, protocol: HTTPS}}]}}\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: \
+             {{name: a}}\nspec: {{{selector}host: a.example, trafficPolicy: {{portLevelSettings: [{{port: {{number: \
+             {port}}}, tls: {{{tls}}}}}]}}}}\n"
+        )
     }
 
     #[test]
@@ -171,36 +285,10 @@ mod tests {
         let file = folder.path().join("a.yaml");
         let exit = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            run(&Args { paths: vec![file.clone()], namespace: "default".into(), labels: vec![], output: Output::Text })
+            run(&args(&file, folder.path()))
         };
         assert_eq!(format!("{:?}", exit("")), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(format!("{:?}", exit("apiVersion: v1\nkind: Pod\n")), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(format!("{:?}", exit(MISTAKES)), format!("{:?}", ExitCode::FAILURE));
-    }
-
-    const ENTRY: &str = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\n\
-        spec: {hosts: [a.example], ports: [{number: 80, name: p, protocol: PROTOCOL, targetPort: 443}], resolution: DNS}\n";
-    const RULE: &str = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  \
-        host: HOST\n  workloadSelector: {matchLabels: {app: sleep}}\n  trafficPolicy: {tls: {mode: SIMPLE}}\n";
-
-    /// What documents say together is checked as well, and a rule only as the pods that it selects see it.
-    #[test]
-    fn documents_are_judged_together() {
-        for (protocol, host, labels, expected) in [
-            ("HTTP", "a.example", "", &[][..]),
-            ("HTTP", "a.example", "app=other", &["workloadSelector wants app=sleep"]),
-            ("HTTP", "b.example", "", &["b.example"]),
-            ("GRPC", "a.example", "", &["requests go out as HTTP/1.1"]),
-            ("HTTPS", "a.example", "", &["already speaks TLS"]),
-        ] {
-            let text = format!("{}{}", ENTRY.replace("PROTOCOL", protocol), RULE.replace("HOST", host));
-            let labels: Vec<_> =
-                labels.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect();
-            let problems = problems_of(&config::load_text(Path::new("a.yaml"), &text), "default", &labels);
-            assert_eq!(problems.len(), expected.len(), "{protocol} {host}: {problems:?}");
-            for (problem, words) in problems.iter().zip(expected) {
-                assert!(problem.to_string().contains(words) && problem.at.is_some(), "{problem}");
-            }
-        }
     }
 }

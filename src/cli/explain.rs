@@ -47,7 +47,7 @@ pub enum Output {
     Json,
 }
 
-pub(super) fn label(text: &str) -> Result<(String, String), String> {
+fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -85,9 +85,9 @@ pub fn run(args: &Args, load: impl FnOnce(&[PathBuf]) -> (Resources, Vec<Problem
 }
 
 /// Notes that names and material are wanted, and gets neither.
-pub(super) struct Offline;
+struct Offline;
 
-pub(super) const OFFLINE: &str = "nothing is loaded offline";
+const OFFLINE: &str = "nothing is loaded offline";
 
 impl Materials for Offline {
     fn profile(&mut self, _: &ProfileRequest) -> Result<Arc<ClientProfile>, String> {

@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::resources::{AccessLogFormat, OutboundPolicy, Settings};
+use super::resources::{AccessLogFormat, MinimumVersion, OutboundPolicy, Settings};
 use super::scalar::{parse_bytes, parse_duration};
-use super::settings::{ACCESS_LOG_FORMATS, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, set};
+use super::settings::{ACCESS_LOG_FORMATS, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, set};
 use super::sidecar::POLICIES;
 
 /// Flags that override the Settings of the configuration files.
@@ -32,6 +32,9 @@ pub struct SettingsOverrides {
     /// Longest wait for a TLS handshake
     #[arg(long, value_name = "DURATION", env = "EGRET_TLS_HANDSHAKE_TIMEOUT", value_parser = positive)]
     pub tls_handshake_timeout: Option<Duration>,
+    /// Lowest TLS version spoken to servers: TLSV1_2 or TLSV1_3
+    #[arg(long, value_name = "VERSION", env = "EGRET_MIN_TLS_VERSION", value_parser = tls_version)]
+    pub min_tls_version: Option<MinimumVersion>,
     /// Largest request or response head, such as 60Ki
     #[arg(long, value_name = "BYTES", env = "EGRET_MAX_HEAD_BYTES", value_parser = head_bytes)]
     pub max_head_bytes: Option<usize>,
@@ -59,6 +62,7 @@ impl SettingsOverrides {
         set(&mut settings.idle_timeout, self.idle_timeout);
         set(&mut settings.connect_timeout, self.connect_timeout);
         set(&mut settings.tls_handshake_timeout, self.tls_handshake_timeout);
+        set(&mut settings.min_tls_version, self.min_tls_version);
         set(&mut settings.max_head_bytes, self.max_head_bytes);
         set(&mut settings.max_head_fields, self.max_head_fields);
         set(&mut settings.max_connections, self.max_connections);
@@ -73,6 +77,10 @@ fn outbound_policy(text: &str) -> Result<OutboundPolicy, String> {
 
 fn access_log(text: &str) -> Result<AccessLogFormat, String> {
     choose(ACCESS_LOG_FORMATS, text)
+}
+
+fn tls_version(text: &str) -> Result<MinimumVersion, String> {
+    choose(TLS_VERSIONS, text)
 }
 
 fn choose<T: Copy>(choices: &[(&str, T)], text: &str) -> Result<T, String> {
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_its_field() {
         let all = "--outbound-traffic-policy registry_only --access-log json --protocol-detection-timeout 0s \
-                   --request-headers-timeout 1s --idle-timeout 2s --connect-timeout 3s --tls-handshake-timeout 4s \
+                   --request-headers-timeout 1s --idle-timeout 2s --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
                    --drain-duration 12s";
         let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
@@ -151,6 +159,7 @@ mod tests {
             idle_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(3),
             tls_handshake_timeout: Duration::from_secs(4),
+            min_tls_version: MinimumVersion::Tls13,
             max_head_bytes: 8192,
             max_head_fields: 9,
             max_connections: 10,
@@ -164,6 +173,7 @@ mod tests {
     fn flags_are_checked_like_files() {
         for (flag, value, message) in [
             ("--access-log", "xml", "expected one of TEXT, JSON, OFF"),
+            ("--min-tls-version", "TLSV1_1", "expected one of TLSV1_2, TLSV1_3"),
             ("--idle-timeout", "0s", "longer than zero"),
             ("--idle-timeout", "10", "expected a duration"),
             ("--max-head-bytes", "1Gi", "must be from 1024 to 1048576"),

@@ -325,6 +325,7 @@ pub struct Settings {
     pub idle_timeout: Duration,
     pub connect_timeout: Duration,
     pub tls_handshake_timeout: Duration,
+    pub min_tls_version: MinimumVersion,
     /// Largest request or response head in bytes.
     pub max_head_bytes: usize,
     pub max_head_fields: usize,
@@ -332,6 +333,14 @@ pub struct Settings {
     pub max_connections: usize,
     pub dns_refresh_rate: Duration,
     pub drain_duration: Duration,
+}
+
+/// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MinimumVersion {
+    #[default]
+    Tls12,
+    Tls13,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -352,6 +361,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(3600),
             connect_timeout: Duration::from_secs(10),
             tls_handshake_timeout: Duration::from_secs(10),
+            min_tls_version: MinimumVersion::Tls12,
             max_head_bytes: 60 * 1024,
             max_head_fields: 100,
             max_connections: 10_000,

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use super::document::read_meta;
 use super::reader::{Field, Object, Report};
-use super::resources::{AccessLogFormat, Location, Meta, OutboundPolicy, Settings};
+use super::resources::{AccessLogFormat, Location, Meta, MinimumVersion, OutboundPolicy, Settings};
 use super::sidecar::{POLICIES, read_outbound_policy};
 use super::yaml::quoted;
 
 pub(super) const ACCESS_LOG_FORMATS: &[(&str, AccessLogFormat)] =
     &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
+
+/// Istio's words for them (`meshConfig.tlsDefaults.minProtocolVersion`).
+pub(super) const TLS_VERSIONS: &[(&str, MinimumVersion)] =
+    &[("TLSV1_2", MinimumVersion::Tls12), ("TLSV1_3", MinimumVersion::Tls13)];
 
 /// Below a kibibyte ordinary requests fail; above a mebibyte a single head could hold more than all others together.
 pub(super) const HEAD_BYTES: RangeInclusive<i64> = 1024..=1 << 20;
@@ -33,6 +37,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         idle_timeout,
         connect_timeout,
         tls_handshake_timeout,
+        min_tls_version,
         max_head_bytes,
         max_head_fields,
         max_connections,
@@ -47,6 +52,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     set(idle_timeout, positive(&mut spec, "idleTimeout", report));
     set(connect_timeout, positive(&mut spec, "connectTimeout", report));
     set(tls_handshake_timeout, positive(&mut spec, "tlsHandshakeTimeout", report));
+    set(min_tls_version, spec.optional("minTlsVersion").and_then(|field| field.choice(TLS_VERSIONS, report)));
     set(max_head_bytes, spec.optional("maxHeadBytes").and_then(|field| read_head_bytes(&field, report)));
     set(max_head_fields, count(&mut spec, "maxHeadFields", &HEAD_FIELDS, report));
     set(max_connections, count(&mut spec, "maxConnections", &CONNECTIONS, report));

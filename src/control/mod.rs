@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod ask;
 mod cores;
+mod expiry;
 mod listen;
 mod reload;
 pub mod resolve;
@@ -41,6 +42,8 @@ pub const DNS_PORT: u16 = 15053;
 
 /// How often files are looked at for changes.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How often certificates are looked at for their end.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 /// How often a draining process looks whether it may end.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// Descriptors that are not connections: rings, listeners, files, the control thread's own.
@@ -124,6 +127,8 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
     let plan = Plan { workers: options.workers, allow_loopback: options.allow_loopback, port: options.proxy_port };
     state.set_workers(start_workers(&plan, &state)?);
     tracing::info!("ready");
+    state.warn_of_expiry();
+    let mut expiry_looked_at = Instant::now();
     loop {
         tokio::select! {
             () = stop.requested() => break,
@@ -134,6 +139,11 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
                 state.order(Order::PolicyChanged);
             }
             watch.set_paths(state.watched());
+            state.warn_of_expiry();
+        }
+        if expiry_looked_at.elapsed() > EXPIRY_INTERVAL {
+            expiry_looked_at = Instant::now();
+            state.warn_of_expiry();
         }
         if !state.workers_run() {
             return Err(ControlError::WorkerDied);

@@ -49,42 +49,61 @@ pub struct Reloader {
     resolver: Resolver,
     table: Option<Published<PolicyTable>>,
     status: Status,
+    /// What the table in force was made from: credentials go on being replaced while a file is broken.
+    good: Option<Resources>,
 }
 
 impl Reloader {
     #[must_use]
     pub fn new(sources: Sources, store: Store, resolver: Resolver) -> Self {
-        Self { sources, store, resolver, table: None, status: Status::default() }
+        Self { sources, store, resolver, table: None, status: Status::default(), good: None }
     }
 
-    /// Reads everything anew. With an error in any file the table in force stays, and the problems say why; otherwise
-    /// the new table is published once its names have had an answer. True when one was.
+    /// Reads everything anew. With an error in any file the policy in force stays, and the problems say why; only its
+    /// credentials are replaced, which must not expire because of a typing error elsewhere. Otherwise the new table is
+    /// published once its names have had an answer. True when one was.
     pub async fn reload(&mut self) -> bool {
         let loaded = config::load(&self.sources.config);
         let mut problems = loaded.problems;
         if has_errors(&problems) {
             self.keep(problems);
-            return false;
+            return self.replace_credentials().await;
         }
         let mut resources = loaded.resources;
         self.sources.overrides.apply(&mut resources.settings);
+        self.store.set_minimum(resources.settings.min_tls_version);
         self.store.refresh(&resources.secrets);
+        let found = self.publish(&resources).await;
+        problems.extend(found);
+        report(&problems);
+        self.status.problems = problems;
+        self.good = Some(resources);
+        true
+    }
+
+    /// Publishes the policy in force again if the files of its credentials have changed. Secrets that are documents
+    /// stay: they stand in the files that are broken.
+    async fn replace_credentials(&mut self) -> bool {
+        let Some(resources) = self.good.take() else { return false };
+        let changed = self.store.refresh(&resources.secrets).changed;
+        if changed {
+            report(&self.publish(&resources).await);
+        }
+        self.good = Some(resources);
+        changed
+    }
+
+    /// Compiles and publishes a table; gives what will surprise the operator.
+    async fn publish(&mut self, resources: &Resources) -> Vec<Problem> {
         self.store.begin_round();
         let mut names = HashSet::new();
-        let (table, found) = self.compile(&resources, &mut names);
-        problems.extend(found);
+        let (table, mut problems) = self.compile(resources, &mut names);
         problems.extend(self.store.problems().into_iter().map(warning));
-        if has_errors(&problems) {
-            self.keep(problems);
-            return false;
-        }
         let open = self.resolver.settle(SETTLE).await;
         if open > 0 {
             tracing::warn!(names = open, "names without an answer yet; requests to them get 503 until there is one");
         }
-        report(&problems);
         self.status.version += 1;
-        self.status.problems = problems;
         let table = table.with_version(self.status.version);
         tracing::info!(version = self.status.version, clusters = table.clusters().len(), "policy published");
         match &self.table {
@@ -93,7 +112,7 @@ impl Reloader {
         }
         self.resolver.retain(&names);
         self.store.end_round();
-        true
+        problems
     }
 
     fn compile(&mut self, resources: &Resources, names: &mut HashSet<Hostname>) -> (PolicyTable, Vec<Problem>) {

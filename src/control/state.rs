@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::control::admin::Admin;
+use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::reload::Reloader;
 use crate::observe::{Exposition, WorkerCounters, logging, render_counters};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
+use crate::tls::Credential;
 use crate::worker::{Order, Worker};
 
 /// The state of a running process.
@@ -24,6 +26,7 @@ pub struct State {
     view: RefCell<View>,
     workers: RefCell<Vec<(Worker, Arc<WorkerCounters>)>>,
     draining: Cell<bool>,
+    expiry: RefCell<ExpiryWarnings>,
     asked: Rc<Notify>,
     started: Instant,
 }
@@ -36,7 +39,7 @@ struct View {
     problems: Vec<String>,
     version: u64,
     failures: u64,
-    certificates: Value,
+    credentials: Vec<Credential>,
     names: Value,
     watched: Vec<PathBuf>,
 }
@@ -49,6 +52,7 @@ impl State {
             view: RefCell::default(),
             workers: RefCell::default(),
             draining: Cell::new(false),
+            expiry: RefCell::default(),
             asked: Rc::new(Notify::new()),
             started: Instant::now(),
         }
@@ -65,12 +69,20 @@ impl State {
             problems: status.problems.iter().map(ToString::to_string).collect(),
             version: status.version,
             failures: status.failures,
-            certificates: serde_json::to_value(reloader.store().table()).unwrap_or_default(),
+            credentials: reloader.store().credentials(),
             names: names(&reloader),
             watched: reloader.watched(),
         };
         self.reloader.replace(Some(reloader));
         published
+    }
+
+    /// Warns of certificates that expire soon, each at most once a day.
+    pub fn warn_of_expiry(&self) {
+        let now = jiff::Timestamp::now().as_second();
+        for warning in self.expiry.borrow_mut().due(&self.view.borrow().credentials, now) {
+            tracing::warn!("{warning}");
+        }
     }
 
     #[must_use]
@@ -162,6 +174,7 @@ impl Admin for State {
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
         out.sample("egret_reload_failures_total", &[], view.failures);
+        expiry::render(&view.credentials, jiff::Timestamp::now().as_second(), &mut out);
         out.finish()
     }
 
@@ -192,7 +205,9 @@ impl Admin for State {
     }
 
     fn certs(&self) -> Value {
-        self.view.borrow().certificates.clone()
+        let now = jiff::Timestamp::now().as_second();
+        let rows: Vec<_> = self.view.borrow().credentials.iter().map(|credential| credential.row(now)).collect();
+        serde_json::to_value(rows).unwrap_or_default()
     }
 
     fn connections(&self) -> Value {

@@ -146,7 +146,9 @@ counters! {
     tls_failures_verification: Counter "egret_upstream_tls_failures_total", reason = "verification";
     /// Anything but the verification of the certificate.
     tls_failures_other: Counter "egret_upstream_tls_failures_total", reason = "other";
-    /// Upstream TLS connections that ended without close_notify where the body's end was the connection's.
+    /// Alerts and broken records after the handshake: a client certificate refused in TLS 1.3, for one.
+    tls_failures_established: Counter "egret_upstream_tls_failures_total", reason = "established";
+    /// Upstream TLS connections that ended without close_notify before all data was there.
     tls_truncated: Counter "egret_upstream_tls_truncated_total";
     /// Bytes received from applications.
     client_received_bytes: Counter "egret_client_received_bytes_total";

@@ -33,5 +33,6 @@ mod scenarios;
 pub use compile::{Materials, compile};
 pub use decide::PolicyTable;
 pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken};
+pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;

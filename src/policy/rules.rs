@@ -111,6 +111,9 @@ impl<'r> Rules<'r> {
     }
 }
 
+/// How the warning begins that a rule selects other workloads; without meaning where no workload is given.
+pub const NOT_FOR_THIS_WORKLOAD: &str = "this DestinationRule does not apply here";
+
 /// Whether a rule concerns the workload at all. Rules of its own namespace need no export.
 fn applies(rule: &DestinationRule, namespace: &str, workload: &Workload, problems: &mut Problems) -> bool {
     let own = namespace == workload.namespace;
@@ -119,8 +122,7 @@ fn applies(rule: &DestinationRule, namespace: &str, workload: &Workload, problem
         Some(selector) if !workload.matches(selector) => {
             let wanted: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let message = format!(
-                "this DestinationRule does not apply here: its workloadSelector wants {}, and the workload's labels \
-                 (--labels) are {}",
+                "{NOT_FOR_THIS_WORKLOAD}: its workloadSelector wants {}, and the workload's labels (--labels) are {}",
                 wanted.join(","),
                 shown(workload),
             );

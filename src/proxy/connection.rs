@@ -97,7 +97,7 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
     let mut reader = Reader::new(client);
     if let FirstLook::Opaque(cluster) = table.first_look(parties.destination) {
         let target = Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination };
-        return tunnel(context, &table, &mut reader, parties, target, None).await;
+        return Box::pin(tunnel(context, &table, &mut reader, parties, target, None)).await;
     }
     let settings = table.settings();
     let patience = settings.protocol_detection_timeout;
@@ -177,7 +177,8 @@ async fn by_decision(
             return Close::Abort;
         }
     };
-    tunnel(context, table, reader, parties, target, sni).await
+    // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
+    Box::pin(tunnel(context, table, reader, parties, target, sni)).await
 }
 
 fn denied(denial: Denial, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
@@ -209,6 +210,9 @@ async fn tunnel(
                 let mut back = Reader::new(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
             };
+            if let End::Upstream(error) = &relayed.end {
+                context.count_broken(error);
+            }
             finish(relayed, upstream, &mut record).await
         }
     };

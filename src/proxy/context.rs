@@ -12,7 +12,8 @@ use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, WorkerCounters
 use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Transport};
 use crate::proxy::guard::{Guard, Refusal};
-use crate::upstream::{ConnectError, Lent, Stream, Target, Upstreams};
+use crate::tls::TlsError;
+use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams};
 
 /// Lines are handed to the writer at most this often, unless many wait; the first after a pause at once.
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
@@ -136,6 +137,16 @@ impl Context {
             Some(true) => self.counters.tls_failures_verification.increment(),
             Some(false) => self.counters.tls_failures_other.increment(),
             None => {}
+        }
+    }
+
+    /// Counts how TLS ended a connection that was in use: without close_notify, or with an alert. A server of TLS 1.3
+    /// that refuses the client certificate says so only after the handshake (RFC 8446 §4.4.2.4).
+    pub fn count_broken(&self, error: &StreamError) {
+        match error {
+            StreamError::Tls(TlsError::Truncated) => self.counters.tls_truncated.increment(),
+            StreamError::Tls(_) => self.counters.tls_failures_established.increment(),
+            StreamError::Io(_) | StreamError::SpokeFirst => {}
         }
     }
 

@@ -20,8 +20,7 @@ use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::routing::{self, Plan, Tries};
 use crate::proxy::transfer::{self, Broken, Progress, Received, Reception};
-use crate::tls::TlsError;
-use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Security, StreamError, Target};
+use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Security, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,12 +304,13 @@ impl<'e> Exchange<'e, '_> {
         if again && transfer::is_held(self.request) && !self.progress.answering.get() {
             return Tried::Again;
         }
-        if let Broken::Upstream(Some(StreamError::Tls(TlsError::Truncated))) = &broken {
-            self.context.counters.tls_truncated.increment();
+        if let Broken::Upstream(Some(error)) = &broken {
+            self.context.count_broken(error);
         }
         let failure = match broken {
             Broken::Client => Failure::client_gone(),
             Broken::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
+            Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
             Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             Broken::Response(what) => Failure::upstream_protocol(&what),
             Broken::Idle => Failure::idle(),

@@ -96,6 +96,15 @@ impl Failure {
         Self::before_response(503, ResponseFlags::UPSTREAM_CLOSED, "connection termination", reason)
     }
 
+    /// The upstream closed, reset or broke off in the middle of its answer.
+    #[must_use]
+    pub fn upstream_broke_off(error: Option<&StreamError>) -> Self {
+        let transport = error.map(ToString::to_string);
+        let words = Underscored([Some("connection termination"), transport.as_deref()]);
+        let details = format!("upstream_reset_after_response_started{{{words}}}");
+        Self { transport, ..Self::new(0, ResponseFlags::UPSTREAM_CLOSED, &details, String::new()) }
+    }
+
     /// The upstream's answer breaks HTTP.
     #[must_use]
     pub fn upstream_protocol(what: &str) -> Self {

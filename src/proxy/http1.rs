@@ -35,7 +35,8 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Part
         };
         // The table of this moment: a new policy applies from the next request on.
         let table = context.policy.load_full();
-        match exchange::run(context, &table, reader, parties, &request).await {
+        // Boxed, so that a connection between two requests does not carry the room that an exchange needs.
+        match Box::pin(exchange::run(context, &table, reader, parties, &request)).await {
             Next::Request => {}
             Next::Close(close) => return close,
         }

@@ -135,6 +135,14 @@ impl Alert {
             A::RecordOverflow => ("TLSV1_ALERT_RECORD_OVERFLOW", "the server found a record too long"),
             A::InternalError => ("TLSV1_ALERT_INTERNAL_ERROR", "the server failed internally"),
             A::UserCanceled => ("TLSV1_ALERT_USER_CANCELLED", "the server gave up"),
+            A::InappropriateFallback => ("TLSV1_ALERT_INAPPROPRIATE_FALLBACK", "the server speaks a newer version"),
+            A::NoRenegotiation => ("TLSV1_ALERT_NO_RENEGOTIATION", "the server does not renegotiate"),
+            A::MissingExtension => ("TLSV1_ALERT_MISSING_EXTENSION", "the server misses an extension"),
+            A::UnsupportedExtension => ("TLSV1_ALERT_UNSUPPORTED_EXTENSION", "the server did not expect an extension"),
+            A::UnknownPSKIdentity => ("TLSV1_ALERT_UNKNOWN_PSK_IDENTITY", "the server does not know the session"),
+            A::BadCertificateStatusResponse => {
+                ("TLSV1_ALERT_BAD_CERTIFICATE_STATUS_RESPONSE", "the server could not use an OCSP response")
+            }
             _ => ("TLS_ALERT", "the server ended the session"),
         }
     }

@@ -46,7 +46,7 @@ pub use profile::{
 pub use refusal::Refusal;
 pub use session::{Negotiated, NegotiatedAlpn, Session};
 pub use store::{Refresh, Store, StoreOptions};
-pub use table::{SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
+pub use table::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
 pub use trust::Trust;
 
 /// The cryptography of the whole process: aws-lc-rs, X25519MLKEM768 preferred.

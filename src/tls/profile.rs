@@ -20,6 +20,7 @@ use super::provider;
 use super::session::NoClientCertificate;
 use super::trust::{Trust, finished};
 use super::verify::Verifier;
+pub use crate::config::MinimumVersion;
 use crate::flow::{Host, Hostname};
 
 /// Session tickets kept by one worker for one profile: 32 server names, 8 tickets each. rustls reserves the room for the
@@ -95,14 +96,6 @@ pub enum Alpn {
     Http1,
     Http2,
     None,
-}
-
-/// Lowest protocol version that is spoken; TLS 1.1 and below never are (RFC 8996).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MinimumVersion {
-    #[default]
-    Tls12,
-    Tls13,
 }
 
 /// Why a profile cannot be, or cannot be used for a host.

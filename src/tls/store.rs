@@ -17,7 +17,7 @@ use super::identity::Identity;
 use super::material::MaterialError;
 use super::profile::{ClientProfile, IdentitySource, MinimumVersion, ProfileMode, ProfileRequest, TrustSource};
 use super::secrets::{Part, Vault};
-use super::table::{self, SecretKind, SecretRow};
+use super::table::{self, Credential, SecretKind, SecretRow};
 use super::trust::{Strictness, Trust, finished, system_bundle};
 use crate::config::Secret;
 
@@ -94,6 +94,11 @@ impl Store {
         profile.usable.clone().ok_or_else(|| problem.unwrap_or_default())
     }
 
+    /// The lowest version for profiles from the next [`Self::refresh`] on.
+    pub fn set_minimum(&mut self, minimum: MinimumVersion) {
+        self.options.minimum = minimum;
+    }
+
     /// Reads everything again that some profile uses.
     pub fn refresh(&mut self, secrets: &[Secret]) -> Refresh {
         secrets.clone_into(&mut self.vault.documents);
@@ -161,20 +166,31 @@ impl Store {
         paths
     }
 
-    /// What `egret secrets` shows, sorted by name.
+    /// What `egret secrets` shows now, sorted by name.
     #[must_use]
     pub fn table(&self) -> Vec<SecretRow> {
-        let trusts = self.trusts.iter().map(|(source, material)| {
-            let facts = material.last_good.as_ref().and_then(|trust| trust.first());
-            SecretRow::new(table::trust_name(source), SecretKind::Ca, facts, material.problem())
+        let now = jiff::Timestamp::now().as_second();
+        self.credentials().iter().map(|credential| credential.row(now)).collect()
+    }
+
+    /// Every credential in use, sorted by name.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<Credential> {
+        let trusts = self.trusts.iter().map(|(source, material)| Credential {
+            resource_name: table::trust_name(source),
+            kind: SecretKind::Ca,
+            facts: material.last_good.as_ref().and_then(|trust| trust.first()).cloned(),
+            problem: material.problem(),
         });
-        let identities = self.identities.iter().map(|(source, material)| {
-            let facts = material.last_good.as_ref().map(|identity| identity.facts());
-            SecretRow::new(table::identity_name(source), SecretKind::CertChain, facts, material.problem())
+        let identities = self.identities.iter().map(|(source, material)| Credential {
+            resource_name: table::identity_name(source),
+            kind: SecretKind::CertChain,
+            facts: material.last_good.as_ref().map(|identity| identity.facts().clone()),
+            problem: material.problem(),
         });
-        let mut rows: Vec<SecretRow> = trusts.chain(identities).collect();
-        rows.sort_by(|a, b| a.resource_name.cmp(&b.resource_name));
-        rows
+        let mut all: Vec<Credential> = trusts.chain(identities).collect();
+        all.sort_by(|a, b| a.resource_name.cmp(&b.resource_name));
+        all
     }
 
     fn build(&mut self, request: &ProfileRequest) -> Result<ClientProfile, String> {

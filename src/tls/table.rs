@@ -53,25 +53,69 @@ pub enum SecretStatus {
     Warming,
 }
 
-impl SecretRow {
-    pub(super) fn new(
-        resource_name: String,
-        kind: SecretKind,
-        facts: Option<&CertificateFacts>,
-        problem: Option<String>,
-    ) -> Self {
-        let now = jiff::Timestamp::now().as_second();
-        let status = if facts.is_some() { SecretStatus::Active } else { SecretStatus::Warming };
-        let certificate = facts.map(|facts| RowCertificate {
+/// A credential in use, apart from any moment at which it is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    pub resource_name: String,
+    pub kind: SecretKind,
+    /// Of the last good material: the leaf's, or the first CA's.
+    pub facts: Option<CertificateFacts>,
+    pub problem: Option<String>,
+}
+
+const DAY: i64 = 24 * 60 * 60;
+/// Days before its end from which a certificate is warned of.
+const WARNING_DAYS: i64 = 30;
+
+impl Credential {
+    /// As it shows at `now`, in seconds since the epoch.
+    #[must_use]
+    pub fn row(&self, now: i64) -> SecretRow {
+        let status = if self.facts.is_some() { SecretStatus::Active } else { SecretStatus::Warming };
+        let certificate = self.facts.as_ref().map(|facts| RowCertificate {
             cert_valid: facts.valid_at(now),
             serial_number: facts.serial.clone(),
             not_after: rfc3339(facts.not_after),
             not_before: rfc3339(facts.not_before),
-            days_until_expiration: (facts.not_after - now).div_euclid(24 * 60 * 60),
+            days_until_expiration: (facts.not_after - now).div_euclid(DAY),
         });
-        Self { resource_name, kind, status, certificate, problem }
+        SecretRow {
+            resource_name: self.resource_name.clone(),
+            kind: self.kind,
+            status,
+            certificate,
+            problem: self.problem.clone(),
+        }
     }
 
+    /// When it ends, in seconds since the epoch. None for the operating system's bundle: one of its hundred roots is
+    /// always about to end, and nothing follows from it.
+    #[must_use]
+    pub fn expires(&self) -> Option<i64> {
+        let own = self.resource_name != SYSTEM_ROOTS;
+        self.facts.as_ref().filter(|_| own).map(|facts| facts.not_after)
+    }
+
+    /// A sentence where it has expired at `now`, is not valid yet, or will expire within thirty days.
+    #[must_use]
+    pub fn expiry_warning(&self, now: i64) -> Option<String> {
+        let end = self.expires()?;
+        let facts = self.facts.as_ref()?;
+        let (name, serial) = (&self.resource_name, &facts.serial);
+        let days = (end - now).div_euclid(DAY);
+        if now > end {
+            Some(format!("{name} (serial {serial}) expired on {}: replace it", rfc3339(end)))
+        } else if now < facts.not_before {
+            Some(format!("{name} (serial {serial}) is not valid before {}", rfc3339(facts.not_before)))
+        } else if days < WARNING_DAYS {
+            Some(format!("{name} (serial {serial}) expires in {days} days, on {}: replace it", rfc3339(end)))
+        } else {
+            None
+        }
+    }
+}
+
+impl SecretRow {
     fn columns(&self) -> [String; 7] {
         let kind = match self.kind {
             SecretKind::Ca => "CA",
@@ -117,9 +161,11 @@ pub fn secrets_json(rows: &[SecretRow]) -> String {
     serde_json::to_string_pretty(rows).expect("strings, numbers and booleans always have a JSON form")
 }
 
+const SYSTEM_ROOTS: &str = "file-root:system";
+
 pub(super) fn trust_name(source: &TrustSource) -> String {
     match source {
-        TrustSource::System => "file-root:system".to_owned(),
+        TrustSource::System => SYSTEM_ROOTS.to_owned(),
         TrustSource::File { ca, .. } => format!("file-root:{}", ca.display()),
         TrustSource::Credential(name) => format!("kubernetes://{name}{CA_SUFFIX}"),
         TrustSource::Unverified => "unverified".to_owned(),
@@ -130,5 +176,70 @@ pub(super) fn identity_name(source: &IdentitySource) -> String {
     match source {
         IdentitySource::Files { cert, key } => format!("file-cert:{}~{}", cert.display(), key.display()),
         IdentitySource::Credential(name) => format!("kubernetes://{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_begin_thirty_days_before_the_end() {
+        let facts = CertificateFacts {
+            subject: "CN=client".to_owned(),
+            issuer: "CN=root".to_owned(),
+            serial: "2a".to_owned(),
+            not_before: 10 * DAY,
+            not_after: 100 * DAY,
+            names: Vec::new(),
+        };
+        let credential = Credential {
+            resource_name: "kubernetes://client".to_owned(),
+            kind: SecretKind::CertChain,
+            facts: Some(facts),
+            problem: None,
+        };
+        for (now, said) in [
+            (10 * DAY - 1, Some("is not valid before 1970-01-11T00:00:00Z")),
+            (10 * DAY, None),
+            (70 * DAY, None),
+            (70 * DAY + 1, Some("expires in 29 days, on 1970-04-11T00:00:00Z")),
+            (100 * DAY, Some("expires in 0 days")),
+            (100 * DAY + 1, Some("expired on 1970-04-11T00:00:00Z")),
+        ] {
+            let warning = credential.expiry_warning(now);
+            match said {
+                None => assert_eq!(warning, None, "{now}"),
+                Some(part) => {
+                    let warning = warning.unwrap_or_default();
+                    assert!(warning.starts_with("kubernetes://client (serial 2a) "), "{now}: {warning}");
+                    assert!(warning.contains(part), "{now}: {warning}");
+                }
+            }
+        }
+        let system = Credential { resource_name: SYSTEM_ROOTS.to_owned(), kind: SecretKind::Ca, ..credential };
+        assert_eq!((system.expires(), system.expiry_warning(200 * DAY)), (None, None));
+    }
+
+    #[test]
+    fn a_row_is_of_its_moment() {
+        let facts = CertificateFacts {
+            subject: String::new(),
+            issuer: String::new(),
+            serial: "1".to_owned(),
+            not_before: 0,
+            not_after: 3 * DAY,
+            names: Vec::new(),
+        };
+        let credential = Credential {
+            resource_name: "file-root:/ca.pem".to_owned(),
+            kind: SecretKind::Ca,
+            facts: Some(facts),
+            problem: None,
+        };
+        for (now, valid, days) in [(0, true, 3), (DAY + 1, true, 1), (3 * DAY + 1, false, -1)] {
+            let of = credential.row(now).certificate.unwrap();
+            assert_eq!((of.cert_valid, of.days_until_expiration), (valid, days), "{now}");
+        }
     }
 }

@@ -114,7 +114,10 @@ pub(super) async fn tls(
     clocks: &Clocks,
 ) -> Result<Stream, ConnectError> {
     match io::timeout(clocks.handshake, Stream::handshake(socket, config, name)).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => {
+            tracing::debug!(%address, negotiated = ?stream.negotiated(), "TLS handshake complete");
+            Ok(stream)
+        }
         Ok(Err(source)) => Err(ConnectError::Handshake { address, source }),
         Err(io::Elapsed) => Err(ConnectError::HandshakeTimeout { address, after: clocks.handshake }),
     }

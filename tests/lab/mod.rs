@@ -14,6 +14,7 @@
 
 pub mod capture;
 pub mod client;
+pub mod credentials;
 pub mod documents;
 pub mod names;
 pub mod netns;
@@ -22,6 +23,7 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod tls_server;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
