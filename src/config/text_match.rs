@@ -68,9 +68,9 @@ fn last_line(text: &str) -> String {
 impl TextMatch {
     #[must_use]
     pub fn is_match(&self, text: &[u8], ignore_case: bool) -> bool {
-        let same = |wanted: &str, found: &[u8]| match ignore_case {
-            true => wanted.as_bytes().eq_ignore_ascii_case(found),
-            false => wanted.as_bytes() == found,
+        let same = |wanted: &str, found: &[u8]| {
+            let wanted = wanted.as_bytes();
+            if ignore_case { wanted.eq_ignore_ascii_case(found) } else { wanted == found }
         };
         match self {
             Self::Present => true,
