@@ -27,7 +27,7 @@ mod sidecar;
 mod tests;
 mod text_match;
 mod virtual_service;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use load::{Loaded, load, load_text};
 pub use overrides::SettingsOverrides;

@@ -26,6 +26,12 @@ pub struct SettingsOverrides {
     /// How long a keep-alive connection may wait for its next request
     #[arg(long, value_name = "DURATION", env = "EGRET_IDLE_TIMEOUT", value_parser = positive)]
     pub idle_timeout: Option<Duration>,
+    /// Longest wait for more of a request body that is not complete; 0s is no limit
+    #[arg(long, value_name = "DURATION", env = "EGRET_BODY_STALL_TIMEOUT", value_parser = parse_duration)]
+    pub body_stall_timeout: Option<Duration>,
+    /// Longest time from a request's head to the end of its response; 0s is no limit
+    #[arg(long, value_name = "DURATION", env = "EGRET_REQUEST_TIMEOUT", value_parser = parse_duration)]
+    pub request_timeout: Option<Duration>,
     /// Longest wait for a TCP connection, where no DestinationRule says otherwise
     #[arg(long, value_name = "DURATION", env = "EGRET_CONNECT_TIMEOUT", value_parser = positive)]
     pub connect_timeout: Option<Duration>,
@@ -60,6 +66,8 @@ impl SettingsOverrides {
         set(&mut settings.protocol_detection_timeout, self.protocol_detection_timeout);
         set(&mut settings.request_headers_timeout, self.request_headers_timeout);
         set(&mut settings.idle_timeout, self.idle_timeout);
+        set(&mut settings.body_stall_timeout, self.body_stall_timeout);
+        set(&mut settings.request_timeout, self.request_timeout);
         set(&mut settings.connect_timeout, self.connect_timeout);
         set(&mut settings.tls_handshake_timeout, self.tls_handshake_timeout);
         set(&mut settings.min_tls_version, self.min_tls_version);
@@ -145,7 +153,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_its_field() {
         let all = "--outbound-traffic-policy registry_only --access-log json --protocol-detection-timeout 0s \
-                   --request-headers-timeout 1s --idle-timeout 2s --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
+                   --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
+                   --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
                    --drain-duration 12s";
         let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
@@ -157,6 +166,8 @@ mod tests {
             protocol_detection_timeout: Duration::ZERO,
             request_headers_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(2),
+            body_stall_timeout: Duration::from_secs(13),
+            request_timeout: Duration::from_secs(14),
             connect_timeout: Duration::from_secs(3),
             tls_handshake_timeout: Duration::from_secs(4),
             min_tls_version: MinimumVersion::Tls13,

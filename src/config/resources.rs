@@ -323,6 +323,10 @@ pub struct Settings {
     /// Longest wait for a whole request head, and for the next request of an idle keep-alive connection.
     pub request_headers_timeout: Duration,
     pub idle_timeout: Duration,
+    /// Longest wait for more of a request body that is not complete. Zero is no limit.
+    pub body_stall_timeout: Duration,
+    /// Longest time from a request's head to the end of its response. Zero is no limit.
+    pub request_timeout: Duration,
     pub connect_timeout: Duration,
     pub tls_handshake_timeout: Duration,
     pub min_tls_version: MinimumVersion,
@@ -359,6 +363,8 @@ impl Default for Settings {
             protocol_detection_timeout: Duration::from_secs(5),
             request_headers_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(3600),
+            body_stall_timeout: Duration::from_secs(300),
+            request_timeout: Duration::ZERO,
             connect_timeout: Duration::from_secs(10),
             tls_handshake_timeout: Duration::from_secs(10),
             min_tls_version: MinimumVersion::Tls12,

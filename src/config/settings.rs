@@ -35,6 +35,8 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         protocol_detection_timeout,
         request_headers_timeout,
         idle_timeout,
+        body_stall_timeout,
+        request_timeout,
         connect_timeout,
         tls_handshake_timeout,
         min_tls_version,
@@ -50,6 +52,8 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     set(protocol_detection_timeout, duration(&mut spec, "protocolDetectionTimeout", report));
     set(request_headers_timeout, positive(&mut spec, "requestHeadersTimeout", report));
     set(idle_timeout, positive(&mut spec, "idleTimeout", report));
+    set(body_stall_timeout, duration(&mut spec, "bodyStallTimeout", report));
+    set(request_timeout, duration(&mut spec, "requestTimeout", report));
     set(connect_timeout, positive(&mut spec, "connectTimeout", report));
     set(tls_handshake_timeout, positive(&mut spec, "tlsHandshakeTimeout", report));
     set(min_tls_version, spec.optional("minTlsVersion").and_then(|field| field.choice(TLS_VERSIONS, report)));

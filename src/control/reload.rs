@@ -1,6 +1,6 @@
 //! From files to a published policy table, again and again. A reload that fails changes nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::config::{self, Problem, Resources, SettingsOverrides, Severity};
 use crate::control::resolve::Resolver;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Materials, PolicyTable, Workload, compile};
+use crate::policy::{Materials, Occupancy, PolicyTable, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest, Store};
 
 /// Longest wait for the first answers to new names before a table is published without them.
@@ -47,6 +47,7 @@ pub struct Reloader {
     sources: Sources,
     store: Store,
     resolver: Resolver,
+    occupancies: HashMap<String, Arc<Occupancy>>,
     table: Option<Published<PolicyTable>>,
     status: Status,
     /// What the table in force was made from: credentials go on being replaced while a file is broken.
@@ -56,7 +57,15 @@ pub struct Reloader {
 impl Reloader {
     #[must_use]
     pub fn new(sources: Sources, store: Store, resolver: Resolver) -> Self {
-        Self { sources, store, resolver, table: None, status: Status::default(), good: None }
+        Self {
+            sources,
+            store,
+            resolver,
+            occupancies: HashMap::new(),
+            table: None,
+            status: Status::default(),
+            good: None,
+        }
     }
 
     /// Reads everything anew. With an error in any file the policy in force stays, and the problems say why; only its
@@ -116,7 +125,10 @@ impl Reloader {
     }
 
     fn compile(&mut self, resources: &Resources, names: &mut HashSet<Hostname>) -> (PolicyTable, Vec<Problem>) {
-        let mut materials = Live { store: &mut self.store, resolver: &self.resolver, names };
+        // Counts that no table and no open connection refers to any more.
+        self.occupancies.retain(|_, counts| Arc::strong_count(counts) > 1);
+        let occupancies = &mut self.occupancies;
+        let mut materials = Live { store: &mut self.store, resolver: &self.resolver, names, occupancies };
         compile(resources, &self.sources.workload, &mut materials)
     }
 
@@ -184,6 +196,7 @@ struct Live<'l> {
     store: &'l mut Store,
     resolver: &'l Resolver,
     names: &'l mut HashSet<Hostname>,
+    occupancies: &'l mut HashMap<String, Arc<Occupancy>>,
 }
 
 impl Materials for Live<'_> {
@@ -194,5 +207,9 @@ impl Materials for Live<'_> {
     fn addresses(&mut self, name: &Hostname) -> Addresses {
         self.names.insert(name.clone());
         self.resolver.cell(name)
+    }
+
+    fn occupancy(&mut self, cluster: &str) -> Arc<Occupancy> {
+        Arc::clone(self.occupancies.entry(cluster.to_owned()).or_default())
     }
 }

@@ -13,8 +13,10 @@ pub(super) enum Name {
     Expect,
     ForwardedFor,
     Host,
-    /// `Keep-Alive`, `Proxy-Connection`, `HTTP2-Settings`: they speak of one connection and never pass.
+    /// `Proxy-Connection`, `HTTP2-Settings`: they speak of one connection and never pass.
     HopByHop,
+    /// Speaks of one connection too, and of a server's says how long it stays open.
+    KeepAlive,
     RequestId,
     Te,
     TransferEncoding,
@@ -33,7 +35,7 @@ impl Name {
             7 => (b"upgrade", Self::Upgrade),
             10 => match name[0] | 0x20 {
                 b'c' => (b"connection", Self::Connection),
-                b'k' => (b"keep-alive", Self::HopByHop),
+                b'k' => (b"keep-alive", Self::KeepAlive),
                 _ => (b"user-agent", Self::UserAgent),
             },
             12 => (b"x-request-id", Self::RequestId),
@@ -214,7 +216,7 @@ mod tests {
             ("EXPECT", Name::Expect),
             ("X-Forwarded-For", Name::ForwardedFor),
             ("hOST", Name::Host),
-            ("Keep-Alive", Name::HopByHop),
+            ("Keep-Alive", Name::KeepAlive),
             ("Proxy-Connection", Name::HopByHop),
             ("HTTP2-Settings", Name::HopByHop),
             ("X-Request-ID", Name::RequestId),

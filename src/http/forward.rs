@@ -152,7 +152,7 @@ impl Passing {
         match Name::of(field.name) {
             Name::Te => self.te,
             Name::Upgrade => self.upgrade,
-            Name::HopByHop => false,
+            Name::HopByHop | Name::KeepAlive => false,
             Name::ContentLength => self.length,
             Name::TransferEncoding => self.coding,
             _ => is_end_to_end(field.name) || !named.iter().any(|option| option.eq_ignore_ascii_case(field.name)),

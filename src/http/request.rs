@@ -235,7 +235,7 @@ impl RequestFields {
             }
             Name::Te => self.te = Some(self.te.unwrap_or(true) && value.eq_ignore_ascii_case(b"trailers")),
             Name::Expect => self.expect_continue |= members(value).any(|m| m.eq_ignore_ascii_case(b"100-continue")),
-            Name::HopByHop => self.hop_by_hop = true,
+            Name::HopByHop | Name::KeepAlive => self.hop_by_hop = true,
             Name::UserAgent => self.user_agent = self.user_agent.or(Some(at)),
             Name::RequestId => self.request_id = self.request_id.or(Some(at)),
             Name::ForwardedFor => self.forwarded_for = self.forwarded_for.or(Some(at)),

@@ -3,7 +3,7 @@
 use super::body::BodyLength;
 use super::error::{HeadError, ResponseError};
 use super::fields::{Connection, Framing, Name};
-use super::grammar::is_value;
+use super::grammar::{is_value, members};
 use super::head::{Field, HeadLimits, Line, Lines, Parsed, Version, each_field};
 use super::method::Method;
 
@@ -45,6 +45,9 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// The upstream connection may carry a further request once the body has been read to its end.
     pub keep_alive: bool,
+    /// How long the server says that it keeps the connection open without a request: `Keep-Alive: timeout=5`, in seconds
+    /// (RFC 2068 §19.7.1, still what servers send).
+    pub keeps_for: Option<u32>,
     /// 100 to 199 without 101: a further response to the same request follows. Not for HTTP/1.0 clients
     /// (RFC 9110 §15.2).
     pub is_interim: bool,
@@ -118,6 +121,13 @@ fn parse_status_line(line: &[u8]) -> Result<(Version, u16), ResponseError> {
     if status < 100 { Err(ResponseError::StatusLine) } else { Ok((version, status)) }
 }
 
+/// The seconds of `timeout=5`. What is no such number says nothing.
+fn timeout(member: &[u8]) -> Option<u32> {
+    let (name, value) = member.split_at_checked("timeout=".len())?;
+    let digits = str::from_utf8(value).ok().filter(|_| name.eq_ignore_ascii_case(b"timeout="))?;
+    digits.parse().ok()
+}
+
 /// Whether `line`, all or the beginning of a status line, has only the bytes that may stand where they stand.
 fn check_status_line(line: &[u8]) -> Result<(), ResponseError> {
     let fits = |(at, &byte): (usize, &u8)| match at {
@@ -135,6 +145,7 @@ struct ResponseFields {
     framing: Framing,
     connection: Connection,
     hop_by_hop: bool,
+    keeps_for: Option<u32>,
     upgrade: bool,
 }
 
@@ -145,6 +156,10 @@ impl ResponseFields {
             Name::ContentLength => self.framing.content_length(field.value)?,
             Name::TransferEncoding => self.framing.transfer_encoding(field.value, version)?,
             Name::HopByHop => self.hop_by_hop = true,
+            Name::KeepAlive => {
+                self.hop_by_hop = true;
+                self.keeps_for = members(field.value).find_map(timeout).or(self.keeps_for);
+            }
             Name::Upgrade => self.upgrade = true,
             _ => {}
         }
@@ -180,6 +195,7 @@ impl ResponseFields {
                 && body != BodyLength::UntilClose
                 && status != 101
                 && !is_tunnel,
+            keeps_for: self.keeps_for,
             is_interim: status < 200 && status != 101,
             is_upgrade: status == 101,
             fields_at,

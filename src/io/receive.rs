@@ -101,6 +101,19 @@ impl Connection {
         Poll::Pending
     }
 
+    pub(super) fn poll_failed(self: &Rc<Self>, cx: &Context<'_>) -> Poll<io::Error> {
+        let mut side = self.receive.borrow_mut();
+        if let Some(End::Error(errno)) = side.end {
+            return Poll::Ready(io::Error::from_raw_os_error(errno));
+        }
+        side.waiters.add(cx.waker());
+        if side.is_due(self.reactor.low_water()) {
+            drop(side);
+            self.arm();
+        }
+        Poll::Pending
+    }
+
     /// What has arrived; begins to watch the connection if nothing does yet.
     pub(super) fn peek(self: &Rc<Self>) -> PeekState {
         self.arm();

@@ -49,6 +49,12 @@ impl Socket {
         Readable { socket: self }
     }
 
+    /// Resolves when the connection fails, reset by its peer for example, whatever is still unread. A FIN is no failure,
+    /// and the kernel reports nothing that comes behind one. Consumes nothing.
+    pub fn failed(&self) -> Failed<'_> {
+        Failed { socket: self }
+    }
+
     /// Tells the engine that `bytes` more are expected, so that they can be received in few, large pieces. A hint: a
     /// wrong one costs speed only. `0` takes it back.
     pub fn expect_bulk(&self, bytes: u64) {
@@ -172,6 +178,20 @@ impl Future for Readable<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.socket.connection.poll_readable(cx)
+    }
+}
+
+/// See [`Socket::failed`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Failed<'a> {
+    socket: &'a Socket,
+}
+
+impl Future for Failed<'_> {
+    type Output = io::Error;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.socket.connection.poll_failed(cx)
     }
 }
 

@@ -69,6 +69,8 @@ macro_rules! counters {
         #[repr(align(128))]
         pub struct WorkerCounters {
             $(#[doc = $help] pub $name: Counter,)*
+            /// By destination and outcome.
+            pub traffic: super::TrafficSeries,
         }
 
         impl WorkerCounters {
@@ -132,6 +134,16 @@ counters! {
     requests_malformed: Counter "egret_requests_malformed_total";
     /// Requests sent a second time on a new connection.
     requests_retried: Counter "egret_requests_retried_total";
+    /// Requests that took too long, by what did: the request's head.
+    timeouts_head: Counter "egret_request_timeouts_total", reason = "head";
+    /// The application stopped in the middle of the request's body.
+    timeouts_body: Counter "egret_request_timeouts_total", reason = "body";
+    /// Nothing moved in either direction.
+    timeouts_idle: Counter "egret_request_timeouts_total", reason = "idle";
+    /// The response was not complete in time.
+    timeouts_response: Counter "egret_request_timeouts_total", reason = "response";
+    /// Requests and connections refused because connectionPool allows no more.
+    upstream_overflow: Counter "egret_upstream_overflow_total";
     /// Upstream connections made.
     upstream_connects: Counter "egret_upstream_connects_total";
     /// Upstream connections that could not be made.

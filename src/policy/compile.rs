@@ -14,6 +14,7 @@ use crate::config::{
 use crate::flow::Hostname;
 use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, limits};
+use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
 use crate::policy::publish::Addresses;
@@ -34,6 +35,11 @@ pub trait Materials {
 
     /// The cell that holds the latest addresses of `name`, kept current from now on.
     fn addresses(&mut self, name: &Hostname) -> Addresses;
+
+    /// The counts of the cluster of this name: the same for every table that has one, so that limits outlive reloads.
+    fn occupancy(&mut self, _cluster: &str) -> Arc<Occupancy> {
+        Arc::default()
+    }
 }
 
 /// The table for one workload, and everything in the resources that will surprise its operator, in file order.
@@ -180,8 +186,10 @@ impl<'a> Compiler<'a> {
         };
         let rule = rule.map(|(rule, _)| rule);
         traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
+        let name = format!("outbound|{}||{host}", port.number);
         Cluster {
-            name: format!("outbound|{}||{host}", port.number),
+            occupancy: self.materials.occupancy(&name),
+            name,
             host: host.to_string(),
             protocol,
             endpoints,

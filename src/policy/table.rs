@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{EndpointAddress, LoadBalancer, Location, PortProtocol, TcpKeepalive};
+use crate::policy::occupancy::Occupancy;
 use crate::policy::publish::Addresses;
 use crate::tls::{ClientProfile, ProfileRequest};
 
@@ -54,6 +55,8 @@ pub struct Cluster {
     pub tls_request: Option<ProfileRequest>,
     pub load_balancer: LoadBalancer,
     pub limits: PoolLimits,
+    /// What of the limits is used; shared with the clusters of this name in older tables.
+    pub occupancy: Arc<Occupancy>,
     /// Position in the table, for per-worker state (round robin, counters): `0..table.clusters().len()`.
     pub index: usize,
     /// What in the configuration made it.

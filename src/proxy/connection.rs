@@ -203,6 +203,8 @@ async fn tunnel(
 ) -> Close {
     let mut record =
         ConnectionRecord { cluster: Some(target.name().to_owned()), sni, ..ConnectionRecord::new(parties) };
+    context.count_opened(record.cluster.as_deref());
+    record.counted = true;
     let close = match dial(context, table, &target, &mut record).await {
         None => Close::Abort,
         Some(upstream) => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::AccessLogFormat;
 use crate::io;
-use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, WorkerCounters};
+use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
 use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Transport};
 use crate::proxy::guard::{Guard, Refusal};
@@ -28,6 +28,7 @@ pub struct Context {
     pub counters: Arc<WorkerCounters>,
     /// Set while the process drains: answers carry `Connection: close`.
     pub draining: Cell<bool>,
+    traffic: Traffic,
     log: RefCell<LogBuffer>,
     sink: LogSink,
     log_flushed: Cell<Instant>,
@@ -51,6 +52,7 @@ impl Context {
             upstreams: Upstreams::new(seed),
             counters,
             draining: Cell::new(false),
+            traffic: Traffic::default(),
             log: RefCell::default(),
             sink,
             log_flushed: Cell::new(io::now()),
@@ -71,8 +73,9 @@ impl Context {
         state >> 11
     }
 
-    /// Writes one access-log line, unless the log is off.
+    /// Counts what the record tells, and writes its access-log line unless the log is off.
     pub fn log(self: &Rc<Self>, record: &AccessRecord<'_>, format: AccessLogFormat) {
+        self.traffic.count(record, &self.counters.traffic);
         let format = match format {
             AccessLogFormat::Text => LogFormat::Text,
             AccessLogFormat::Json => LogFormat::Json,
@@ -105,8 +108,8 @@ impl Context {
     }
 
     /// Takes back an upstream connection that may carry another request.
-    pub fn keep(self: &Rc<Self>, lent: Lent, target: &Target) {
-        self.upstreams.give_back(lent, target);
+    pub fn keep(self: &Rc<Self>, lent: Lent, target: &Target, keeps_for: Option<Duration>) {
+        self.upstreams.give_back(lent, target, keeps_for);
         if !self.sweep_pending.replace(true) {
             let context = Rc::clone(self);
             io::spawn(async move { context.sweep_while_needed().await });
@@ -121,6 +124,11 @@ impl Context {
         self.sweep_pending.set(false);
     }
 
+    /// Counts the beginning of a connection that is not read; its end is counted with its line.
+    pub fn count_opened(&self, cluster: Option<&str>) {
+        self.traffic.count_opened(cluster, &self.counters.traffic);
+    }
+
     /// Counts a connection that is closed without having been served.
     pub fn count_refusal(&self, refusal: Refusal) {
         match refusal {
@@ -132,6 +140,9 @@ impl Context {
 
     /// Counts why no upstream connection could be had.
     pub fn count_connect_error(&self, error: &ConnectError) {
+        if let ConnectError::Overflow(_) = error {
+            return self.counters.upstream_overflow.increment();
+        }
         self.counters.upstream_connect_failures.increment();
         match error.is_unverified() {
             Some(true) => self.counters.tls_failures_verification.increment(),

@@ -6,21 +6,22 @@ use std::time::{Instant, SystemTime};
 
 use futures_lite::future;
 
-use crate::config::Fault;
+use crate::config::{Fault, Settings};
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{AmbiguousPath, ClientContext, Method, ReplyOptions, local_reply_with};
+use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, local_reply_with};
 use crate::io;
 use crate::policy::{Decision, PolicyTable, Routed};
+use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
 use crate::proxy::http1::{self, Request};
-use crate::proxy::opaque::{self, RelayClocks};
+use crate::proxy::opaque::{self, End, RelayClocks};
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::routing::{self, Plan, Tries};
 use crate::proxy::transfer::{self, Broken, Progress, Received, Reception};
-use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Security, Target};
+use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Security, Stream, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,8 @@ pub async fn run(
     request: &Request,
 ) -> Next {
     let record = RequestRecord::new(parties);
-    let mut exchange = Exchange { context, table, reader, parties, request, record, progress: Progress::new() };
+    let progress = Progress::new();
+    let mut exchange = Exchange { context, table, reader, parties, request, record, progress, tunnel_end: None };
     let next = match exchange.attempt().await {
         Ok(next) => next,
         Err(failure) => exchange.answer(&failure).await,
@@ -68,6 +70,8 @@ struct Exchange<'e, 's> {
     request: &'e Request,
     record: RequestRecord,
     progress: Progress,
+    /// How the protocol that was switched to ended.
+    tunnel_end: Option<End>,
 }
 
 impl<'e> Exchange<'e, '_> {
@@ -84,7 +88,8 @@ impl<'e> Exchange<'e, '_> {
         let plan = self.plan(&host).await?;
         let security = plan.target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
         let mut tries = plan.tries();
-        let mut reuse = Reuse::Allowed;
+        // What cannot be sent a second time must not meet a connection that its server is just closing.
+        let mut reuse = if transfer::is_replayable(self.request) { Reuse::Allowed } else { Reuse::Recent };
         loop {
             let lent = match self.lend(&plan, &security, reuse, tries.begun).await {
                 Ok(lent) => lent,
@@ -98,7 +103,7 @@ impl<'e> Exchange<'e, '_> {
             match self.carry(lent, &plan, &tries).await {
                 Tried::Done(next) => {
                     if tries.is_spent() && tries.covers(self.progress.status.get()) {
-                        self.record.flag(ResponseFlags::RETRY_LIMIT);
+                        self.record.add_flags(ResponseFlags::RETRY_LIMIT);
                     }
                     return Ok(next);
                 }
@@ -149,7 +154,7 @@ impl<'e> Exchange<'e, '_> {
         if let Some((delay, share)) = fault.delay
             && falls_on(share, self.context.roll())
         {
-            self.record.flag(ResponseFlags::DELAY_INJECTED);
+            self.record.add_flags(ResponseFlags::DELAY_INJECTED);
             io::sleep(delay).await;
         }
         match fault.abort {
@@ -167,15 +172,17 @@ impl<'e> Exchange<'e, '_> {
         begun: Instant,
     ) -> Result<Lent, Failure> {
         let clocks = Clocks::of(self.table.settings());
-        let lending = self.context.upstreams.lend(&plan.target, security, &clocks, reuse);
-        let lent = match plan.timeout().filter(|_| transfer::is_held(self.request)) {
-            None => lending.await,
-            Some(timeout) => {
-                let left = (begun + timeout).saturating_duration_since(io::now());
-                io::timeout(left, lending).await.map_err(|io::Elapsed| Failure::timeout())?
-            }
+        let lending = async { Ok(self.context.upstreams.lend(&plan.target, security, &clocks, reuse).await) };
+        let waited = interrupted(self.reader.stream(), &self.progress, self.table.settings(), self.request.at);
+        let timeout = plan.timeout().filter(|_| transfer::is_held(self.request));
+        let overdue = async {
+            self.progress.overdue(timeout, Some(begun)).await;
+            Err(Broken::Timeout)
         };
-        lent.map_err(|error| self.note_failure(&error))
+        match future::or(lending, future::or(async { Err(waited.await) }, overdue)).await {
+            Ok(lent) => lent.map_err(|error| self.note_failure(&error)),
+            Err(broken) => Err(self.failure_of(broken)),
+        }
     }
 
     async fn back_off(&mut self, tries: &mut Tries<'_>) {
@@ -212,8 +219,9 @@ impl<'e> Exchange<'e, '_> {
     async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Tried {
         match self.transfer(&lent, plan, tries).await {
             Ok(received) if received.upgraded => {
-                self.context.upstreams.discard(lent).close();
-                Tried::Done(Next::Close(Close::Orderly))
+                // Whatever it carried, it was not HTTP: it never carries another request.
+                let upstream = self.context.upstreams.discard(lent);
+                Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, &plan.target)),
             Err(broken) => self.give_up(broken, lent, tries).await,
@@ -231,8 +239,8 @@ impl<'e> Exchange<'e, '_> {
             keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.draining.get(),
         };
         let settings = self.table.settings();
-        let idle = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
         let is_held = transfer::is_held(request);
+        let waited = interrupted(client, progress, settings, request.at);
         let received = {
             let reception = Reception {
                 limits: http1::limits(settings),
@@ -250,10 +258,6 @@ impl<'e> Exchange<'e, '_> {
                     Err(Err(broken)) => Err(broken),
                 }
             };
-            let stalled = async {
-                opaque::expire(&progress.moved, idle).await;
-                Err(Broken::Idle)
-            };
             let overdue = async {
                 progress.overdue(plan.timeout(), is_held.then_some(tries.begun)).await;
                 Err(Broken::Timeout)
@@ -262,12 +266,15 @@ impl<'e> Exchange<'e, '_> {
                 progress.overdue(tries.timeout, None).await;
                 Err(Broken::TryTimeout)
             };
-            future::or(future::or(both, stalled), future::or(overdue, too_slow)).await?
+            let too_late = future::or(async { Err(waited.await) }, future::or(overdue, too_slow));
+            future::or(both, too_late).await?
         };
         if received.upgraded {
-            let relayed = opaque::relay(self.reader, &mut back, idle).await;
+            let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
+            let relayed = opaque::relay(self.reader, &mut back, clocks).await;
             progress.from_client.set(relayed.sent);
             progress.to_client.set(relayed.received);
+            self.tunnel_end = Some(relayed.end);
         }
         Ok(received)
     }
@@ -275,7 +282,7 @@ impl<'e> Exchange<'e, '_> {
     fn conclude(&mut self, received: Received, lent: Lent, target: &Target) -> Next {
         let uploaded = self.progress.uploaded.get();
         if received.upstream_reusable && uploaded {
-            self.context.keep(lent, target);
+            self.context.keep(lent, target, received.keeps_for);
         } else {
             self.context.upstreams.discard(lent).close();
         }
@@ -304,20 +311,53 @@ impl<'e> Exchange<'e, '_> {
         if again && transfer::is_held(self.request) && !self.progress.answering.get() {
             return Tried::Again;
         }
-        if let Broken::Upstream(Some(error)) = &broken {
-            self.context.count_broken(error);
-        }
-        let failure = match broken {
+        Tried::Failed(self.failure_of(broken))
+    }
+
+    fn failure_of(&self, broken: Broken) -> Failure {
+        let counters = &self.context.counters;
+        match broken {
             Broken::Client => Failure::client_gone(),
             Broken::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
-            Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
-            Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
+            Broken::Upstream(error) => {
+                if let Some(error) = &error {
+                    self.context.count_broken(error);
+                }
+                match self.progress.answering.get() {
+                    true => Failure::upstream_broke_off(error.as_ref()),
+                    false => Failure::upstream_gone(error.as_ref()),
+                }
+            }
             Broken::Response(what) => Failure::upstream_protocol(&what),
-            Broken::Idle => Failure::idle(),
             Broken::Timeout => Failure::timeout(),
             Broken::TryTimeout | Broken::Unwanted => Failure::per_try_timeout(),
+            Broken::Overdue(clock) => {
+                let counter = match clock {
+                    Clock::Idle => &counters.timeouts_idle,
+                    Clock::RequestBody => &counters.timeouts_body,
+                    Clock::Response => &counters.timeouts_response,
+                };
+                counter.increment();
+                Failure::overdue(clock)
+            }
+        }
+    }
+
+    /// Ends a tunnel's upstream side as the application's ended, and says how to end the application's.
+    async fn end_tunnel(&mut self, upstream: Stream) -> Close {
+        let (flags, close) = match self.tunnel_end.take() {
+            None | Some(End::Complete) => (ResponseFlags::default(), Close::Orderly),
+            Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, Close::Orderly),
+            Some(End::Duration) => (ResponseFlags::DURATION_TIMEOUT, Close::Orderly),
+            Some(End::Client(_)) => (ResponseFlags::DOWNSTREAM_CLOSED, Close::Abort),
+            Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, Close::Abort),
         };
-        Tried::Failed(failure)
+        self.record.add_flags(flags);
+        match close {
+            Close::Abort => upstream.abort().await,
+            Close::Orderly | Close::Gently => upstream.close(),
+        }
+        close
     }
 
     /// Answers in the upstream's stead, or breaks the connection where an answer has begun.
@@ -327,7 +367,9 @@ impl<'e> Exchange<'e, '_> {
             return Next::Close(Close::Abort);
         }
         // Only behind a request that is known to be over can another one begin.
-        let over = self.progress.uploaded.get() || self.request.head.body == crate::http::BodyLength::None;
+        let is_read = self.progress.uploaded.get() || self.request.head.body == BodyLength::None;
+        // What follows a CONNECT was meant for the tunnel.
+        let over = is_read && !self.request.head.is_connect();
         let keep_alive = over && self.request.head.keep_alive && !self.context.draining.get();
         let options = ReplyOptions {
             version: self.request.head.version,
@@ -347,4 +389,14 @@ impl<'e> Exchange<'e, '_> {
             (true, false) => Next::Close(Close::Gently),
         }
     }
+}
+
+/// Resolves when nobody waits for the answer any more, or it has taken too long. An application that has only finished
+/// sending (FIN) still waits.
+async fn interrupted(client: &Stream, progress: &Progress, settings: &Settings, since: Instant) -> Broken {
+    let gone = async {
+        client.socket().failed().await;
+        Broken::Client
+    };
+    future::or(gone, async { Broken::Overdue(overdue(progress, settings, since).await) }).await
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::flow::ResponseFlags;
+use crate::proxy::clocks::Clock;
 use crate::upstream::{ConnectError, StreamError};
 
 /// A request that egret answers itself, or cannot finish.
@@ -82,6 +83,7 @@ impl Failure {
                 let body = format!("no healthy upstream: {reason}");
                 Self::new(503, error.flags(), "no_healthy_upstream", body)
             }
+            ConnectError::Overflow(_) => Self::before_response(503, error.flags(), "overflow", None),
             ConnectError::TcpTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
                 Self::before_response(503, error.flags(), "connection timeout", Some(reason))
             }
@@ -124,11 +126,18 @@ impl Failure {
         Self::new(0, ResponseFlags::DOWNSTREAM_CLOSED, "downstream_remote_disconnect", String::new())
     }
 
-    /// Nothing moved for the idle timeout.
+    /// A clock ran out.
     #[must_use]
-    pub fn idle() -> Self {
-        let body = "stream timeout".to_owned();
-        Self::new(408, ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout", body)
+    pub fn overdue(clock: Clock) -> Self {
+        let (status, flags, details, body) = match clock {
+            Clock::Idle => (408, ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout", "stream timeout"),
+            Clock::RequestBody => {
+                let body = "the request body took too long";
+                (408, ResponseFlags::STREAM_IDLE_TIMEOUT, "request_body_timeout", body)
+            }
+            Clock::Response => (504, ResponseFlags::UPSTREAM_TIMEOUT, "response_timeout", "upstream request timeout"),
+        };
+        Self::new(status, flags, details, body.to_owned())
     }
 
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {

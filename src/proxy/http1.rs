@@ -27,7 +27,7 @@ pub struct Request {
 pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
     loop {
         let settings = context.policy.load().settings().clone();
-        let request = match read_request(reader, &settings).await {
+        let request = match read_request(context, reader, &settings).await {
             Ok(Some(request)) => request,
             Ok(None) => return Close::Orderly,
             Err(None) => return Close::Abort,
@@ -53,7 +53,11 @@ pub fn limits(settings: &Settings) -> HeadLimits {
 ///
 /// # Errors
 /// `Some` what is wrong with the request; `None` when the connection itself failed.
-async fn read_request(reader: &mut Reader<'_>, settings: &Settings) -> Result<Option<Request>, Option<Failure>> {
+async fn read_request(
+    context: &Context,
+    reader: &mut Reader<'_>,
+    settings: &Settings,
+) -> Result<Option<Request>, Option<Failure>> {
     if reader.bytes().is_empty() {
         match io::timeout(settings.idle_timeout, reader.fill()).await {
             Ok(Ok(true)) => {}
@@ -67,6 +71,7 @@ async fn read_request(reader: &mut Reader<'_>, settings: &Settings) -> Result<Op
         None => match io::timeout(settings.request_headers_timeout, read_on(reader, limits(settings))).await {
             Ok(complete) => complete?,
             Err(io::Elapsed) => {
+                context.counters.timeouts_head.increment();
                 return Err(Some(Failure::request(408, "request_header_timeout", "the request head took too long")));
             }
         },

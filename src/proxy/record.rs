@@ -29,6 +29,8 @@ pub struct ConnectionRecord {
     pub upstream: Option<SocketAddr>,
     pub upstream_local: Option<SocketAddr>,
     pub sni: Option<Hostname>,
+    /// Its beginning has been counted.
+    pub counted: bool,
 }
 
 impl ConnectionRecord {
@@ -45,11 +47,15 @@ impl ConnectionRecord {
             upstream: None,
             upstream_local: None,
             sni: None,
+            counted: false,
         }
     }
 
     /// Writes the connection's line.
     pub fn log(&self, context: &Rc<Context>) {
+        if !self.counted {
+            context.count_opened(self.cluster.as_deref());
+        }
         let format = context.policy.load().settings().access_log;
         let record = AccessRecord {
             response_flags: self.flags,
@@ -108,7 +114,7 @@ impl RequestRecord {
         self.cluster = cluster.map(str::to_owned);
     }
 
-    pub fn flag(&mut self, flags: ResponseFlags) {
+    pub fn add_flags(&mut self, flags: ResponseFlags) {
         self.flags |= flags;
     }
 

@@ -11,6 +11,7 @@ use crate::http::{
     parse_response,
 };
 use crate::io::{self, Lease};
+use crate::proxy::clocks::Clock;
 use crate::proxy::http1::Request;
 use crate::proxy::reader::Reader;
 use crate::upstream::{Stream, StreamError};
@@ -38,6 +39,8 @@ pub struct Progress {
     pub heard: Cell<bool>,
     /// When the whole request had been handed over.
     uploaded_at: Cell<Option<Instant>>,
+    /// The application is waited for: it has not sent all of its request.
+    pub starved: Cell<bool>,
 }
 
 impl Progress {
@@ -53,6 +56,7 @@ impl Progress {
             to_client: Cell::new(0),
             heard: Cell::new(false),
             uploaded_at: Cell::new(None),
+            starved: Cell::new(false),
         }
     }
 
@@ -92,8 +96,8 @@ pub enum Broken {
     Upstream(Option<StreamError>),
     /// The response breaks HTTP.
     Response(String),
-    /// Nothing moved for the idle timeout.
-    Idle,
+    /// It took too long.
+    Overdue(Clock),
     /// The route's time for the whole request is over.
     Timeout,
     /// The route's time for one try is over.
@@ -119,6 +123,8 @@ pub struct Received {
     pub client_keep_alive: bool,
     /// 101: from here on both directions are another protocol.
     pub upgraded: bool,
+    /// How long the upstream says that it keeps its connection open.
+    pub keeps_for: Option<Duration>,
 }
 
 /// Sends the request: its head and the body bytes that came with it at once, then the rest of the body as it comes.
@@ -150,8 +156,9 @@ pub async fn upload(
         return Ok(());
     }
     while !scanner.is_complete() {
+        progress.starved.set(true);
         match reader.fill().await {
-            Ok(true) => {}
+            Ok(true) => progress.starved.set(false),
             Ok(false) | Err(_) => return Err(Broken::Client),
         }
         let part = body_part(reader, &mut scanner)?;
@@ -199,7 +206,7 @@ pub async fn download(
     let mut body = Body { scanner, dechunk: delivery.dechunk, surplus: false, edits: reception.edits };
     body.pass_first(client, back, &head, length, context, progress).await?;
     if head.is_upgrade {
-        return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true });
+        return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true, keeps_for: None });
     }
     while !body.scanner.is_complete() {
         match back.next().await {
@@ -213,7 +220,8 @@ pub async fn download(
         }
     }
     let upstream_reusable = head.keep_alive && !head.is_close_delimited() && !body.surplus && back.bytes().is_empty();
-    Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false })
+    let keeps_for = head.keeps_for.map(|seconds| Duration::from_secs(seconds.into()));
+    Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false, keeps_for })
 }
 
 /// Reads up to the final head, which stays in the reader; interim responses are passed on (RFC 9110 §15.2).

@@ -19,6 +19,9 @@ pub enum ConnectError {
     /// The cluster has no address to connect to: its name does not resolve, or it lists none.
     #[error("no endpoint: the destination's name has no address")]
     NoEndpoint,
+    /// `connectionPool` allows no further connection or waiting request.
+    #[error("overflow: connectionPool allows no further {0}")]
+    Overflow(&'static str),
     /// The kernel or the peer refused.
     #[error("connect to {address}: {source}")]
     Tcp { address: SocketAddr, source: std::io::Error },
@@ -39,6 +42,7 @@ impl ConnectError {
     pub fn flags(&self) -> ResponseFlags {
         match self {
             ConnectError::NoEndpoint => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            ConnectError::Overflow(_) => ResponseFlags::UPSTREAM_OVERFLOW,
             _ => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
         }
     }
@@ -47,7 +51,7 @@ impl ConnectError {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            ConnectError::NoEndpoint => None,
+            ConnectError::NoEndpoint | ConnectError::Overflow(_) => None,
             ConnectError::Tcp { address, .. }
             | ConnectError::TcpTimeout { address, .. }
             | ConnectError::Handshake { address, .. }
@@ -61,7 +65,10 @@ impl ConnectError {
         match self {
             ConnectError::Handshake { source: StreamError::Tls(TlsError::Refused(_)), .. } => Some(true),
             ConnectError::Handshake { .. } | ConnectError::HandshakeTimeout { .. } => Some(false),
-            ConnectError::NoEndpoint | ConnectError::Tcp { .. } | ConnectError::TcpTimeout { .. } => None,
+            ConnectError::NoEndpoint
+            | ConnectError::Overflow(_)
+            | ConnectError::Tcp { .. }
+            | ConnectError::TcpTimeout { .. } => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One [`Upstreams`] a worker; nothing here is shared between threads. It knows addresses and TLS, not HTTP: whether a
 //! connection may be used again is for the caller to say.
 
+mod admission;
 mod balance;
 mod connect;
 mod pool;
@@ -12,18 +13,21 @@ mod target;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use connect::{Clocks, ConnectError};
 pub use pool::{Pool, PoolKey, Warm};
 pub use stream::{Idle, Stream, StreamError};
 pub use target::{Security, Target};
 
+use admission::{Admission, Pending, Share, Slot};
 use balance::Balancer;
 
 use crate::config::LoadBalancer;
 use crate::io;
+use crate::policy::PoolLimits;
 use crate::tls::ClientProfile;
 
 /// How long an idle connection is kept where no `connectionPool.http.idleTimeout` says otherwise: Istio's hour.
@@ -34,6 +38,7 @@ pub struct Lent {
     pub stream: Stream,
     key: PoolKey,
     requests: u32,
+    since: Instant,
 }
 
 impl Lent {
@@ -52,6 +57,7 @@ impl Lent {
 /// One worker's upstream connections.
 pub struct Upstreams {
     pool: RefCell<Pool>,
+    admission: Admission,
     balancer: RefCell<Balancer>,
     /// One client configuration a profile: its session cache belongs to this worker and this trust alone.
     configs: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
@@ -61,10 +67,16 @@ impl Upstreams {
     /// `seed` varies the order of endpoints between workers.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { pool: RefCell::default(), balancer: RefCell::new(Balancer::new(seed)), configs: RefCell::default() }
+        Self {
+            pool: RefCell::default(),
+            admission: Admission::default(),
+            balancer: RefCell::new(Balancer::new(seed)),
+            configs: RefCell::default(),
+        }
     }
 
-    /// A connection to `target`: the warmest that fits, else a new one to the first endpoint that answers.
+    /// A connection to `target`: the warmest that fits, else a new one to the first endpoint that answers. Where
+    /// `connectionPool` allows no further one, waits for one as long as it is polled.
     ///
     /// # Errors
     /// Why none could be had; of several failed endpoints the last one's.
@@ -78,20 +90,21 @@ impl Upstreams {
         let mut failed = ConnectError::NoEndpoint;
         for address in self.order(target) {
             let key = PoolKey::new(address, security);
-            if reuse == Reuse::Allowed
-                && let Some(warm) = self.pool.borrow_mut().take(&key, io::now())
-            {
-                self.balancer.borrow_mut().begin(address);
-                return Ok(Lent { stream: warm.stream, key, requests: warm.requests + 1 });
+            if let Some(warm) = self.warm(&key, reuse) {
+                return Ok(self.lent(key, warm));
             }
-            match self.connect(address, target, security, clocks).await {
+            let (slot, _pending) = match self.admit(target, &key, reuse).await? {
+                Admitted::Warm(warm) => return Ok(self.lent(key, warm)),
+                Admitted::Limited(slot, pending) => (Some(slot), Some(pending)),
+                Admitted::Unlimited => (None, None),
+            };
+            match self.connect(address, target, security, clocks, slot).await {
                 Ok(stream) if stream.spoke_first() => {
                     stream.abort().await;
                     failed = ConnectError::Handshake { address, source: StreamError::SpokeFirst };
                 }
                 Ok(stream) => {
-                    self.balancer.borrow_mut().begin(address);
-                    return Ok(Lent { stream, key, requests: 1 });
+                    return Ok(self.lent(key, Warm { stream, requests: 0, since: io::now() }));
                 }
                 Err(error) => failed = error,
             }
@@ -99,14 +112,57 @@ impl Upstreams {
         Err(failed)
     }
 
+    fn warm(&self, key: &PoolKey, reuse: Reuse) -> Option<Warm> {
+        self.pool.borrow_mut().take(key, io::now(), reuse)
+    }
+
+    fn lent(&self, key: PoolKey, warm: Warm) -> Lent {
+        self.balancer.borrow_mut().begin(key.address());
+        Lent { stream: warm.stream, key, requests: warm.requests + 1, since: warm.since }
+    }
+
+    /// Waits for the right to open a connection, or for one that another request gives back.
+    async fn admit(&self, target: &Target, key: &PoolKey, reuse: Reuse) -> Result<Admitted, ConnectError> {
+        let Some((share, limits)) = self.share(target) else { return Ok(Admitted::Unlimited) };
+        let pending = share.try_wait(limits.max_pending_requests).ok_or(ConnectError::Overflow("waiting request"))?;
+        let mut again = false;
+        loop {
+            if let Some(slot) = share.try_open(limits.max_connections) {
+                return Ok(Admitted::Limited(slot, pending));
+            }
+            // An idle connection elsewhere in the cluster must not keep this request from going out.
+            if !self.pool.borrow_mut().evict(&share) {
+                share.released(again).await;
+                again = true;
+                if let Some(warm) = self.warm(key, reuse) {
+                    return Ok(Admitted::Warm(warm));
+                }
+            }
+        }
+    }
+
+    /// This worker's part of `target`, where it is limited.
+    fn share<'t>(&self, target: &'t Target) -> Option<(Rc<Share>, &'t PoolLimits)> {
+        let Target::Cluster { cluster, .. } = target else { return None };
+        let limits = &cluster.limits;
+        let limited = limits.max_connections.is_some() || limits.max_pending_requests.is_some();
+        limited.then(|| (self.admission.share(cluster), limits))
+    }
+
     /// A new connection that will not be pooled, for opaque bytes.
     ///
     /// # Errors
-    /// As [`lend`](Self::lend).
+    /// As [`lend`](Self::lend), but nothing waits where the limit of connections is reached.
     pub async fn dial(&self, target: &Target, security: &Security, clocks: &Clocks) -> Result<Stream, ConnectError> {
         let mut failed = ConnectError::NoEndpoint;
         for address in self.order(target) {
-            match self.connect(address, target, security, clocks).await {
+            let slot = match self.share(target) {
+                Some((share, limits)) => {
+                    Some(share.try_open(limits.max_connections).ok_or(ConnectError::Overflow("connection"))?)
+                }
+                None => None,
+            };
+            match self.connect(address, target, security, clocks, slot).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed = error,
             }
@@ -114,17 +170,23 @@ impl Upstreams {
         Err(failed)
     }
 
-    /// Takes a connection back after a complete exchange, to be used again if its limits allow.
-    pub fn give_back(&self, lent: Lent, target: &Target) {
+    /// Takes a connection back after a complete exchange, to be used again if its limits allow. `keeps_for` is how long
+    /// its server says that it keeps it open.
+    pub fn give_back(&self, lent: Lent, target: &Target, keeps_for: Option<Duration>) {
         self.balancer.borrow_mut().end(lent.key.address());
         let limits = target.limits();
         let spent = limits.and_then(|l| l.max_requests_per_connection).is_some_and(|most| lent.requests >= most);
-        if spent {
+        let now = io::now();
+        let expires = expiry(now, lent.since, limits, keeps_for);
+        if spent || expires <= now {
             return lent.stream.close();
         }
-        let idle_timeout = limits.map_or(DEFAULT_IDLE_TIMEOUT, |l| l.http_idle_timeout);
-        let warm = Warm { stream: lent.stream, requests: lent.requests };
-        self.pool.borrow_mut().put(lent.key, warm, io::now(), idle_timeout);
+        let share = lent.stream.share().map(Rc::clone);
+        let warm = Warm { stream: lent.stream, requests: lent.requests, since: lent.since };
+        self.pool.borrow_mut().put(lent.key, warm, now, expires);
+        if let Some(share) = share {
+            share.release();
+        }
     }
 
     /// Takes a connection back that must not be used again.
@@ -137,6 +199,7 @@ impl Upstreams {
     pub fn retain_profiles(&self, current: &HashSet<[u8; 32]>) {
         self.pool.borrow_mut().retain_profiles(current);
         self.configs.borrow_mut().retain(|digest, _| current.contains(digest));
+        self.admission.forget_unused();
     }
 
     /// Lets go of idle connections that were closed by their server or are too old.
@@ -163,16 +226,19 @@ impl Upstreams {
         target: &Target,
         security: &Security,
         clocks: &Clocks,
+        slot: Option<Slot>,
     ) -> Result<Stream, ConnectError> {
         let clocks = clocks.with_limits(target.limits());
         let socket = connect::tcp(address, target.limits().and_then(|l| l.tcp_keepalive), &clocks).await?;
-        match security {
-            Security::Plaintext => Ok(Stream::plaintext(socket)),
+        let mut stream = match security {
+            Security::Plaintext => Stream::plaintext(socket),
             Security::Tls { profile, name } => {
                 let config = self.config(profile);
-                connect::tls(socket, address, &config, name.clone(), &clocks).await
+                connect::tls(socket, address, &config, name.clone(), &clocks).await?
             }
-        }
+        };
+        stream.occupy(slot);
+        Ok(stream)
     }
 
     fn config(&self, profile: &ClientProfile) -> Arc<rustls::ClientConfig> {
@@ -185,5 +251,29 @@ impl Upstreams {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
     Allowed,
+    /// Only over one that was used a moment ago: for requests that cannot be sent again when the server has closed the
+    /// connection meanwhile.
+    Recent,
     Never,
+}
+
+/// What came of asking for a connection.
+enum Admitted {
+    /// One that came back while waiting.
+    Warm(Warm),
+    Limited(Slot, Pending),
+    Unlimited,
+}
+
+/// Until when a connection made at `since` may wait for its next request. The second less than the server says is for
+/// the way: a request that arrives as the server closes would be lost.
+fn expiry(now: Instant, since: Instant, limits: Option<&PoolLimits>, keeps_for: Option<Duration>) -> Instant {
+    const ON_THE_WAY: Duration = Duration::from_secs(1);
+    let idle = limits.map_or(DEFAULT_IDLE_TIMEOUT, |limits| limits.http_idle_timeout);
+    let announced = keeps_for.map_or(idle, |time| time.saturating_sub(ON_THE_WAY));
+    let expires = now + idle.min(announced);
+    match limits.and_then(|limits| limits.max_connection_duration) {
+        Some(duration) => expires.min(since + duration),
+        None => expires,
+    }
 }

@@ -6,15 +6,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 
+use super::Reuse;
+use super::admission::Share;
 use super::stream::{Idle, Stream};
 use super::target::Security;
 
 /// Most idle connections kept under one key and worker; the oldest goes first.
 const MAX_IDLE_PER_KEY: usize = 512;
+
+/// Servers close what has been idle for long, at a time that nobody else knows. Below this age it is very unlikely, and
+/// the few servers with a shorter limit announce it (`Keep-Alive: timeout=1`).
+const RECENT: Duration = Duration::from_secs(1);
 
 /// The identity of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,10 +51,13 @@ pub struct Warm {
     pub stream: Stream,
     /// Requests that it has carried.
     pub requests: u32,
+    /// When it was made.
+    pub since: Instant,
 }
 
 struct Entry {
     warm: Warm,
+    idle_since: Instant,
     expires: Instant,
 }
 
@@ -59,10 +69,16 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The connection used last under `key` that is still open and silent.
-    pub fn take(&mut self, key: &PoolKey, now: Instant) -> Option<Warm> {
+    /// The connection used last under `key` that is still open and silent; idle for less than [`RECENT`] if `reuse` asks
+    /// for that.
+    pub fn take(&mut self, key: &PoolKey, now: Instant, reuse: Reuse) -> Option<Warm> {
+        let oldest = match reuse {
+            Reuse::Allowed => None,
+            Reuse::Recent => Some(RECENT),
+            Reuse::Never => return None,
+        };
         let entries = self.idle.get_mut(key)?;
-        while let Some(entry) = entries.pop() {
+        while let Some(entry) = entries.pop_if(|entry| oldest.is_none_or(|age| now < entry.idle_since + age)) {
             self.total -= 1;
             if entry.expires > now && entry.warm.stream.idle_state() == Idle::Usable {
                 return Some(entry.warm);
@@ -72,15 +88,26 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for the next request, for at most `idle_timeout`.
-    pub fn put(&mut self, key: PoolKey, warm: Warm, now: Instant, idle_timeout: Duration) {
+    /// Keeps a connection for the next request, until `expires` at the latest.
+    pub fn put(&mut self, key: PoolKey, warm: Warm, now: Instant, expires: Instant) {
         let entries = self.idle.entry(key).or_default();
         if entries.len() >= MAX_IDLE_PER_KEY {
             entries.remove(0).warm.stream.close();
             self.total -= 1;
         }
-        entries.push(Entry { warm, expires: now + idle_timeout });
+        entries.push(Entry { warm, idle_since: now, expires });
         self.total += 1;
+    }
+
+    /// Lets go of the connection that has been idle longest of those that count for `share`; false when there is none.
+    pub(super) fn evict(&mut self, share: &Rc<Share>) -> bool {
+        let counts = |entry: &Entry| entry.warm.stream.share().is_some_and(|of| Rc::ptr_eq(of, share));
+        let first = |entries: &Vec<Entry>| entries.iter().position(counts).map(|at| (at, entries[at].idle_since));
+        let candidates = self.idle.values_mut().filter_map(|entries| first(entries).map(|found| (entries, found)));
+        let Some((entries, (at, _))) = candidates.min_by_key(|(_, (_, idle_since))| *idle_since) else { return false };
+        entries.remove(at).warm.stream.close();
+        self.total -= 1;
+        true
     }
 
     /// Lets go of what the servers closed and of what is too old.

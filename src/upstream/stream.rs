@@ -7,12 +7,14 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use super::admission::{Share, Slot};
 use crate::io::{Lease, PeekState, SendBuf, SendFuture, Socket};
 use crate::tls::{Negotiated, Session, TlsError};
 
@@ -39,6 +41,8 @@ pub struct Stream {
     tls: Option<RefCell<Session>>,
     /// What the server said together with the end of its handshake, before it was asked anything.
     early: RefCell<Option<Lease>>,
+    /// Its place among the connections of a cluster that limits them, given back when it ends.
+    slot: Option<Slot>,
 }
 
 /// What an idle stream is good for.
@@ -53,7 +57,7 @@ pub enum Idle {
 impl Stream {
     #[must_use]
     pub fn plaintext(socket: Socket) -> Self {
-        Self { socket, tls: None, early: RefCell::default() }
+        Self { socket, tls: None, early: RefCell::default(), slot: None }
     }
 
     /// Runs a TLS handshake as client over `socket`. Nothing of the application is sent before it is complete and the
@@ -76,7 +80,8 @@ impl Stream {
             }
             if !session.is_handshaking() {
                 let early = (!early.is_empty()).then(|| Lease::from_vec(early));
-                return Ok(Self { socket, tls: Some(RefCell::new(session)), early: RefCell::new(early) });
+                let (tls, early) = (Some(RefCell::new(session)), RefCell::new(early));
+                return Ok(Self { socket, tls, early, slot: None });
             }
             let Some(received) = socket.recv().await? else { return Err(ended(&session)) };
             if let Err(error) = session.feed(&received, &mut early) {
@@ -84,6 +89,15 @@ impl Stream {
                 return Err(error.into());
             }
         }
+    }
+
+    pub(super) fn occupy(&mut self, slot: Option<Slot>) {
+        self.slot = slot;
+    }
+
+    /// The limited cluster that it counts for.
+    pub(super) fn share(&self) -> Option<&Rc<Share>> {
+        self.slot.as_ref().map(Slot::share)
     }
 
     /// Whether the server spoke first, which no HTTP server does: its bytes would become the answer to a request that

@@ -177,6 +177,13 @@ impl<S: Read + Write> HttpClient<S> {
         Ok(rest)
     }
 
+    /// The next `count` bytes; fewer when the peer ends or fails before.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.pending.len() < count && self.fill().is_ok() {}
+        let count = count.min(self.pending.len());
+        self.pending.drain(..count).collect()
+    }
+
     /// Receives more; the peer's end is `UnexpectedEof`.
     fn fill(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
