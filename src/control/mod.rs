@@ -150,7 +150,9 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
             return Err(ControlError::WorkerDied);
         }
     }
-    drain(&state, &mut stop).await;
+    if !state.is_quitting() {
+        drain(&state, &mut stop).await;
+    }
     state.stop_workers();
     Ok(())
 }
@@ -222,7 +224,7 @@ async fn drain(state: &State, stop: &mut Stop) {
     }
 }
 
-/// The ways to be told to stop: SIGTERM, SIGINT, `/drain`, `/quitquitquit`.
+/// The ways to be told to stop: SIGTERM, SIGINT, `/quitquitquit`.
 struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

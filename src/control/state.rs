@@ -26,6 +26,7 @@ pub struct State {
     view: RefCell<View>,
     workers: RefCell<Vec<(Worker, Arc<WorkerCounters>)>>,
     draining: Cell<bool>,
+    quitting: Cell<bool>,
     expiry: RefCell<ExpiryWarnings>,
     asked: Rc<Notify>,
     started: Instant,
@@ -54,6 +55,7 @@ impl State {
             view: RefCell::default(),
             workers: RefCell::default(),
             draining: Cell::new(false),
+            quitting: Cell::new(false),
             expiry: RefCell::default(),
             asked: Rc::new(Notify::new()),
             started: Instant::now(),
@@ -134,6 +136,12 @@ impl State {
     pub fn drain_duration(&self) -> Duration {
         let policy = self.policy();
         policy.map_or(Duration::ZERO, |policy| policy.load().settings().drain_duration)
+    }
+
+    /// Whether the operator wants the end at once, without a drain.
+    #[must_use]
+    pub fn is_quitting(&self) -> bool {
+        self.quitting.get()
     }
 
     /// Notified when an operator asks the process to end.
@@ -231,6 +239,7 @@ impl Admin for State {
     }
 
     fn quit(&self) {
+        self.quitting.set(true);
         self.asked.notify_one();
     }
 }

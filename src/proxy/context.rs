@@ -11,6 +11,7 @@ use crate::io;
 use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
 use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Transport};
+use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
 use crate::tls::TlsError;
 use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams};
@@ -26,8 +27,7 @@ pub struct Context {
     pub guard: Guard,
     pub upstreams: Upstreams,
     pub counters: Arc<WorkerCounters>,
-    /// Set while the process drains: answers carry `Connection: close`.
-    pub draining: Cell<bool>,
+    pub drain: Drain,
     traffic: Traffic,
     log: RefCell<LogBuffer>,
     sink: LogSink,
@@ -51,7 +51,7 @@ impl Context {
             guard,
             upstreams: Upstreams::new(seed),
             counters,
-            draining: Cell::new(false),
+            drain: Drain::default(),
             traffic: Traffic::default(),
             log: RefCell::default(),
             sink,

@@ -213,7 +213,7 @@ impl<'e> Exchange<'e, '_> {
             self.context.count_connect(&lent.stream);
         }
         self.record.upstream = Some(lent.address());
-        self.record.upstream_local = lent.stream.socket().local_addr().ok();
+        self.record.upstream_local = lent.local;
     }
 
     async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Tried {
@@ -224,7 +224,7 @@ impl<'e> Exchange<'e, '_> {
                 Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, &plan.target)),
-            Err(broken) => self.give_up(broken, lent, tries).await,
+            Err(broken) => Box::pin(self.give_up(broken, lent, tries)).await,
         }
     }
 
@@ -236,7 +236,7 @@ impl<'e> Exchange<'e, '_> {
         let mut back = Reader::new(&lent.stream);
         let to_client = || ClientContext {
             version: request.head.version,
-            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.draining.get(),
+            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun(),
         };
         let settings = self.table.settings();
         let is_held = transfer::is_held(request);
@@ -316,18 +316,14 @@ impl<'e> Exchange<'e, '_> {
 
     fn failure_of(&self, broken: Broken) -> Failure {
         let counters = &self.context.counters;
+        if let Broken::Upstream(Some(error)) = &broken {
+            self.context.count_broken(error);
+        }
         match broken {
             Broken::Client => Failure::client_gone(),
             Broken::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
-            Broken::Upstream(error) => {
-                if let Some(error) = &error {
-                    self.context.count_broken(error);
-                }
-                match self.progress.answering.get() {
-                    true => Failure::upstream_broke_off(error.as_ref()),
-                    false => Failure::upstream_gone(error.as_ref()),
-                }
-            }
+            Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
+            Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             Broken::Response(what) => Failure::upstream_protocol(&what),
             Broken::Timeout => Failure::timeout(),
             Broken::TryTimeout | Broken::Unwanted => Failure::per_try_timeout(),
@@ -370,7 +366,7 @@ impl<'e> Exchange<'e, '_> {
         let is_read = self.progress.uploaded.get() || self.request.head.body == BodyLength::None;
         // What follows a CONNECT was meant for the tunnel.
         let over = is_read && !self.request.head.is_connect();
-        let keep_alive = over && self.request.head.keep_alive && !self.context.draining.get();
+        let keep_alive = over && self.request.head.keep_alive && !self.context.drain.has_begun();
         let options = ReplyOptions {
             version: self.request.head.version,
             keep_alive,
