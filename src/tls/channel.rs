@@ -27,6 +27,9 @@ const MAX_KEY_UPDATES: u8 = 32;
 /// The longest handshake message, the same as in the handshake.
 const MAX_MESSAGE: usize = 0xffff;
 
+/// Bytes of handshake messages without data in between: a server that sends more tickets than this holds keeps us busy.
+const MAX_HANDSHAKE: usize = 64 * 1024;
+
 /// The fraction of a key's records that is kept for what is under way when a TLS 1.2 connection is worn.
 const RESERVE: u64 = 16;
 
@@ -55,6 +58,8 @@ pub(super) struct Channel {
     empty_records: u8,
     warnings: u8,
     key_updates: u8,
+    /// Bytes of handshake messages since the last data.
+    handshake_bytes: usize,
     renegotiation_refused: bool,
     ends: Ends,
     wants_certificate: bool,
@@ -83,6 +88,7 @@ impl Channel {
             empty_records: 0,
             warnings: 0,
             key_updates: 0,
+            handshake_bytes: 0,
             renegotiation_refused: false,
             ends: Ends::default(),
             wants_certificate,
@@ -123,6 +129,7 @@ impl Channel {
             if kind == ContentType::ApplicationData && !record.is_empty() && self.message.is_empty() {
                 self.empty_records = 0;
                 self.key_updates = 0;
+                self.handshake_bytes = 0;
                 plaintext.push_back(record);
             } else {
                 self.hear(kind, &record, output)?;
@@ -153,6 +160,11 @@ impl Channel {
     fn hear_handshake(&mut self, content: &[u8], output: &mut Vec<u8>) -> Result<(), Fault> {
         if content.is_empty() {
             return Err(Fault::unexpected("an empty handshake record"));
+        }
+        self.handshake_bytes += content.len();
+        if self.handshake_bytes > MAX_HANDSHAKE {
+            let alert = Some(AlertDescription::UnexpectedMessage);
+            return Err(Fault { alert, error: TlsError::too_much_handshake() });
         }
         let mut messages = std::mem::take(&mut self.message);
         messages.extend_from_slice(content);

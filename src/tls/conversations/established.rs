@@ -87,7 +87,10 @@ fn what_may_not_come_ends_the_session_and_both_sides_learn_why() {
     let overpadded = [&[23][..], &[0; 1 << 14]].concat();
     let five_warnings = [(ALERT, &[1, 112][..]); 5];
     let empty = [(DATA, &b""[..]); 33];
+    let ticket = [&b"\x04\0\x0f\xf3\0\0\x0e\x10\0\0\0\0\0\x0f\xe6"[..], &[b't'; 0xfe6], &[0, 0]].concat();
+    let tickets = [(HANDSHAKE, &ticket[..]); 17];
     let cases: &[(&[&SupportedProtocolVersion], Script<'_>, &str, Option<u8>)] = &[
+        (TLS13, &tickets, "EXCESSIVE_MESSAGE_SIZE", unexpected),
         (TLS13, &[(HANDSHAKE, &[13, 0, 0, 3, 0, 0, 0])], "CertificateRequest message after", unexpected),
         (TLS13, &[(HANDSHAKE, &[0, 0, 0, 0])], "HelloRequest message after", unexpected),
         (TLS12, &[(HANDSHAKE, &[0, 0, 0, 1, 0])], "HelloRequest message after", unexpected),
