@@ -22,7 +22,7 @@ lint: setup ## Formatting, clippy and shellcheck, without a warning
 	cargo clippy --all-targets --locked -- -D warnings
 	shellcheck scripts/* .ci/run $(wildcard iptables/*.sh)
 
-bench: setup ## Measure the pure functions (criterion)
+bench: setup ## Compare with nginx, HAProxy and Envoy: CPU time per request, latency, memory (a quarter of an hour)
 	@scripts/bench
 
 audit: ## Check dependencies for advisories, licences and origin (needs cargo-deny)

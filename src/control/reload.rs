@@ -57,15 +57,8 @@ pub struct Reloader {
 impl Reloader {
     #[must_use]
     pub fn new(sources: Sources, store: Store, resolver: Resolver) -> Self {
-        Self {
-            sources,
-            store,
-            resolver,
-            occupancies: HashMap::new(),
-            table: None,
-            status: Status::default(),
-            good: None,
-        }
+        let (occupancies, status) = (HashMap::new(), Status::default());
+        Self { sources, store, resolver, occupancies, table: None, status, good: None }
     }
 
     /// Reads everything anew. With an error in any file the policy in force stays, and the problems say why; only its

@@ -97,6 +97,23 @@ fn the_request_decides_whether_there_is_a_body() {
 }
 
 #[test]
+fn a_server_says_how_long_it_keeps_its_connection() {
+    for (value, seconds) in [
+        ("timeout=5", Some(5)),
+        ("max=100, Timeout=60", Some(60)),
+        ("timeout=0", Some(0)),
+        ("timeout = 5", None),
+        ("timeout=-1", None),
+        ("timeout=99999999999", None),
+        ("timeouts=5", None),
+        ("", None),
+    ] {
+        let input = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: {value}\r\n\r\n");
+        assert_eq!(complete(&input, GET).keeps_for, seconds, "{value}");
+    }
+}
+
+#[test]
 fn each_client_gets_a_head_in_its_terms() {
     let ok = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}A: 1\r\nSet-Cookie: b\r\nset-cookie: c\r\n\r\n");
     for (sent, client, passed) in [

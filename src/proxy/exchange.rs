@@ -144,7 +144,7 @@ impl Exchange<'_, '_> {
             self.context.count_connect(&lent.stream);
         }
         self.record.upstream = Some(lent.address());
-        self.record.upstream_local = lent.stream.socket().local_addr().ok();
+        self.record.upstream_local = lent.local;
     }
 
     async fn carry(&mut self, lent: Lent, target: &Target) -> Tried {
@@ -155,7 +155,7 @@ impl Exchange<'_, '_> {
                 Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, target)),
-            Err(broken) => self.give_up(broken, lent).await,
+            Err(broken) => Box::pin(self.give_up(broken, lent)).await,
         }
     }
 
@@ -224,18 +224,14 @@ impl Exchange<'_, '_> {
 
     fn failure_of(&self, broken: Broken) -> Failure {
         let counters = &self.context.counters;
+        if let Broken::Upstream(Some(error)) = &broken {
+            self.context.count_broken(error);
+        }
         match broken {
             Broken::Client => Failure::client_gone(),
             Broken::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
-            Broken::Upstream(error) => {
-                if let Some(error) = &error {
-                    self.context.count_broken(error);
-                }
-                match self.progress.answering.get() {
-                    true => Failure::upstream_broke_off(error.as_ref()),
-                    false => Failure::upstream_gone(error.as_ref()),
-                }
-            }
+            Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
+            Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             Broken::Response(what) => Failure::upstream_protocol(&what),
             Broken::Overdue(clock) => {
                 let counter = match clock {
