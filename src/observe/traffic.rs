@@ -119,14 +119,13 @@ impl Traffic {
     /// Counts what `record` tells: a request, or the end of a connection that is not HTTP.
     pub fn count(&self, record: &AccessRecord<'_>, series: &TrafficSeries) {
         let name = record.upstream_cluster.unwrap_or(UNKNOWN);
-        self.with(name, |name, destination| match &record.http {
-            Some(_) => {
+        self.with(name, |name, destination| {
+            if record.http.is_some() {
                 let found = destination.request(name, record.response_code, record.response_flags, series);
                 found.duration_ms.observe(record.duration.as_secs_f64() * 1000.0);
                 found.request_bytes.observe(record.bytes_received as f64);
                 found.response_bytes.observe(record.bytes_sent as f64);
-            }
-            None => {
+            } else {
                 let found = destination.connection(name, record.response_flags, series);
                 found.closed.increment();
                 // As in Istio: what the application received, and what was received from it.
