@@ -1,9 +1,9 @@
-# All that one needs to know: make setup, demo, test, lint, bench, audit.
+# All that one needs to know: make setup, demo, test, lint, bench, audit, image.
 
 # rustup puts cargo here on a machine where `make setup` has just installed it.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help setup demo test lint bench audit
+.PHONY: help setup demo test lint bench audit image
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,9 +22,13 @@ lint: setup ## Formatting, clippy and shellcheck, without a warning
 	cargo clippy --all-targets --locked -- -D warnings
 	shellcheck scripts/* .ci/run $(wildcard iptables/*.sh)
 
-bench: setup ## Measure the pure functions (criterion)
+bench: setup ## Compare with nginx, HAProxy and Envoy: CPU time per request, latency, memory (a quarter of an hour)
 	@scripts/bench
 
 audit: ## Check dependencies for advisories, licences and origin (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
 	cargo deny --all-features check
+
+image: ## Build the container image egret:VERSION (needs podman or docker)
+	@tool=$$(command -v podman || command -v docker) || { echo 'neither podman nor docker is here: apt-get install podman' >&2; exit 1; }; \
+	"$$tool" build -t egret:$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) -f Containerfile .

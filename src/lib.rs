@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod worker;
 
 pub mod control;
+pub mod inject;
 pub mod redirect;
 
 pub mod cli;

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use egret::cli::{Cli, Command, check, explain, init, run, show};
+use egret::cli::{Cli, Command, check, doctor, explain, init, inject, run, show};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Init(args) => init::run(&args),
+        Command::Inject(args) => inject::run(&args),
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Status(args) => show::status(&args),
         Command::Secrets(args) => show::secrets(&args),
         Command::Connections(args) => show::connections(&args),

@@ -19,7 +19,8 @@ use crate::proxy::{self, Context, Guard};
 pub enum Order {
     /// A new policy table has been published.
     PolicyChanged,
-    /// Finish: answers carry `Connection: close` from now on; new connections are still served.
+    /// Finish: answers carry `Connection: close` from now on, and connections that wait for a request end soon; new
+    /// connections are still served.
     Drain,
     /// Stop at once.
     Quit,
@@ -118,7 +119,7 @@ async fn work(options: WorkerOptions, inbox: Receiver<Order>, open: Arc<AtomicUs
         loop {
             match inbox.try_recv() {
                 Ok(Order::PolicyChanged) => context.policy_changed(),
-                Ok(Order::Drain) => context.draining.set(true),
+                Ok(Order::Drain) => context.drain.begin(),
                 Ok(Order::Quit) | Err(TryRecvError::Disconnected) => return context.flush_log(),
                 Err(TryRecvError::Empty) => break,
             }

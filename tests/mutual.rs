@@ -53,13 +53,15 @@ openssl req -out client.example.com.csr -newkey rsa:2048 -nodes -keyout client.e
 openssl x509 -req -sha256 -days 365 -CA example.com.crt -CAkey example.com.key -set_serial 1 -in client.example.com.csr -out client.example.com.crt
 "#;
 
-/// Runs a step of the page in a folder of the lab.
-fn shell(lab: &Lab, script: &str) {
+/// Runs steps of the page in a folder of the lab.
+fn shell(lab: &Lab, steps: &[&str]) {
     let folder = lab.dir().join("page");
     fs::create_dir_all(&folder).unwrap();
-    let mut bash = Command::new("bash");
-    bash.args(["-e", "-c", script]).current_dir(&folder);
-    lab::process::finish(bash).succeeded();
+    for step in steps {
+        let mut bash = Command::new("bash");
+        bash.args(["-e", "-c", step]).current_dir(&folder);
+        lab::process::finish(bash).succeeded();
+    }
 }
 
 fn made(lab: &Lab, name: &str) -> PathBuf {
@@ -109,7 +111,7 @@ fn pages_nginx(lab: &Lab) -> Nginx {
 }
 
 fn without_sni() -> String {
-    PAGE.lines().filter(|line| !line.trim_start().starts_with("sni:")).map(|line| format!("{line}\n")).collect()
+    PAGE.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("sni:")).collect()
 }
 
 /// Status and body that the application gets.
@@ -122,7 +124,7 @@ fn asked(lab: &Lab, url: &str) -> (String, String) {
 #[test]
 fn the_page() {
     let lab = Lab::new();
-    [ROOT, SERVER, CLIENT].iter().for_each(|step| shell(&lab, step));
+    shell(&lab, &[ROOT, SERVER, CLIENT]);
     let leaf = made(&lab, &format!("{HOST}.crt"));
     let shown = lab::process::run("openssl", &["x509", "-noout", "-text", "-in", utf8(&leaf)]);
     assert!(shown.contains("Version: 1 (0x0)"), "the page's commands make a certificate of version 1: {shown}");
@@ -179,7 +181,7 @@ fn the_page() {
 fn without_sni_the_name_counts() {
     for (server, wanted) in [(SERVER, "503"), (SERVER_WITH_SAN, "200")] {
         let lab = Lab::new();
-        [ROOT, server, CLIENT].iter().for_each(|step| shell(&lab, step));
+        shell(&lab, &[ROOT, server, CLIENT]);
         let _nginx = pages_nginx(&lab);
         let _secret = client_credential(&lab);
         lab.configure("page.yaml", &without_sni());
@@ -198,7 +200,7 @@ fn without_sni_the_name_counts() {
 #[test]
 fn a_secret_may_be_a_document() {
     let lab = Lab::new();
-    [ROOT, SERVER_WITH_SAN, CLIENT].iter().for_each(|step| shell(&lab, step));
+    shell(&lab, &[ROOT, SERVER_WITH_SAN, CLIENT]);
     let _nginx = pages_nginx(&lab);
     let encoded = |name: &str| lab::process::run("base64", &["-w0", utf8(&made(&lab, name))]);
     let secret = format!(
@@ -223,7 +225,7 @@ fn a_secret_may_be_a_document() {
 fn an_end_that_comes_near_is_said() {
     let lab = Lab::new();
     let short = CLIENT.replace("-days 365", "-days 10");
-    [ROOT, &short].iter().for_each(|step| shell(&lab, step));
+    shell(&lab, &[ROOT, &short]);
     let _secret = client_credential(&lab);
     lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
     lab.configure("page.yaml", PAGE);

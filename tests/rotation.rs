@@ -39,12 +39,15 @@ fn mirror(lab: &Lab, at: SocketAddr, shows: &Shows) -> Server {
     })
 }
 
+/// Puts the files of a secret, by key, into place.
+type Replace<'l> = Box<dyn FnMut(&[(&str, &str)]) + 'l>;
+
 /// One way of replacing a client certificate, its key and the CA beside them.
 struct Rotated<'l> {
     host: &'static str,
     /// Its name in `egret secrets`.
     resource: String,
-    replace: Box<dyn FnMut(&[(&str, &str)]) + Send + 'l>,
+    replace: Replace<'l>,
 }
 
 fn in_place(folder: &Path, files: &[(&str, &str)]) {
@@ -134,7 +137,9 @@ fn a_hundred_rotations_under_load() {
     let server = old.issue(&hosts, |_| {});
     let at = SocketAddr::new(Lab::address(Family::V4, 1), 443);
     let _server = mirror(&lab, at, &Shows { clients: Some(clients.pem()), ..Shows::pair(&server) });
-    hosts.iter().for_each(|host| lab.names.set(host, &[at.ip()]));
+    for host in hosts {
+        lab.names.set(host, &[at.ip()]);
+    }
     let bundles = [old.pem(), old.pem() + &spare.pem()];
     let first = clients.client(1);
     let first = tls_secret(&first, &bundles[1]);
@@ -167,7 +172,9 @@ fn a_hundred_rotations_under_load() {
         for serial in 2..=ROUNDS + 1 {
             let pair: Pair = clients.client(serial);
             let files = tls_secret(&pair, &bundles[usize::from(serial % 2 == 0)]);
-            ways.iter_mut().for_each(|way| (way.replace)(&files));
+            for way in &mut ways {
+                (way.replace)(&files);
+            }
             let replaced = Instant::now();
             for (way, known) in ways.iter().zip(&known) {
                 let what = format!("{} shows serial {serial}", way.host);

@@ -24,7 +24,7 @@ const ORDER: [&[&str]; 8] = [
     &["upstream"],
     &["proxy"],
     &["worker"],
-    &["control", "redirect"],
+    &["control", "inject", "redirect"],
     &["cli"],
 ];
 

@@ -133,7 +133,8 @@ fn clean_up() -> Result<(), RedirectError> {
 }
 
 impl Args {
-    fn capture(&self) -> Result<Capture, String> {
+    /// What the flags ask for, or how they contradict each other.
+    pub(super) fn capture(&self) -> Result<Capture, String> {
         let ports = |list: &CommaList<Port>| list.0.iter().map(|port| port.0).collect();
         Capture {
             proxy_port: self.proxy_port.0,

@@ -1,9 +1,11 @@
 //! The commands, one file each: arguments in, exit code out (0 done, 1 failed, 2 usage; `init` also 126).
 
 pub mod check;
+pub mod doctor;
 pub mod explain;
 mod explain_words;
 pub mod init;
+pub mod inject;
 pub mod run;
 pub mod show;
 
@@ -19,12 +21,16 @@ pub struct Cli {
 pub enum Command {
     /// Write the redirect rules of this network namespace, and prove that they work
     Init(init::Args),
+    /// Put egret into the pods of manifests
+    Inject(inject::Args),
     /// Run the proxy
     Run(run::Args),
     /// Report every error and warning of configuration files at once
     Check(check::Args),
     /// Say what would happen to a request, and which resource decides it
     Explain(explain::Args),
+    /// Say whether this host can run the proxy and redirect to it, and what to do where it cannot
+    Doctor(doctor::Args),
     /// Ask a running proxy how it is
     Status(show::Args),
     /// List the credentials that a running proxy uses

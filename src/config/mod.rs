@@ -23,7 +23,7 @@ mod sidecar;
 #[cfg(test)]
 mod tests;
 mod virtual_service;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use load::{Loaded, load, load_text};
 pub use overrides::SettingsOverrides;

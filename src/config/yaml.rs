@@ -17,20 +17,20 @@ const NODE_BYTES: usize = 64;
 
 /// Line and column, both counted from 1; the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub line: u32,
     pub column: u32,
 }
 
 /// A value and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub at: Place,
     pub value: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// `plain`: neither quoted nor a block, so that `80` and `true` may be more than text.
     Scalar {
         text: String,
@@ -40,9 +40,31 @@ pub(super) enum Value {
     Mapping(Vec<Entry>),
 }
 
+impl Node {
+    /// The entries of a mapping; none of anything else.
+    pub fn entries(&self) -> &[Entry] {
+        if let Value::Mapping(entries) = &self.value { entries } else { &[] }
+    }
+
+    /// The items of a sequence; none of anything else.
+    pub fn items(&self) -> &[Node] {
+        if let Value::Sequence(items) = &self.value { items } else { &[] }
+    }
+
+    /// The text of a scalar.
+    pub fn text(&self) -> Option<&str> {
+        if let Value::Scalar { text, .. } = &self.value { Some(text) } else { None }
+    }
+
+    /// The value of `key` in a mapping.
+    pub fn child(&self, key: &str) -> Option<&Node> {
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+}
+
 /// One `key: value`; keys are unique within a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub key: String,
     pub at: Place,
     pub value: Node,
@@ -50,20 +72,20 @@ pub(super) struct Entry {
 
 /// Why a text is not the YAML that it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SyntaxError {
+pub(crate) struct SyntaxError {
     pub at: Place,
     pub message: String,
 }
 
 /// One document: its tree as far as there is one, and what was wrong. A tree beside errors serves only to find more.
 #[derive(Debug, Default)]
-pub(super) struct Document {
+pub(crate) struct Document {
     pub root: Option<Node>,
     pub errors: Vec<SyntaxError>,
 }
 
 /// Every document of `text`, in order; empty ones (only comments) are left out.
-pub(super) fn documents(text: &str) -> Vec<Document> {
+pub(crate) fn documents(text: &str) -> Vec<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(error) = forbidden_character(text) {
         return vec![Document { root: None, errors: vec![error] }];
@@ -341,7 +363,7 @@ fn height(node: &Node) -> usize {
 }
 
 /// `text` for a message: in quotes, escaped (a terminal may print it), cut to a readable length.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     const SHOWN: usize = 60;
     match text.char_indices().nth(SHOWN) {
         None => format!("{text:?}"),

@@ -5,7 +5,7 @@
 
 pub mod admin;
 pub mod ask;
-mod cores;
+pub mod cores;
 mod expiry;
 mod listen;
 mod reload;
@@ -28,7 +28,7 @@ use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
 use crate::control::watch::Watch;
 use crate::io::EngineOptions;
-use crate::observe::{LogSink, LogTarget, WorkerCounters};
+use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
 use crate::policy::Workload;
 use crate::proxy::Guard;
 use crate::tls::{Store, StoreOptions};
@@ -47,7 +47,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 /// How often a draining process looks whether it may end.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// Descriptors that are not connections: rings, listeners, files, the control thread's own.
-const RESERVED_DESCRIPTORS: u64 = 128;
+pub const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// What `egret run` was asked to do.
 pub struct RunOptions {
@@ -106,7 +106,8 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
     );
     let mut watch = Watch::new(sources.config.clone());
     let resolver = Resolver::new(ResolverOptions::default());
-    let state = Rc::new(State::new(Reloader::new(sources, store, resolver)));
+    let source = Source { namespace: sources.workload.namespace.clone(), labels: sources.workload.labels.clone() };
+    let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source));
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
     tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
     let mut stop = Stop::new(Rc::clone(&state))?;
@@ -149,7 +150,9 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
             return Err(ControlError::WorkerDied);
         }
     }
-    drain(&state, &mut stop).await;
+    if !state.is_quitting() {
+        drain(&state, &mut stop).await;
+    }
     state.stop_workers();
     Ok(())
 }
@@ -221,7 +224,7 @@ async fn drain(state: &State, stop: &mut Stop) {
     }
 }
 
-/// The ways to be told to stop: SIGTERM, SIGINT, `/drain`, `/quitquitquit`.
+/// The ways to be told to stop: SIGTERM, SIGINT, `/quitquitquit`.
 struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

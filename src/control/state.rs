@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::control::admin::Admin;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::reload::Reloader;
-use crate::observe::{Exposition, WorkerCounters, logging, render_counters};
+use crate::observe::{Exposition, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
 use crate::tls::Credential;
@@ -26,9 +26,12 @@ pub struct State {
     view: RefCell<View>,
     workers: RefCell<Vec<(Worker, Arc<WorkerCounters>)>>,
     draining: Cell<bool>,
+    quitting: Cell<bool>,
     expiry: RefCell<ExpiryWarnings>,
     asked: Rc<Notify>,
     started: Instant,
+    /// Whose traffic the metrics are about.
+    source: Source,
 }
 
 /// What can be said at any time of the latest reload.
@@ -46,15 +49,17 @@ struct View {
 
 impl State {
     #[must_use]
-    pub fn new(reloader: Reloader) -> Self {
+    pub fn new(reloader: Reloader, source: Source) -> Self {
         Self {
             reloader: RefCell::new(Some(reloader)),
             view: RefCell::default(),
             workers: RefCell::default(),
             draining: Cell::new(false),
+            quitting: Cell::new(false),
             expiry: RefCell::default(),
             asked: Rc::new(Notify::new()),
             started: Instant::now(),
+            source,
         }
     }
 
@@ -133,6 +138,12 @@ impl State {
         policy.map_or(Duration::ZERO, |policy| policy.load().settings().drain_duration)
     }
 
+    /// Whether the operator wants the end at once, without a drain.
+    #[must_use]
+    pub fn is_quitting(&self) -> bool {
+        self.quitting.get()
+    }
+
     /// Notified when an operator asks the process to end.
     #[must_use]
     pub fn stop_asked(&self) -> Rc<Notify> {
@@ -169,7 +180,9 @@ impl Admin for State {
     fn metrics(&self) -> String {
         let view = self.view.borrow();
         let mut out = Exposition::new();
-        render_counters(&mut out, self.workers.borrow().iter().map(|(_, counters)| &**counters));
+        let workers = self.workers.borrow();
+        render_counters(&mut out, workers.iter().map(|(_, counters)| &**counters));
+        render_traffic(&mut out, &self.source, workers.iter().map(|(_, counters)| &counters.traffic));
         out.family("egret_policy_version", "gauge", "Policy tables published so far.");
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
@@ -226,6 +239,7 @@ impl Admin for State {
     }
 
     fn quit(&self) {
+        self.quitting.set(true);
         self.asked.notify_one();
     }
 }

@@ -152,6 +152,8 @@ impl Executor {
         let shared = Arc::clone(&self.remote.0);
         let place = self.alive.borrow_mut().insert(Waker::noop().clone());
         let listed = Listed { alive: Rc::clone(&self.alive), place };
+        // Boxed here, since a block that awaits what it captured is twice as large: once captured, once awaited.
+        let future = Box::pin(future);
         let listed_future = async move {
             let _listed = listed;
             future.await;

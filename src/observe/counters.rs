@@ -69,6 +69,8 @@ macro_rules! counters {
         #[repr(align(128))]
         pub struct WorkerCounters {
             $(#[doc = $help] pub $name: Counter,)*
+            /// By destination and outcome.
+            pub traffic: super::TrafficSeries,
         }
 
         impl WorkerCounters {

@@ -6,13 +6,17 @@
 mod access_log;
 mod counters;
 mod escape;
+mod istio;
 mod log_buffer;
 mod log_sink;
 pub mod logging;
 mod prometheus;
+mod traffic;
 
 pub use access_log::{AccessRecord, HttpExchange};
 pub use counters::{Counter, CounterFamily, CounterKind, WorkerCounters};
+pub use istio::{Source, render_traffic};
 pub use log_buffer::{LogBuffer, LogFormat};
 pub use log_sink::{Full, LogSink, LogSinkStats, LogTarget};
 pub use prometheus::{Exposition, render_counters};
+pub use traffic::{Traffic, TrafficSeries};

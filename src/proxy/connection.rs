@@ -33,6 +33,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// Serves one accepted connection to its end.
+///
+/// Its future lives as long as the connection, which is idle most of that time. So what only some moments need (a
+/// request under way, a tunnel, a linger) is boxed where it is awaited, and is no part of it.
 pub async fn serve(context: &Rc<Context>, socket: Socket) {
     let (since, at) = (SystemTime::now(), io::now());
     context.counters.connections_accepted.increment();
@@ -53,8 +56,8 @@ async fn serve_admitted(context: &Rc<Context>, socket: Socket, since: SystemTime
     context.counters.client_sent_bytes.add(client.socket().bytes_sent());
     match close {
         Close::Orderly => client.close(),
-        Close::Gently => close_gently(client).await,
-        Close::Abort => client.abort().await,
+        Close::Gently => Box::pin(close_gently(client)).await,
+        Close::Abort => Box::pin(client.abort()).await,
     }
 }
 
@@ -203,6 +206,8 @@ async fn tunnel(
 ) -> Close {
     let mut record =
         ConnectionRecord { cluster: Some(target.name().to_owned()), sni, ..ConnectionRecord::new(parties) };
+    context.count_opened(record.cluster.as_deref());
+    record.counted = true;
     let close = match dial(context, table, &target, &mut record).await {
         None => Close::Abort,
         Some(upstream) => {
@@ -309,4 +314,19 @@ async fn close_gently(client: Stream) {
     };
     let _ = io::timeout(LINGER, drained).await;
     client.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, F: Future>(_: impl Fn(&'static Rc<Context>, A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_costs_little() {
+        let bytes = size_of_future(serve);
+        assert!(bytes <= 4096, "{bytes} bytes a connection; box what is awaited for a moment only");
+    }
 }

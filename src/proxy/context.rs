@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::config::AccessLogFormat;
 use crate::io;
-use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, WorkerCounters};
+use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
 use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Transport};
+use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
 use crate::tls::TlsError;
 use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams};
@@ -26,8 +27,8 @@ pub struct Context {
     pub guard: Guard,
     pub upstreams: Upstreams,
     pub counters: Arc<WorkerCounters>,
-    /// Set while the process drains: answers carry `Connection: close`.
-    pub draining: Cell<bool>,
+    pub drain: Drain,
+    traffic: Traffic,
     log: RefCell<LogBuffer>,
     sink: LogSink,
     log_flushed: Cell<Instant>,
@@ -49,7 +50,8 @@ impl Context {
             guard,
             upstreams: Upstreams::new(seed),
             counters,
-            draining: Cell::new(false),
+            drain: Drain::default(),
+            traffic: Traffic::default(),
             log: RefCell::default(),
             sink,
             log_flushed: Cell::new(io::now()),
@@ -58,8 +60,9 @@ impl Context {
         }
     }
 
-    /// Writes one access-log line, unless the log is off.
+    /// Counts what the record tells, and writes its access-log line unless the log is off.
     pub fn log(self: &Rc<Self>, record: &AccessRecord<'_>, format: AccessLogFormat) {
+        self.traffic.count(record, &self.counters.traffic);
         let format = match format {
             AccessLogFormat::Text => LogFormat::Text,
             AccessLogFormat::Json => LogFormat::Json,
@@ -106,6 +109,11 @@ impl Context {
             self.upstreams.sweep();
         }
         self.sweep_pending.set(false);
+    }
+
+    /// Counts the beginning of a connection that is not read; its end is counted with its line.
+    pub fn count_opened(&self, cluster: Option<&str>) {
+        self.traffic.count_opened(cluster, &self.counters.traffic);
     }
 
     /// Counts a connection that is closed without having been served.

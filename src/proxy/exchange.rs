@@ -144,7 +144,7 @@ impl Exchange<'_, '_> {
             self.context.count_connect(&lent.stream);
         }
         self.record.upstream = Some(lent.address());
-        self.record.upstream_local = lent.stream.socket().local_addr().ok();
+        self.record.upstream_local = lent.local;
     }
 
     async fn carry(&mut self, lent: Lent, target: &Target) -> Tried {
@@ -155,7 +155,7 @@ impl Exchange<'_, '_> {
                 Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, target)),
-            Err(broken) => self.give_up(broken, lent).await,
+            Err(broken) => Box::pin(self.give_up(broken, lent)).await,
         }
     }
 
@@ -167,7 +167,7 @@ impl Exchange<'_, '_> {
         let mut back = Reader::new(&lent.stream);
         let to_client = || ClientContext {
             version: request.head.version,
-            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.draining.get(),
+            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun(),
         };
         let settings = self.table.settings();
         let waited = interrupted(client, progress, settings, request.at);
@@ -272,7 +272,7 @@ impl Exchange<'_, '_> {
         let is_read = self.progress.uploaded.get() || self.request.head.body == BodyLength::None;
         // What follows a CONNECT was meant for the tunnel.
         let over = is_read && !self.request.head.is_connect();
-        let keep_alive = over && self.request.head.keep_alive && !self.context.draining.get();
+        let keep_alive = over && self.request.head.keep_alive && !self.context.drain.has_begun();
         let options = ReplyOptions {
             version: self.request.head.version,
             keep_alive,

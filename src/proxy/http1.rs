@@ -1,7 +1,9 @@
 //! HTTP/1 from the application: request after request on one connection, each judged on its own.
 
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_lite::future;
 
 use crate::config::Settings;
 use crate::flow::ResponseFlags;
@@ -13,6 +15,10 @@ use crate::proxy::exchange::{self, Next};
 use crate::proxy::failure::Failure;
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
+
+/// How long an idle connection of a draining process may still begin a request: one that is on its way when the drain
+/// begins is answered, not lost.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// A request whose head has arrived; its body may still be on the way.
 pub struct Request {
@@ -59,10 +65,21 @@ async fn read_request(
     settings: &Settings,
 ) -> Result<Option<Request>, Option<Failure>> {
     if reader.bytes().is_empty() {
-        match io::timeout(settings.idle_timeout, reader.fill()).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) | Err(io::Elapsed) => return Ok(None),
-            Ok(Err(_)) => return Err(None),
+        let idle = async {
+            future::or(io::sleep(settings.idle_timeout), context.drain.begun()).await;
+            if context.drain.has_begun() {
+                io::sleep(DRAIN_GRACE.min(settings.idle_timeout)).await;
+            }
+        };
+        match future::or(async { Some(reader.fill().await) }, async {
+            idle.await;
+            None
+        })
+        .await
+        {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) | None => return Ok(None),
+            Some(Err(_)) => return Err(None),
         }
     }
     let (at, since) = (io::now(), SystemTime::now());

@@ -9,6 +9,7 @@ mod clocks;
 mod connection;
 mod context;
 mod detect;
+mod drain;
 mod exchange;
 mod failure;
 mod guard;

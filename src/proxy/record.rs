@@ -28,6 +28,8 @@ pub struct ConnectionRecord {
     pub upstream: Option<SocketAddr>,
     pub upstream_local: Option<SocketAddr>,
     pub sni: Option<Hostname>,
+    /// Its beginning has been counted.
+    pub counted: bool,
 }
 
 impl ConnectionRecord {
@@ -44,11 +46,15 @@ impl ConnectionRecord {
             upstream: None,
             upstream_local: None,
             sni: None,
+            counted: false,
         }
     }
 
     /// Writes the connection's line.
     pub fn log(&self, context: &Rc<Context>) {
+        if !self.counted {
+            context.count_opened(self.cluster.as_deref());
+        }
         let format = context.policy.load().settings().access_log;
         let record = AccessRecord {
             response_flags: self.flags,

@@ -85,6 +85,21 @@ pub fn choose(wish: BackendWish, capture: &Capture, ipv6: Ipv6Wish) -> Result<Ch
     Err(none_works(refusals))
 }
 
+/// What [`choose`] would find with everything allowed, backend by backend up to the one that it would take. Those after
+/// it are not tried: trying leaves their empty tables in the kernel.
+pub fn survey(capture: &Capture) -> Vec<(Backend, Result<Ipv6, RedirectError>)> {
+    let mut tried = Vec::new();
+    for backend in Backend::ALL {
+        let result = try_out(backend, capture, Ipv6Wish::Auto);
+        let decided = matches!(result, Ok(_) | Err(RedirectError::Ipv6(_)));
+        tried.push((backend, result));
+        if decided {
+            break;
+        }
+    }
+    tried
+}
+
 fn candidates(wish: BackendWish) -> &'static [Backend] {
     match wish {
         BackendWish::Auto => &Backend::ALL,

@@ -7,7 +7,8 @@ use super::RedirectError;
 use super::rules::{Family, Table, text};
 use super::tool::run;
 
-const OURS: &str = "EGRET_";
+/// What the names of egret's chains begin with.
+pub const OURS: &str = "EGRET_";
 const STATE: &str = "EGRET_S_";
 
 /// Whose tables: a host may have both, and both are walked by every packet.
@@ -47,10 +48,15 @@ pub struct Present {
 
 /// Reads what is there. A kernel without tables of this flavour has nothing there.
 pub fn present(flavour: Flavour, family: Family) -> Result<Present, RedirectError> {
+    Ok(ours(&save(flavour, family)?))
+}
+
+/// Every rule of the flavour, whoever made it, as `iptables-save` prints them.
+pub fn save(flavour: Flavour, family: Family) -> Result<String, RedirectError> {
     if flavour == Flavour::Legacy && no_legacy_tables(family) {
-        return Ok(Present::default());
+        return Ok(String::new());
     }
-    Ok(ours(&run(&flavour.program(family, "save"), &[], "")?))
+    run(&flavour.program(family, "save"), &[], "")
 }
 
 /// Asking iptables-legacy for a table creates it; the kernel's own list tells without doing so.

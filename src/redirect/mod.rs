@@ -10,6 +10,7 @@
 
 pub mod backend;
 pub mod capture;
+pub mod foreign;
 pub mod install;
 pub mod rules;
 pub mod verify;

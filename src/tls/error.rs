@@ -63,11 +63,13 @@ impl TlsError {
             E::InvalidMessage(InvalidMessage::UnknownProtocolVersion | InvalidMessage::InvalidContentType) => {
                 TlsError::NotTls(Spoken::Unknown)
             }
-            E::InvalidMessage(InvalidMessage::CertificatePayloadTooLarge) => {
-                protocol("EXCESSIVE_MESSAGE_SIZE", "its certificate message is larger than 64 KiB".to_owned())
-            }
+            E::InvalidMessage(
+                InvalidMessage::CertificatePayloadTooLarge | InvalidMessage::HandshakePayloadTooLarge,
+            ) => Self::too_much_handshake(),
             E::DecryptError => protocol("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "a record did not decrypt".to_owned()),
-            E::PeerSentOversizedRecord => protocol("DATA_LENGTH_TOO_LONG", "a record is too long".to_owned()),
+            E::PeerSentOversizedRecord | E::InvalidMessage(InvalidMessage::MessageTooLarge) => {
+                protocol("DATA_LENGTH_TOO_LONG", "a record is too long".to_owned())
+            }
             E::InappropriateMessage { .. } | E::InappropriateHandshakeMessage { .. } => {
                 protocol("UNEXPECTED_MESSAGE", error.to_string())
             }
@@ -76,6 +78,13 @@ impl TlsError {
             }
             other => TlsError::Internal(other.to_string()),
         }
+    }
+}
+
+impl TlsError {
+    /// Certificates of many names, or a flood of session tickets.
+    pub(super) fn too_much_handshake() -> Self {
+        protocol("EXCESSIVE_MESSAGE_SIZE", "handshake messages, probably its certificates, exceed 64 KiB".to_owned())
     }
 }
 

@@ -102,7 +102,8 @@ impl Session {
         }
         while !ciphertext.is_empty() && !self.peer_closed {
             let taken = self.connection.read_tls(&mut ciphertext);
-            taken.map_err(|error| TlsError::Internal(error.to_string()))?;
+            // Reading from a slice cannot fail otherwise: rustls holds as much as it will.
+            taken.map_err(|_| TlsError::too_much_handshake())?;
             let processed = self.process();
             self.drain(plaintext)?;
             processed?;

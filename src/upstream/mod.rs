@@ -36,6 +36,8 @@ const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A connection in use by one request, with what is needed to keep it afterwards.
 pub struct Lent {
     pub stream: Stream,
+    /// This end's address; `None` when the connection was reset before it could be asked for.
+    pub local: Option<SocketAddr>,
     key: PoolKey,
     requests: u32,
     since: Instant,
@@ -98,13 +100,16 @@ impl Upstreams {
                 Admitted::Limited(slot, pending) => (Some(slot), Some(pending)),
                 Admitted::Unlimited => (None, None),
             };
-            match self.connect(address, target, security, clocks, slot).await {
+            match Box::pin(self.connect(address, target, security, clocks, slot)).await {
                 Ok(stream) if stream.spoke_first() => {
-                    stream.abort().await;
+                    Box::pin(stream.abort()).await;
                     failed = ConnectError::Handshake { address, source: StreamError::SpokeFirst };
                 }
                 Ok(stream) => {
-                    return Ok(self.lent(key, Warm { stream, requests: 0, since: io::now() }));
+                    return Ok(self.lent(
+                        key,
+                        Warm { local: stream.socket().local_addr().ok(), stream, requests: 0, since: io::now() },
+                    ));
                 }
                 Err(error) => failed = error,
             }
@@ -118,7 +123,7 @@ impl Upstreams {
 
     fn lent(&self, key: PoolKey, warm: Warm) -> Lent {
         self.balancer.borrow_mut().begin(key.address());
-        Lent { stream: warm.stream, key, requests: warm.requests + 1, since: warm.since }
+        Lent { stream: warm.stream, local: warm.local, key, requests: warm.requests + 1, since: warm.since }
     }
 
     /// Waits for the right to open a connection, or for one that another request gives back.
@@ -182,7 +187,7 @@ impl Upstreams {
             return lent.stream.close();
         }
         let share = lent.stream.share().map(Rc::clone);
-        let warm = Warm { stream: lent.stream, requests: lent.requests, since: lent.since };
+        let warm = Warm { stream: lent.stream, local: lent.local, requests: lent.requests, since: lent.since };
         self.pool.borrow_mut().put(lent.key, warm, now, expires);
         if let Some(share) = share {
             share.release();

@@ -49,6 +49,8 @@ impl PoolKey {
 /// A connection between two requests.
 pub struct Warm {
     pub stream: Stream,
+    /// This end's address, asked for once: every request's log line names it.
+    pub local: Option<SocketAddr>,
     /// Requests that it has carried.
     pub requests: u32,
     /// When it was made.

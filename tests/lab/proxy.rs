@@ -27,21 +27,27 @@ impl Lab {
         self.start_egret(flags)
     }
 
-    /// Starts the proxy alone.
+    /// Starts the proxy alone, and waits until it says it is ready.
     #[track_caller]
     pub fn start_egret(&self, flags: &[&str]) -> Egret<'_> {
+        let mut egret = self.launch_egret(flags);
+        eventually("egret is ready", || {
+            assert!(egret.process.ended().is_none(), "egret ended: {}", egret.stderr());
+            egret.get(15021, "/healthz/ready").is_some_and(|(status, _)| status == 200)
+        });
+        egret
+    }
+
+    /// Starts the proxy alone, ready or not.
+    #[track_caller]
+    pub fn launch_egret(&self, flags: &[&str]) -> Egret<'_> {
         let config = self.config_dir();
         let binary = self.binary();
         let mut arguments = PROXY.to_vec();
         arguments.extend([utf8(&binary), "run", "--config", utf8(&config)]);
         arguments.extend(flags);
         let process = Kept::start(self.pod.command("setpriv", &arguments), self.dir(), "egret");
-        let mut egret = Egret { process, lab: self };
-        eventually("egret is ready", || {
-            assert!(egret.process.ended().is_none(), "egret ended: {}", egret.stderr());
-            egret.get(15021, "/healthz/ready").is_some_and(|(status, _)| status == 200)
-        });
-        egret
+        Egret { process, lab: self }
     }
 
     /// Runs one of egret's commands in the pod as root, to its end.
@@ -149,6 +155,11 @@ impl Egret<'_> {
     /// Ends the process as the kernel does when memory runs out.
     pub fn kill(&mut self) {
         self.process.stop(Signal::SIGKILL);
+    }
+
+    /// Sends a signal and does not wait for what comes of it.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Whether it still runs.

@@ -1,0 +1,91 @@
+//! Manifests in, the same manifests with egret's containers out.
+//!
+//! What is inserted is whole lines of text at places that the located tree of the document gives, so that comments,
+//! order and spelling of everything else stay as they were; JSON is edited as a tree. It knows what a pod is and no more
+//! of Kubernetes, and it never weakens a pod: what would let the application past egret is refused, with its place.
+
+mod edit;
+mod parts;
+mod refusal;
+mod wishes;
+mod workload;
+
+use std::fmt;
+
+use crate::config::yaml::{self, Place};
+
+/// What goes into every pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Image of both containers.
+    pub image: String,
+    /// Name of the ConfigMap whose keys are egret's configuration files.
+    pub config_map: String,
+    /// Names of Secrets that `credentialName` may name.
+    pub secrets: Vec<String>,
+    /// An ordinary container instead of a native sidecar, for Kubernetes before 1.29.
+    pub classic: bool,
+    /// Seccomp profile on the node, below the kubelet's folder; `None`: unconfined.
+    pub seccomp_profile: Option<String>,
+}
+
+/// Something to say about a place of the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    pub line: u32,
+    pub column: u32,
+    pub message: String,
+}
+
+impl Remark {
+    fn new(at: Place, message: impl Into<String>) -> Self {
+        Self { line: at.line, column: at.column, message: message.into() }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+/// The manifests with egret in every pod, and what the operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injected {
+    pub text: String,
+    pub notes: Vec<Remark>,
+}
+
+/// Puts egret into every pod of `text`, a YAML stream or a JSON document.
+///
+/// # Errors
+/// Every reason why a pod cannot be guarded by egret, and every place that cannot be read.
+pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
+    let documents = yaml::documents(text);
+    let mut problems: Vec<Remark> = Vec::new();
+    for error in documents.iter().flat_map(|document| &document.errors) {
+        problems.push(Remark::new(error.at, error.message.clone()));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (mut notes, mut additions) = (Vec::new(), Vec::new());
+    let roots = documents.iter().filter_map(|document| document.root.as_ref());
+    for (number, root) in roots.enumerate() {
+        for pod in workload::pods(root, number, &mut problems) {
+            match refusal::judge(&pod) {
+                refusal::Judgement::Refused(reasons) => problems.extend(reasons),
+                refusal::Judgement::Done(note) => notes.push(note),
+                refusal::Judgement::Wanted => {
+                    let wishes = wishes::read(&pod, options.classic, &mut notes, &mut problems);
+                    additions.push((pod.path.clone(), parts::of(&pod, &wishes, options)));
+                }
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let text = edit::apply(text, &documents, &additions).map_err(|problem| vec![problem])?;
+    Ok(Injected { text, notes })
+}

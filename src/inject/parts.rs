@@ -1,0 +1,124 @@
+//! What goes into a pod: the templates beside this file, with what the options and the pod ask for.
+//!
+//! The rules go in first, so that nothing of the pod, init containers included, ever connects without them.
+
+use serde_yaml::{Mapping, Value};
+
+use super::Options;
+use super::wishes::Wishes;
+use super::workload::Pod;
+use crate::config::yaml::Node;
+
+/// Names of egret's containers.
+pub(super) const INIT: &str = "egret-init";
+pub(super) const PROXY: &str = "egret";
+/// The proxy's user and group, as the templates and the rules have it.
+pub(super) const PROXY_ID: &str = "1337";
+
+const INIT_TEMPLATE: &str = include_str!("init.yaml");
+const PROXY_TEMPLATE: &str = include_str!("proxy.yaml");
+const VOLUMES_TEMPLATE: &str = include_str!("volumes.yaml");
+
+/// Items to be put at the front of a pod's lists.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Additions {
+    pub init_containers: Vec<Value>,
+    pub containers: Vec<Value>,
+    pub volumes: Vec<Value>,
+}
+
+impl Additions {
+    /// Each list of the pod's spec that gets something.
+    pub fn lists(&self) -> impl Iterator<Item = (&'static str, &[Value])> {
+        let all = [
+            ("initContainers", &*self.init_containers),
+            ("containers", &*self.containers),
+            ("volumes", &*self.volumes),
+        ];
+        all.into_iter().filter(|(_, items)| !items.is_empty())
+    }
+}
+
+pub(super) fn of(pod: &Pod<'_>, wishes: &Wishes, options: &Options) -> Additions {
+    let mut init = template(INIT_TEMPLATE);
+    set(&mut init, &["image"], options.image.as_str());
+    wishes.init.iter().for_each(|flag| append(&mut init, "args", flag.as_str()));
+    let proxy = proxy(wishes, options);
+    let (init_containers, containers) =
+        if wishes.classic { (vec![init], vec![proxy]) } else { (vec![init, proxy], Vec::new()) };
+    Additions { init_containers, containers, volumes: volumes(pod, options) }
+}
+
+fn proxy(wishes: &Wishes, options: &Options) -> Value {
+    let mut proxy = template(PROXY_TEMPLATE);
+    set(&mut proxy, &["image"], options.image.as_str());
+    if let Some(level) = wishes.log_level {
+        append(&mut proxy, "args", format!("--log-level={level}"));
+    }
+    for (part, resource, quantity) in &wishes.resources {
+        set(&mut proxy, &["resources", part, resource], quantity.as_str());
+    }
+    if let Some(profile) = &options.seccomp_profile {
+        set(&mut proxy, &["securityContext", "seccompProfile", "type"], "Localhost");
+        set(&mut proxy, &["securityContext", "seccompProfile", "localhostProfile"], profile.as_str());
+    }
+    for secret in &options.secrets {
+        let mount = [
+            ("name", Value::from(secret_volume(secret))),
+            ("mountPath", format!("/etc/egret/secrets/{secret}").into()),
+            ("readOnly", true.into()),
+        ];
+        append(&mut proxy, "volumeMounts", mapping(mount));
+    }
+    if wishes.classic {
+        // The kubelet starts the next container only after this hook has ended.
+        let wait = ["egret", "wait"].map(Value::from).to_vec();
+        let exec = mapping([("exec", mapping([("command", Value::Sequence(wait))]))]);
+        set(&mut proxy, &["lifecycle"], mapping([("postStart", exec)]));
+    } else {
+        set(&mut proxy, &["restartPolicy"], "Always");
+    }
+    proxy
+}
+
+fn volumes(pod: &Pod<'_>, options: &Options) -> Vec<Value> {
+    let mut all: Vec<Value> = serde_yaml::from_str(VOLUMES_TEMPLATE).expect("the template is tested");
+    set(&mut all[0], &["configMap", "name"], options.config_map.as_str());
+    // A Secret that is not there yet must not keep the application from starting: egret answers 503 until it is.
+    all.extend(options.secrets.iter().map(|secret| {
+        let source = mapping([("secretName", Value::from(secret.as_str())), ("optional", true.into())]);
+        mapping([("name", secret_volume(secret).into()), ("secret", source)])
+    }));
+    let present = |name: Option<&Value>| {
+        let listed = pod.spec.child("volumes").into_iter().flat_map(Node::items);
+        listed.filter_map(|volume| volume.child("name")?.text()).any(|other| name == Some(&Value::from(other)))
+    };
+    all.retain(|volume| !present(volume.get("name")));
+    all
+}
+
+/// Volume names are DNS labels, names of Secrets may have dots.
+fn secret_volume(secret: &str) -> String {
+    format!("egret-secret-{}", secret.replace('.', "-"))
+}
+
+fn template(text: &str) -> Value {
+    serde_yaml::from_str(text).expect("the template is tested")
+}
+
+fn mapping<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    Value::Mapping(entries.into_iter().map(|(key, value)| (key.into(), value)).collect::<Mapping>())
+}
+
+/// Sets the value at `path`, whose last key may be new.
+fn set(value: &mut Value, path: &[&str], to: impl Into<Value>) {
+    let (last, before) = path.split_last().expect("a path has a key");
+    let holder = before.iter().fold(value, |value, key| &mut value[*key]);
+    holder[*last] = to.into();
+}
+
+fn append(value: &mut Value, list: &str, item: impl Into<Value>) {
+    if let Value::Sequence(items) = &mut value[list] {
+        items.push(item.into());
+    }
+}

@@ -1,0 +1,113 @@
+//! May egret go into this pod? Not where it would be of no use: an application that runs as the proxy's user, or that may
+//! change the rules, gets past it; and a pod has room for one redirector.
+
+use super::Remark;
+use super::parts::{INIT, PROXY, PROXY_ID};
+use super::workload::Pod;
+use crate::config::yaml::Node;
+
+/// The verdict about one pod.
+#[derive(Debug)]
+pub(super) enum Judgement {
+    /// Egret goes in.
+    Wanted,
+    /// It is there already, or is not wanted.
+    Done(Remark),
+    /// It must not.
+    Refused(Vec<Remark>),
+}
+
+/// Containers of other redirectors.
+const RIVALS: [&str; 4] = ["istio-proxy", "istio-init", "linkerd-proxy", "linkerd-init"];
+
+pub(super) fn judge(pod: &Pod<'_>) -> Judgement {
+    if let Some(mark) = pod.mark("sidecar.istio.io/inject")
+        && mark.text() == Some("false")
+    {
+        return Judgement::Done(Remark::new(mark.at, "left as it is: sidecar.istio.io/inject is false"));
+    }
+    let named = |wanted: &str| containers(pod).find(|(container, _)| name(container) == wanted);
+    let mut reasons = Vec::new();
+    match (named(INIT), named(PROXY)) {
+        (Some(_), Some((proxy, _))) => {
+            return Judgement::Done(Remark::new(proxy.at, "left as it is: egret is in this pod already"));
+        }
+        (Some((one, _)), None) | (None, Some((one, _))) => reasons.push(Remark::new(
+            one.at,
+            format!(
+                "a container is called {}, as egret's own would be, and the other of them is missing; rename it, or \
+                     inject into the manifest as it was",
+                name(one)
+            ),
+        )),
+        (None, None) => {}
+    }
+    reasons.extend(whole_pod(pod));
+    reasons.extend(containers(pod).flat_map(|(container, stays)| of_container(container, stays)));
+    if reasons.is_empty() { Judgement::Wanted } else { Judgement::Refused(reasons) }
+}
+
+/// Every container, and whether it runs beside the application (an ordinary init container ends before).
+fn containers<'p>(pod: &'p Pod<'_>) -> impl Iterator<Item = (&'p Node, bool)> {
+    let listed = |key| pod.spec.child(key).into_iter().flat_map(Node::items);
+    let sidecar = |container: &Node| container.child("restartPolicy").and_then(Node::text) == Some("Always");
+    listed("initContainers").map(move |c| (c, sidecar(c))).chain(listed("containers").map(|c| (c, true)))
+}
+
+fn name(container: &Node) -> &str {
+    container.child("name").and_then(Node::text).unwrap_or("without a name")
+}
+
+fn whole_pod(pod: &Pod<'_>) -> Vec<Remark> {
+    let mut reasons = Vec::new();
+    if let Some(host) = pod.spec.child("hostNetwork")
+        && host.text() == Some("true")
+    {
+        reasons.push(Remark::new(host.at, "hostNetwork: the rules would redirect the whole node; remove it"));
+    }
+    let os = pod.spec.child("os").and_then(|os| os.child("name"));
+    if let Some(os) = os.filter(|os| os.text() == Some("windows")) {
+        reasons.push(Remark::new(os.at, "a Windows pod has no redirect; egret runs on Linux"));
+    }
+    reasons.extend(pod.spec.child("securityContext").into_iter().flat_map(|context| identity(context, "the pod")));
+    reasons
+}
+
+fn of_container(container: &Node, stays: bool) -> Vec<Remark> {
+    let who = format!("container {}", name(container));
+    let mut reasons = Vec::new();
+    if RIVALS.contains(&name(container)) {
+        let message = format!("{who} redirects too, and a pod has room for one; inject into the manifest without it");
+        reasons.push(Remark::new(container.at, message));
+        return reasons;
+    }
+    let Some(context) = container.child("securityContext") else { return reasons };
+    reasons.extend(identity(context, &who));
+    if !stays {
+        return reasons;
+    }
+    let privileged = context.child("privileged").filter(|node| node.text() == Some("true"));
+    reasons.extend(privileged.map(|at| {
+        Remark::new(at.at, format!("{who} is privileged, so it could remove the redirect; set privileged: false"))
+    }));
+    let added = context.child("capabilities").and_then(|capabilities| capabilities.child("add"));
+    for capability in added.into_iter().flat_map(Node::items) {
+        let text = capability.text().unwrap_or_default().to_ascii_uppercase();
+        if matches!(text.strip_prefix("CAP_").unwrap_or(&text), "NET_ADMIN" | "SYS_ADMIN" | "ALL") {
+            let message = format!("{who} keeps {text}, so it could remove the redirect; drop the capability");
+            reasons.push(Remark::new(capability.at, message));
+        }
+    }
+    reasons
+}
+
+fn identity(context: &Node, who: &str) -> Vec<Remark> {
+    let same = |key: &str| context.child(key).filter(|node| node.text() == Some(PROXY_ID));
+    let remark = |(key, node): (&str, &Node)| {
+        let message = format!(
+            "{who} runs with {key} {PROXY_ID}, egret's own, whose connections are never redirected; choose another"
+        );
+        Remark::new(node.at, message)
+    };
+    ["runAsUser", "runAsGroup"].iter().filter_map(|key| Some((*key, same(key)?))).map(remark).collect()
+}

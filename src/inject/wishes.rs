@@ -1,0 +1,104 @@
+//! What the pod's annotations ask for: Istio's names, as far as they concern egress.
+//!
+//! A value that `egret init` would refuse is refused here, with its place, rather than in a pod that does not start.
+
+use super::Remark;
+use super::workload::Pod;
+use crate::config::yaml::{Node, quoted};
+use crate::redirect::capture::{Cidr, CommaList, Included, Interface, Port};
+
+/// What differs from one pod to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// Flags of `egret init`.
+    pub init: Vec<String>,
+    pub classic: bool,
+    pub log_level: Option<&'static str>,
+    /// `(requests or limits, cpu or memory, quantity)`.
+    pub resources: Vec<(&'static str, &'static str, String)>,
+}
+
+/// Annotations that concern what egret does not do; they may well be there for a reason.
+const INBOUND: [&str; 2] = ["includeInboundPorts", "excludeInboundPorts"];
+
+pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, problems: &mut Vec<Remark>) -> Wishes {
+    let mut wishes = Wishes { classic, ..Wishes::default() };
+    for (name, node) in pod.annotations() {
+        let read = match name.split_once('/') {
+            Some(("traffic.sidecar.istio.io", what)) => traffic(what, node, &mut wishes),
+            Some(("sidecar.istio.io", what)) => sidecar(what, node, &mut wishes),
+            _ => Ok(true),
+        };
+        match read {
+            Ok(true) => {}
+            Ok(false) => notes.push(Remark::new(node.at, format!("{name} has no effect with egret"))),
+            Err(why) => problems.push(Remark::new(node.at, format!("{name}: {why}"))),
+        }
+    }
+    wishes
+}
+
+/// Whether the annotation has an effect.
+fn traffic(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String> {
+    let text = text(node)?;
+    let flag = match what {
+        "includeOutboundIPRanges" => text.parse::<Included>().map(|_| "include-outbound-cidrs"),
+        "excludeOutboundIPRanges" => text.parse::<CommaList<Cidr>>().map(|_| "exclude-outbound-cidrs"),
+        "includeOutboundPorts" => text.parse::<CommaList<Port>>().map(|_| "include-outbound-ports"),
+        "excludeOutboundPorts" => text.parse::<CommaList<Port>>().map(|_| "exclude-outbound-ports"),
+        "excludeInterfaces" => text.parse::<CommaList<Interface>>().map(|_| "exclude-interfaces"),
+        _ => return Ok(INBOUND.contains(&what)),
+    };
+    wishes.init.push(format!("--{}={text}", flag?));
+    Ok(true)
+}
+
+fn sidecar(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String> {
+    let text = text(node)?;
+    match (what, text) {
+        ("inject", _) | ("interceptionMode", "REDIRECT") => {}
+        ("interceptionMode", _) => return Err(format!("egret redirects; {} is not supported", quoted(text))),
+        ("nativeSidecar", "true" | "false") => wishes.classic = text == "false",
+        ("nativeSidecar", _) => return Err(format!("expected \"true\" or \"false\", found {}", quoted(text))),
+        ("logLevel", _) => wishes.log_level = Some(log_level(text)?),
+        ("proxyCPU", _) => wishes.resources.push(("requests", "cpu", quantity(text)?)),
+        ("proxyCPULimit", _) => wishes.resources.push(("limits", "cpu", quantity(text)?)),
+        ("proxyMemory", _) => wishes.resources.push(("requests", "memory", quantity(text)?)),
+        ("proxyMemoryLimit", _) => wishes.resources.push(("limits", "memory", quantity(text)?)),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn text(node: &Node) -> Result<&str, String> {
+    node.text().ok_or_else(|| "an annotation is text".to_owned())
+}
+
+/// Envoy's levels in egret's words.
+fn log_level(text: &str) -> Result<&'static str, String> {
+    Ok(match text {
+        "trace" => "trace",
+        "debug" => "debug",
+        "info" => "info",
+        "warning" | "warn" => "warn",
+        "error" | "err" | "critical" | "off" => "error",
+        _ => {
+            return Err(format!(
+                "expected trace, debug, info, warning, error, critical or off, found {}",
+                quoted(text)
+            ));
+        }
+    })
+}
+
+/// A Kubernetes quantity: digits, perhaps a fraction, perhaps a suffix.
+fn quantity(text: &str) -> Result<String, String> {
+    const SUFFIXES: [&str; 14] = ["", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number =
+        digits.parse::<f64>().is_ok_and(|number| number > 0.0) && digits.starts_with(|c: char| c.is_ascii_digit());
+    if number && SUFFIXES.contains(&&text[digits.len()..]) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("expected a quantity such as 100m or 128Mi, found {}", quoted(text)))
+}

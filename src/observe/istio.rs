@@ -1,0 +1,233 @@
+//! The traffic of all workers under the names, labels and buckets of Istio's standard metrics, as its client side
+//! (`reporter="source"`) reports them, so that dashboards and alerts made for Istio find what they look for.
+//!
+//! What egret cannot know (the destination's workload, principals) is `unknown`, as in Istio.
+
+use std::collections::BTreeMap;
+
+use super::prometheus::Exposition;
+use super::traffic::{BOUNDS, Histogram, TrafficSeries};
+
+/// Whose traffic it is; from the pod's namespace and labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    pub namespace: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+const UNKNOWN: &str = "unknown";
+const REQUESTS: &str = "istio_requests_total";
+
+/// A destination and an outcome; `code` and `flags` in the words of labels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    destination: String,
+    code: u16,
+    flags: String,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    buckets: [u64; BOUNDS.len() + 1],
+    sum_milli: u64,
+}
+
+impl Sums {
+    fn add(&mut self, histogram: &Histogram) {
+        for (sum, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
+            *sum += bucket.get();
+        }
+        self.sum_milli += histogram.sum_milli.get();
+    }
+
+    fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+/// Adds Istio's metrics about all `workers`, summed.
+pub fn render_traffic<'w>(
+    out: &mut Exposition,
+    source: &Source,
+    workers: impl IntoIterator<Item = &'w TrafficSeries> + Clone,
+) {
+    render_requests(out, source, workers.clone());
+    render_connections(out, source, workers);
+}
+
+fn render_requests<'w>(out: &mut Exposition, source: &Source, workers: impl IntoIterator<Item = &'w TrafficSeries>) {
+    let mut all: BTreeMap<Key, [Sums; 3]> = BTreeMap::new();
+    for series in workers.into_iter().flat_map(TrafficSeries::requests) {
+        let key =
+            Key { destination: series.destination.to_string(), code: series.code, flags: series.flags.to_string() };
+        let [duration, request, response] = all.entry(key).or_default();
+        duration.add(&series.duration_ms);
+        request.add(&series.request_bytes);
+        response.add(&series.response_bytes);
+    }
+    out.family(REQUESTS, "counter", "HTTP requests by destination and outcome.");
+    for (key, [duration, ..]) in &all {
+        labelled(source, key, "http", |labels| out.sample(REQUESTS, labels, duration.count()));
+    }
+    for (index, name, help) in [
+        (0, "istio_request_duration_milliseconds", "From a request's first byte to its response's last."),
+        (1, "istio_request_bytes", "Sizes of request bodies."),
+        (2, "istio_response_bytes", "Sizes of response bodies."),
+    ] {
+        out.family(name, "histogram", help);
+        for (key, sums) in &all {
+            labelled(source, key, "http", |labels| histogram(out, name, labels, &sums[index]));
+        }
+    }
+}
+
+fn render_connections<'w>(out: &mut Exposition, source: &Source, workers: impl IntoIterator<Item = &'w TrafficSeries>) {
+    let mut all: BTreeMap<Key, [u64; 4]> = BTreeMap::new();
+    for series in workers.into_iter().flat_map(TrafficSeries::connections) {
+        let key = Key { destination: series.destination.to_string(), code: 0, flags: series.flags.to_string() };
+        let counters = [&series.opened, &series.closed, &series.sent, &series.received];
+        let sums = all.entry(key).or_default();
+        sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
+    }
+    for (index, name, help) in [
+        (0, "istio_tcp_connections_opened_total", "Connections that are not HTTP, when they began."),
+        (1, "istio_tcp_connections_closed_total", "The same, when they ended."),
+        (2, "istio_tcp_sent_bytes_total", "Bytes sent to the application on them, counted when they ended."),
+        (3, "istio_tcp_received_bytes_total", "Bytes received from the application, counted when they ended."),
+    ] {
+        out.family(name, "counter", help);
+        for (key, sums) in &all {
+            labelled(source, key, "tcp", |labels| out.sample(name, labels, sums[index]));
+        }
+    }
+}
+
+fn histogram(out: &mut Exposition, name: &str, labels: &[(&str, &str)], sums: &Sums) {
+    let bucket = format!("{name}_bucket");
+    let mut below = 0;
+    let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+    for (count, bound) in sums.buckets.iter().zip(bounds) {
+        below += count;
+        out.sample(&bucket, &[labels, &[("le", &*bound)]].concat(), below);
+    }
+    out.sample(&format!("{name}_sum"), labels, sums.sum_milli as f64 / 1000.0);
+    out.sample(&format!("{name}_count"), labels, sums.count());
+}
+
+/// Gives the labels of `key`, in Istio's order, to `write`.
+fn labelled(source: &Source, key: &Key, protocol: &str, write: impl FnOnce(&[(&str, &str)])) {
+    let own = |names: &[&str]| names.iter().find_map(|name| source.labels.get(*name)).map_or(UNKNOWN, String::as_str);
+    let canonical = own(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+    let revision = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
+    let revision = revision.iter().find_map(|name| source.labels.get(*name)).map_or("latest", String::as_str);
+    let service = service(&key.destination);
+    let code = key.code.to_string();
+    let mut labels = vec![
+        ("reporter", "source"),
+        ("source_workload", canonical),
+        ("source_canonical_service", canonical),
+        ("source_canonical_revision", revision),
+        ("source_workload_namespace", &source.namespace),
+        ("source_principal", UNKNOWN),
+        ("source_app", own(&["app", "app.kubernetes.io/name"])),
+        ("source_version", own(&["version", "app.kubernetes.io/version"])),
+        ("source_cluster", UNKNOWN),
+        ("destination_workload", UNKNOWN),
+        ("destination_workload_namespace", UNKNOWN),
+        ("destination_principal", UNKNOWN),
+        ("destination_app", UNKNOWN),
+        ("destination_version", UNKNOWN),
+        ("destination_service", service),
+        ("destination_canonical_service", UNKNOWN),
+        ("destination_canonical_revision", "latest"),
+        ("destination_service_name", service),
+        ("destination_service_namespace", UNKNOWN),
+        ("destination_cluster", UNKNOWN),
+        ("request_protocol", protocol),
+    ];
+    if protocol == "http" {
+        labels.extend([("response_code", &*code), ("grpc_response_status", "")]);
+    }
+    labels.extend([("response_flags", &*key.flags), ("connection_security_policy", UNKNOWN)]);
+    write(&labels);
+}
+
+/// `outbound|80||edition.cnn.com` → the host; names without a host (`PassthroughCluster`) are themselves.
+fn service(cluster: &str) -> &str {
+    cluster.strip_prefix("outbound|").and_then(|rest| rest.rsplit('|').next()).unwrap_or(cluster)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::access_log::{AccessRecord, HttpExchange};
+    use super::super::traffic::Traffic;
+    use super::*;
+    use crate::flow::ResponseFlags;
+
+    fn record(cluster: &str, http: bool) -> AccessRecord<'_> {
+        AccessRecord {
+            start_time: SystemTime::UNIX_EPOCH,
+            http: http.then(HttpExchange::default),
+            response_code: if http { 200 } else { 0 },
+            response_flags: ResponseFlags::default(),
+            response_code_details: None,
+            connection_termination_details: None,
+            upstream_transport_failure_reason: None,
+            bytes_received: 7,
+            bytes_sent: 2000,
+            duration: Duration::from_micros(1500),
+            upstream_host: None,
+            upstream_cluster: Some(cluster),
+            upstream_local_address: None,
+            downstream_local_address: None,
+            downstream_remote_address: None,
+            requested_server_name: None,
+            route_name: None,
+        }
+    }
+
+    #[test]
+    fn workers_are_summed_under_istios_names() {
+        let workers = [TrafficSeries::default(), TrafficSeries::default()];
+        for series in &workers {
+            let traffic = Traffic::default();
+            traffic.count(&record("outbound|80||edition.cnn.com", true), series);
+            traffic.count_opened(Some("PassthroughCluster"), series);
+            traffic.count(&record("PassthroughCluster", false), series);
+        }
+        let labels = BTreeMap::from([("app".to_owned(), "sleep".to_owned())]);
+        let source = Source { namespace: "shop".to_owned(), labels };
+        let mut out = Exposition::new();
+        render_traffic(&mut out, &source, &workers);
+        let text = out.finish();
+        let line = |start: &str, holds: &[&str]| {
+            let found =
+                text.lines().find(|line| line.starts_with(start) && holds.iter().all(|part| line.contains(part)));
+            found.unwrap_or_else(|| panic!("no {start} with {holds:?} in\n{text}")).to_owned()
+        };
+        let requests = line("istio_requests_total{", &["reporter=\"source\"", "source_workload_namespace=\"shop\""]);
+        for label in [
+            "source_app=\"sleep\"",
+            "source_canonical_service=\"sleep\"",
+            "source_canonical_revision=\"latest\"",
+            "destination_service=\"edition.cnn.com\"",
+            "destination_service_name=\"edition.cnn.com\"",
+            "request_protocol=\"http\",response_code=\"200\",grpc_response_status=\"\",response_flags=\"-\"",
+            "connection_security_policy=\"unknown\"} 2",
+        ] {
+            assert!(requests.contains(label), "{label}: {requests}");
+        }
+        assert!(line("istio_request_duration_milliseconds_bucket", &["le=\"1\""]).ends_with(" 0"));
+        assert!(line("istio_request_duration_milliseconds_bucket", &["le=\"5\""]).ends_with(" 2"));
+        assert!(line("istio_request_duration_milliseconds_bucket", &["le=\"+Inf\""]).ends_with(" 2"));
+        assert!(line("istio_request_duration_milliseconds_sum", &[]).ends_with(" 3"));
+        assert!(line("istio_response_bytes_sum", &[]).ends_with(" 4000"));
+        let tcp = ["destination_service_name=\"PassthroughCluster\"", "request_protocol=\"tcp\""];
+        assert!(line("istio_tcp_connections_opened_total", &tcp).ends_with(" 2"));
+        assert!(line("istio_tcp_connections_closed_total", &tcp).ends_with(" 2"));
+        assert!(line("istio_tcp_received_bytes_total", &tcp).ends_with(" 14"));
+        assert!(!line("istio_tcp_sent_bytes_total", &tcp).contains("response_code"));
+    }
+}
