@@ -300,6 +300,12 @@ flags! {
     DNS_FAILURE = 15, "DF";
     /// Refused by an authorization policy.
     UNAUTHORIZED = 16, "UAEX";
+    /// A route delayed the request on purpose.
+    DELAY_INJECTED = 17, "DI";
+    /// A route refused the request on purpose.
+    FAULT_INJECTED = 18, "FI";
+    /// A route names a destination that does not exist.
+    NO_CLUSTER = 19, "NC";
 }
 
 impl ResponseFlags {

@@ -1,6 +1,7 @@
 //! TLS sessions against `openssl s_server` over loopback: another implementation, the document's own certificates
 //! (X.509 v1), client certificates, key types, key updates. Needs the `openssl` command and fails without it.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret::flow::Host;
+use egret::io::Lease;
 use egret::tls::{
     Alpn, ClientProfile, IdentitySource, NameCheck, ProfileMode, ProfileRequest, Session, SniSource, Store,
     StoreOptions, TlsError, TrustSource,
@@ -128,7 +130,11 @@ impl Client {
             Ok(length) => length,
             Err(error) => panic!("the server neither answers nor closes: {error}"),
         };
-        let result = self.session.feed(&wire[..length], &mut self.received);
+        let mut plaintext = VecDeque::new();
+        let result = self.session.open(Lease::from_vec(wire[..length].to_vec()), &mut plaintext);
+        for lease in &plaintext {
+            self.received.extend_from_slice(lease);
+        }
         self.flush();
         result
     }
@@ -258,6 +264,29 @@ fn key_updates_asked_for_by_openssl_are_answered() {
         client.turn().unwrap();
         assert!(client.received.is_empty(), "a key update is no data");
         client.send(b"x\n").unwrap();
+    }
+}
+
+#[test]
+fn every_cipher_of_openssl_that_is_offered_carries_data() {
+    let pki = Pki::new();
+    pki.leaf("ec", HOST, EC, "");
+    pki.leaf("rsa", HOST, "rsa:2048", "");
+    let suites = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+    let ciphers = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"];
+    let new = suites.map(|suite| ("ec", format!("-tls1_3 -ciphersuites {suite}")));
+    let ec = ciphers.map(|cipher| ("ec", format!("-tls1_2 -cipher ECDHE-ECDSA-{cipher}")));
+    let rsa = ciphers.map(|cipher| ("rsa", format!("-tls1_2 -cipher ECDHE-RSA-{cipher}")));
+    let line: Vec<u8> = (0..15_000).map(|index| b'a' + (index % 26) as u8).collect();
+    for (leaf, options) in [new, ec, rsa].concat() {
+        let server = Server::start(pki.0.path(), leaf, &format!("-rev {options}"));
+        let mut client = Client::connect(server.addr, &profile(&request(&pki, NameCheck::ChainOnly))).unwrap();
+        for _ in 0..4 {
+            client.send(&[&line[..], b"\n"].concat()).unwrap();
+            let answer = client.read_until(b"\n").unwrap();
+            assert!(answer[..line.len()].iter().eq(line.iter().rev()), "{options}");
+        }
+        client.echo().unwrap();
     }
 }
 

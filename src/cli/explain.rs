@@ -4,23 +4,22 @@
 //! sent. What TLS would need is therefore told as asked for, not as found.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::cli::explain_target::{Speaks, Target};
 use crate::cli::explain_words as words;
-use crate::config::{HostPattern, Location, OutboundPolicy, Problem, Resources, Severity};
-use crate::flow::{Authority, AuthorityError, Host, Hostname, OriginalDst};
+use crate::config::{Location, OutboundPolicy, Problem, Resources, Severity};
+use crate::flow::{Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Cluster, Decision, FirstLook, Materials, PolicyTable, Transport, Workload, compile};
+use crate::policy::{
+    Cluster, Decision, FirstLook, Materials, PolicyTable, RequestView, Routed, Transport, Workload, compile,
+};
 use crate::tls::{ClientProfile, ProfileRequest};
-
-/// An address of TEST-NET-1 (RFC 5737), which no entry lists: what an application is taken to dial.
-const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -85,78 +84,6 @@ pub fn run(args: &Args, load: impl FnOnce(&[PathBuf]) -> (Resources, Vec<Problem
     ExitCode::SUCCESS
 }
 
-/// A connection that an application might make.
-#[derive(Clone, Debug)]
-struct Target {
-    url: String,
-    speaks: Speaks,
-    host: Host,
-    port: u16,
-    /// `None` when nobody said what the host's name resolves to.
-    address: Option<IpAddr>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speaks {
-    Http,
-    Tls,
-    Bytes,
-}
-
-/// Not a URL that can be explained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum TargetError {
-    /// expected http://, https://, tls:// or tcp://
-    #[error("expected http://HOST, https://HOST, tls://HOST:PORT or tcp://ADDRESS:PORT")]
-    Scheme,
-    /// a tcp:// URL needs a port
-    #[error("a tcp:// URL needs a port")]
-    Port,
-    /// the authority is none
-    #[error("{0}")]
-    Authority(#[from] AuthorityError),
-}
-
-impl Target {
-    fn parse(url: &str, address: Option<IpAddr>) -> Result<Self, TargetError> {
-        let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        let Authority { host, port } = Authority::parse(authority)?;
-        let (speaks, default) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Speaks::Http, Some(80)),
-            "https" | "tls" => (Speaks::Tls, Some(443)),
-            "tcp" => (Speaks::Bytes, None),
-            _ => return Err(TargetError::Scheme),
-        };
-        let port = port.or(default).ok_or(TargetError::Port)?;
-        let address = match host {
-            Host::Ip(ip) => Some(ip),
-            Host::Name(_) => address,
-        };
-        Ok(Self { url: url.to_owned(), speaks, host, port, address })
-    }
-
-    /// The address dialled, or else one that an entry of this host lists, or else one that no entry lists.
-    fn dst(&self, resources: &Resources) -> OriginalDst {
-        let listed = || {
-            let entries = resources.service_entries.iter().filter(|entry| {
-                let host =
-                    entry.hosts.iter().any(|host| matches!(host, HostPattern::Exact(n) if Some(n) == self.sni()));
-                host && entry.ports.iter().any(|port| port.number == self.port)
-            });
-            entries.flat_map(|entry| &entry.addresses).map(IpNet::addr).next()
-        };
-        OriginalDst::new(SocketAddr::new(self.address.or_else(listed).unwrap_or(SOMEWHERE), self.port))
-    }
-
-    fn sni(&self) -> Option<&Hostname> {
-        match &self.host {
-            Host::Name(name) => Some(name),
-            Host::Ip(_) => None,
-        }
-    }
-}
-
 /// Notes that names and material are wanted, and gets neither.
 struct Offline;
 
@@ -182,6 +109,8 @@ struct Report {
     /// What would happen, in words.
     outcome: String,
     outbound_traffic_policy: &'static str,
+    /// The VirtualService whose route sends it, and what else the route does.
+    virtual_service: Option<String>,
     assumed_address: Option<IpAddr>,
     #[serde(flatten)]
     matched: Option<Matched>,
@@ -195,6 +124,8 @@ enum Verdict {
     Passthrough,
     Deny,
     Refuse,
+    /// By egret itself, as a route says.
+    Answer,
 }
 
 /// The cluster that a flow belongs to.
@@ -212,7 +143,11 @@ struct Matched {
 fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Report {
     let (table, problems) = compile(resources, workload, &mut Offline);
     let dst = target.dst(resources);
-    let (seen_as, decision) = ask(&table, target, dst);
+    let (seen_as, decision, virtual_service) = match ask(&table, target, dst) {
+        (seen_as, Asked::Decided(decision)) => (seen_as, decision, None),
+        (seen_as, Asked::Sent(cluster, route)) => (seen_as, Decision::Forward(cluster), Some(route)),
+        (seen_as, Asked::Answered(outcome)) => return Report::answered(target, &table, dst, seen_as, outcome),
+    };
     let (verdict, outcome, cluster) = match decision {
         Decision::Passthrough => (Verdict::Passthrough, passed(&table, target, dst), None),
         Decision::Deny(_) => (Verdict::Deny, denied(&table, target, dst), None),
@@ -227,24 +162,57 @@ fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Repor
         seen_as,
         decision: verdict,
         outcome,
-        outbound_traffic_policy: match table.settings().outbound_traffic_policy {
-            OutboundPolicy::AllowAny => "ALLOW_ANY",
-            OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
-        },
+        outbound_traffic_policy: outbound_policy(&table),
+        virtual_service,
         assumed_address: target.address.is_none().then_some(dst.ip()),
         matched: cluster.map(|cluster| matched(cluster, target)),
         warnings: cluster.map(|cluster| warnings(cluster, resources, &problems)).unwrap_or_default(),
     }
 }
 
-fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> (&'static str, Decision<'t>) {
+fn outbound_policy(table: &PolicyTable) -> &'static str {
+    match table.settings().outbound_traffic_policy {
+        OutboundPolicy::AllowAny => "ALLOW_ANY",
+        OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
+    }
+}
+
+/// What the table says of a connection.
+enum Asked<'t> {
+    Decided(Decision<'t>),
+    /// By a route, in words.
+    Sent(&'t Arc<Cluster>, String),
+    /// Egret answers itself, in words.
+    Answered(String),
+}
+
+fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> (&'static str, Asked<'t>) {
     if let FirstLook::Opaque(cluster) = table.first_look(dst) {
-        return ("bytes of a declared TCP port, never inspected", Decision::Forward(cluster));
+        return ("bytes of a declared TCP port, never inspected", Asked::Decided(Decision::Forward(cluster)));
     }
     match target.speaks {
-        Speaks::Http => ("plain HTTP", table.http(dst, &target.host)),
-        Speaks::Tls => ("TLS of the application, by its SNI", table.tls(dst, target.sni())),
-        Speaks::Bytes => ("neither HTTP nor TLS, or a server that speaks first", table.opaque(dst)),
+        Speaks::Http => ("plain HTTP", ask_routes(table, target, dst)),
+        Speaks::Tls => ("TLS of the application, by its SNI", Asked::Decided(table.tls(dst, target.sni()))),
+        Speaks::Bytes => ("neither HTTP nor TLS, or a server that speaks first", Asked::Decided(table.opaque(dst))),
+    }
+}
+
+/// As a GET without header fields.
+fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> Asked<'t> {
+    let (authority, path) = (target.authority.as_bytes(), target.path.as_bytes());
+    let view = RequestView { host: &target.host, authority, method: b"GET", target: path, field: &|_| None };
+    match table.http_request(dst, &view) {
+        Routed::Unrouted(decision) => Asked::Decided(decision),
+        Routed::Route(route, _) => match route.destination(0).and_then(|to| to.cluster(dst.port())) {
+            Some(cluster) => Asked::Sent(cluster, words::route(route)),
+            None => Asked::Answered(words::answer(route)),
+        },
+        Routed::NoRoute(source) => {
+            Asked::Answered(format!("no route of VirtualService {source} takes it: answered with 404"))
+        }
+        Routed::AmbiguousPath => {
+            Asked::Answered("the path is ambiguous, and routes ask for it: answered with 400".into())
+        }
     }
 }
 
@@ -306,6 +274,26 @@ fn warnings(cluster: &Cluster, resources: &Resources, problems: &[Problem]) -> V
 }
 
 impl Report {
+    fn answered(
+        target: &Target,
+        table: &PolicyTable,
+        dst: OriginalDst,
+        seen_as: &'static str,
+        outcome: String,
+    ) -> Self {
+        Self {
+            url: target.url.clone(),
+            seen_as,
+            decision: Verdict::Answer,
+            outcome,
+            outbound_traffic_policy: outbound_policy(table),
+            virtual_service: None,
+            assumed_address: target.address.is_none().then_some(dst.ip()),
+            matched: None,
+            warnings: Vec::new(),
+        }
+    }
+
     fn text(&self) -> String {
         let mut out = String::new();
         let mut row = |name: &str, value: &str| {
@@ -315,6 +303,9 @@ impl Report {
         row("seen as", self.seen_as);
         if let Some(address) = self.assumed_address {
             row("address dialled", &format!("{address}, assumed (--address IP to say)"));
+        }
+        if let Some(route) = &self.virtual_service {
+            row("VirtualService", route);
         }
         match &self.matched {
             None => row("outbound policy", self.outbound_traffic_policy),
@@ -353,6 +344,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::cli::explain_target::TargetError;
     use crate::config::PortProtocol::{Http, Https, Mysql, Tcp};
     use crate::config::{Resolution, ServiceEntry, TlsMode, TrafficPolicy};
     use crate::policy::fixture::{entry, rule, tls, with_tls};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::config::EndpointAddress;
 use crate::flow::Host;
-use crate::policy::{Cluster, ClusterProtocol, Endpoints, Transport};
+use crate::policy::{Action, Cluster, ClusterProtocol, Endpoints, HttpRoute, Transport};
 use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
 #[derive(Clone, Debug, Serialize)]
@@ -82,7 +82,7 @@ fn names(request: &ProfileRequest, host: &Host) -> String {
 pub(super) fn forwarded(cluster: &Cluster, host: &Host, http: bool) -> String {
     let carried = match (cluster.protocol, http) {
         (ClusterProtocol::Http1, _) => "as HTTP/1.1",
-        (ClusterProtocol::Http2, _) => "as HTTP/2",
+        (ClusterProtocol::Http2, _) => "as HTTP/1.1 (HTTP/2 is not spoken to servers yet)",
         (ClusterProtocol::SameAsClient, _) => "in the HTTP version that the application speaks",
         (ClusterProtocol::Opaque, true) => "as plain bytes, so that its Host is not looked at",
         (ClusterProtocol::Opaque, false) => "byte by byte",
@@ -148,4 +148,41 @@ pub(super) fn limits(cluster: &Cluster) -> Vec<String> {
         time("max connection duration", limits.max_connection_duration),
     ];
     all.into_iter().flatten().collect()
+}
+
+/// A route that sends requests on.
+pub(super) fn route(route: &HttpRoute) -> String {
+    let mut out = format!("{}, route {}", route.source, route.name);
+    let destinations = if let Action::Forward(all) = &route.action { all.as_slice() } else { &[] };
+    if destinations.len() > 1 {
+        let shares: Vec<String> =
+            destinations.iter().map(|to| format!("{} by weight {}", to.name, to.weight)).collect();
+        out += &format!(", to {}; the first is shown", shares.join(" or "));
+    }
+    if let Some(timeout) = route.timeout {
+        out += &format!(", timeout {}s", timeout.as_secs_f64());
+    }
+    if let Some(retries) = &route.retries {
+        out += &format!(", up to {} retries", retries.attempts);
+    }
+    if let Some((delay, _)) = route.fault.delay {
+        out += &format!(", delayed on purpose by {}s", delay.as_secs_f64());
+    }
+    if let Some((status, _)) = route.fault.abort {
+        out += &format!(", refused on purpose with {status}");
+    }
+    if route.rewrite.uri.is_some() || route.rewrite.authority.is_some() {
+        out += ", rewritten";
+    }
+    out
+}
+
+/// A route that sends nothing on.
+pub(super) fn answer(route: &HttpRoute) -> String {
+    let answer = match &route.action {
+        Action::Forward(_) => "503: its destination does not exist".to_owned(),
+        Action::Redirect(redirect) => format!("{} (redirect)", redirect.code),
+        Action::Direct { status, .. } => format!("{status} (directResponse)"),
+    };
+    format!("answered with {answer}, by VirtualService {}, route {}", route.source, route.name)
 }

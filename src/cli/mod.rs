@@ -3,6 +3,7 @@
 pub mod check;
 pub mod doctor;
 pub mod explain;
+mod explain_target;
 mod explain_words;
 pub mod init;
 pub mod inject;

@@ -34,9 +34,6 @@ fn read_host(field: &Field<'_>, report: &mut Report) -> Option<HostPattern> {
 
 fn read_subsets(field: &Field<'_>, report: &mut Report) -> Vec<Subset> {
     let items = field.list(usize::MAX, report);
-    if !items.is_empty() {
-        field.key_warning("subsets are not supported yet and have no effect: only routes could choose them", report);
-    }
     let mut subsets: Vec<Subset> = Vec::new();
     for item in items {
         let Some(mut object) = item.object(report) else { continue };

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::names;
 use super::reader::{Field, Object, Report};
 use super::resources::{DestinationRule, Location, Meta, Secret, ServiceEntry, Settings, Sidecar};
+use super::routing::VirtualService;
 use super::scalar;
 use super::yaml::{Document, quoted};
 use super::{destination_rule, secret, service_entry, settings, sidecar, virtual_service};
@@ -20,8 +21,7 @@ pub(super) enum Resource {
     Sidecar(Sidecar),
     Secret(Secret),
     Settings(Meta, Settings),
-    /// Checked, and of no effect yet.
-    VirtualService(Meta),
+    VirtualService(VirtualService),
 }
 
 impl Resource {
@@ -43,7 +43,8 @@ impl Resource {
             Resource::DestinationRule(rule) => &rule.meta,
             Resource::Sidecar(sidecar) => &sidecar.meta,
             Resource::Secret(secret) => &secret.meta,
-            Resource::Settings(meta, _) | Resource::VirtualService(meta) => meta,
+            Resource::VirtualService(service) => &service.meta,
+            Resource::Settings(meta, _) => meta,
         }
     }
 }

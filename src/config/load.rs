@@ -130,7 +130,7 @@ impl Loader {
             Resource::Sidecar(sidecar) => resources.sidecars.push(sidecar),
             Resource::Secret(secret) => resources.secrets.push(secret),
             Resource::Settings(_, settings) => resources.settings = settings,
-            Resource::VirtualService(_) => {}
+            Resource::VirtualService(service) => resources.virtual_services.push(service),
         }
     }
 

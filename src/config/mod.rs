@@ -10,11 +10,14 @@ mod destination_rule;
 mod document;
 mod endpoint;
 mod export_to;
+mod http_match;
+mod http_route;
 mod load;
 mod names;
 mod overrides;
 mod reader;
 mod resources;
+mod routing;
 mod scalar;
 mod secret;
 mod service_entry;
@@ -22,10 +25,13 @@ mod settings;
 mod sidecar;
 #[cfg(test)]
 mod tests;
+mod text_match;
 mod virtual_service;
 pub(crate) mod yaml;
 
 pub use load::{Loaded, load, load_text};
 pub use overrides::SettingsOverrides;
 pub use resources::*;
+pub use routing::*;
 pub use scalar::{parse_bytes, parse_duration};
+pub use text_match::{Expression, TextMatch};

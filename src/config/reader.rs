@@ -226,6 +226,19 @@ impl<'n> Field<'n> {
         None
     }
 
+    /// A number, with a fraction or without.
+    pub fn number(&self, range: &RangeInclusive<f64>, report: &mut Report) -> Option<f64> {
+        let number = match (&self.node.value, self.plain()) {
+            (Value::Scalar { text, .. }, Some(Plain::Whole(_) | Plain::Other)) => text.parse().ok(),
+            _ => None,
+        };
+        if number.is_none_or(|number: f64| !range.contains(&number)) {
+            self.expected(&format!("a number from {} to {}", range.start(), range.end()), "", report);
+            return None;
+        }
+        number
+    }
+
     pub fn port(&self, report: &mut Report) -> Option<u16> {
         self.whole(&(1..=65535), report).and_then(|number| u16::try_from(number).ok())
     }

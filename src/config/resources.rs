@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::routing::VirtualService;
 use crate::flow::Hostname;
 
 /// A place in a file, both counted from 1.
@@ -61,6 +62,7 @@ impl fmt::Display for Problem {
 pub struct Resources {
     pub service_entries: Vec<ServiceEntry>,
     pub destination_rules: Vec<DestinationRule>,
+    pub virtual_services: Vec<VirtualService>,
     pub sidecars: Vec<Sidecar>,
     pub secrets: Vec<Secret>,
     pub settings: Settings,

@@ -1,26 +1,62 @@
-//! `VirtualService`: accepted, so that a folder that holds one can be read; its routes have no effect yet.
+//! `VirtualService`: its hosts and its routes for HTTP.
 
 use super::document::read_meta;
-use super::reader::{Object, Report};
-use super::resources::{Location, Meta};
+use super::export_to;
+use super::http_route;
+use super::names;
+use super::reader::{Field, Object, Report};
+use super::resources::{HostPattern, Location};
+use super::routing::VirtualService;
 
-pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<Meta> {
+/// The gateway that means every sidecar.
+pub(super) const MESH: &str = "mesh";
+
+pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<VirtualService> {
     let meta = read_meta(&mut object, at, report);
     object.allow(&["status"]);
     let spec = object.required("spec");
     object.finish(report);
     let mut spec = spec?.object(report)?;
 
-    let hosts = spec.required("hosts").map(|field| (field.list(usize::MAX, report).len(), field));
-    if let Some((0, field)) = hosts {
+    let hosts = spec.required("hosts").map(|field| read_hosts(&field, report)).unwrap_or_default();
+    let gateways = spec.optional("gateways").map(|field| (read_words(&field, report), field));
+    let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, true, report)).unwrap_or_default();
+    let mut http = spec.optional("http").map(|field| http_route::read_all(&field, report)).unwrap_or_default();
+    for name in ["tls", "tcp"] {
+        let Some(field) = spec.optional(name) else { continue };
+        field.list(usize::MAX, report);
+        field.key_warning("is not supported yet and has no effect", report);
+    }
+    if !["http", "tls", "tcp"].iter().any(|name| spec.has(name)) {
+        spec.error("a VirtualService must have at least one of http, tls and tcp", report);
+    }
+    spec.finish(report);
+    if let Some((names, field)) = gateways
+        && !names.is_empty()
+        && !names.contains(&MESH)
+    {
+        field.key_warning("these routes are for gateways only, and have no effect here: add mesh", report);
+        http.clear();
+    }
+    Some(VirtualService { meta: meta?, hosts, export_to, http })
+}
+
+fn read_hosts(field: &Field<'_>, report: &mut Report) -> Vec<HostPattern> {
+    let items = field.list(usize::MAX, report);
+    if items.is_empty() {
         field.error("at least one host is required", report);
     }
-    for name in ["http", "tls", "tcp", "gateways", "exportTo"] {
-        if let Some(field) = spec.optional(name) {
-            field.list(usize::MAX, report);
+    let mut hosts = Vec::new();
+    for item in items {
+        let Some(text) = item.word(report) else { continue };
+        match names::host_pattern(text) {
+            Ok(host) => hosts.push(host),
+            Err(message) => item.error(message, report),
         }
     }
-    spec.warning("routes of a VirtualService are not supported yet and have no effect", report);
-    spec.finish(report);
-    meta
+    hosts
+}
+
+pub(super) fn read_words<'n>(field: &Field<'n>, report: &mut Report) -> Vec<&'n str> {
+    field.list(usize::MAX, report).iter().filter_map(|item| item.word(report)).collect()
 }

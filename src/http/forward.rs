@@ -1,5 +1,6 @@
 //! What of a head goes on to the other side: everything as it was written, hop-by-hop fields apart (RFC 9110 §7.6.1).
 
+use super::edits::{FieldEdits, RequestEdits};
 use super::fields::{ConnectionOption, Name, is_end_to_end};
 use super::grammar::members;
 use super::head::{Field, Version, fields};
@@ -18,22 +19,28 @@ impl RequestHead {
     ///
     /// Absolute form becomes origin form, with the authority of the target in Host (RFC 9112 §3.2.2).
     pub fn write_to(&self, raw: &[u8], out: &mut Vec<u8>) {
-        if self.verbatim {
+        self.write_edited(raw, RequestEdits::default(), out);
+    }
+
+    /// [`write_to`](Self::write_to) with these changes.
+    pub fn write_edited(&self, raw: &[u8], edits: RequestEdits<'_>, out: &mut Vec<u8>) {
+        if self.verbatim && edits.is_empty() {
             return out.extend_from_slice(&raw[..self.length]);
         }
         out.reserve(self.length + 16);
-        let named = self.authority_text.map(|at| at.of(raw)).unwrap_or_default();
-        let absolute = self.form == TargetForm::Absolute;
-        if absolute {
+        let written = self.authority_text.map(|at| at.of(raw)).unwrap_or_default();
+        let named = edits.authority.map_or(written, str::as_bytes);
+        let renames = self.form == TargetForm::Absolute || edits.authority.is_some();
+        if renames || edits.path.is_some() {
             out.extend_from_slice(self.method_text.of(raw));
             out.push(b' ');
             // Between the authority and a query stands a path, if only an empty one.
-            let path = self.path(raw).unwrap_or(b"/");
+            let path = edits.path.or(self.path(raw)).unwrap_or(b"/");
             out.extend_from_slice(if path.starts_with(b"?") { b"/" } else { b"" });
             out.extend_from_slice(path);
             out.push(b' ');
             write_line(out, &[self.version.as_str().as_bytes()]);
-            if self.host.is_none() {
+            if self.host.is_none() && !named.is_empty() {
                 write_line(out, &[b"Host: ", named]);
             }
         } else {
@@ -47,12 +54,15 @@ impl RequestHead {
             coding: true,
         };
         passing.write_fields(raw, self.fields_at, out, |field, out| {
-            let rewrites_host = absolute && Name::of(field.name) == Name::Host;
+            let rewrites_host = renames && Name::of(field.name) == Name::Host;
             if rewrites_host {
                 write_line(out, &[field.name, b": ", named]);
             }
-            rewrites_host
+            rewrites_host || edits.fields.is_some_and(|fields| fields.drops(field.name))
         });
+        if let Some(fields) = edits.fields {
+            fields.write(out);
+        }
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -68,7 +78,12 @@ impl ResponseHead {
     /// Appends to `out` the head that `client` gets; `raw` is what was parsed. The body must be sent as
     /// [`delivery`](ResponseHead::delivery) says.
     pub fn write_to(&self, raw: &[u8], out: &mut Vec<u8>, client: ClientContext) {
-        if self.is_verbatim(client) {
+        self.write_edited(raw, &FieldEdits::default(), out, client);
+    }
+
+    /// [`write_to`](Self::write_to) with these changes.
+    pub fn write_edited(&self, raw: &[u8], edits: &FieldEdits, out: &mut Vec<u8>, client: ClientContext) {
+        if self.is_verbatim(client) && edits.is_empty() {
             return out.extend_from_slice(&raw[..self.length]);
         }
         out.reserve(self.length + 32);
@@ -82,7 +97,8 @@ impl ResponseHead {
             length: !self.drops_framing,
             coding: !self.drops_framing && client.version == Version::Http11,
         };
-        passing.write_fields(raw, self.fields_at, out, |_, _| false);
+        passing.write_fields(raw, self.fields_at, out, |field, _| edits.drops(field.name));
+        edits.write(out);
         out.extend_from_slice(self.connection_line(client));
         out.extend_from_slice(b"\r\n");
     }

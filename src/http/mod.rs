@@ -8,12 +8,14 @@
 
 mod body;
 mod date;
+mod edits;
 mod error;
 mod fields;
 mod forward;
 mod grammar;
 mod head;
 mod method;
+mod path;
 mod reply;
 mod request;
 mod response;
@@ -25,10 +27,12 @@ mod corpus;
 
 pub use body::{BodyError, BodyLength, BodyScanner, Chunk};
 pub use date::CivilTime;
+pub use edits::{FieldEdits, RequestEdits};
 pub use error::{HeadError, RequestError, ResponseError};
 pub use head::{HeadLimits, Parsed, Span, Version};
 pub use method::Method;
-pub use reply::{ReplyOptions, local_reply, reason_phrase};
+pub use path::{AmbiguousPath, normal_path, split_query};
+pub use reply::{ReplyOptions, local_reply, local_reply_with, reason_phrase};
 pub use request::{RequestHead, parse_request};
 pub use response::{ClientContext, Delivery, RequestContext, ResponseHead, parse_response};
 pub use target::TargetForm;

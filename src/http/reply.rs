@@ -22,20 +22,37 @@ pub struct ReplyOptions {
 /// A whole response with `status` (200 to 599) and `body` as plain text.
 #[must_use]
 pub fn local_reply(status: u16, body: &str, options: ReplyOptions) -> Vec<u8> {
+    local_reply_with(status, &[], body, options)
+}
+
+/// [`local_reply`] with further fields, whose names and values are sound.
+#[must_use]
+pub fn local_reply_with(status: u16, fields: &[(&str, &[u8])], body: &str, options: ReplyOptions) -> Vec<u8> {
     let length = body.len();
     let reason = reason_phrase(status);
     let mut out = Vec::with_capacity(192 + length);
-    write!(out, "HTTP/1.1 {status} {reason}\r\ncontent-length: {length}\r\ncontent-type: text/plain\r\ndate: ")
-        .expect("writing to a Vec does not fail");
+    write!(out, "HTTP/1.1 {status} {reason}\r\n").expect("writing to a Vec does not fail");
+    // RFC 9110 §8.6: these have no content, and must not announce any.
+    let has_content = !matches!(status, 204 | 304);
+    if has_content {
+        write!(out, "content-length: {length}\r\ncontent-type: text/plain\r\n")
+            .expect("writing to a Vec does not fail");
+    }
+    out.extend_from_slice(b"date: ");
     CivilTime::new(options.now).write_http(&mut out);
     out.extend_from_slice(b"\r\nserver: egret\r\n");
+    for (name, value) in fields {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
     out.extend_from_slice(match (options.keep_alive, options.version) {
         (false, _) => b"connection: close\r\n",
         (true, Version::Http10) => b"connection: keep-alive\r\n",
         (true, Version::Http11) => b"",
     });
     out.extend_from_slice(b"\r\n");
-    if !options.head_request {
+    if has_content && !options.head_request {
         out.extend_from_slice(body.as_bytes());
     }
     out
@@ -46,7 +63,16 @@ pub fn local_reply(status: u16, body: &str, options: ReplyOptions) -> Vec<u8> {
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

@@ -3,11 +3,13 @@
 //! Only what framing, routing, the connection and the access log need is kept, and that as places in the bytes. What
 //! goes upstream is made from the same bytes by [`RequestHead::write_to`].
 
+use std::borrow::Cow;
+
 use super::body::BodyLength;
 use super::error::{HeadError, RequestError};
 use super::fields::{Connection, Framing, Name};
 use super::grammar::{is_target, is_token_byte, members};
-use super::head::{Field, HeadLimits, Line, Lines, Parsed, Span, Version, each_field};
+use super::head::{Field, HeadLimits, Line, Lines, Parsed, Span, Version, each_field, fields};
 use super::method::Method;
 use super::response::RequestContext;
 use super::target::{Target, TargetForm, parse_authority, parse_target};
@@ -66,6 +68,16 @@ impl RequestHead {
             (TargetForm::Absolute, b"") => Some(b"/"),
             (_, path) => Some(path),
         }
+    }
+
+    /// The value of the fields of this name in `raw`, as one list (RFC 9110 §5.3); `None` when there is none.
+    #[must_use]
+    pub fn field<'r>(&self, raw: &'r [u8], name: &str) -> Option<Cow<'r, [u8]>> {
+        let mut same = fields(raw, self.fields_at)
+            .filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| field.value);
+        let first = same.next()?;
+        Some(same.fold(Cow::Borrowed(first), |all, value| Cow::Owned([&*all, b",", value].concat())))
     }
 
     /// What the answer's framing depends on.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::{
     DestinationRule, HostPattern, Location, Meta, PortPolicy, PortProtocol, Problem, Resources, ServiceEntry,
-    ServicePort,
+    ServicePort, TrafficPolicy,
 };
 use crate::flow::Hostname;
 use crate::policy::decide::PolicyTable;
@@ -54,32 +54,33 @@ pub fn compile(
     settings.outbound_traffic_policy = outbound_policy(resources, workload);
     let table = PolicyTable { settings, ..PolicyTable::default() };
     let mut compiler = Compiler { workload, materials, rules, table, problems, hosts: HashSet::new() };
-    for entry in oldest_first(&resources.service_entries, |entry| &entry.meta) {
-        if workload.sees(workload.namespace_of(&entry.meta), &entry.export_to) {
-            compiler.add_entry(entry);
-        }
+    let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
+    entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
+    for entry in &entries {
+        compiler.add_entry(entry);
     }
+    compiler.add_virtual_services(&resources.virtual_services, &entries);
     compiler.finish()
 }
 
-struct Compiler<'a> {
-    workload: &'a Workload,
+pub(super) struct Compiler<'a> {
+    pub(super) workload: &'a Workload,
     materials: &'a mut dyn Materials,
-    rules: Rules<'a>,
-    table: PolicyTable,
-    problems: Problems,
+    pub(super) rules: Rules<'a>,
+    pub(super) table: PolicyTable,
+    pub(super) problems: Problems,
     /// Every host that some entry has, for rules that speak for none.
     hosts: HashSet<HostPattern>,
 }
 
 /// One port of one host, with the policy that holds for it.
 #[derive(Clone, Copy)]
-struct Service<'a> {
-    entry: &'a ServiceEntry,
-    host: &'a HostPattern,
-    port: &'a ServicePort,
-    rule: Option<(&'a DestinationRule, &'a str)>,
-    policy: Option<&'a PortPolicy>,
+pub(super) struct Service<'a> {
+    pub(super) entry: &'a ServiceEntry,
+    pub(super) host: &'a HostPattern,
+    pub(super) port: &'a ServicePort,
+    pub(super) rule: Option<(&'a DestinationRule, &'a str)>,
+    pub(super) policy: Option<&'a PortPolicy>,
 }
 
 impl<'a> Compiler<'a> {
@@ -95,7 +96,7 @@ impl<'a> Compiler<'a> {
             self.hosts.insert(host.clone());
             for port in entry.ports.iter().filter(|port| port.protocol != PortProtocol::Udp) {
                 let rule = self.rules.select(host, namespace, port.number);
-                let policy = rule.and_then(|(rule, _)| policy_of(rule, port.number));
+                let policy = rule.and_then(|(rule, _)| policy_of(rule.traffic_policy.as_ref()?, port.number));
                 self.add_service(&Service { entry, host, port, rule, policy });
             }
         }
@@ -172,7 +173,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn cluster(&mut self, service: &Service<'a>, protocol: ClusterProtocol, carries: Carries) -> Cluster {
+    pub(super) fn cluster(&mut self, service: &Service<'_>, protocol: ClusterProtocol, carries: Carries) -> Cluster {
         let Service { entry, host, port, rule, policy } = *service;
         let balancer = policy.and_then(|policy| policy.load_balancer).unwrap_or_default();
         let found = endpoints(entry, host, port, balancer, self.materials, &mut self.problems);
@@ -201,7 +202,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn transport(&mut self, service: &Service<'a>, carries: Carries) -> (Transport, Option<ProfileRequest>) {
+    fn transport(&mut self, service: &Service<'_>, carries: Carries) -> (Transport, Option<ProfileRequest>) {
         let at = service.policy.and_then(|policy| policy.tls.as_ref()).map(|tls| &tls.at);
         let (refusal, request) = match wanted_by(service, carries) {
             Wanted::Plaintext => return (Transport::Plaintext, None),
@@ -219,7 +220,7 @@ impl<'a> Compiler<'a> {
         (Transport::Refused(refusal.into()), request)
     }
 
-    fn origin(&self, service: &Service<'a>) -> Origin {
+    fn origin(&self, service: &Service<'_>) -> Origin {
         let source = |meta: &Meta, namespace: &str| Source {
             namespace: namespace.to_owned(),
             name: meta.name.clone(),
@@ -246,7 +247,6 @@ fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
 }
 
 /// The settings of a port: its own entry replaces everything, Istio's `GetPortLevelTrafficPolicy`.
-fn policy_of(rule: &DestinationRule, port: u16) -> Option<&PortPolicy> {
-    let policy = rule.traffic_policy.as_ref()?;
+pub(super) fn policy_of(policy: &TrafficPolicy, port: u16) -> Option<&PortPolicy> {
     Some(policy.ports.iter().find(|(number, _)| *number == port).map_or(&policy.all, |(_, own)| own))
 }

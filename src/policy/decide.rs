@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::config::{OutboundPolicy, Settings};
 use crate::flow::{Host, Hostname, OriginalDst};
+use crate::policy::http_routes::{self, HttpServices, RequestView, Routed};
 use crate::policy::routes::{Match, PortRoutes};
-use crate::policy::table::{Cluster, Decision, Denial, FirstLook, Transport};
+use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, FirstLook, Transport};
 
 /// What may leave, and how. Made by [`compile`](super::compile).
 #[derive(Debug, Default)]
@@ -18,6 +19,7 @@ pub struct PolicyTable {
     pub(super) settings: Settings,
     pub(super) clusters: Vec<Arc<Cluster>>,
     pub(super) ports: HashMap<u16, PortRoutes>,
+    pub(super) services: HttpServices,
 }
 
 impl PolicyTable {
@@ -49,7 +51,8 @@ impl PolicyTable {
     /// Whether requests to this port may have to leave as TLS: bytes whose host cannot be read must then not pass.
     pub fn originates_tls(&self, dst: OriginalDst) -> bool {
         let mut on_port = self.clusters.iter().filter(|cluster| cluster.origin.port == dst.port());
-        on_port.any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
+        let routed = self.ports.contains_key(&dst.port()) && self.services.originate_tls();
+        routed || on_port.any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
     }
 
     /// What may be done before the first byte. A port that no entry mentions is looked at as well, so that the log
@@ -63,6 +66,20 @@ impl PolicyTable {
     /// cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
     pub fn http(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
         self.decide(dst, |routes| routes.http(dst.ip(), host))
+    }
+
+    /// What becomes of one plaintext HTTP request: as [`http`](Self::http) says, unless a VirtualService speaks of its
+    /// host on a port that some entry has.
+    pub fn http_request(&self, dst: OriginalDst, request: &RequestView<'_>) -> Routed<'_> {
+        let decision = self.http(dst, request.host);
+        let service = self.services.of(request.host).filter(|_| self.ports.contains_key(&dst.port()));
+        match (service, &decision) {
+            (None, _) => Routed::Unrouted(decision),
+            (_, Decision::Forward(cluster)) if cluster.protocol == ClusterProtocol::Opaque => {
+                Routed::Unrouted(decision)
+            }
+            (Some(service), _) => http_routes::route(service, dst.port(), request),
+        }
     }
 
     /// Where a connection goes that begins with a ClientHello.

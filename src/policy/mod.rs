@@ -8,6 +8,7 @@ mod compile;
 mod decide;
 mod endpoints;
 mod hosts;
+mod http_routes;
 mod occupancy;
 mod origination;
 mod problems;
@@ -17,11 +18,14 @@ mod rules;
 mod scope;
 mod table;
 mod traps;
+mod virtual_services;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod route_cases;
 #[cfg(test)]
 mod rule_cases;
 #[cfg(test)]
@@ -29,6 +33,7 @@ mod scenarios;
 
 pub use compile::{Materials, compile};
 pub use decide::PolicyTable;
+pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use occupancy::{Gauge, Occupancy};
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;

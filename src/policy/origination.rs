@@ -124,10 +124,10 @@ fn sni(tls: &ClientTls, carries: Carries) -> SniSource {
     }
 }
 
+/// One protocol is offered, and a server that takes it will speak it: never `h2`, which requests are not sent in.
 fn alpn(carries: Carries) -> Alpn {
     match carries {
-        Carries::Http1 => Alpn::Http1,
-        Carries::Http2 => Alpn::Http2,
+        Carries::Http1 | Carries::Http2 => Alpn::Http1,
         Carries::Bytes | Carries::Tls => Alpn::None,
     }
 }
@@ -185,7 +185,7 @@ mod tests {
         simple.ca_crl = Some(file("crl.pem"));
         let Wanted::Tls(request) = ask(&simple, Carries::Http2, &[]) else { panic!("no TLS") };
         assert_eq!(request.trust, TrustSource::File { ca: file("ca.pem"), crl: Some(file("crl.pem")) });
-        assert_eq!((request.mode, request.identity, request.alpn), (ProfileMode::Simple, None, Alpn::Http2));
+        assert_eq!((request.mode, request.identity, request.alpn), (ProfileMode::Simple, None, Alpn::Http1));
 
         let mut mutual = tls(TlsMode::Mutual);
         mutual.client_certificate = Some(file("c.pem"));

@@ -68,7 +68,7 @@ pub struct Cluster {
 pub enum ClusterProtocol {
     /// Requests, spoken to the upstream as HTTP/1.1.
     Http1,
-    /// Requests, spoken to the upstream as HTTP/2.
+    /// Requests to a port declared HTTP2 or GRPC. They are HTTP/1.1 requests so far, and leave as such.
     Http2,
     /// Requests, in the version that the application speaks: a port without a declared protocol.
     SameAsClient,

@@ -33,6 +33,7 @@ pub struct Context {
     sink: LogSink,
     log_flushed: Cell<Instant>,
     flush_pending: Cell<bool>,
+    dice: Cell<u64>,
     sweep_pending: Cell<bool>,
 }
 
@@ -56,8 +57,20 @@ impl Context {
             sink,
             log_flushed: Cell::new(io::now()),
             flush_pending: Cell::new(false),
+            // Never zero, from which xorshift does not come away.
+            dice: Cell::new(seed | 1),
             sweep_pending: Cell::new(false),
         }
+    }
+
+    /// A number that is as good as any other; for shares of requests, not for secrets.
+    pub fn roll(&self) -> u64 {
+        let mut state = self.dice.get();
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.dice.set(state);
+        state >> 11
     }
 
     /// Counts what the record tells, and writes its access-log line unless the log is off.

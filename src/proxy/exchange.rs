@@ -2,15 +2,15 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use futures_lite::future;
 
-use crate::config::Settings;
+use crate::config::{Fault, Settings};
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{BodyLength, ClientContext, Method, ReplyOptions, local_reply};
-use crate::policy::{Decision, PolicyTable};
+use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, local_reply_with};
+use crate::io;
+use crate::policy::{Decision, PolicyTable, Routed};
 use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
@@ -19,8 +19,9 @@ use crate::proxy::http1::{self, Request};
 use crate::proxy::opaque::{self, End, RelayClocks};
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::transfer::{self, Broken, Progress, Received};
-use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Stream, Target};
+use crate::proxy::routing::{self, Plan, Tries};
+use crate::proxy::transfer::{self, Broken, Progress, Received, Reception};
+use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Security, Stream, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ enum Tried {
     Failed(Failure),
     /// A kept connection died before it gave a byte: the request may be sent again on a new one.
     Stale,
+    /// The route wants another try.
+    Again,
 }
 
 struct Exchange<'e, 's> {
@@ -71,7 +74,7 @@ struct Exchange<'e, 's> {
     tunnel_end: Option<End>,
 }
 
-impl Exchange<'_, '_> {
+impl<'e> Exchange<'e, '_> {
     /// # Errors
     /// What to answer instead of the upstream's response.
     async fn attempt(&mut self) -> Result<Next, Failure> {
@@ -82,44 +85,109 @@ impl Exchange<'_, '_> {
             Some(authority) => authority.host.clone(),
             None => Host::Ip(self.parties.destination.ip()),
         };
-        let target = self.route(&host)?;
-        let security = target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
-        let clocks = Clocks::of(self.table.settings());
+        let plan = self.plan(&host).await?;
+        let security = plan.target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
+        let mut tries = plan.tries();
         // What cannot be sent a second time must not meet a connection that its server is just closing.
         let mut reuse = if transfer::is_replayable(self.request) { Reuse::Allowed } else { Reuse::Recent };
         loop {
-            let lending = async { Ok(self.context.upstreams.lend(&target, &security, &clocks, reuse).await) };
-            let waited = interrupted(self.reader.stream(), &self.progress, self.table.settings(), self.request.at);
-            let lent = match future::or(lending, async { Err(waited.await) }).await {
-                Ok(lent) => lent.map_err(|error| self.note_failure(&error))?,
-                Err(broken) => return Err(self.failure_of(broken)),
+            let lent = match self.lend(&plan, &security, reuse, tries.begun).await {
+                Ok(lent) => lent,
+                Err(failure) if failure.may_pass && tries.after_connect_failure() => {
+                    self.back_off(&mut tries).await;
+                    continue;
+                }
+                Err(failure) => return Err(failure),
             };
             self.note_connection(&lent);
-            match self.carry(lent, &target).await {
-                Tried::Done(next) => return Ok(next),
-                Tried::Failed(failure) => return Err(failure),
+            match self.carry(lent, &plan, &tries).await {
+                Tried::Done(next) => {
+                    if tries.is_spent() && tries.covers(self.progress.status.get()) {
+                        self.record.add_flags(ResponseFlags::RETRY_LIMIT);
+                    }
+                    return Ok(next);
+                }
+                Tried::Failed(mut failure) => {
+                    if tries.is_spent() {
+                        failure.flags |= ResponseFlags::RETRY_LIMIT;
+                    }
+                    return Err(failure);
+                }
                 Tried::Stale => reuse = Reuse::Never,
+                Tried::Again => self.back_off(&mut tries).await,
             }
+            self.progress = Progress::new();
         }
     }
 
-    fn route(&mut self, host: &Host) -> Result<Target, Failure> {
+    /// Where the request goes, and how; faults that a route injects are suffered here.
+    async fn plan(&mut self, host: &Host) -> Result<Plan<'e>, Failure> {
         let original = self.parties.destination;
-        match self.table.http(original, host) {
-            Decision::Forward(cluster) => {
-                self.record.route("default", &cluster.name);
-                Ok(Target::Cluster { cluster: Arc::clone(cluster), original })
+        let table: &'e PolicyTable = self.table;
+        match routing::ask(table, original, host, self.request) {
+            Routed::Unrouted(decision) => {
+                let (name, cluster) = match &decision {
+                    Decision::Forward(cluster) => ("default", cluster.name.as_str()),
+                    Decision::Passthrough => ("allow_any", "PassthroughCluster"),
+                    Decision::Deny(_) => {
+                        self.context.counters.refused_policy.increment();
+                        ("block_all", "BlackHoleCluster")
+                    }
+                };
+                self.record.route(name, Some(cluster));
+                Plan::unrouted(&decision, original)
             }
-            Decision::Passthrough => {
-                self.record.route("allow_any", "PassthroughCluster");
-                Ok(Target::Passthrough(original))
+            Routed::Route(route, taken) => {
+                self.record.route(route.name.clone(), None);
+                self.suffer(route.fault).await?;
+                let plan = Plan::routed(route, taken, original, self.request, self.context.roll())?;
+                self.record.route(route.name.clone(), Some(plan.target.name()));
+                Ok(plan)
             }
-            Decision::Deny(_) => {
-                self.context.counters.refused_policy.increment();
-                self.record.route("block_all", "BlackHoleCluster");
-                Err(Failure::blocked())
-            }
+            Routed::NoRoute(_) => Err(Failure::no_route()),
+            Routed::AmbiguousPath => Err(Failure::request(400, "path_normalization_failed", AmbiguousPath.to_string())),
         }
+    }
+
+    async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {
+        let falls_on = |share: u32, dice: u64| dice % 1_000_000 < u64::from(share);
+        if let Some((delay, share)) = fault.delay
+            && falls_on(share, self.context.roll())
+        {
+            self.record.add_flags(ResponseFlags::DELAY_INJECTED);
+            io::sleep(delay).await;
+        }
+        match fault.abort {
+            Some((status, share)) if falls_on(share, self.context.roll()) => Err(Failure::injected(status)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A connection, had within the route's time where the request is complete already.
+    async fn lend(
+        &mut self,
+        plan: &Plan<'_>,
+        security: &Security,
+        reuse: Reuse,
+        begun: Instant,
+    ) -> Result<Lent, Failure> {
+        let clocks = Clocks::of(self.table.settings());
+        let lending = async { Ok(self.context.upstreams.lend(&plan.target, security, &clocks, reuse).await) };
+        let waited = interrupted(self.reader.stream(), &self.progress, self.table.settings(), self.request.at);
+        let timeout = plan.timeout().filter(|_| transfer::is_held(self.request));
+        let overdue = async {
+            self.progress.overdue(timeout, Some(begun)).await;
+            Err(Broken::Timeout)
+        };
+        match future::or(lending, future::or(async { Err(waited.await) }, overdue)).await {
+            Ok(lent) => lent.map_err(|error| self.note_failure(&error)),
+            Err(broken) => Err(self.failure_of(broken)),
+        }
+    }
+
+    async fn back_off(&mut self, tries: &mut Tries<'_>) {
+        self.context.counters.requests_retried.increment();
+        io::sleep(tries.take()).await;
     }
 
     fn refuse_transport(&self, reason: &str) -> Failure {
@@ -134,6 +202,7 @@ impl Exchange<'_, '_> {
         if error.address().is_some() {
             failure.flags |= ResponseFlags::RETRY_LIMIT;
         }
+        failure.may_pass = true;
         failure
     }
 
@@ -147,21 +216,21 @@ impl Exchange<'_, '_> {
         self.record.upstream_local = lent.local;
     }
 
-    async fn carry(&mut self, lent: Lent, target: &Target) -> Tried {
-        match self.transfer(&lent).await {
+    async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Tried {
+        match self.transfer(&lent, plan, tries).await {
             Ok(received) if received.upgraded => {
                 // Whatever it carried, it was not HTTP: it never carries another request.
                 let upstream = self.context.upstreams.discard(lent);
                 Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
-            Ok(received) => Tried::Done(self.conclude(received, lent, target)),
-            Err(broken) => Box::pin(self.give_up(broken, lent)).await,
+            Ok(received) => Tried::Done(self.conclude(received, lent, &plan.target)),
+            Err(broken) => Box::pin(self.give_up(broken, lent, tries)).await,
         }
     }
 
     /// Sends the request and passes the response on, both at once: a server may answer before it has read everything,
     /// and a client may wait for the answer before it sends everything.
-    async fn transfer(&mut self, lent: &Lent) -> Result<Received, Broken> {
+    async fn transfer(&mut self, lent: &Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Result<Received, Broken> {
         let (context, request, progress) = (self.context, self.request, &self.progress);
         let client = self.reader.stream();
         let mut back = Reader::new(&lent.stream);
@@ -170,11 +239,17 @@ impl Exchange<'_, '_> {
             keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun(),
         };
         let settings = self.table.settings();
+        let is_held = transfer::is_held(request);
         let waited = interrupted(client, progress, settings, request.at);
         let received = {
-            let limits = http1::limits(settings);
-            let mut download = pin!(transfer::download(client, &mut back, request, to_client, limits, progress));
-            let mut upload = pin!(transfer::upload(request, self.reader, &lent.stream, progress));
+            let reception = Reception {
+                limits: http1::limits(settings),
+                edits: plan.response_edits(),
+                is_unwanted: &|status| is_held && tries.after_status(status),
+            };
+            let edits = plan.request_edits();
+            let mut download = pin!(transfer::download(client, &mut back, request, to_client, reception, progress));
+            let mut upload = pin!(transfer::upload(request, self.reader, &lent.stream, edits, progress));
             let both = async {
                 let first = future::or(async { Err(upload.as_mut().await) }, async { Ok(download.as_mut().await) });
                 match first.await {
@@ -183,7 +258,16 @@ impl Exchange<'_, '_> {
                     Err(Err(broken)) => Err(broken),
                 }
             };
-            future::or(both, async { Err(waited.await) }).await?
+            let overdue = async {
+                progress.overdue(plan.timeout(), is_held.then_some(tries.begun)).await;
+                Err(Broken::Timeout)
+            };
+            let too_slow = async {
+                progress.overdue(tries.timeout, None).await;
+                Err(Broken::TryTimeout)
+            };
+            let too_late = future::or(async { Err(waited.await) }, future::or(overdue, too_slow));
+            future::or(both, too_late).await?
         };
         if received.upgraded {
             let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
@@ -211,13 +295,21 @@ impl Exchange<'_, '_> {
     }
 
     /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
-    async fn give_up(&mut self, broken: Broken, lent: Lent) -> Tried {
+    async fn give_up(&mut self, broken: Broken, lent: Lent, tries: &Tries<'_>) -> Tried {
         let reused = lent.is_reused();
         self.context.upstreams.discard(lent).abort().await;
         let stale = matches!(broken, Broken::Upstream(_)) && reused && !self.progress.heard.get();
         if stale && transfer::is_replayable(self.request) {
             self.context.counters.requests_retried.increment();
             return Tried::Stale;
+        }
+        let again = match broken {
+            Broken::Unwanted => true,
+            Broken::Upstream(_) | Broken::TryTimeout => tries.after_reset(),
+            _ => false,
+        };
+        if again && transfer::is_held(self.request) && !self.progress.answering.get() {
+            return Tried::Again;
         }
         Tried::Failed(self.failure_of(broken))
     }
@@ -233,6 +325,8 @@ impl Exchange<'_, '_> {
             Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
             Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             Broken::Response(what) => Failure::upstream_protocol(&what),
+            Broken::Timeout => Failure::timeout(),
+            Broken::TryTimeout | Broken::Unwanted => Failure::per_try_timeout(),
             Broken::Overdue(clock) => {
                 let counter = match clock {
                     Clock::Idle => &counters.timeouts_idle,
@@ -279,7 +373,8 @@ impl Exchange<'_, '_> {
             head_request: self.request.head.method == Method::Head,
             now: SystemTime::now(),
         };
-        let reply = local_reply(failure.status, &failure.body, options);
+        let fields = failure.fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let reply = local_reply_with(failure.status, &fields.collect::<Vec<_>>(), &failure.body, options);
         let sent = match self.reader.stream().send(reply) {
             Ok(sending) => sending.await.is_ok(),
             Err(_) => false,

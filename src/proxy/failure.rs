@@ -18,6 +18,10 @@ pub struct Failure {
     pub body: String,
     /// `UPSTREAM_TRANSPORT_FAILURE_REASON`.
     pub transport: Option<String>,
+    /// Further header fields of the answer.
+    pub fields: Vec<(String, String)>,
+    /// No connection could be had: another try may have one.
+    pub may_pass: bool,
 }
 
 impl Failure {
@@ -25,6 +29,42 @@ impl Failure {
     #[must_use]
     pub fn blocked() -> Self {
         Self::new(502, ResponseFlags::default(), "direct_response", String::new())
+    }
+
+    /// An answer that a route gives itself.
+    #[must_use]
+    pub fn direct(status: u16, body: &str, fields: Vec<(String, String)>) -> Self {
+        Self { fields, ..Self::new(status, ResponseFlags::default(), "direct_response", body.to_owned()) }
+    }
+
+    /// A VirtualService names the request's host, and none of its routes takes the request.
+    #[must_use]
+    pub fn no_route() -> Self {
+        Self::new(404, ResponseFlags::NO_ROUTE, "route_not_found", String::new())
+    }
+
+    /// A route's destination does not exist.
+    #[must_use]
+    pub fn no_cluster() -> Self {
+        Self::new(503, ResponseFlags::NO_CLUSTER, "cluster_not_found", String::new())
+    }
+
+    /// A route's fault.
+    #[must_use]
+    pub fn injected(status: u16) -> Self {
+        Self::new(status, ResponseFlags::FAULT_INJECTED, "fault_filter_abort", "fault filter abort".to_owned())
+    }
+
+    /// A route's `timeout` passed before the response was complete.
+    #[must_use]
+    pub fn timeout() -> Self {
+        Self::new(504, ResponseFlags::UPSTREAM_TIMEOUT, "response_timeout", "upstream request timeout".to_owned())
+    }
+
+    /// A route's `perTryTimeout` passed, and no try is left.
+    #[must_use]
+    pub fn per_try_timeout() -> Self {
+        Self { details: "upstream_per_try_timeout".to_owned(), ..Self::timeout() }
     }
 
     /// The policy asks for TLS that cannot be given.
@@ -101,7 +141,7 @@ impl Failure {
     }
 
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {
-        Self { status, flags, details: details.to_owned(), body, transport: None }
+        Self { status, flags, details: details.to_owned(), body, transport: None, fields: Vec::new(), may_pass: false }
     }
 
     fn before_response(status: u16, flags: ResponseFlags, reset: &str, transport: Option<String>) -> Self {
@@ -113,7 +153,7 @@ impl Failure {
         };
         let details =
             format!("upstream_reset_before_response_started{{{}}}", Underscored([Some(reset), transport.as_deref()]));
-        Self { status, flags, details, body, transport }
+        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false }
     }
 }
 

@@ -17,6 +17,7 @@ mod http1;
 mod opaque;
 mod reader;
 mod record;
+mod routing;
 mod transfer;
 
 pub use connection::serve;

@@ -1,5 +1,6 @@
 //! From what happened to the one line that is logged about it.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -82,7 +83,7 @@ pub struct RequestRecord {
     flags: ResponseFlags,
     details: Option<String>,
     transport_failure: Option<String>,
-    route: Option<&'static str>,
+    route: Option<Cow<'static, str>>,
     cluster: Option<String>,
     bytes_received: u64,
     bytes_sent: u64,
@@ -108,9 +109,9 @@ impl RequestRecord {
         }
     }
 
-    pub fn route(&mut self, name: &'static str, cluster: &str) {
-        self.route = Some(name);
-        self.cluster = Some(cluster.to_owned());
+    pub fn route(&mut self, name: impl Into<Cow<'static, str>>, cluster: Option<&str>) {
+        self.route = Some(name.into());
+        self.cluster = cluster.map(str::to_owned);
     }
 
     pub fn add_flags(&mut self, flags: ResponseFlags) {
@@ -166,7 +167,7 @@ impl RequestRecord {
             upstream_host: self.upstream,
             upstream_cluster: self.cluster.as_deref(),
             upstream_local_address: self.upstream_local,
-            route_name: self.route,
+            route_name: self.route.as_deref(),
             ..blank(self.parties, since, started)
         };
         context.log(&record, format);

@@ -4,8 +4,11 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use futures_lite::future;
+
 use crate::http::{
-    BodyError, BodyScanner, ClientContext, HeadLimits, Method, Parsed, ResponseHead, Version, parse_response,
+    BodyError, BodyScanner, ClientContext, FieldEdits, HeadLimits, Method, Parsed, RequestEdits, ResponseHead, Version,
+    parse_response,
 };
 use crate::io::{self, Lease};
 use crate::proxy::clocks::Clock;
@@ -15,6 +18,9 @@ use crate::upstream::{Stream, StreamError};
 
 /// Most interim (1xx) responses before the final one; a server that sends more is not answering.
 const MAX_INTERIM: usize = 32;
+
+/// What must be left of a body, or of one of its chunks, for large receives to pay.
+const BULK: u64 = 64 * 1024;
 
 /// How far an exchange has come.
 pub struct Progress {
@@ -34,6 +40,8 @@ pub struct Progress {
     pub to_client: Cell<u64>,
     /// A byte has come from the upstream.
     pub heard: Cell<bool>,
+    /// When the whole request had been handed over.
+    uploaded_at: Cell<Option<Instant>>,
     /// The application is waited for: it has not sent all of its request.
     pub starved: Cell<bool>,
 }
@@ -50,7 +58,27 @@ impl Progress {
             from_client: Cell::new(0),
             to_client: Cell::new(0),
             heard: Cell::new(false),
+            uploaded_at: Cell::new(None),
             starved: Cell::new(false),
+        }
+    }
+
+    fn note_uploaded(&self, whole: bool) {
+        self.uploaded.set(whole);
+        self.uploaded_at.set(whole.then(io::now));
+    }
+
+    /// Waits until `timeout` has passed since the request was complete, as Envoy counts it; forever without one.
+    /// `since` is when that was, where it was before this try.
+    pub async fn overdue(&self, timeout: Option<Duration>, since: Option<Instant>) {
+        let Some(timeout) = timeout else { return future::pending().await };
+        loop {
+            let now = io::now();
+            let until = since.or(self.uploaded_at.get()).unwrap_or(now) + timeout;
+            if until <= now {
+                return;
+            }
+            io::sleep_until(until).await;
         }
     }
 
@@ -73,6 +101,20 @@ pub enum Broken {
     Response(String),
     /// It took too long.
     Overdue(Clock),
+    /// The route's time for the whole request is over.
+    Timeout,
+    /// The route's time for one try is over.
+    TryTimeout,
+    /// The route wants the request sent again after an answer of this status; nothing of it was passed on.
+    Unwanted,
+}
+
+/// What is done with a response.
+pub struct Reception<'r> {
+    pub limits: HeadLimits,
+    pub edits: &'r FieldEdits,
+    /// Whether an answer of this status is thrown away for another try.
+    pub is_unwanted: &'r dyn Fn(u16) -> bool,
 }
 
 /// A response that has been passed on to its last byte.
@@ -98,24 +140,26 @@ pub async fn upload(
     request: &Request,
     reader: &mut Reader<'_>,
     upstream: &Stream,
+    edits: RequestEdits<'_>,
     progress: &Progress,
 ) -> Result<(), Broken> {
     let mut scanner = BodyScanner::new(request.head.body);
     let first = if scanner.is_complete() { Lease::from_vec(Vec::new()) } else { body_part(reader, &mut scanner)? };
     let mut rewritten = Vec::new();
-    let head: &[u8] = if request.head.is_verbatim() {
+    let head: &[u8] = if request.head.is_verbatim() && edits.is_empty() {
         &request.raw
     } else {
-        request.head.write_to(&request.raw, &mut rewritten);
+        request.head.write_edited(&request.raw, edits, &mut rewritten);
         &rewritten
     };
     progress.count(&progress.from_client, first.len());
-    progress.uploaded.set(scanner.is_complete());
+    progress.note_uploaded(scanner.is_complete());
     let Ok(sending) = upstream.send_pieces(&[head, &first]) else { return Ok(()) };
     if sending.await.is_err() {
         return Ok(());
     }
     while !scanner.is_complete() {
+        expect(reader.stream(), &scanner);
         progress.starved.set(true);
         match reader.fill().await {
             Ok(true) => progress.starved.set(false),
@@ -123,13 +167,14 @@ pub async fn upload(
         }
         let part = body_part(reader, &mut scanner)?;
         progress.count(&progress.from_client, part.len());
-        progress.uploaded.set(scanner.is_complete());
+        progress.note_uploaded(scanner.is_complete());
         let Ok(sending) = upstream.send(part) else { return Ok(()) };
         if sending.await.is_err() {
             progress.uploaded.set(false);
             return Ok(());
         }
     }
+    reader.stream().expect(0);
     Ok(())
 }
 
@@ -150,21 +195,26 @@ pub async fn download(
     back: &mut Reader<'_>,
     request: &Request,
     client_context: impl Fn() -> ClientContext,
-    limits: HeadLimits,
+    reception: Reception<'_>,
     progress: &Progress,
 ) -> Result<Received, Broken> {
-    let (head, length) = final_head(client, back, request, limits, progress).await?;
+    let (head, length) = final_head(client, back, request, reception.limits, progress).await?;
+    if (reception.is_unwanted)(head.status) {
+        return Err(Broken::Unwanted);
+    }
     progress.status.set(head.status);
     progress.head_at.set(Some(io::now()));
     progress.answering.set(true);
     let context = client_context();
     let delivery = head.delivery(context);
-    let mut body = Body { scanner: BodyScanner::new(head.body), dechunk: delivery.dechunk, surplus: false };
+    let scanner = BodyScanner::new(head.body);
+    let mut body = Body { scanner, dechunk: delivery.dechunk, surplus: false, edits: reception.edits };
     body.pass_first(client, back, &head, length, context, progress).await?;
     if head.is_upgrade {
         return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true, keeps_for: None });
     }
     while !body.scanner.is_complete() {
+        expect(back.stream(), &body.scanner);
         match back.next().await {
             Ok(Some(bytes)) => {
                 let part = body.part(bytes)?;
@@ -175,9 +225,15 @@ pub async fn download(
             Err(error) => return Err(Broken::Upstream(Some(error))),
         }
     }
+    back.stream().expect(0);
     let upstream_reusable = head.keep_alive && !head.is_close_delimited() && !body.surplus && back.bytes().is_empty();
     let keeps_for = head.keeps_for.map(|seconds| Duration::from_secs(seconds.into()));
     Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false, keeps_for })
+}
+
+/// Much of a body is received in few, large pieces.
+fn expect(stream: &Stream, body: &BodyScanner) {
+    stream.expect(body.remaining().filter(|&bytes| bytes > BULK).unwrap_or(0));
 }
 
 /// Reads up to the final head, which stays in the reader; interim responses are passed on (RFC 9110 §15.2).
@@ -217,14 +273,16 @@ async fn final_head(
 }
 
 /// The response's body between two receives.
-struct Body {
+struct Body<'r> {
     scanner: BodyScanner,
     dechunk: bool,
     /// Bytes came behind the end of the response: nobody asked for them, and the connection must not be used again.
     surplus: bool,
+    /// Changes of the head.
+    edits: &'r FieldEdits,
 }
 
-impl Body {
+impl Body<'_> {
     /// Sends the head and what came with it of the body as one.
     async fn pass_first(
         &mut self,
@@ -235,7 +293,7 @@ impl Body {
         context: ClientContext,
         progress: &Progress,
     ) -> Result<(), Broken> {
-        if head.is_verbatim(context) && !self.dechunk && !head.is_upgrade {
+        if head.is_verbatim(context) && self.edits.is_empty() && !self.dechunk && !head.is_upgrade {
             let mut all = back.take_all();
             let used = self.scanner.advance(&all[length..]).map_err(broken_body)?;
             self.surplus = length + used < all.len();
@@ -245,7 +303,7 @@ impl Body {
         }
         let raw = back.take(length);
         let mut out = Vec::with_capacity(length + 64);
-        head.write_to(&raw, &mut out, context);
+        head.write_edited(&raw, self.edits, &mut out, context);
         let first = if head.is_upgrade { Lease::from_vec(Vec::new()) } else { self.part(back.take_all())? };
         out.extend_from_slice(&first);
         progress.count(&progress.to_client, first.len());
@@ -300,5 +358,11 @@ fn broken_body(error: BodyError) -> Broken {
 #[must_use]
 pub fn is_replayable(request: &Request) -> bool {
     let safe: Method = request.head.method;
-    safe.is_idempotent() && BodyScanner::new(request.head.body).is_complete() && request.head.upgrade.is_none()
+    safe.is_idempotent() && is_held(request)
+}
+
+/// Whether all of `request` is still here, so that it can be sent again.
+#[must_use]
+pub fn is_held(request: &Request) -> bool {
+    BodyScanner::new(request.head.body).is_complete() && request.head.upgrade.is_none()
 }

@@ -5,15 +5,22 @@
 //! Only this module knows rustls. It does no I/O except reading credential files, and it never decides whether a
 //! destination may be reached at all.
 
+mod aead;
 mod certificate;
+mod channel;
 mod crl;
+mod cutter;
 mod error;
+mod fault;
+mod gather;
+mod handshake;
 mod identity;
 mod legacy;
 mod material;
 mod names;
 mod pem;
 mod profile;
+mod record;
 mod refusal;
 mod secrets;
 mod session;

@@ -198,6 +198,8 @@ impl ClientProfile {
             .with_client_cert_resolver(resolver);
         config.enable_sni = self.request.sni != SniSource::Omit;
         config.enable_early_data = false;
+        // Application data is sealed by our own record layer, which needs the keys.
+        config.enable_secret_extraction = true;
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         config.alpn_protocols = match self.request.alpn {
             Alpn::Http1 => vec![b"http/1.1".to_vec()],

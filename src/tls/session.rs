@@ -1,37 +1,44 @@
 //! One TLS session with a server, without any I/O: ciphertext in, plaintext out, and the reverse.
 //!
-//! rustls is hidden here, so that a record layer of our own can take its place after the handshake without anyone
-//! noticing. No plaintext leaves before the handshake is complete and the server verified. What a peer can make it hold
-//! is bounded: rustls caps handshake messages (64 KiB), stored tickets, empty records, warnings and key updates, and
-//! plaintext is handed out record by record.
+//! rustls does the handshake; application data is opened and sealed by our own record layer, in the buffers that it
+//! arrived in and leaves from. No plaintext leaves before the handshake is complete and the server verified. What a peer
+//! can make it hold is bounded: see `handshake` and `channel`.
 
 use std::cell::Cell;
-use std::io::BufRead as _;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
-use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion, SignatureScheme, SupportedCipherSuite,
-};
+use rustls::{ClientConfig, NamedGroup, ProtocolVersion, SignatureScheme, SupportedCipherSuite};
 
+use super::channel::Channel;
 use super::error::{Spoken, TlsError};
-use super::verify::take_refusal;
+use super::fault::Fault;
+use super::handshake::Handshake;
+use crate::io::Lease;
 
 /// A client session. It is over after the first error: only alerts may still have to be sent.
 ///
 /// ```text
-/// new ── handshake ──► open ──► peer_closed (close_notify seen)
-///  └──────────┴─────────┴─► failed
+/// handshake ──► open ──► peer_closed (close_notify seen)
+///     └──────────┴─────────┴─► failed
 /// ```
 pub struct Session {
-    connection: ClientConnection,
+    state: State,
+    negotiated: Negotiated,
+    /// Waits to be sent.
+    output: Vec<u8>,
     /// The first bytes from the server have been looked at.
     heard: bool,
-    peer_closed: bool,
-    /// The server asked for a client certificate and there is none.
-    wants_certificate: bool,
     failure: Option<TlsError>,
+}
+
+enum State {
+    Handshake(Box<Handshake>),
+    Open(Box<Channel>),
+    /// The handshake could not be handed over.
+    Void,
 }
 
 /// What was agreed upon in the handshake.
@@ -58,82 +65,75 @@ impl Session {
     /// # Errors
     /// The configuration allows no session at all.
     pub fn new(config: &Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
-        let mut connection = ClientConnection::new(Arc::clone(config), name)
-            .map_err(|error| TlsError::from_rustls(error, None, false))?;
-        // What is sealed is taken out at once: the caller bounds how much it seals.
-        connection.set_buffer_limit(None);
-        Ok(Self { connection, heard: false, peer_closed: false, wants_certificate: false, failure: None })
+        let mut handshake = Box::new(Handshake::new(config, name)?);
+        let mut output = Vec::new();
+        handshake.advance(&[], &mut output)?;
+        let negotiated = handshake.negotiated();
+        Ok(Self { state: State::Handshake(handshake), negotiated, output, heard: false, failure: None })
     }
 
     /// Whether the handshake is still going on; nothing can be sealed until it is over.
     pub fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
+        !matches!(self.state, State::Open(_))
     }
 
-    /// Appends the ciphertext that waits to be sent: handshake messages, alerts, answers to key updates.
+    /// Appends the ciphertext that waits to be sent: handshake messages, alerts.
     pub fn take_output(&mut self, out: &mut Vec<u8>) {
-        while self.connection.wants_write() {
-            self.connection.write_tls(out).expect("writing to a Vec never fails");
+        if out.is_empty() {
+            std::mem::swap(out, &mut self.output);
+        } else {
+            out.append(&mut self.output);
         }
     }
 
-    /// Takes in ciphertext, however it was split on the way, and appends the plaintext in it. Afterwards something may
-    /// be waiting to be sent, an alert even when this fails.
+    /// Takes in ciphertext, however it was split on the way, and appends the plaintext in it, in the same buffer where a
+    /// record lies in it whole. Afterwards something may be waiting to be sent, an alert even when this fails.
     ///
     /// # Errors
     /// The session is over; plaintext that was appended before is genuine.
-    pub fn feed(&mut self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub fn open(&mut self, input: Lease, plaintext: &mut VecDeque<Lease>) -> Result<(), TlsError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        let result = self.open(ciphertext, plaintext);
+        let result = self.take_in(input, plaintext);
         if let Err(failure) = &result {
             self.failure = Some(failure.clone());
         }
         result
     }
 
-    fn open(&mut self, mut ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<(), TlsError> {
-        if !self.heard && !ciphertext.is_empty() {
+    fn take_in(&mut self, input: Lease, plaintext: &mut VecDeque<Lease>) -> Result<(), TlsError> {
+        if !self.heard && !input.is_empty() {
             self.heard = true;
-            if let Some(spoken) = Spoken::recognise(ciphertext) {
+            if let Some(spoken) = Spoken::recognise(&input) {
                 return Err(TlsError::NotTls(spoken));
             }
         }
-        while !ciphertext.is_empty() && !self.peer_closed {
-            let taken = self.connection.read_tls(&mut ciphertext);
-            // Reading from a slice cannot fail otherwise: rustls holds as much as it will.
-            taken.map_err(|_| TlsError::too_much_handshake())?;
-            let processed = self.process();
-            self.drain(plaintext)?;
-            processed?;
-        }
-        Ok(())
-    }
-
-    fn process(&mut self) -> Result<(), TlsError> {
-        take_refusal();
-        CERTIFICATE_WANTED.set(false);
-        let state = self.connection.process_new_packets();
-        self.wants_certificate |= CERTIFICATE_WANTED.take();
-        let refusal = take_refusal();
-        let state = state.map_err(|error| TlsError::from_rustls(error, refusal, self.wants_certificate))?;
-        self.peer_closed = state.peer_has_closed();
-        Ok(())
-    }
-
-    fn drain(&mut self, plaintext: &mut Vec<u8>) -> Result<(), TlsError> {
-        let handshaking = self.connection.is_handshaking();
-        let mut reader = self.connection.reader();
-        while let Ok(chunk @ [_, ..]) = reader.fill_buf() {
-            if handshaking {
-                return Err(TlsError::Internal("application data before the handshake was complete".to_owned()));
+        match &mut self.state {
+            State::Handshake(handshake) => {
+                if handshake.advance(&input, &mut self.output)? {
+                    let rest = self.establish()?;
+                    return self.take_in(Lease::from_vec(rest), plaintext);
+                }
+                Ok(())
             }
-            let length = chunk.len();
-            plaintext.extend_from_slice(chunk);
-            reader.consume(length);
+            State::Open(channel) => {
+                let opened = channel.open(input, plaintext, &mut self.output);
+                opened.map_err(|fault| failed(channel, fault, &mut self.output))
+            }
+            State::Void => Err(TlsError::Internal("a session without keys".to_owned())),
         }
-        Ok(())
+    }
+
+    /// Goes over from the handshake to our own record layer; returns what has arrived for it.
+    fn establish(&mut self) -> Result<Vec<u8>, TlsError> {
+        let State::Handshake(handshake) = std::mem::replace(&mut self.state, State::Void) else {
+            return Err(TlsError::Internal("a second handshake".to_owned()));
+        };
+        self.negotiated = handshake.negotiated();
+        let (channel, rest) = handshake.complete()?;
+        self.state = State::Open(Box::new(channel));
+        Ok(rest)
     }
 
     /// Appends records that hold `plaintext`, in order, and whatever else waits to be sent before them.
@@ -144,33 +144,41 @@ impl Session {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        if self.is_handshaking() {
+        let State::Open(channel) = &mut self.state else {
             return Err(TlsError::Internal("data to send before the handshake is complete".to_owned()));
-        }
-        for mut part in plaintext.iter().copied() {
-            while !part.is_empty() {
-                let taken = std::io::Write::write(&mut self.connection.writer(), part)
-                    .map_err(|error| TlsError::Internal(error.to_string()))?;
-                if taken == 0 {
-                    return Err(TlsError::Internal("rustls takes no more data".to_owned()));
-                }
-                part = &part[taken..];
-                self.take_output(out);
-            }
-        }
-        self.take_output(out);
-        Ok(())
+        };
+        out.append(&mut self.output);
+        channel.seal(plaintext, out).map_err(|fault| {
+            self.failure = Some(fault.error.clone());
+            failed(channel, fault, out)
+        })
     }
 
     /// Appends a close_notify alert, once: nothing can be sealed after it.
     pub fn close(&mut self, out: &mut Vec<u8>) {
-        self.connection.send_close_notify();
         self.take_output(out);
+        if let State::Open(channel) = &mut self.state
+            && self.failure.is_none()
+            && let Err(fault) = channel.close(out)
+        {
+            self.failure = Some(fault.error);
+        }
     }
 
     /// Whether close_notify has been seen: then the end of the connection is a clean end.
     pub fn peer_closed(&self) -> bool {
-        self.peer_closed
+        matches!(&self.state, State::Open(channel) if channel.peer_closed())
+    }
+
+    /// Whether the session should not be used for anything new: as much was sealed as its keys are good for, and they
+    /// cannot be replaced (TLS 1.2).
+    pub fn is_worn(&self) -> bool {
+        matches!(&self.state, State::Open(channel) if channel.is_worn())
+    }
+
+    /// Why the session is over, if it failed.
+    pub fn failure(&self) -> Option<&TlsError> {
+        self.failure.as_ref()
     }
 
     /// The verdict on the end of the connection (FIN or reset).
@@ -178,36 +186,45 @@ impl Session {
     /// # Errors
     /// It came in the handshake, or without close_notify.
     pub fn end(&self) -> Result<(), TlsError> {
-        match (&self.failure, self.is_handshaking(), self.peer_closed) {
-            (Some(failure), ..) => Err(failure.clone()),
-            (None, true, _) => Err(TlsError::ClosedInHandshake { wants_certificate: self.wants_certificate }),
-            (None, false, false) => Err(TlsError::Truncated),
-            (None, false, true) => Ok(()),
+        match (&self.failure, &self.state) {
+            (Some(failure), _) => Err(failure.clone()),
+            (None, State::Open(channel)) if channel.peer_closed() => Ok(()),
+            (None, State::Open(_)) => Err(TlsError::Truncated),
+            (None, State::Handshake(handshake)) => {
+                Err(TlsError::ClosedInHandshake { wants_certificate: handshake.wants_certificate })
+            }
+            (None, State::Void) => Err(TlsError::ClosedInHandshake { wants_certificate: false }),
+        }
+    }
+
+    /// As if the cipher were good for `limit` records with one key.
+    #[cfg(test)]
+    pub(super) fn set_record_limit(&mut self, limit: u64) {
+        if let State::Open(channel) = &mut self.state {
+            channel.set_limit(limit);
         }
     }
 
     /// What was agreed upon; complete once the handshake is.
     pub fn negotiated(&self) -> Negotiated {
-        let connection = &self.connection;
-        Negotiated {
-            version: connection.protocol_version(),
-            cipher_suite: connection.negotiated_cipher_suite(),
-            group: connection.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name),
-            alpn: match connection.alpn_protocol() {
-                Some(b"h2") => Some(NegotiatedAlpn::Http2),
-                Some(b"http/1.1") => Some(NegotiatedAlpn::Http1),
-                _ => None,
-            },
-            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        match &self.state {
+            State::Handshake(handshake) => handshake.negotiated(),
+            _ => self.negotiated,
         }
     }
+}
+
+/// Tells the server, and leaves what the log is told.
+fn failed(channel: &mut Channel, fault: Fault, out: &mut Vec<u8>) -> TlsError {
+    channel.fail(&fault, out);
+    fault.error
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("negotiated", &self.negotiated())
-            .field("peer_closed", &self.peer_closed)
+            .field("peer_closed", &self.peer_closed())
             .field("failure", &self.failure)
             .finish_non_exhaustive()
     }
@@ -216,6 +233,11 @@ impl std::fmt::Debug for Session {
 thread_local! {
     /// Set when a server asks for a certificate, for the session on the same thread that is feeding rustls.
     static CERTIFICATE_WANTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a certificate was asked for since the last call.
+pub(super) fn take_certificate_wanted() -> bool {
+    CERTIFICATE_WANTED.take()
 }
 
 /// The answer of mode SIMPLE to a server that asks for a certificate: none, and a note for the error text in case the

@@ -4,6 +4,7 @@
 //! opened and sealed here. A stream knows nothing of HTTP, pools or policy. Both directions may be in use at once.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -39,8 +40,8 @@ const ABORT_FLUSH: Duration = Duration::from_secs(1);
 pub struct Stream {
     socket: Socket,
     tls: Option<RefCell<Session>>,
-    /// What the server said together with the end of its handshake, before it was asked anything.
-    early: RefCell<Option<Lease>>,
+    /// Plaintext that was opened and not asked for yet: what one receive brought.
+    opened: RefCell<VecDeque<Lease>>,
     /// Its place among the connections of a cluster that limits them, given back when it ends.
     slot: Option<Slot>,
 }
@@ -57,7 +58,7 @@ pub enum Idle {
 impl Stream {
     #[must_use]
     pub fn plaintext(socket: Socket) -> Self {
-        Self { socket, tls: None, early: RefCell::default(), slot: None }
+        Self { socket, tls: None, opened: RefCell::default(), slot: None }
     }
 
     /// Runs a TLS handshake as client over `socket`. Nothing of the application is sent before it is complete and the
@@ -71,20 +72,15 @@ impl Stream {
         name: ServerName<'static>,
     ) -> Result<Self, StreamError> {
         let mut session = Session::new(config, name)?;
-        let mut early = Vec::new();
+        let mut opened = VecDeque::new();
         loop {
-            let mut output = Vec::new();
-            session.take_output(&mut output);
-            if !output.is_empty() {
-                socket.send(output).await?;
-            }
+            send_output(&socket, &mut session).await?;
             if !session.is_handshaking() {
-                let early = (!early.is_empty()).then(|| Lease::from_vec(early));
-                let (tls, early) = (Some(RefCell::new(session)), RefCell::new(early));
-                return Ok(Self { socket, tls, early, slot: None });
+                let (tls, opened) = (Some(RefCell::new(session)), RefCell::new(opened));
+                return Ok(Self { socket, tls, opened, slot: None });
             }
             let Some(received) = socket.recv().await? else { return Err(ended(&session)) };
-            if let Err(error) = session.feed(&received, &mut early) {
+            if let Err(error) = session.open(received, &mut opened) {
                 send_alert(&socket, &mut session);
                 return Err(error.into());
             }
@@ -101,10 +97,10 @@ impl Stream {
     }
 
     /// Whether the server spoke first, which no HTTP server does: its bytes would become the answer to a request that
-    /// it has not seen.
+    /// it has not seen. To be asked right after the handshake.
     #[must_use]
     pub fn spoke_first(&self) -> bool {
-        self.early.borrow().is_some()
+        !self.opened.borrow().is_empty()
     }
 
     /// The next bytes of the peer; `None` after its orderly end.
@@ -113,28 +109,28 @@ impl Stream {
     /// A reset, a TLS failure, or a TLS stream that ended without close_notify.
     pub async fn recv(&self) -> Result<Option<Lease>, StreamError> {
         let Some(tls) = &self.tls else { return Ok(self.socket.recv().await?) };
-        if let Some(early) = self.early.take() {
-            return Ok(Some(early));
-        }
         loop {
+            if let Some(plaintext) = self.opened.borrow_mut().pop_front() {
+                return Ok(Some(plaintext));
+            }
+            if let Some(failure) = tls.borrow().failure() {
+                return Err(failure.clone().into());
+            }
             if tls.borrow().peer_closed() {
                 return Ok(None);
             }
             let Some(records) = self.socket.recv().await? else { return Ok(tls.borrow().end().map(|()| None)?) };
-            if let Some(plaintext) = self.open(tls, &records)? {
-                return Ok(Some(plaintext));
-            }
+            self.open(tls, records);
         }
     }
 
-    fn open(&self, tls: &RefCell<Session>, records: &[u8]) -> Result<Option<Lease>, StreamError> {
+    /// Takes records in. What is wrong with them is told when the plaintext before it has been handed out.
+    fn open(&self, tls: &RefCell<Session>, records: Lease) {
         let mut session = tls.borrow_mut();
-        let mut plaintext = Vec::new();
-        let opened = session.feed(records, &mut plaintext);
-        // Answers of the protocol itself: a key update, or the alert that says why it failed.
+        // The session remembers its failure.
+        let _ = session.open(records, &mut self.opened.borrow_mut());
+        // The alert that says why it failed, or that a renegotiation is refused.
         send_alert(&self.socket, &mut session);
-        opened?;
-        Ok((!plaintext.is_empty()).then(|| Lease::from_vec(plaintext)))
     }
 
     /// Queues `bytes` at once, in order; the future resolves when the queue has room again.
@@ -144,7 +140,7 @@ impl Stream {
     pub fn send(&self, bytes: impl Into<SendBuf>) -> Result<SendFuture<'_>, StreamError> {
         let bytes = bytes.into();
         let Some(tls) = &self.tls else { return Ok(self.socket.send(bytes)) };
-        let mut records = Vec::with_capacity(bytes.as_ref().len() + 64);
+        let mut records = Vec::new();
         tls.borrow_mut().seal(&[bytes.as_ref()], &mut records)?;
         Ok(self.socket.send(records))
     }
@@ -155,9 +151,14 @@ impl Stream {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_pieces(&self, pieces: &[&[u8]]) -> Result<SendFuture<'_>, StreamError> {
-        let mut bytes = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum::<usize>() + 64);
+        let mut bytes = Vec::new();
         match &self.tls {
-            None => pieces.iter().for_each(|piece| bytes.extend_from_slice(piece)),
+            None => {
+                bytes.reserve_exact(pieces.iter().map(|piece| piece.len()).sum());
+                for piece in pieces {
+                    bytes.extend_from_slice(piece);
+                }
+            }
             Some(tls) => tls.borrow_mut().seal(pieces, &mut bytes)?,
         }
         Ok(self.socket.send(bytes))
@@ -206,7 +207,7 @@ impl Stream {
     /// Whether a request may be sent on this idle stream. Takes in what the TLS peer may say at any time (session
     /// tickets, key updates); anything else spends the stream.
     pub fn idle_state(&self) -> Idle {
-        loop {
+        while !self.is_spent() {
             match self.socket.peek_state() {
                 PeekState::Pending => return Idle::Usable,
                 PeekState::Closed => return Idle::Spent,
@@ -215,11 +216,23 @@ impl Stream {
             let Some(tls) = &self.tls else { return Idle::Spent };
             let arrived = pin!(self.socket.recv()).poll(&mut Context::from_waker(Waker::noop()));
             let Poll::Ready(Ok(Some(records))) = arrived else { return Idle::Spent };
-            let silent = matches!(self.open(tls, &records), Ok(None));
-            if !silent || tls.borrow().peer_closed() {
-                return Idle::Spent;
-            }
+            self.open(tls, records);
         }
+        Idle::Spent
+    }
+
+    /// Whether what has been taken in already rules out another request: plaintext that nobody asked for, an end, or keys
+    /// that are worn out.
+    fn is_spent(&self) -> bool {
+        let Some(tls) = &self.tls else { return false };
+        let session = tls.borrow();
+        !self.opened.borrow().is_empty() || session.peer_closed() || session.failure().is_some() || session.is_worn()
+    }
+
+    /// Tells the engine how much more of one body is to come, so that it is received in few, large pieces; 0 when it is
+    /// over. A hint.
+    pub fn expect(&self, bytes: u64) {
+        self.socket.expect_bulk(bytes);
     }
 
     /// What the handshake agreed on; `None` for plaintext.
@@ -239,6 +252,16 @@ fn ended(session: &Session) -> StreamError {
         Err(error) => error.into(),
         Ok(()) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
     }
+}
+
+/// Sends what the handshake wants to say.
+async fn send_output(socket: &Socket, session: &mut Session) -> io::Result<()> {
+    let mut output = Vec::new();
+    session.take_output(&mut output);
+    if !output.is_empty() {
+        socket.send(output).await?;
+    }
+    Ok(())
 }
 
 /// Sends what the session itself wants to say. Best effort: a peer that is gone needs no alert.

@@ -79,5 +79,10 @@ fn in_tls_settings() {
 
 #[test]
 fn in_the_other_kinds() {
-    check(include_str!("others.txt"), 10);
+    check(include_str!("others.txt"), 8);
+}
+
+#[test]
+fn in_virtual_services() {
+    check(include_str!("virtual-service.txt"), 9);
 }

@@ -1,6 +1,7 @@
 //! Tests of sessions against real rustls servers in memory: what is negotiated, what a person reads when it fails, and
 //! what a peer cannot make a session do.
 
+use std::collections::VecDeque;
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -12,8 +13,11 @@ use super::testing::{Authority, Leaf};
 use super::trust::Strictness;
 use super::*;
 use crate::flow::Host;
+use crate::io::Lease;
 
+mod established;
 mod handshakes;
+mod peers;
 mod profiles;
 mod records;
 
@@ -79,6 +83,8 @@ impl Rig {
         };
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.leaf.key.serialize_der()));
         let mut config = builder.with_single_cert(vec![self.leaf.der()], key).unwrap();
+        // So that a test can send what no rustls server would.
+        config.enable_secret_extraction = true;
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Arc::new(config)
     }
@@ -89,6 +95,18 @@ impl Rig {
 
     fn client(&self) -> ClientProfile {
         profile(&self.root, request(NameCheck::FromHost), None)
+    }
+}
+
+impl Session {
+    /// As [`open`](Session::open), for bytes that lie anywhere.
+    fn feed(&mut self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<(), TlsError> {
+        let mut opened = VecDeque::new();
+        let result = self.open(Lease::from_vec(ciphertext.to_vec()), &mut opened);
+        for lease in &opened {
+            plaintext.extend_from_slice(lease);
+        }
+        result
     }
 }
 

@@ -1,0 +1,88 @@
+//! The URL that `egret explain` is asked about, read as a connection that an application might make.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::config::{HostPattern, Resources};
+use crate::flow::{Authority, AuthorityError, Host, Hostname, OriginalDst};
+
+/// An address of TEST-NET-1 (RFC 5737), which no entry lists: what an application is taken to dial.
+const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// A connection that an application might make.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) url: String,
+    pub(super) speaks: Speaks,
+    pub(super) host: Host,
+    /// The authority and the path with its query, as written.
+    pub(super) authority: String,
+    pub(super) path: String,
+    pub(super) port: u16,
+    /// `None` when nobody said what the host's name resolves to.
+    pub(super) address: Option<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http,
+    Tls,
+    Bytes,
+}
+
+/// Not a URL that can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TargetError {
+    /// expected http://, https://, tls:// or tcp://
+    #[error("expected http://HOST, https://HOST, tls://HOST:PORT or tcp://ADDRESS:PORT")]
+    Scheme,
+    /// a tcp:// URL needs a port
+    #[error("a tcp:// URL needs a port")]
+    Port,
+    /// the authority is none
+    #[error("{0}")]
+    Authority(#[from] AuthorityError),
+}
+
+impl Target {
+    pub(super) fn parse(url: &str, address: Option<IpAddr>) -> Result<Self, TargetError> {
+        let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let Authority { host, port } = Authority::parse(authority)?;
+        let (speaks, default) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (Speaks::Http, Some(80)),
+            "https" | "tls" => (Speaks::Tls, Some(443)),
+            "tcp" => (Speaks::Bytes, None),
+            _ => return Err(TargetError::Scheme),
+        };
+        let port = port.or(default).ok_or(TargetError::Port)?;
+        let address = match host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => address,
+        };
+        let path = rest[authority.len()..].split('#').next().unwrap_or_default();
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { url: url.to_owned(), speaks, host, authority: authority.to_owned(), path, port, address })
+    }
+
+    /// The address dialled, or else one that an entry of this host lists, or else one that no entry lists.
+    pub(super) fn dst(&self, resources: &Resources) -> OriginalDst {
+        let listed = || {
+            let entries = resources.service_entries.iter().filter(|entry| {
+                let host =
+                    entry.hosts.iter().any(|host| matches!(host, HostPattern::Exact(n) if Some(n) == self.sni()));
+                host && entry.ports.iter().any(|port| port.number == self.port)
+            });
+            entries.flat_map(|entry| &entry.addresses).map(IpNet::addr).next()
+        };
+        OriginalDst::new(SocketAddr::new(self.address.or_else(listed).unwrap_or(SOMEWHERE), self.port))
+    }
+
+    pub(super) fn sni(&self) -> Option<&Hostname> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::Ip(_) => None,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `match` of an HTTP route: which requests it takes.
+//!
+//! A condition that egret does not judge must not make a route take more than its author meant: such a match holds for
+//! no request, and says so.
+
+use std::collections::BTreeMap;
+
+use super::document;
+use super::reader::{Field, Object, Report};
+use super::routing::HttpMatch;
+use super::text_match::{self, TextMatch};
+use super::virtual_service::{MESH, read_words};
+
+const UNJUDGED: [&str; 2] = ["scheme", "queryParams"];
+
+pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<HttpMatch> {
+    let mut matches = Vec::new();
+    for item in field.list(usize::MAX, report) {
+        matches.extend(item.object(report).map(|object| read(object, report)));
+    }
+    matches
+}
+
+fn read(mut object: Object<'_>, report: &mut Report) -> HttpMatch {
+    object.allow(&["name", "statPrefix"]);
+    let text = |object: &mut Object<'_>, name, report: &mut Report| {
+        object.optional(name).and_then(|field| text_match::read(&field, report))
+    };
+    let ignore_uri_case = object.optional("ignoreUriCase").and_then(|field| field.boolean(report)).unwrap_or(false);
+    let mut found = HttpMatch {
+        uri: text(&mut object, "uri", report),
+        ignore_uri_case,
+        method: text(&mut object, "method", report),
+        authority: text(&mut object, "authority", report),
+        headers: headers(&mut object, "headers", report),
+        without_headers: headers(&mut object, "withoutHeaders", report),
+        port: object.optional("port").and_then(|field| field.port(report)),
+        source_labels: labels(&mut object, report),
+        source_namespace: object.optional_text("sourceNamespace", report).map(|(_, text)| text.to_owned()),
+        never: false,
+    };
+    if let Some(field) = object.optional("gateways") {
+        let names = read_words(&field, report);
+        found.never = !names.is_empty() && !names.contains(&MESH);
+    }
+    for name in UNJUDGED {
+        let Some(field) = object.optional(name) else { continue };
+        field.key_warning("is not supported yet: this match holds for no request", report);
+        found.never = true;
+    }
+    object.finish(report);
+    found
+}
+
+fn labels(object: &mut Object<'_>, report: &mut Report) -> BTreeMap<String, String> {
+    object.optional("sourceLabels").map(|field| document::labels(&field, report)).unwrap_or_default()
+}
+
+fn headers(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Vec<(String, TextMatch)> {
+    let Some(field) = object.optional(name) else { return Vec::new() };
+    let mut found = Vec::new();
+    for (entry, value) in field.entries(report) {
+        if entry.key.starts_with(':') {
+            value.key_error("not a header field; use uri, method or authority", report);
+        } else if let Some(wanted) = text_match::read(&value, report) {
+            found.push((entry.key.to_ascii_lowercase(), wanted));
+        }
+    }
+    found
+}

@@ -1,0 +1,109 @@
+//! Changes that policy makes to heads on their way: another path, another authority, fields removed, set and added.
+//!
+//! Whoever makes them sees to it that no name frames a message or names its recipient, and that values are values.
+
+/// Changes of fields: first what is removed, then what is set (replacing) and added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldEdits {
+    pub remove: Vec<String>,
+    pub set: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
+}
+
+impl FieldEdits {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+
+    /// Whether a field of the message goes: removed, or replaced.
+    pub(super) fn drops(&self, name: &[u8]) -> bool {
+        let set = self.set.iter().map(|(name, _)| name);
+        self.remove.iter().chain(set).any(|dropped| dropped.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.set.iter().chain(&self.add) {
+            for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+}
+
+/// What changes of a request's head.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestEdits<'a> {
+    /// Path and query that go upstream instead; bytes that may stand in a request line.
+    pub path: Option<&'a [u8]>,
+    /// Goes upstream as Host instead.
+    pub authority: Option<&'a str>,
+    pub fields: Option<&'a FieldEdits>,
+}
+
+impl RequestEdits<'_> {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.path.is_none() && self.authority.is_none() && self.fields.is_none_or(FieldEdits::is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+    use super::*;
+
+    fn fields(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> FieldEdits {
+        let pairs = |all: &[(&str, &str)]| all.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        FieldEdits { remove: remove.iter().map(|n| (*n).to_owned()).collect(), set: pairs(set), add: pairs(add) }
+    }
+
+    #[test]
+    fn requests() {
+        let fields = fields(&["X-Gone"], &[("x-set", "new")], &[("x-more", "2")]);
+        for (raw, path, authority, expected) in [
+            (
+                "GET /a HTTP/1.1\r\nhost: a\r\nX-SET: old\r\nx-gone: 1\r\nX-Kept: k\r\n\r\n",
+                Some("/b?c"),
+                Some("b:80"),
+                "GET /b?c HTTP/1.1\r\nhost: b:80\r\nX-Kept: k\r\nx-set: new\r\nx-more: 2\r\n\r\n",
+            ),
+            (
+                "POST http://a/x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+                None,
+                Some("b"),
+                "POST /x HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\nx-set: new\r\nx-more: 2\r\n\r\n",
+            ),
+            ("GET / HTTP/1.0\r\n\r\n", Some("/y"), None, "GET /y HTTP/1.0\r\nx-set: new\r\nx-more: 2\r\n\r\n"),
+            ("GET / HTTP/1.0\r\n\r\n", None, Some("b"), "GET / HTTP/1.0\r\nHost: b\r\nx-set: new\r\nx-more: 2\r\n\r\n"),
+        ] {
+            let Ok(Parsed::Complete { head, .. }) = parse_request(raw.as_bytes(), HeadLimits::default()) else {
+                panic!("{raw}");
+            };
+            let mut out = Vec::new();
+            let edits = RequestEdits { path: path.map(str::as_bytes), authority, fields: Some(&fields) };
+            head.write_edited(raw.as_bytes(), edits, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn responses() {
+        let raw = "HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 1\r\nX-A: 1\r\n\r\n";
+        let request = RequestContext { method: Method::Get, version: Version::Http11, upgrade: false };
+        let Ok(Parsed::Complete { head, .. }) = parse_response(raw.as_bytes(), request, HeadLimits::default()) else {
+            panic!("{raw}");
+        };
+        let client = ClientContext { version: Version::Http11, keep_alive: true };
+        let written = |edits: &FieldEdits| {
+            let mut out = Vec::new();
+            head.write_edited(raw.as_bytes(), edits, &mut out, client);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(&FieldEdits::default()), raw);
+        assert_eq!(
+            written(&fields(&["server"], &[], &[("x-a", "2")])),
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-A: 1\r\nx-a: 2\r\n\r\n"
+        );
+    }
+}

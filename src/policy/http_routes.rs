@@ -1,0 +1,223 @@
+//! The routes of VirtualServices, compiled, and which of them takes a request.
+//!
+//! It knows requests only as borrowed texts and clusters as finished. Paths are matched in their one normal form
+//! (`http::normal_path`); a request that has none is not asked about where a rule speaks of paths.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Fault, HttpMatch, Redirect, Retries, Rewrite, TextMatch};
+use crate::flow::Host;
+use crate::http::{FieldEdits, normal_path, split_query};
+use crate::policy::hosts::HostMap;
+use crate::policy::table::{Cluster, Decision, Source, Transport};
+
+/// What routes may ask of a request.
+#[derive(Clone, Copy)]
+pub struct RequestView<'r> {
+    pub host: &'r Host,
+    /// As it was written.
+    pub authority: &'r [u8],
+    pub method: &'r [u8],
+    /// Path and query, as they were written.
+    pub target: &'r [u8],
+    /// A header field's value by its lower-case name.
+    pub field: &'r dyn Fn(&str) -> Option<Cow<'r, [u8]>>,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub enum Routed<'t> {
+    /// No VirtualService speaks of its host.
+    Unrouted(Decision<'t>),
+    Route(&'t HttpRoute, Taken),
+    /// The VirtualService of its host has no route for it: 404.
+    NoRoute(&'t Source),
+    /// The VirtualService of its host asks for paths, and this one has no normal form: 400.
+    AmbiguousPath,
+}
+
+/// How a route took a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes of the normal path that a rewriting replaces; `None` replaces all of it.
+    prefix: Option<usize>,
+}
+
+/// One route of a VirtualService.
+#[derive(Debug)]
+pub struct HttpRoute {
+    /// ROUTE_NAME of the access log.
+    pub name: String,
+    pub source: Source,
+    pub action: Action,
+    pub timeout: Option<Duration>,
+    pub retries: Option<Retries>,
+    pub fault: Fault,
+    pub rewrite: Rewrite,
+    /// Changes of answers that egret gives itself; those of a destination hold for its own.
+    pub response: FieldEdits,
+    pub(super) matches: Vec<HttpMatch>,
+}
+
+#[derive(Debug)]
+pub enum Action {
+    Forward(Vec<Destination>),
+    Redirect(Redirect),
+    Direct { status: u16, body: String },
+}
+
+#[derive(Debug)]
+pub struct Destination {
+    pub weight: u32,
+    /// `outbound|port|subset|host`, also where there is no such cluster; without a port, the one dialled is meant.
+    pub name: String,
+    pub request: FieldEdits,
+    pub response: FieldEdits,
+    pub(super) clusters: Clusters,
+}
+
+#[derive(Debug)]
+pub(super) enum Clusters {
+    One(Option<Arc<Cluster>>),
+    /// By the port that the application dialled.
+    ByPort(Vec<Arc<Cluster>>),
+}
+
+impl Destination {
+    /// Where requests to port `dialled` go; `None` when the port is not one of the destination's.
+    #[must_use]
+    pub fn cluster(&self, dialled: u16) -> Option<&Arc<Cluster>> {
+        match &self.clusters {
+            Clusters::One(cluster) => cluster.as_ref(),
+            Clusters::ByPort(clusters) => clusters.iter().find(|cluster| cluster.origin.port == dialled),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        match &self.clusters {
+            Clusters::One(cluster) => cluster.as_slice().iter(),
+            Clusters::ByPort(clusters) => clusters.iter(),
+        }
+    }
+}
+
+impl HttpRoute {
+    /// The destination that `dice`, any number, falls on; `None` where the route forwards nothing.
+    #[must_use]
+    pub fn destination(&self, dice: u64) -> Option<&Destination> {
+        let Action::Forward(all) = &self.action else { return None };
+        let total: u64 = all.iter().map(|to| u64::from(to.weight)).sum();
+        let mut left = dice % total.max(1);
+        all.iter().find(|to| match left.checked_sub(u64::from(to.weight)) {
+            Some(less) => {
+                left = less;
+                false
+            }
+            None => true,
+        })
+    }
+
+    /// Path and query that go upstream instead of `target`; `None` leaves them as they were written.
+    #[must_use]
+    pub fn rewritten(&self, target: &[u8], taken: Taken) -> Option<Vec<u8>> {
+        let new = self.rewrite.uri.as_ref()?;
+        let (path, query) = split_query(target);
+        let normal = normal_path(path).ok()?;
+        let rest = taken.prefix.and_then(|end| normal.get(end..)).unwrap_or_default();
+        Some([new.as_bytes(), rest, query].concat())
+    }
+}
+
+impl Redirect {
+    /// The Location for a request for `target` of `authority`, which came over plain HTTP.
+    #[must_use]
+    pub fn location(&self, authority: &str, target: &str) -> String {
+        let scheme = self.scheme.as_deref().unwrap_or("http");
+        let authority = self.authority.as_deref().unwrap_or(authority);
+        let path = self.uri.as_deref().unwrap_or(target);
+        match self.port {
+            Some(port) => {
+                let host = crate::flow::Authority::parse(authority).map(|named| named.host.to_string());
+                format!("{scheme}://{}:{port}{path}", host.as_deref().unwrap_or(authority))
+            }
+            None => format!("{scheme}://{authority}{path}"),
+        }
+    }
+}
+
+/// The routes of every host that a VirtualService names.
+#[derive(Debug, Default)]
+pub(super) struct HttpServices {
+    pub(super) by_host: HostMap<usize>,
+    pub(super) services: Vec<HttpService>,
+}
+
+#[derive(Debug)]
+pub(super) struct HttpService {
+    pub(super) source: Source,
+    pub(super) routes: Vec<HttpRoute>,
+}
+
+impl HttpService {
+    fn asks_for_paths(&self) -> bool {
+        self.routes.iter().any(|route| route.rewrite.uri.is_some() || route.matches.iter().any(|one| one.uri.is_some()))
+    }
+}
+
+impl HttpServices {
+    pub(super) fn of(&self, host: &Host) -> Option<&HttpService> {
+        match host {
+            Host::Name(name) => self.by_host.find(name.as_str()).map(|id| &self.services[*id]),
+            Host::Ip(_) => None,
+        }
+    }
+
+    /// Whether a route may send requests over TLS.
+    pub(super) fn originate_tls(&self) -> bool {
+        let routes = self.services.iter().flat_map(|service| &service.routes);
+        let destinations = routes.flat_map(|route| match &route.action {
+            Action::Forward(all) => all.as_slice(),
+            Action::Redirect(_) | Action::Direct { .. } => &[],
+        });
+        destinations.flat_map(Destination::all).any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
+    }
+}
+
+/// The first route of `service` that takes the request to port `dialled`.
+pub(super) fn route<'t>(service: &'t HttpService, dialled: u16, request: &RequestView<'_>) -> Routed<'t> {
+    let path = match normal_path(split_query(request.target).0) {
+        Ok(path) => path,
+        Err(_) if service.asks_for_paths() => return Routed::AmbiguousPath,
+        Err(_) => Cow::Borrowed(&b"/"[..]),
+    };
+    for route in &service.routes {
+        if route.matches.is_empty() {
+            return Routed::Route(route, Taken { prefix: Some(1) });
+        }
+        if let Some(one) = route.matches.iter().find(|one| holds(one, &path, dialled, request)) {
+            let prefix = match &one.uri {
+                None => Some(1),
+                Some(TextMatch::Prefix(prefix)) => Some(prefix.len()),
+                Some(_) => None,
+            };
+            return Routed::Route(route, Taken { prefix });
+        }
+    }
+    Routed::NoRoute(&service.source)
+}
+
+fn holds(one: &HttpMatch, path: &[u8], dialled: u16, request: &RequestView<'_>) -> bool {
+    let is = |wanted: &Option<TextMatch>, text: &[u8]| wanted.as_ref().is_none_or(|w| w.is_match(text, false));
+    let has = |(name, wanted): &(String, TextMatch)| {
+        (request.field)(name).is_some_and(|value| wanted.is_match(&value, false))
+    };
+    !one.never
+        && one.port.is_none_or(|port| port == dialled)
+        && one.uri.as_ref().is_none_or(|uri| uri.is_match(path, one.ignore_uri_case))
+        && is(&one.method, request.method)
+        && is(&one.authority, request.authority)
+        && one.headers.iter().all(has)
+        && !one.without_headers.iter().any(has)
+}

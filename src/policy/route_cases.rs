@@ -1,0 +1,253 @@
+//! Routes as tables of cases: a request and what becomes of it.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use crate::config::load_text;
+use crate::policy::fixture::{compiled, dst, host};
+use crate::policy::{Action, Decision, PolicyTable, RequestView, Routed};
+
+const ENTRIES: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec:
+  hosts: [api.example]
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: https, protocol: HTTPS}]
+  resolution: STATIC
+  endpoints:
+  - {address: 192.0.2.1, labels: {version: v1}}
+  - {address: 192.0.2.2, labels: {version: v2}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: other}
+spec:
+  hosts: [other.example]
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: api}
+spec:
+  host: api.example
+  trafficPolicy:
+    portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE}}]
+  subsets:
+  - {name: v2, labels: {version: v2}}
+  - {name: secure, trafficPolicy: {tls: {mode: SIMPLE, sni: subset.example}, portLevelSettings: [{port: {number: 443}, tls: {mode: DISABLE}}]}}
+  - {name: nobody, labels: {version: v3}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: VS}
+spec:
+  hosts: [HOSTS]
+  http:
+"#;
+
+fn table_for(hosts: &str, routes: &str) -> (PolicyTable, Vec<String>) {
+    let text = format!("{}{routes}", ENTRIES.trim_start().replace("HOSTS", hosts).replace("name: VS", "name: vs"));
+    let loaded = load_text(Path::new("f.yaml"), &text);
+    assert_eq!(loaded.problems, [], "{text}");
+    compiled(&loaded.resources)
+}
+
+fn table(routes: &str) -> PolicyTable {
+    table_for("api.example", routes).0
+}
+
+/// `METHOD ADDRESS AUTHORITY TARGET [NAME=VALUE]` → the route and its first cluster, or what else becomes of it.
+fn becomes(table: &PolicyTable, request: &str) -> String {
+    let words: Vec<&str> = request.split(' ').collect();
+    let [method, to, authority, target] = words[..4] else { panic!("{request}") };
+    let fields: Vec<_> = words[4..].iter().map(|pair| pair.split_once('=').unwrap()).collect();
+    let field = |name: &str| {
+        let found = fields.iter().find(|(known, _)| *known == name)?;
+        Some(Cow::Owned(found.1.as_bytes().to_vec()))
+    };
+    let (wanted, to) = (host(authority), dst(to));
+    let (authority, target) = (authority.as_bytes(), target.as_bytes());
+    let view = RequestView { host: &wanted, authority, method: method.as_bytes(), target, field: &field };
+    match table.http_request(to, &view) {
+        Routed::Unrouted(Decision::Forward(cluster)) => format!("unrouted {}", cluster.name),
+        Routed::Unrouted(_) => "unknown".to_owned(),
+        Routed::NoRoute(_) => "404".to_owned(),
+        Routed::AmbiguousPath => "400".to_owned(),
+        Routed::Route(route, taken) => {
+            let path = route.rewritten(target, taken).map(|path| format!(" as {}", String::from_utf8(path).unwrap()));
+            let to = match &route.action {
+                Action::Forward(_) => {
+                    let to = route.destination(0).unwrap();
+                    to.cluster(dst(words[1]).port()).map_or_else(|| format!("no {}", to.name), |c| c.name.clone())
+                }
+                Action::Redirect(redirect) => redirect.location(words[2], words[3]),
+                Action::Direct { status, .. } => status.to_string(),
+            };
+            format!("{} {to}{}", route.name, path.unwrap_or_default())
+        }
+    }
+}
+
+const API: &str = "outbound|80||api.example";
+
+#[test]
+fn the_first_route_that_matches_takes_a_request() {
+    let to = "route: [{destination: {host: api.example}}]";
+    let table = table(&format!(
+        "  - {{name: exact, match: [{{uri: {{exact: /a}}}}], {to}}}
+  - {{name: both, match: [{{uri: {{prefix: /b}}, method: {{exact: POST}}}}, {{uri: {{prefix: /c}}}}], {to}}}
+  - {{name: regex, match: [{{uri: {{regex: \"/d[0-9]+\"}}}}], {to}}}
+  - {{name: case, match: [{{uri: {{prefix: /E}}, ignoreUriCase: true}}], {to}}}
+  - {{name: field, match: [{{headers: {{X-Kind: {{exact: \"1\"}}}}, withoutHeaders: {{x-not: {{}}}}}}], {to}}}
+  - {{name: authority, match: [{{authority: {{regex: \".*:8000\"}}}}], {to}}}
+  - {{name: label, match: [{{uri: {{prefix: /l}}, sourceLabels: {{app: b}}}}], {to}}}
+  - {{name: own, match: [{{uri: {{prefix: /l}}, sourceLabels: {{app: a}}, sourceNamespace: shop}}], {to}}}
+  - {{name: gateway, match: [{{uri: {{prefix: /g}}, gateways: [egress]}}], {to}}}
+  - {{name: tls, match: [{{port: 443}}], {to}}}
+"
+    ));
+    for (request, expected) in [
+        ("GET 9.9.9.9:80 api.example /a", format!("exact {API}")),
+        ("GET 9.9.9.9:80 API.example.:80 /a?b", format!("exact {API}")),
+        ("GET 9.9.9.9:80 api.example //x/../%61", format!("exact {API}")),
+        ("GET 9.9.9.9:80 api.example /a/", "404".to_owned()),
+        ("GET 9.9.9.9:80 api.example /a%2f", "400".to_owned()),
+        ("GET 9.9.9.9:80 api.example /b", "404".to_owned()),
+        ("POST 9.9.9.9:80 api.example /b", format!("both {API}")),
+        ("GET 9.9.9.9:80 api.example /cd", format!("both {API}")),
+        ("GET 9.9.9.9:80 api.example /d12", format!("regex {API}")),
+        ("GET 9.9.9.9:80 api.example /d12/", "404".to_owned()),
+        ("GET 9.9.9.9:80 api.example /e/f", format!("case {API}")),
+        ("GET 9.9.9.9:80 api.example /x x-kind=1", format!("field {API}")),
+        ("GET 9.9.9.9:80 api.example /x x-kind=2", "404".to_owned()),
+        ("GET 9.9.9.9:80 api.example /x x-kind=1 x-not=", "404".to_owned()),
+        ("GET 9.9.9.9:80 api.example:8000 /x", format!("authority {API}")),
+        ("GET 9.9.9.9:80 api.example /l", format!("own {API}")),
+        ("GET 9.9.9.9:80 api.example /g", "404".to_owned()),
+        ("GET 9.9.9.9:80 other.example /a", "unknown".to_owned()),
+        ("GET 9.9.9.9:81 api.example /a", "unknown".to_owned()),
+    ] {
+        assert_eq!(becomes(&table, request), expected, "{request}");
+    }
+}
+
+#[test]
+fn what_a_route_does() {
+    let table = table(
+        "  - {name: v1, match: [{uri: {prefix: /v1/}}], rewrite: {uri: /v2/}, route: [{destination: {host: api.example}}]}
+  - {name: one, match: [{uri: {exact: /one}}], rewrite: {uri: /two}, route: [{destination: {host: api.example}}]}
+  - {name: moved, match: [{uri: {prefix: /m}}], redirect: {authority: new.example, scheme: https}}
+  - {name: port, match: [{uri: {prefix: /p}}], redirect: {uri: /q, port: 8443}}
+  - {name: said, match: [{uri: {prefix: /s}}], directResponse: {status: 418}}
+  - {name: far, match: [{uri: {prefix: /f}}], route: [{destination: {host: other.example}}]}
+  - {name: tls, match: [{uri: {prefix: /t}}], route: [{destination: {host: api.example, port: {number: 443}}}]}
+  - {name: second, match: [{uri: {prefix: /2}}], route: [{destination: {host: api.example, subset: v2}}]}
+",
+    );
+    for (request, expected) in [
+        ("GET 9.9.9.9:80 api.example /v1/x?q=1", "v1 outbound|80||api.example as /v2/x?q=1"),
+        ("GET 9.9.9.9:80 api.example /v0/../v1/x", "v1 outbound|80||api.example as /v2/x"),
+        ("GET 9.9.9.9:80 api.example /one?q", "one outbound|80||api.example as /two?q"),
+        ("GET 9.9.9.9:80 api.example /m?q", "moved https://new.example/m?q"),
+        ("GET 9.9.9.9:80 api.example:80 /p", "port http://api.example:8443/q"),
+        ("GET 9.9.9.9:80 api.example /s", "said 418"),
+        ("GET 9.9.9.9:80 api.example /f", "far outbound|8080||other.example"),
+        ("GET 9.9.9.9:80 api.example /t", "tls outbound|443||api.example"),
+        ("GET 9.9.9.9:80 api.example /2", "second outbound|80|v2|api.example"),
+    ] {
+        assert_eq!(becomes(&table, request), expected, "{request}");
+    }
+    let cluster = |name: &str, asks: bool| {
+        table
+            .clusters()
+            .iter()
+            .find(|c| c.name == name && c.tls_request.is_some() == asks)
+            .unwrap_or_else(|| panic!("{name}"))
+    };
+    // The port is the application's own TLS by itself, and TLS of ours by the route.
+    assert!(cluster("outbound|443||api.example", true).index > cluster("outbound|443||api.example", false).index);
+    let mut addresses = Vec::new();
+    let original = dst("9.9.9.9:80").addr();
+    cluster("outbound|80|v2|api.example", false)
+        .endpoints
+        .for_each(original, |address, _| addresses.push(address.to_string()));
+    assert_eq!(addresses, ["192.0.2.2:80"]);
+    // HTTP/2 without TLS cannot be routed, and one of the routes wants TLS.
+    assert!(table.originates_tls(dst("9.9.9.9:80")) && !table.originates_tls(dst("9.9.9.9:81")));
+}
+
+#[test]
+fn a_subset_has_a_policy_of_its_own() {
+    let (table, problems) = table_for(
+        "api.example",
+        "  - {match: [{uri: {prefix: /s}}], route: [{destination: {host: api.example, subset: secure}}]}
+  - {match: [{uri: {prefix: /t}}], route: [{destination: {host: api.example, port: {number: 443}, subset: secure}}]}
+  - {match: [{uri: {prefix: /n}}], route: [{destination: {host: api.example, subset: nobody}}]}
+  - {match: [{uri: {prefix: /u}}], route: [{destination: {host: api.example, subset: unknown}}]}
+  - {match: [{uri: {prefix: /h}}], route: [{destination: {host: nowhere.example}}]}
+",
+    );
+    let transport = |name: &str| {
+        let cluster = table.clusters().iter().find(|cluster| cluster.name == name).unwrap_or_else(|| panic!("{name}"));
+        (format!("{:?}", cluster.transport), cluster.tls_request.as_ref().map(|request| format!("{:?}", request.sni)))
+    };
+    let (secure, sni) = transport("outbound|80|secure|api.example");
+    assert!(secure.starts_with("Refused") && sni.unwrap().contains("subset.example"), "asks for TLS: {secure}");
+    assert_eq!(transport("outbound|443|secure|api.example"), ("Plaintext".to_owned(), None));
+    assert!(transport("outbound|80|nobody|api.example").0.starts_with("Refused"));
+    for (request, expected) in [
+        ("GET 9.9.9.9:80 api.example /u", "vs no outbound||unknown|api.example"),
+        ("GET 9.9.9.9:80 api.example /h", "vs no outbound|||nowhere.example"),
+    ] {
+        assert_eq!(becomes(&table, request), expected, "{request}");
+    }
+    let told = |words: &str| problems.iter().any(|problem| problem.contains(words));
+    assert!(told("its subset unknown") && told("no ServiceEntry lists nowhere.example"), "{problems:#?}");
+}
+
+#[test]
+fn the_most_specific_host_has_the_routes_and_the_older_keeps_them() {
+    let wide = "  - {name: wide, directResponse: {status: 200}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: younger}
+spec:
+  hosts: [api.example, \"*.example\"]
+  http: [{name: narrow, directResponse: {status: 201}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: foreign, namespace: bank}
+spec:
+  hosts: [other.example]
+  exportTo: [\".\"]
+  http: [{name: foreign, directResponse: {status: 202}}]
+";
+    let (table, problems) = table_for("\"*.example\"", wide);
+    for (request, expected) in [
+        ("GET 9.9.9.9:80 api.example /", "narrow 201"),
+        ("GET 9.9.9.9:80 b.example /", "wide 200"),
+        ("GET 9.9.9.9:8080 other.example /", "wide 200"),
+        ("GET 9.9.9.9:80 192.0.2.1 /", "unknown"),
+    ] {
+        assert_eq!(becomes(&table, request), expected, "{request}");
+    }
+    assert!(problems.iter().any(|p| p.contains("*.example stays with the older VirtualService")), "{problems:#?}");
+}
+
+#[test]
+fn weights_share_requests() {
+    let table = table(
+        "  - route: [{destination: {host: api.example}, weight: 3}, {destination: {host: other.example}, weight: 1}]\n",
+    );
+    let wanted = host("api.example");
+    let view = RequestView { host: &wanted, authority: b"", method: b"GET", target: b"/", field: &|_| None };
+    let Routed::Route(route, _) = table.http_request(dst("9.9.9.9:80"), &view) else { panic!("no route") };
+    let name = |dice| route.destination(dice).unwrap().name.as_str();
+    let shares: Vec<_> = (0..8).map(name).collect();
+    let (a, b) = ("outbound|||api.example", "outbound|8080||other.example");
+    assert_eq!(shares, [a, a, a, b, a, a, a, b]);
+}

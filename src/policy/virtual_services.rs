@@ -1,0 +1,198 @@
+//! VirtualServices → routes. Finds the cluster of every destination, and makes one where no flow reaches it by itself:
+//! a subset, or a port that applications reach with TLS of their own and routes with plain HTTP.
+
+use std::sync::Arc;
+
+use crate::config::{
+    self, HeaderChanges, HostPattern, HttpAction, PortPolicy, PortProtocol, ServiceEntry, Subset, TrafficPolicy,
+    VirtualService,
+};
+use crate::http::FieldEdits;
+use crate::policy::compile::{Compiler, Service, policy_of};
+use crate::policy::http_routes::{Action, Clusters, Destination, HttpRoute, HttpService};
+use crate::policy::origination::Carries;
+use crate::policy::scope::oldest_first;
+use crate::policy::table::{Cluster, ClusterProtocol, Source};
+
+impl<'a> Compiler<'a> {
+    /// Adds the routes of `services` that the workload sees. Entries must have been added before.
+    pub(super) fn add_virtual_services(&mut self, services: &'a [VirtualService], entries: &[&'a ServiceEntry]) {
+        for service in oldest_first(services, |service| &service.meta) {
+            let namespace = self.workload.namespace_of(&service.meta);
+            if self.workload.sees(namespace, &service.export_to) && !service.http.is_empty() {
+                self.add_virtual_service(service, namespace, entries);
+            }
+        }
+    }
+
+    fn add_virtual_service(&mut self, service: &'a VirtualService, namespace: &str, entries: &[&'a ServiceEntry]) {
+        let source =
+            Source { namespace: namespace.to_owned(), name: service.meta.name.clone(), at: service.meta.at.clone() };
+        let id = self.table.services.services.len();
+        for host in &service.hosts {
+            let holder = *self.table.services.by_host.get_or_insert_with(host, || id);
+            if holder != id {
+                let older = &self.table.services.services[holder].source;
+                let message =
+                    format!("{host} stays with the older VirtualService {older}: these routes do not hold for it");
+                self.problems.warn(&service.meta.at, message);
+            }
+        }
+        let routes = service.http.iter().filter_map(|route| self.route(route, &source, entries)).collect();
+        self.table.services.services.push(HttpService { source, routes });
+    }
+
+    /// `None` for a route that is for other pods.
+    fn route(
+        &mut self,
+        route: &'a config::HttpRoute,
+        source: &Source,
+        entries: &[&'a ServiceEntry],
+    ) -> Option<HttpRoute> {
+        let mut matches = route.matches.clone();
+        matches.retain(|one| {
+            self.workload.matches(&one.source_labels)
+                && one.source_namespace.as_ref().is_none_or(|namespace| *namespace == self.workload.namespace)
+        });
+        if matches.is_empty() && !route.matches.is_empty() {
+            return None;
+        }
+        let action = match &route.action {
+            HttpAction::Forward(all) => {
+                Action::Forward(all.iter().map(|to| self.destination(to, route, entries)).collect())
+            }
+            HttpAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
+            HttpAction::Direct { status, body } => Action::Direct { status: *status, body: body.clone() },
+        };
+        Some(HttpRoute {
+            name: route.name.clone().unwrap_or_else(|| source.name.clone()),
+            source: source.clone(),
+            action,
+            timeout: route.timeout,
+            retries: route.retries.clone(),
+            fault: route.fault,
+            rewrite: route.rewrite.clone(),
+            response: edits(&route.response, &HeaderChanges::default()),
+            matches,
+        })
+    }
+
+    fn destination(
+        &mut self,
+        to: &'a config::Destination,
+        route: &'a config::HttpRoute,
+        entries: &[&'a ServiceEntry],
+    ) -> Destination {
+        let host = HostPattern::Exact(to.host.clone());
+        let of_host = || entries.iter().filter(|entry| entry.hosts.contains(&host));
+        let ports: Vec<u16> = of_host().flat_map(|entry| &entry.ports).map(|port| port.number).collect();
+        let only = ports.first().filter(|first| ports.iter().all(|port| port == *first)).copied();
+        let mut find = |port: u16| {
+            let entry = of_host().find(|entry| entry.ports.iter().any(|own| own.number == port))?;
+            self.destination_cluster(entry, port, to)
+        };
+        let port = to.port.or(only);
+        let clusters = match port {
+            Some(port) => Clusters::One(find(port)),
+            None => Clusters::ByPort(ports.iter().filter_map(|port| find(*port)).collect()),
+        };
+        if matches!(&clusters, Clusters::One(None)) || matches!(&clusters, Clusters::ByPort(all) if all.is_empty()) {
+            let at = port.map_or(String::new(), |port| format!(" with port {port}"));
+            let subset =
+                to.subset.as_ref().map_or(String::new(), |name| format!(" and a DestinationRule its subset {name}"));
+            let message = format!(
+                "no ServiceEntry lists {}{at}{subset}: requests that this route sends there are answered with 503",
+                to.host
+            );
+            self.problems.warn(&to.at, message);
+        }
+        let shown = port.map_or(String::new(), |port| port.to_string());
+        Destination {
+            weight: to.weight,
+            name: format!("outbound|{shown}|{}|{}", to.subset.as_deref().unwrap_or(""), to.host),
+            request: edits(&route.request, &to.request),
+            response: edits(&route.response, &to.response),
+            clusters,
+        }
+    }
+
+    fn destination_cluster(
+        &mut self,
+        entry: &'a ServiceEntry,
+        port: u16,
+        to: &config::Destination,
+    ) -> Option<Arc<Cluster>> {
+        let port = entry.ports.iter().find(|own| own.number == port)?;
+        let host = entry.hosts.iter().find(|host| matches!(host, HostPattern::Exact(name) if *name == to.host))?;
+        let subset = to.subset.as_deref().unwrap_or("");
+        let name = format!("outbound|{}|{subset}|{host}", port.number);
+        let same = |cluster: &&Arc<Cluster>| cluster.name == name && cluster.protocol != ClusterProtocol::Opaque;
+        if let Some(cluster) = self.table.clusters.iter().find(same) {
+            return Some(Arc::clone(cluster));
+        }
+        let rule = self.rules.select(host, self.workload.namespace_of(&entry.meta), port.number);
+        let (entry_of_subset, policy_of_subset);
+        let (entry, policy) = if subset.is_empty() {
+            (entry, rule.and_then(|(rule, _)| policy_of(rule.traffic_policy.as_ref()?, port.number)))
+        } else {
+            let (rule, _) = rule?;
+            let subset = rule.subsets.iter().find(|one| one.name == subset)?;
+            entry_of_subset = with_labels(entry, subset);
+            policy_of_subset = merged(rule.traffic_policy.as_ref(), subset.traffic_policy.as_ref(), port.number);
+            (&entry_of_subset, policy_of_subset.as_ref())
+        };
+        let carries = match port.protocol {
+            PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => Carries::Http2,
+            PortProtocol::Udp => return None,
+            _ => Carries::Http1,
+        };
+        let service = Service { entry, host, port, rule, policy };
+        let cluster = Arc::new(Cluster { name, ..self.cluster(&service, ClusterProtocol::Http1, carries) });
+        self.table.clusters.push(Arc::clone(&cluster));
+        Some(cluster)
+    }
+}
+
+/// The entry with the endpoints that the subset chooses. One without endpoints has none with labels either.
+fn with_labels(entry: &ServiceEntry, subset: &Subset) -> ServiceEntry {
+    let mut entry = entry.clone();
+    if !subset.labels.is_empty() && entry.resolution != config::Resolution::None {
+        let chosen = |labels: &std::collections::BTreeMap<String, String>| {
+            subset.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        entry.endpoints.retain(|endpoint| chosen(&endpoint.labels));
+        if entry.endpoints.is_empty() {
+            // The host's name would stand in for them, and the subset would be all of the service.
+            entry.resolution = config::Resolution::Static;
+        }
+    }
+    entry
+}
+
+/// The subset's policy over the rule's, field by field; then a port of its own replaces all of it.
+fn merged(rule: Option<&TrafficPolicy>, subset: Option<&TrafficPolicy>, port: u16) -> Option<PortPolicy> {
+    let Some(subset) = subset else { return policy_of(rule?, port).cloned() };
+    let all = rule.map(|rule| rule.all.clone()).unwrap_or_default();
+    let own = subset.all.clone();
+    let policy = TrafficPolicy {
+        all: PortPolicy {
+            tls: own.tls.or(all.tls),
+            load_balancer: own.load_balancer.or(all.load_balancer),
+            connection_pool: own.connection_pool.or(all.connection_pool),
+        },
+        ports: match rule {
+            Some(rule) if subset.ports.is_empty() => rule.ports.clone(),
+            _ => subset.ports.clone(),
+        },
+    };
+    policy_of(&policy, port).cloned()
+}
+
+fn edits(route: &HeaderChanges, destination: &HeaderChanges) -> FieldEdits {
+    let both = |of: fn(&HeaderChanges) -> &Vec<(String, String)>| [&of(route)[..], of(destination)].concat();
+    FieldEdits {
+        remove: [&route.remove[..], &destination.remove].concat(),
+        set: both(|changes| &changes.set),
+        add: both(|changes| &changes.add),
+    }
+}

@@ -1,0 +1,185 @@
+//! What the policy's routes make of one request: where it goes, what changes on the way, how long and how often it is tried.
+//!
+//! Nothing is sent here; `exchange` does what is planned.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::RetryOn;
+use crate::flow::{Host, OriginalDst};
+use crate::http::{FieldEdits, RequestEdits};
+use crate::io;
+use crate::policy::{Action, Decision, Destination, HttpRoute, PolicyTable, RequestView, Routed, Taken};
+use crate::proxy::failure::Failure;
+use crate::proxy::http1::Request;
+use crate::upstream::Target;
+
+/// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.
+const BACKOFF: Duration = Duration::from_millis(25);
+
+/// What the table says of a request.
+#[must_use]
+pub fn ask<'t>(table: &'t PolicyTable, destination: OriginalDst, host: &Host, request: &Request) -> Routed<'t> {
+    let (head, raw) = (&request.head, &request.raw[..]);
+    let view = RequestView {
+        host,
+        authority: head.authority_text.map(|at| at.of(raw)).unwrap_or_default(),
+        method: head.method_text.of(raw),
+        target: head.path(raw).unwrap_or(b"/"),
+        field: &|name| head.field(raw, name),
+    };
+    table.http_request(destination, &view)
+}
+
+/// Where a request goes, and how.
+pub struct Plan<'t> {
+    pub target: Target,
+    route: Option<(&'t HttpRoute, &'t Destination)>,
+    path: Option<Vec<u8>>,
+}
+
+impl<'t> Plan<'t> {
+    /// Where no route speaks of the request; `Err` when it may not leave.
+    pub fn unrouted(decision: &Decision<'_>, original: OriginalDst) -> Result<Self, Failure> {
+        let target = match decision {
+            Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
+            Decision::Passthrough => Target::Passthrough(original),
+            Decision::Deny(_) => return Err(Failure::blocked()),
+        };
+        Ok(Self { target, route: None, path: None })
+    }
+
+    /// # Errors
+    /// The answer that the route gives itself, or why it leads nowhere.
+    pub fn routed(
+        route: &'t HttpRoute,
+        taken: Taken,
+        original: OriginalDst,
+        request: &Request,
+        dice: u64,
+    ) -> Result<Self, Failure> {
+        let target = request.head.path(&request.raw).unwrap_or(b"/");
+        let fields = || [&route.response.set[..], &route.response.add].concat();
+        let to = match &route.action {
+            Action::Forward(_) => route.destination(dice),
+            Action::Direct { status, body } => return Err(Failure::direct(*status, body, fields())),
+            Action::Redirect(redirect) => {
+                let authority = request.head.authority_text.map(|at| at.of(&request.raw)).unwrap_or_default();
+                let (authority, target) = (String::from_utf8_lossy(authority), String::from_utf8_lossy(target));
+                let location = ("location".to_owned(), redirect.location(&authority, &target));
+                let fields = std::iter::once(location).chain(fields()).collect();
+                return Err(Failure::direct(redirect.code, "", fields));
+            }
+        };
+        let found = to.and_then(|to| Some((to, to.cluster(original.port())?)));
+        let (to, cluster) = found.ok_or_else(Failure::no_cluster)?;
+        let target_cluster = Target::Cluster { cluster: Arc::clone(cluster), original };
+        Ok(Self { target: target_cluster, route: Some((route, to)), path: route.rewritten(target, taken) })
+    }
+
+    #[must_use]
+    pub fn request_edits(&self) -> RequestEdits<'_> {
+        let Some((route, to)) = self.route else { return RequestEdits::default() };
+        RequestEdits {
+            path: self.path.as_deref(),
+            authority: route.rewrite.authority.as_deref(),
+            fields: Some(&to.request),
+        }
+    }
+
+    #[must_use]
+    pub fn response_edits(&self) -> &FieldEdits {
+        const NONE: &FieldEdits = &FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+        self.route.map_or(NONE, |(_, to)| &to.response)
+    }
+
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.route.and_then(|(route, _)| route.timeout)
+    }
+
+    #[must_use]
+    pub fn tries(&self) -> Tries<'t> {
+        let retries = self.route.and_then(|(route, _)| route.retries.as_ref());
+        Tries {
+            left: retries.map_or(0, |retries| retries.attempts),
+            made: 0,
+            begun: io::now(),
+            on: retries.map_or(&[], |retries| &retries.on),
+            timeout: retries.and_then(|retries| retries.per_try_timeout),
+        }
+    }
+}
+
+/// How often a request may still be sent, and after what.
+pub struct Tries<'t> {
+    left: u32,
+    made: u32,
+    /// When the first began.
+    pub begun: Instant,
+    on: &'t [RetryOn],
+    /// For one try.
+    pub timeout: Option<Duration>,
+}
+
+impl Tries<'_> {
+    #[must_use]
+    pub fn after_connect_failure(&self) -> bool {
+        self.left > 0 && self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::Reset))
+    }
+
+    #[must_use]
+    pub fn after_reset(&self) -> bool {
+        let resets = |on: &RetryOn| matches!(on, RetryOn::Reset | RetryOn::GatewayError | RetryOn::ServerError);
+        self.left > 0 && self.on.iter().any(resets)
+    }
+
+    /// Whether an answer of `status` is one that the route does not want, were there tries left.
+    #[must_use]
+    pub fn covers(&self, status: u16) -> bool {
+        self.on.iter().any(|on| match on {
+            RetryOn::ConnectFailure | RetryOn::Reset => false,
+            RetryOn::GatewayError => matches!(status, 502..=504),
+            RetryOn::ServerError => (500..600).contains(&status),
+            RetryOn::Status(code) => *code == status,
+        })
+    }
+
+    #[must_use]
+    pub fn after_status(&self, status: u16) -> bool {
+        self.left > 0 && self.covers(status)
+    }
+
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.left == 0 && self.made > 0
+    }
+
+    /// Takes one, and says how long to wait before it.
+    pub fn take(&mut self) -> Duration {
+        self.left = self.left.saturating_sub(1);
+        self.made += 1;
+        (BACKOFF * (1 << (self.made - 1).min(10))).min(BACKOFF * 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_are_counted_and_wait_longer_each_time() {
+        let begun = Instant::now();
+        let on = [RetryOn::GatewayError, RetryOn::Status(429)];
+        let mut tries = Tries { left: 2, made: 0, begun, on: &on, timeout: None };
+        assert!(tries.after_connect_failure() && tries.after_reset() && !tries.is_spent());
+        for (status, expected) in [(502, true), (503, true), (504, true), (500, false), (429, true), (200, false)] {
+            assert_eq!(tries.after_status(status), expected, "{status}");
+        }
+        assert_eq!((tries.take(), tries.take()), (BACKOFF, BACKOFF * 2));
+        assert!(tries.is_spent() && tries.covers(503) && !tries.after_status(503) && !tries.after_reset());
+        assert_eq!(Tries { left: 100, made: 60, begun, on: &on, timeout: None }.take(), BACKOFF * 10);
+        let connect = Tries { left: 1, made: 0, begun, on: &[RetryOn::ConnectFailure], timeout: None };
+        assert!(connect.after_connect_failure() && !connect.after_reset() && !connect.after_status(503));
+    }
+}
