@@ -197,7 +197,7 @@ fn unreliable(arrivals: Arrivals, seed: Arc<AtomicUsize>) -> impl Fn(TcpStream) 
             server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
             // A multiplicative hash: evenly spread, and the same numbers every time.
             let draw = seed.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-            if draw % 3 == 0 {
+            if draw.is_multiple_of(3) {
                 std::thread::park_timeout(Duration::from_micros((draw % 5) as u64 * 500));
                 return Ok(());
             }

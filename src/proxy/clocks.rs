@@ -43,9 +43,10 @@ fn next(progress: &Progress, settings: &Settings, since: Instant, now: Instant) 
         && !progress.answering.get()
     {
         // An upstream that takes no more is not the application's fault, but it may become its turn later.
-        match progress.starved.get() {
-            true => earlier(moved + stall, Some(Clock::RequestBody)),
-            false => earlier((moved + stall).max(now + stall), None),
+        if progress.starved.get() {
+            earlier(moved + stall, Some(Clock::RequestBody));
+        } else {
+            earlier(now + stall, None);
         }
     }
     if let Some(whole) = limit(settings.request_timeout) {

@@ -83,15 +83,15 @@ async fn read_request(
         }
     }
     let (at, since) = (io::now(), SystemTime::now());
-    let (head, length) = match parse(reader, limits(settings))? {
-        Some(complete) => complete,
-        None => match io::timeout(settings.request_headers_timeout, read_on(reader, limits(settings))).await {
-            Ok(complete) => complete?,
-            Err(io::Elapsed) => {
-                context.counters.timeouts_head.increment();
-                return Err(Some(Failure::request(408, "request_header_timeout", "the request head took too long")));
-            }
-        },
+    let (head, length) = if let Some(complete) = parse(reader, limits(settings))? {
+        complete
+    } else {
+        let rest = io::timeout(settings.request_headers_timeout, read_on(reader, limits(settings))).await;
+        let Ok(complete) = rest else {
+            context.counters.timeouts_head.increment();
+            return Err(Some(Failure::request(408, "request_header_timeout", "the request head took too long")));
+        };
+        complete?
     };
     Ok(Some(Request { raw: reader.take(length), head, at, since }))
 }

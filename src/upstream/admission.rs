@@ -106,12 +106,11 @@ impl Drop for Place<'_> {
             return;
         }
         let mut waiting = self.share.waiting.borrow_mut();
-        match waiting.iter().position(|(ticket, _)| *ticket == self.ticket) {
-            Some(at) => drop(waiting.remove(at)),
-            None => {
-                drop(waiting);
-                self.share.release();
-            }
+        if let Some(at) = waiting.iter().position(|(ticket, _)| *ticket == self.ticket) {
+            waiting.remove(at);
+        } else {
+            drop(waiting);
+            self.share.release();
         }
     }
 }

@@ -263,6 +263,7 @@ pub enum Reuse {
 }
 
 /// What came of asking for a connection.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once; a box would cost each waiting request one")]
 enum Admitted {
     /// One that came back while waiting.
     Warm(Warm),

@@ -59,7 +59,6 @@ impl Upstream {
             let request = server.request();
             let raw = std::mem::take(&mut server.connection().stream().raw);
             match request {
-                Ok(None) if raw.is_empty() => return Ok(()),
                 Ok(Some(request)) if request.target.starts_with("/clean") => {
                     let target = request.target;
                     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", target.len());
@@ -73,8 +72,11 @@ impl Upstream {
                     }
                 }
                 // A connection that is ended between two requests, however.
-                Err(_) if raw.is_empty() => return Ok(()),
-                Ok(None) | Err(_) => return Ok(drop(self.note(raw, false))),
+                Ok(None) | Err(_) if raw.is_empty() => return Ok(()),
+                Ok(None) | Err(_) => {
+                    self.note(raw, false);
+                    return Ok(());
+                }
             }
         }
     }

@@ -126,6 +126,14 @@ impl Lab {
         process::finish(self.pod.command("setpriv", &all))
     }
 
+    /// A program as the application's user, run to its end.
+    pub fn app(&self, program: &str, arguments: &[&str]) -> Finished {
+        let mut all = APP.to_vec();
+        all.push(program);
+        all.extend(arguments);
+        process::finish(self.pod.command("setpriv", &all))
+    }
+
     /// A connection from the pod by a process that is not the proxy's user.
     pub fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
         let stream = self.pod.enter(|| TcpStream::connect_timeout(&to, PATIENCE))?;
