@@ -1,5 +1,6 @@
 //! The parts of a cluster, said in words for `egret explain`. Decides nothing.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -157,19 +158,19 @@ pub(super) fn route(route: &HttpRoute) -> String {
     if destinations.len() > 1 {
         let shares: Vec<String> =
             destinations.iter().map(|to| format!("{} by weight {}", to.name, to.weight)).collect();
-        out += &format!(", to {}; the first is shown", shares.join(" or "));
+        let _ = write!(out, ", to {}; the first is shown", shares.join(" or "));
     }
     if let Some(timeout) = route.timeout {
-        out += &format!(", timeout {}s", timeout.as_secs_f64());
+        let _ = write!(out, ", timeout {}s", timeout.as_secs_f64());
     }
     if let Some(retries) = &route.retries {
-        out += &format!(", up to {} retries", retries.attempts);
+        let _ = write!(out, ", up to {} retries", retries.attempts);
     }
     if let Some((delay, _)) = route.fault.delay {
-        out += &format!(", delayed on purpose by {}s", delay.as_secs_f64());
+        let _ = write!(out, ", delayed on purpose by {}s", delay.as_secs_f64());
     }
     if let Some((status, _)) = route.fault.abort {
-        out += &format!(", refused on purpose with {status}");
+        let _ = write!(out, ", refused on purpose with {status}");
     }
     if route.rewrite.uri.is_some() || route.rewrite.authority.is_some() {
         out += ", rewritten";

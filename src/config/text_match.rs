@@ -41,10 +41,15 @@ impl Expression {
         let limits = Config::new().nfa_size_limit(Some(MAX_PROGRAM_BYTES)).utf8_empty(false);
         let bytes = syntax::Config::new().unicode(false).utf8(false);
         // A comment or an open group of the author's must not swallow what anchors it.
-        let check = Regex::builder().configure(limits.clone()).syntax(bytes).build(written);
-        let built =
-            check.and_then(|_| Regex::builder().configure(limits).syntax(bytes).build(&format!(r"\A(?:{written})\z")));
-        match built {
+        let program = |text: &str| {
+            let built = Regex::builder().configure(limits.clone()).syntax(bytes).build(text);
+            built.map_err(Box::new)
+        };
+        let anchored = match program(written) {
+            Ok(_) => program(&format!(r"\A(?:{written})\z")),
+            Err(error) => Err(error),
+        };
+        match anchored {
             Ok(program) => Ok(Self { written: written.to_owned(), program }),
             Err(error) => match error.size_limit() {
                 Some(_) => Err("this expression is too large".to_owned()),

@@ -67,9 +67,8 @@ fn unescape(path: &[u8]) -> Result<Vec<u8>, AmbiguousPath> {
                     return Err(AmbiguousPath);
                 };
                 match high << 4 | low {
-                    b'/' | b'\\' | b'%' | 0..=0x1f | 0x7f => return Err(AmbiguousPath),
-                    // Bytes that UTF-8 never has: an overlong form of another character.
-                    0xc0 | 0xc1 | 0xf5..=0xff => return Err(AmbiguousPath),
+                    // Separators and controls; and bytes that UTF-8 never has: an overlong form of another character.
+                    b'/' | b'\\' | b'%' | 0..=0x1f | 0x7f | 0xc0 | 0xc1 | 0xf5..=0xff => return Err(AmbiguousPath),
                     plain if plain.is_ascii_alphanumeric() || b"-._~".contains(&plain) => out.push(plain),
                     other => out.extend_from_slice(format!("%{other:02X}").as_bytes()),
                 }

@@ -96,7 +96,7 @@ impl<'a> Compiler<'a> {
             self.hosts.insert(host.clone());
             for port in entry.ports.iter().filter(|port| port.protocol != PortProtocol::Udp) {
                 let rule = self.rules.select(host, namespace, port.number);
-                let policy = rule.and_then(|(rule, _)| policy_of(rule.traffic_policy.as_ref()?, port.number));
+                let policy = rule.and_then(|(rule, _)| Some(policy_of(rule.traffic_policy.as_ref()?, port.number)));
                 self.add_service(&Service { entry, host, port, rule, policy });
             }
         }
@@ -247,6 +247,6 @@ fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
 }
 
 /// The settings of a port: its own entry replaces everything, Istio's `GetPortLevelTrafficPolicy`.
-pub(super) fn policy_of(policy: &TrafficPolicy, port: u16) -> Option<&PortPolicy> {
-    Some(policy.ports.iter().find(|(number, _)| *number == port).map_or(&policy.all, |(_, own)| own))
+pub(super) fn policy_of(policy: &TrafficPolicy, port: u16) -> &PortPolicy {
+    policy.ports.iter().find(|(number, _)| *number == port).map_or(&policy.all, |(_, own)| own)
 }

@@ -7,7 +7,7 @@ use crate::config::load_text;
 use crate::policy::fixture::{compiled, dst, host};
 use crate::policy::{Action, Decision, PolicyTable, RequestView, Routed};
 
-const ENTRIES: &str = r#"
+const ENTRIES: &str = r"
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: api}
@@ -45,7 +45,7 @@ metadata: {name: VS}
 spec:
   hosts: [HOSTS]
   http:
-"#;
+";
 
 fn table_for(hosts: &str, routes: &str) -> (PolicyTable, Vec<String>) {
     let text = format!("{}{routes}", ENTRIES.trim_start().replace("HOSTS", hosts).replace("name: VS", "name: vs"));

@@ -133,7 +133,7 @@ impl<'a> Compiler<'a> {
         let rule = self.rules.select(host, self.workload.namespace_of(&entry.meta), port.number);
         let (entry_of_subset, policy_of_subset);
         let (entry, policy) = if subset.is_empty() {
-            (entry, rule.and_then(|(rule, _)| policy_of(rule.traffic_policy.as_ref()?, port.number)))
+            (entry, rule.and_then(|(rule, _)| Some(policy_of(rule.traffic_policy.as_ref()?, port.number))))
         } else {
             let (rule, _) = rule?;
             let subset = rule.subsets.iter().find(|one| one.name == subset)?;
@@ -171,7 +171,7 @@ fn with_labels(entry: &ServiceEntry, subset: &Subset) -> ServiceEntry {
 
 /// The subset's policy over the rule's, field by field; then a port of its own replaces all of it.
 fn merged(rule: Option<&TrafficPolicy>, subset: Option<&TrafficPolicy>, port: u16) -> Option<PortPolicy> {
-    let Some(subset) = subset else { return policy_of(rule?, port).cloned() };
+    let Some(subset) = subset else { return Some(policy_of(rule?, port).clone()) };
     let all = rule.map(|rule| rule.all.clone()).unwrap_or_default();
     let own = subset.all.clone();
     let policy = TrafficPolicy {
@@ -185,7 +185,7 @@ fn merged(rule: Option<&TrafficPolicy>, subset: Option<&TrafficPolicy>, port: u1
             _ => subset.ports.clone(),
         },
     };
-    policy_of(&policy, port).cloned()
+    Some(policy_of(&policy, port).clone())
 }
 
 fn edits(route: &HeaderChanges, destination: &HeaderChanges) -> FieldEdits {

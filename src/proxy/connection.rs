@@ -117,12 +117,12 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
                 let decision = table.tls(parties.destination, sni.as_ref());
                 by_decision(context, &table, &mut reader, parties, &decision, sni).await
             }
-            Spoken::Protocol(Detection::Http2) if table.originates_tls(parties.destination) => {
-                refuse_h2c(context, parties);
+            Spoken::Protocol(_) if would_leave_plain(&table, parties) => {
+                refuse_unreadable(context, parties);
                 Close::Abort
             }
-            Spoken::Silence if table.knows_names(parties.destination) && is_denied(&table, parties) => {
-                // Only a name can allow this connection: a slow client has time to say it.
+            Spoken::Silence if would_leave_plain(&table, parties) || needs_name(&table, parties) => {
+                // What the application says will decide, and passing it on unread would be wrong: it has time to say it.
                 match io::timeout(settings.idle_timeout, reader.fill()).await {
                     Ok(Ok(true)) => continue,
                     _ => Close::Orderly,
@@ -135,8 +135,15 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
     }
 }
 
-fn is_denied(table: &PolicyTable, parties: Parties) -> bool {
-    matches!(table.opaque(parties.destination), Decision::Deny(_))
+/// Whether only a name can allow this connection.
+fn needs_name(table: &PolicyTable, parties: Parties) -> bool {
+    table.knows_names(parties.destination) && matches!(table.opaque(parties.destination), Decision::Deny(_))
+}
+
+/// Whether bytes that are not read would pass in plaintext at a port where requests must leave as TLS: an HTTP client
+/// that connects early and speaks late, HTTP/2 without TLS, or a request that is none.
+fn would_leave_plain(table: &PolicyTable, parties: Parties) -> bool {
+    table.originates_tls(parties.destination) && matches!(table.opaque(parties.destination), Decision::Passthrough)
 }
 
 fn count_detection(context: &Context, spoken: &Spoken) {
@@ -150,13 +157,13 @@ fn count_detection(context: &Context, spoken: &Spoken) {
     }
 }
 
-/// HTTP/2 without TLS to a port where requests must leave as TLS: egret does not read it yet, so it cannot know the
-/// request's host, and passing it on would be plaintext by accident.
-fn refuse_h2c(context: &Rc<Context>, parties: Parties) {
+/// Bytes whose host egret cannot read, at a port where requests must leave as TLS: passing them on would be plaintext by
+/// accident.
+fn refuse_unreadable(context: &Rc<Context>, parties: Parties) {
     context.counters.refused_protocol.increment();
     let record = ConnectionRecord {
         flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
-        termination: Some("http2_without_tls_not_supported_on_a_port_with_tls_origination".to_owned()),
+        termination: Some("neither_http1_nor_tls_on_a_port_with_tls_origination".to_owned()),
         ..ConnectionRecord::new(parties)
     };
     record.log(context);
