@@ -7,9 +7,11 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use lab::documents::static_tcp;
-use lab::server::{Pattern, Server};
-use lab::{Family, Lab, PATIENCE};
+use lab::client::HttpClient;
+use lab::documents::{origination, static_tcp};
+use lab::pki::Leaf;
+use lab::server::{HttpServer, Pattern, Server};
+use lab::{Family, Lab, PATIENCE, eventually};
 use rustls::pki_types::ServerName;
 
 const BOTH: [Family; 2] = [Family::V4, Family::V6];
@@ -202,11 +204,47 @@ fn only_the_registry_is_let_out() {
             let end = client.read(&mut [0; 64]);
             assert!(matches!(&end, Ok(0)) || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset), "{first:?}");
         }
-        let mut client = lab::client::HttpClient::new(lab.connect(shut).unwrap());
+        let mut client = HttpClient::new(lab.connect(shut).unwrap());
         assert_eq!(client.get("unknown.example", "/").unwrap().head.status, 502);
         assert_eq!(closed.accepted(), 0, "egret dialled a destination that policy forbids");
         egret.log_line(&["\"- - -\" 0 UH ", &format!(" {shut} ")]);
     }
+}
+
+/// Where requests must leave as TLS nothing passes unread: neither what an early client says late, which would look like
+/// a server that speaks first, nor what is no request.
+#[test]
+fn nothing_unread_passes_where_tls_is_originated() {
+    const HOST: &str = "secure.example";
+    let lab = Lab::new();
+    let plain = outside(Family::V4, 80);
+    lab.names.set(HOST, &[plain.ip()]);
+    lab.configure("secure.yaml", &origination(HOST, Some(&lab.ca_file())));
+    let in_plain = Server::start(&lab, plain, greeter);
+    let pair = lab.authority.issue(HOST, Leaf::Good);
+    let _secure = Server::start_tls(&lab, outside(Family::V4, 443), &pair, |stream| {
+        let mut server = HttpServer::new(stream);
+        server.request()?;
+        server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    });
+    let egret = lab.egret(&SHORT_WAIT);
+
+    let mut late = HttpClient::new(lab.connect(plain).unwrap());
+    eventually("egret has waited for the first byte", || egret.metric("egret_connections_detected_total") == Some(1.0));
+    assert_eq!(late.get(HOST, "/late").unwrap().head.status, 200);
+
+    for unread in
+        [&b"\0\x01\x02 not a request"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET nowhere HTTP/1.1\r\n\r\n"]
+    {
+        let mut client = lab.connect(plain).unwrap();
+        client.write_all(unread).unwrap();
+        let mut answer = Vec::new();
+        let end = client.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"220"), "{}", unread.escape_ascii());
+        assert!(end.is_ok() || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset), "{}", unread.escape_ascii());
+    }
+    assert_eq!(in_plain.accepted(), 0, "something left in plain text");
+    egret.log_line(&[" neither_http1_nor_tls_on_a_port_with_tls_origination "]);
 }
 
 #[test]
