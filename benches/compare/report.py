@@ -148,7 +148,7 @@ def machine(result):
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     when = time.strftime("%Y-%m-%d", time.gmtime(result.began))
-    return (f"{when}; {len(models)} × {models[0] if models else platform.machine()}; Linux {platform.release()}; "
+    return (f"{when}; {len(models)} × {models[0] if models else platform.machine()}; Linux {platform.release().split('-')[0]}; "
             f"{'; '.join(result.versions.values())}. {result.rounds} rounds of {result.seconds} s a cell; "
             f"{result.dropped} cells dropped and repeated because other processes took more than "
             f"{result.quiet:.0%} of a core.")
