@@ -74,6 +74,30 @@ pub struct HttpExchange<'a> {
 }
 
 impl AccessRecord<'_> {
+    /// The record of something that began at `start_time` and of which nothing else is known.
+    #[must_use]
+    pub fn blank(start_time: SystemTime) -> Self {
+        Self {
+            start_time,
+            http: None,
+            response_code: 0,
+            response_flags: ResponseFlags::default(),
+            response_code_details: None,
+            connection_termination_details: None,
+            upstream_transport_failure_reason: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_local_address: None,
+            downstream_local_address: None,
+            downstream_remote_address: None,
+            requested_server_name: None,
+            route_name: None,
+        }
+    }
+
     /// Appends the line in Istio's text format, with its line end.
     pub fn write_text(&self, out: &mut Vec<u8>) {
         let http = self.http.unwrap_or_default();
@@ -202,23 +226,11 @@ mod tests {
 
     fn opaque() -> AccessRecord<'static> {
         AccessRecord {
-            start_time: UNIX_EPOCH + Duration::from_millis(1_795_396_324_007),
-            http: None,
-            response_code: 0,
             response_flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
-            response_code_details: None,
-            connection_termination_details: None,
-            upstream_transport_failure_reason: None,
-            bytes_received: 0,
-            bytes_sent: 0,
-            duration: Duration::ZERO,
-            upstream_host: None,
             upstream_cluster: Some("BlackHoleCluster"),
-            upstream_local_address: None,
             downstream_local_address: Some(OriginalDst::new("1.2.3.4:443".parse().unwrap())),
             downstream_remote_address: Some(ClientAddr::new("10.0.0.7:51230".parse().unwrap())),
-            requested_server_name: None,
-            route_name: None,
+            ..AccessRecord::blank(UNIX_EPOCH + Duration::from_millis(1_795_396_324_007))
         }
     }
 

@@ -164,27 +164,16 @@ mod tests {
     use super::super::access_log::{AccessRecord, HttpExchange};
     use super::super::traffic::Traffic;
     use super::*;
-    use crate::flow::ResponseFlags;
 
     fn record(cluster: &str, http: bool) -> AccessRecord<'_> {
         AccessRecord {
-            start_time: SystemTime::UNIX_EPOCH,
             http: http.then(HttpExchange::default),
             response_code: if http { 200 } else { 0 },
-            response_flags: ResponseFlags::default(),
-            response_code_details: None,
-            connection_termination_details: None,
-            upstream_transport_failure_reason: None,
             bytes_received: 7,
             bytes_sent: 2000,
             duration: Duration::from_micros(1500),
-            upstream_host: None,
             upstream_cluster: Some(cluster),
-            upstream_local_address: None,
-            downstream_local_address: None,
-            downstream_remote_address: None,
-            requested_server_name: None,
-            route_name: None,
+            ..AccessRecord::blank(SystemTime::UNIX_EPOCH)
         }
     }
 

@@ -92,28 +92,9 @@ mod tests {
 
     use super::super::log_sink::LogTarget;
     use super::*;
-    use crate::flow::ResponseFlags;
 
     fn record() -> AccessRecord<'static> {
-        AccessRecord {
-            start_time: UNIX_EPOCH,
-            http: None,
-            response_code: 0,
-            response_flags: ResponseFlags::default(),
-            response_code_details: None,
-            connection_termination_details: None,
-            upstream_transport_failure_reason: None,
-            bytes_received: 0,
-            bytes_sent: 0,
-            duration: Duration::ZERO,
-            upstream_host: None,
-            upstream_cluster: None,
-            upstream_local_address: None,
-            downstream_local_address: None,
-            downstream_remote_address: None,
-            requested_server_name: None,
-            route_name: None,
-        }
+        AccessRecord::blank(UNIX_EPOCH)
     }
 
     #[test]

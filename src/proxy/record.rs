@@ -176,22 +176,9 @@ impl RequestRecord {
 
 fn blank<'a>(parties: Parties, since: SystemTime, started: Instant) -> AccessRecord<'a> {
     AccessRecord {
-        start_time: since,
-        http: None,
-        response_code: 0,
-        response_flags: ResponseFlags::default(),
-        response_code_details: None,
-        connection_termination_details: None,
-        upstream_transport_failure_reason: None,
-        bytes_received: 0,
-        bytes_sent: 0,
         duration: io::now().saturating_duration_since(started),
-        upstream_host: None,
-        upstream_cluster: None,
-        upstream_local_address: None,
         downstream_local_address: Some(parties.destination),
         downstream_remote_address: Some(parties.client),
-        requested_server_name: None,
-        route_name: None,
+        ..AccessRecord::blank(since)
     }
 }
