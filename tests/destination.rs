@@ -24,7 +24,7 @@ impl Site {
         let mut servers = String::new();
         for number in 1..=count {
             let (at, sick) = (SocketAddr::new(endpoint(number), 80), lab.dir().join(format!("sick-{number}")));
-            let (sick, answer) = (sick.display(), r#"default_type text/plain; return 200 "#);
+            let (sick, answer) = (sick.display(), "default_type text/plain; return 200 ");
             let block = format!("location / {{ if (-f {sick}) {{ return 503; }} {answer}\"{number}\"; }}");
             writeln!(servers, "server {{ listen {at}; {block} }}").expect("a string grows");
         }
