@@ -60,11 +60,7 @@ struct Bounds {
 
 impl Bounds {
     fn of(settings: &Settings) -> Self {
-        Self {
-            head: limits(settings),
-            idle: settings.idle_timeout,
-            whole_head: settings.request_headers_timeout,
-        }
+        Self { head: limits(settings), idle: settings.idle_timeout, whole_head: settings.request_headers_timeout }
     }
 }
 
