@@ -63,6 +63,7 @@ mod reactor;
 mod receive;
 mod send;
 mod socket;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -80,4 +81,5 @@ pub use listener::Listener;
 pub use probe::{EngineError, Features, probe};
 pub use receive::PeekState;
 pub use socket::{Failed, FlushFuture, Readable, Recv, SendFuture, Socket};
+pub use spares::buffer;
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};
