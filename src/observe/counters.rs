@@ -168,6 +168,24 @@ counters! {
     client_sent_bytes: Counter "egret_client_sent_bytes_total";
     /// Access-log lines dropped because the log is not written fast enough.
     log_lines_dropped: Counter "egret_access_log_lines_dropped_total";
+    /// Tasks that panicked; each closed its own connection only.
+    task_panics: Counter "egret_task_panics_total";
+    /// Times that workers entered the kernel to submit and to wait.
+    ring_enters: Counter "egret_ring_enters_total";
+    /// Operations handed to the kernel.
+    ring_submissions: Counter "egret_ring_submissions_total";
+    /// Turns in which the completion queue had overflown.
+    ring_overflows: Counter "egret_ring_overflows_total";
+    /// Operations that are in the kernel.
+    ring_operations: Gauge "egret_ring_operations";
+    /// Receive buffers that are in use.
+    receive_buffers: Gauge "egret_receive_buffers_in_use";
+    /// Receives that found no free buffer and were started again later.
+    receive_shortages: Counter "egret_receive_buffer_shortages_total";
+    /// Times that accepting paused: too few descriptors, or as many connections as allowed.
+    accept_pauses: Counter "egret_accept_pauses_total";
+    /// Sockets that are open, of applications and of upstreams.
+    open_sockets: Gauge "egret_open_sockets";
 }
 
 impl WorkerCounters {
