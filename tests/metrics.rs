@@ -16,7 +16,7 @@ use lab::nginx::{self, Nginx};
 use lab::pki::Leaf;
 use lab::process::Kept;
 use lab::proxy::Egret;
-use lab::{Family, Lab, eventually, utf8};
+use lab::{Family, Lab, utf8};
 use serde_json::Value;
 
 const HOST: &str = "edition.cnn.com";

@@ -136,6 +136,8 @@ impl Podman {
         use serde::Deserialize;
         let documents = serde_yaml::Deserializer::from_str(manifest).map(|one| Value::deserialize(one).unwrap());
         let mut deployment = documents.into_iter().find(|one| one["kind"] == "Deployment").expect("a Deployment");
+        // Podman would remove an init container that has ended, sometimes before it knows that it has.
+        deployment["metadata"]["annotations"]["io.podman.annotations.init.container.type"] = "always".into();
         let template = &mut deployment["spec"]["template"];
         let annotation = "container.seccomp.security.alpha.kubernetes.io/egret";
         template["metadata"]["annotations"][annotation] = "localhost/egret.json".into();
@@ -257,17 +259,17 @@ fn the_documents_mutual_tls_example_works_in_a_pod() {
     podman.play("sleep.yaml", &podman.sleep(), &config, &[]).succeeded();
 
     // The kubelet would do this before it starts the application: the container's postStart hook.
-    podman.run(&["exec", "sleep-pod-egret", "egret", "wait", "--timeout", "20"]);
+    podman.run(&["exec", "sleep-pod-0-egret", "egret", "wait", "--timeout", "20"]);
     let url = format!("http://{SERVER}");
-    let said = podman.try_run(&["exec", "sleep-pod-sleep", "curl", "-sS", "-m", "20", &url]);
-    let log = podman.try_run(&["logs", "sleep-pod-egret"]);
+    let said = podman.try_run(&["exec", "sleep-pod-0-sleep", "curl", "-sS", "-m", "20", &url]);
+    let log = podman.try_run(&["logs", "sleep-pod-0-egret"]);
     assert_eq!(said.stdout, "hello from outside\n", "{said:?}\n{log:?}");
     assert!(log.stdout.contains(&format!("outbound|80||{SERVER}")), "{log:?}");
     // Without a client certificate nginx has no page: what came was fetched with the one that egret holds.
-    let direct = ["exec", "sleep-pod-sleep", "curl", "-sSk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"];
+    let direct = ["exec", "sleep-pod-0-sleep", "curl", "-sSk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"];
     let direct = podman.run(&[&direct[..], &[&format!("https://{SERVER}")]].concat());
     assert_eq!(direct, "400");
-    let state = podman.run(&["inspect", "--format", "{{.Config.User}} {{.EffectiveCaps}}", "sleep-pod-egret"]);
+    let state = podman.run(&["inspect", "--format", "{{.Config.User}} {{.EffectiveCaps}}", "sleep-pod-0-egret"]);
     assert_eq!(state, "1337:1337 []\n");
 }
 
@@ -285,5 +287,5 @@ fn a_pod_whose_rules_cannot_be_written_does_not_start() {
     let said = podman.play("sleep.yaml", &sleep, &config, &[]);
     assert!(!said.status.success(), "{said:?}");
     let running = podman.run(&["ps", "--format", "{{.Names}}"]);
-    assert!(!running.contains("sleep-pod-sleep") && !running.contains("sleep-pod-egret\n"), "{running}");
+    assert!(!running.contains("sleep-pod-0-sleep") && !running.contains("sleep-pod-0-egret\n"), "{running}");
 }

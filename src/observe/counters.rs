@@ -160,6 +160,18 @@ counters! {
     tls_failures_other: Counter "egret_upstream_tls_failures_total", reason = "other";
     /// Alerts and broken records after the handshake: a client certificate refused in TLS 1.3, for one.
     tls_failures_established: Counter "egret_upstream_tls_failures_total", reason = "established";
+    /// Certificates of servers that were refused, by reason: expired or not yet valid.
+    unverified_validity: Counter "egret_upstream_verification_failures_total", reason = "validity";
+    /// No trusted authority issued it.
+    unverified_issuer: Counter "egret_upstream_verification_failures_total", reason = "issuer";
+    /// None of its names is the one that was wanted.
+    unverified_name: Counter "egret_upstream_verification_failures_total", reason = "name";
+    /// A revocation list holds it.
+    unverified_revoked: Counter "egret_upstream_verification_failures_total", reason = "revoked";
+    /// No usable revocation list speaks for it.
+    unverified_crl: Counter "egret_upstream_verification_failures_total", reason = "crl";
+    /// Anything else.
+    unverified_other: Counter "egret_upstream_verification_failures_total", reason = "other";
     /// Upstream TLS connections that ended without close_notify before all data was there.
     tls_truncated: Counter "egret_upstream_tls_truncated_total";
     /// Bytes received from applications.

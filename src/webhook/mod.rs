@@ -195,10 +195,26 @@ async fn connection(stream: TcpStream, shared: Rc<Shared>) {
     }
 }
 
+/// A request in the count of open ones, also when its connection ends before it is answered.
+struct Open<'a>(&'a Cell<usize>);
+
+impl<'a> Open<'a> {
+    fn count(open: &'a Cell<usize>) -> Self {
+        open.set(open.get() + 1);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 type Reply = Response<Full<Bytes>>;
 
 async fn respond(request: Request<Incoming>, shared: &Shared) -> Reply {
-    shared.open.set(shared.open.get() + 1);
+    let _open = Open::count(&shared.open);
     let mut reply = match (request.uri().path(), request.method()) {
         ("/healthz", &Method::GET) if shared.draining.get() => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         ("/healthz", &Method::GET) => text(StatusCode::OK, "ok"),
@@ -207,7 +223,6 @@ async fn respond(request: Request<Incoming>, shared: &Shared) -> Reply {
         (PATH, _) => not_allowed("POST"),
         _ => text(StatusCode::NOT_FOUND, "there are POST /inject and GET /healthz"),
     };
-    shared.open.set(shared.open.get() - 1);
     if shared.draining.get() {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
