@@ -64,7 +64,7 @@ fn start<'l>(lab: &'l Lab, prometheus_config: &str) -> (Egret<'l>, Kept) {
 /// The result of an instant query; `None` when Prometheus does not answer.
 fn query(lab: &Lab, expression: &str) -> Option<Vec<Value>> {
     let at = SocketAddr::from(([127, 0, 0, 1], PORT));
-    let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let encoded: String = expression.bytes().flat_map(|byte| ["%".to_owned(), format!("{byte:02X}")]).collect();
     let response =
         HttpClient::new(lab.connect(at).ok()?).get("localhost", &format!("/api/v1/query?query={encoded}")).ok()?;
     let answer: Value = serde_json::from_slice(&response.body).ok()?;

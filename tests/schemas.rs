@@ -114,7 +114,7 @@ fn unpacked(text: &str) -> String {
         Some(items) if one["kind"] == "List" => items.clone(),
         _ => vec![one],
     });
-    items.map(|item| format!("---\n{}", serde_yaml::to_string(&item).unwrap())).collect()
+    items.flat_map(|item| ["---\n".to_owned(), serde_yaml::to_string(&item).unwrap()]).collect()
 }
 
 /// Helm's lint and Helm's rendering of the chart: a file for each template, by its name.

@@ -1,7 +1,7 @@
 //! What the control thread knows, shared between its loop and its endpoints. One thread; the cells are never locked.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -160,8 +160,8 @@ impl State {
 
 impl State {
     /// The namespace of the ServiceEntry behind each cluster, by the cluster's name.
-    fn namespaces(&self) -> HashMap<String, String> {
-        let Some(policy) = self.policy() else { return HashMap::new() };
+    fn namespaces(&self) -> BTreeMap<String, String> {
+        let Some(policy) = self.policy() else { return BTreeMap::new() };
         let table = policy.load();
         let each = table.clusters().iter();
         each.map(|cluster| (cluster.name.clone(), cluster.origin.service_entry.namespace.clone())).collect()

@@ -3,7 +3,7 @@
 //!
 //! What egret cannot know (the destination's workload, principals) is `unknown`, as in Istio.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::prometheus::Exposition;
 use super::traffic::{BOUNDS, Histogram, TrafficSeries};
@@ -50,14 +50,14 @@ impl Sums {
 struct Ends<'a> {
     source: &'a Source,
     /// The namespace of each destination, by the cluster's name.
-    namespaces: &'a HashMap<String, String>,
+    namespaces: &'a BTreeMap<String, String>,
 }
 
 /// Adds Istio's metrics about all `workers`, summed. `namespaces`: of each destination, by the cluster's name.
 pub fn render_traffic<'w>(
     out: &mut Exposition,
     source: &Source,
-    namespaces: &HashMap<String, String>,
+    namespaces: &BTreeMap<String, String>,
     workers: impl IntoIterator<Item = &'w TrafficSeries> + Clone,
 ) {
     let ends = Ends { source, namespaces };
@@ -200,7 +200,7 @@ mod tests {
         let labels = BTreeMap::from([("app".to_owned(), "sleep".to_owned())]);
         let source = Source { namespace: "shop".to_owned(), labels };
         let mut out = Exposition::new();
-        let namespaces = HashMap::from([("outbound|80||edition.cnn.com".to_owned(), "mesh".to_owned())]);
+        let namespaces = BTreeMap::from([("outbound|80||edition.cnn.com".to_owned(), "mesh".to_owned())]);
         render_traffic(&mut out, &source, &namespaces, &workers);
         let text = out.finish();
         let line = |start: &str, holds: &[&str]| {
