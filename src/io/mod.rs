@@ -16,8 +16,8 @@
 //! ```
 //!
 //! One system call a turn submits everything that the tasks asked for and waits for the next completion or the next
-//! alarm. On request ([`EngineOptions::batch_micros`]) it waits a little longer for several completions while eight or
-//! more connections are busy.
+//! alarm. While eight or more connections are busy it waits a little longer for several completions
+//! ([`EngineOptions::batch_micros`]).
 //!
 //! # The life of a socket
 //!
