@@ -35,3 +35,22 @@ def group(top, load, figures):
             lines.append(f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{COLOURS[name]}"/>')
             lines.append(f'<text x="{LEFT + length + 5:.1f}" y="{y + 11}" font-size="11">{value:,.1f}</text>')
     return lines
+
+
+def courses(path, samples, keys):
+    """One line chart a key, below each other, over the minutes of a run."""
+    high, gap = 120, 40
+    height = TOP + (high + gap) * len(keys)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 110}" height="{height}" '
+           'font-family="sans-serif" font-size="12">', f'<rect width="100%" height="{height}" fill="white"/>',
+           '<text x="10" y="20" font-size="14">Over the minutes of a run; each scale begins at zero</text>']
+    longest = max(each["minute"] for each in samples) or 1
+    for at, key in enumerate(keys):
+        top, most = TOP + (high + gap) * at, max(each[key] for each in samples) or 1
+        points = " ".join(f"{LEFT + WIDTH * each['minute'] / longest:.1f},{top + high * (1 - each[key] / most):.1f}"
+                          for each in samples)
+        out += [f'<text x="{LEFT}" y="{top - 6}">{key} (most: {most:,.1f})</text>',
+                f'<rect x="{LEFT}" y="{top}" width="{WIDTH}" height="{high}" fill="none" stroke="#ccc"/>',
+                f'<polyline points="{points}" fill="none" stroke="{COLOURS["egret"]}" stroke-width="1.5"/>']
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(out) + "\n</svg>\n")
