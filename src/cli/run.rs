@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::config::SettingsOverrides;
 use crate::control::{self, RunOptions};
+use crate::io::Choice;
 use crate::observe::logging;
 use crate::policy::Workload;
 
@@ -29,7 +30,7 @@ pub struct Args {
     /// Folder with one folder per credential: what `credentialName: X` finds as DIR/X/
     #[arg(long, value_name = "DIR", env = "EGRET_SECRETS", default_value = "/etc/egret/secrets")]
     secrets: PathBuf,
-    /// How sockets are driven; only io_uring is built so far, so `auto` is `uring`
+    /// How sockets are driven: io_uring, epoll, or (`auto`) io_uring where this host allows it and epoll elsewhere
     #[arg(long, value_enum, env = "EGRET_ENGINE", default_value = "auto")]
     engine: EngineChoice,
     /// Serve redirected connections to loopback addresses (never to egret's own ports)
@@ -49,6 +50,17 @@ pub struct Args {
 enum EngineChoice {
     Auto,
     Uring,
+    Epoll,
+}
+
+impl From<EngineChoice> for Choice {
+    fn from(choice: EngineChoice) -> Self {
+        match choice {
+            EngineChoice::Auto => Choice::Auto,
+            EngineChoice::Uring => Choice::Uring,
+            EngineChoice::Epoll => Choice::Epoll,
+        }
+    }
 }
 
 pub fn run(args: Args) -> ExitCode {
@@ -77,6 +89,7 @@ fn options(args: Args) -> Result<RunOptions, String> {
         workload: Workload { namespace: args.namespace, labels },
         workers: args.workers.map(usize::from),
         secrets: args.secrets,
+        engine: args.engine.into(),
         allow_loopback: args.allow_loopback,
         proxy_port: args.proxy_port,
         overrides: args.settings,

@@ -27,7 +27,7 @@ use crate::control::reload::{Reloader, Sources};
 use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
 use crate::control::watch::Watch;
-use crate::io::EngineOptions;
+use crate::io::{Choice, Chosen, EngineError, EngineOptions, choose};
 use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
 use crate::policy::Workload;
 use crate::proxy::Guard;
@@ -56,6 +56,7 @@ pub struct RunOptions {
     /// `None`: as many as the cgroup allows CPUs.
     pub workers: Option<usize>,
     pub secrets: PathBuf,
+    pub engine: Choice,
     pub allow_loopback: bool,
     pub proxy_port: u16,
     pub overrides: SettingsOverrides,
@@ -64,6 +65,8 @@ pub struct RunOptions {
 /// Why the process cannot run, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
+    #[error("--engine uring: {0}; --engine auto would take epoll here")]
+    Engine(EngineError),
     #[error("the control thread's runtime: {0}")]
     Runtime(std::io::Error),
     #[error(transparent)]
@@ -90,10 +93,12 @@ pub fn run(options: RunOptions) -> Result<(), ControlError> {
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
         tracing::warn!(%error, "the process stays dumpable");
     }
-    runtime::block_on(serve(options)).map_err(ControlError::Runtime)?
+    let engine = choose(options.engine).map_err(ControlError::Engine)?;
+    tracing::info!(engine = engine.kind.name(), reason = engine.reason, "engine");
+    runtime::block_on(engine.kind, serve(options, engine)).map_err(ControlError::Runtime)?
 }
 
-async fn serve(options: RunOptions) -> Result<(), ControlError> {
+async fn serve(options: RunOptions, engine: Chosen) -> Result<(), ControlError> {
     let sources = Sources { config: options.config, workload: options.workload, overrides: options.overrides };
     let store = Store::new(
         StoreOptions {
@@ -107,7 +112,7 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
     let mut watch = Watch::new(sources.config.clone());
     let resolver = Resolver::new(ResolverOptions::default());
     let source = Source { namespace: sources.workload.namespace.clone(), labels: sources.workload.labels.clone() };
-    let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source));
+    let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source, engine));
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
     tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
     let mut stop = Stop::new(Rc::clone(&state))?;
@@ -180,7 +185,7 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCo
         let worker = Worker::start(WorkerOptions {
             number,
             listeners: sets.pop().expect("a set of listeners a worker"),
-            engine: EngineOptions { max_connections: limit, ..EngineOptions::default() },
+            engine: EngineOptions { kind: state.engine().kind, max_connections: limit, ..EngineOptions::default() },
             policy: policy.clone(),
             guard: guard.clone(),
             counters: Arc::clone(&counters),

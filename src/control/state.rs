@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::control::admin::Admin;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::reload::Reloader;
+use crate::io::Chosen;
 use crate::observe::{Exposition, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
@@ -32,6 +33,7 @@ pub struct State {
     started: Instant,
     /// Whose traffic the metrics are about.
     source: Source,
+    engine: Chosen,
 }
 
 /// What can be said at any time of the latest reload.
@@ -49,7 +51,7 @@ struct View {
 
 impl State {
     #[must_use]
-    pub fn new(reloader: Reloader, source: Source) -> Self {
+    pub fn new(reloader: Reloader, source: Source, engine: Chosen) -> Self {
         Self {
             reloader: RefCell::new(Some(reloader)),
             view: RefCell::default(),
@@ -60,7 +62,13 @@ impl State {
             asked: Rc::new(Notify::new()),
             started: Instant::now(),
             source,
+            engine,
         }
+    }
+
+    #[must_use]
+    pub fn engine(&self) -> &Chosen {
+        &self.engine
     }
 
     /// Reads everything anew; true when a new table was published.
@@ -164,7 +172,7 @@ fn names(reloader: &Reloader) -> Value {
 }
 
 impl Admin for State {
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<String, String> {
         if self.draining.get() {
             return Err("draining".to_owned());
         }
@@ -173,7 +181,7 @@ impl Admin for State {
             (None, Some(error)) => Err(format!("configuration not usable: {error}")),
             (None, None) => Err("configuration not read yet".to_owned()),
             (Some(_), _) if self.workers.borrow().is_empty() => Err("workers not started yet".to_owned()),
-            (Some(_), _) => Ok(()),
+            (Some(_), _) => Ok(format!("engine: {} ({})\n", self.engine.kind.name(), self.engine.reason)),
         }
     }
 
@@ -187,6 +195,8 @@ impl Admin for State {
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
         out.sample("egret_reload_failures_total", &[], view.failures);
+        out.family("egret_engine_info", "gauge", "How sockets are driven: 1 for the engine in use.");
+        out.sample("egret_engine_info", &[("engine", self.engine.kind.name())], 1);
         expiry::render(&view.credentials, jiff::Timestamp::now().as_second(), &mut out);
         out.finish()
     }
@@ -196,7 +206,8 @@ impl Admin for State {
             "version": env!("CARGO_PKG_VERSION"),
             "state": if self.draining.get() { "DRAINING" } else if self.ready().is_ok() { "LIVE" } else { "PRE_INITIALIZING" },
             "uptime_s": self.started.elapsed().as_secs(),
-            "engine": "uring",
+            "engine": self.engine.kind.name(),
+            "engine_reason": self.engine.reason,
             "workers": self.workers.borrow().len(),
             "policy_version": self.view.borrow().version,
             "open_connections": self.open_connections(),

@@ -5,9 +5,36 @@ use std::time::Duration;
 
 use super::buffers::{BLOCK_BYTES, MAX_BLOCKS};
 
+/// How sockets are driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    /// io_uring: kernel 6.1 or newer, where neither seccomp nor a sysctl forbids it.
+    #[default]
+    Uring,
+    /// epoll: everywhere.
+    Epoll,
+}
+
+impl EngineKind {
+    /// Its word on the command line and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Uring => "uring",
+            EngineKind::Epoll => "epoll",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What an engine may use. [`Default`] suits a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
+    pub kind: EngineKind,
     /// Accepted connections open at once; more wait in the kernel's backlog. (Those that complete in the same turn as
     /// the last allowed one are still taken.)
     pub max_connections: usize,
@@ -34,6 +61,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
+            kind: EngineKind::default(),
             max_connections: 16_384,
             max_upstream_connections: 16_384,
             recv_buffers: 256,

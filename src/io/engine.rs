@@ -8,8 +8,10 @@ use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use super::bounds::{Bounds, EngineOptions};
+use super::bounds::{Bounds, EngineKind, EngineOptions};
 use super::buffers::Pool;
+use super::driver::Driver;
+use super::epoll::Epoll;
 use super::executor::{Executor, Remote};
 use super::operations::Operation;
 use super::probe::{EngineError, classify};
@@ -43,7 +45,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Sets up the ring, its buffers and this thread's executor.
+    /// Sets up the driver, its buffers and this thread's executor.
     ///
     /// # Errors
     /// Why this host cannot run it, and what to do about that.
@@ -54,9 +56,12 @@ impl Engine {
         }
         let pool = Pool::new(options.recv_buffers, options.recv_buffer_bytes)
             .map_err(|error| classify(error, "mapping receive buffers"))?;
-        let uring = Uring::new(&options, &pool)?;
+        let driver: Box<dyn Driver> = match options.kind {
+            EngineKind::Uring => Box::new(Uring::new(&options, &pool)?),
+            EngineKind::Epoll => Box::new(Epoll::new(&pool)?),
+        };
         let executor = Executor::new().map_err(|error| classify(error, "making an eventfd"))?;
-        let context = Rc::new(Context { reactor: Reactor::new(Box::new(uring), pool, options), executor });
+        let context = Rc::new(Context { reactor: Reactor::new(driver, pool, options), executor });
         context.listen_for_signals();
         CURRENT.set(Some(Rc::clone(&context)));
         Ok(Self { context, _not_send: PhantomData })

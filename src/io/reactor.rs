@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -209,7 +210,7 @@ impl Reactor {
                 self.note_activity(&connection);
                 connection.on_receive(done);
             }
-            Some(Operation::Accept(accepting)) => {
+            Some(Operation::Accept(accepting, _)) => {
                 let accepting = Rc::clone(accepting);
                 drop(operations);
                 accepting.on_accept(done);
@@ -221,7 +222,7 @@ impl Reactor {
     fn dispatch_last(self: &Rc<Self>, done: &Completion) {
         let operation = self.operations.borrow_mut().finish(done.id);
         match operation.expect("an operation completes for the last time once") {
-            Operation::Accept(accepting) => accepting.on_accept(done),
+            Operation::Accept(accepting, _) => accepting.on_accept(done),
             Operation::Receive(connection, _) => {
                 self.note_activity(&connection);
                 connection.on_receive(done);
@@ -254,6 +255,11 @@ impl Reactor {
         self.resume_accepting.set(true);
     }
 
+    /// `fd` is about to be closed; the kernel has no operation on it.
+    pub(super) fn forget(&self, fd: RawFd) {
+        self.driver.borrow_mut().forget(fd);
+    }
+
     fn open(&self, origin: Origin) -> &Cell<usize> {
         match origin {
             Origin::Accepted => &self.counters.accepted_open,
@@ -261,8 +267,9 @@ impl Reactor {
         }
     }
 
-    pub(super) fn is_at_accept_limit(&self) -> bool {
-        self.counters.accepted_open.get() >= self.options.max_connections
+    /// Connections that may still be accepted.
+    pub(super) fn accept_room(&self) -> usize {
+        self.options.max_connections.saturating_sub(self.counters.accepted_open.get())
     }
 
     pub(super) fn is_at_connect_limit(&self) -> bool {

@@ -203,7 +203,11 @@ impl Drop for Uring {
 
 fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {
     match *submission {
-        Submission::Accept { fd } => opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build(),
+        Submission::Accept { fd, many: true } => opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build(),
+        Submission::Accept { fd, many: false } => {
+            let nowhere = std::ptr::null_mut();
+            opcode::Accept::new(Fd(fd), nowhere, std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
+        }
         Submission::Receive { fd, limit } => {
             let entry = opcode::RecvMulti::new(Fd(fd), GROUP).build();
             if limits_receives { limited(entry, limit) } else { entry }
