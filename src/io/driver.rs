@@ -14,8 +14,11 @@ use std::time::Duration;
 pub(super) struct OpId(pub(super) u64);
 
 impl OpId {
+    /// The highest bit is left to drivers.
+    pub(super) const MAX_GENERATION: u32 = u32::MAX >> 1;
+
     pub(super) fn new(slot: usize, generation: u32) -> Self {
-        OpId(u64::from(generation) << 32 | slot as u64)
+        OpId(u64::from(generation & Self::MAX_GENERATION) << 32 | slot as u64)
     }
 
     /// A small number that no other operation has at the same time.
@@ -38,10 +41,10 @@ pub(super) enum Submission {
     Receive { fd: RawFd, limit: u32 },
     /// Receive once, into memory of the caller.
     ReceiveInto { fd: RawFd, start: *mut u8, length: u32 },
-    /// Send all of one piece; fewer bytes only after an error half-way.
-    Send { fd: RawFd, start: *const u8, length: u32 },
-    /// Send all of several pieces; fewer bytes only after an error half-way.
-    SendMany { fd: RawFd, header: *const libc::msghdr },
+    /// Send all of one piece.
+    Send { fd: RawFd, start: *const u8, length: u32, manner: Manner },
+    /// Send all of several pieces, `length` bytes together.
+    SendMany { fd: RawFd, header: *const libc::msghdr, length: u32, manner: Manner },
     /// Connect a stream socket.
     Connect { fd: RawFd, address: *const libc::sockaddr, length: libc::socklen_t },
     /// Read an eventfd.
@@ -69,6 +72,22 @@ impl Submission {
     pub(super) fn is_write(&self) -> bool {
         self.is_send() || matches!(self, Submission::Connect { .. })
     }
+
+    /// Does nobody wait for it to complete?
+    pub(super) fn is_quiet(&self) -> bool {
+        let (Submission::Send { manner, .. } | Submission::SendMany { manner, .. }) = self else { return false };
+        *manner == Manner::Quiet
+    }
+}
+
+/// What a send does where the socket has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// It waits for room; fewer bytes are sent only after an error half-way.
+    Patient,
+    /// It sends what fits at once, and nothing (`EAGAIN`) if nothing does. Nobody waits for it to complete, so a
+    /// completion of all its bytes need not end the wait of a turn.
+    Quiet,
 }
 
 /// What came of an operation.

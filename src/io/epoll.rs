@@ -46,6 +46,8 @@ pub(super) struct Epoll {
     ready: VecDeque<OpId>,
     /// Completions that need no system call.
     settled: Vec<Completion>,
+    /// Quiet sends that this turn has completed.
+    quiet: usize,
     /// The last turn did not ask for edges, because it had completions already.
     skipped: bool,
     events: Vec<EpollEvent>,
@@ -94,6 +96,7 @@ impl Epoll {
             pending: Vec::new(),
             ready: VecDeque::new(),
             settled: Vec::new(),
+            quiet: 0,
             skipped: false,
             events: vec![EpollEvent::empty(); EVENTS],
             counters: DriverCounters::default(),
@@ -271,7 +274,10 @@ impl Epoll {
         // SAFETY: the pieces are the operation's until it ends: the contract of `Driver::submit`.
         let (outcome, total) = unsafe { attempt::send(&submission, sent) };
         match outcome {
-            Outcome::Done(count) if sent + count >= total => self.end(id, total as i32, None, done),
+            Outcome::Done(count) if sent + count >= total => {
+                self.quiet += usize::from(submission.is_quiet());
+                self.end(id, total as i32, None, done);
+            }
             Outcome::Done(count) => {
                 pending.progress += count as u32;
                 self.rest_until_writable(id, fd, done);
@@ -386,9 +392,10 @@ impl Driver for Epoll {
 
     fn turn(&mut self, wait: Wait, done: &mut Vec<Completion>) -> io::Result<()> {
         let before = done.len();
+        self.quiet = 0;
         done.append(&mut self.settled);
         self.attempt_ready(done);
-        let nothing_to_do = done.is_empty() && self.ready.is_empty();
+        let nothing_to_do = done.len() - before == self.quiet && self.ready.is_empty();
         // A turn that has something to hand out asks for more only every other time: what it does next is often to wait.
         let skip = !nothing_to_do && !self.skipped;
         self.skipped = skip;
