@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod ask;
+mod confinement;
 pub mod cores;
 mod expiry;
 mod listen;
@@ -22,7 +23,9 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Settings, SettingsOverrides};
+use crate::confine::Steps;
 use crate::control::admin::{Admin, AdminAddresses, AdminServer, BindError};
+use crate::control::confinement::Confinement;
 use crate::control::reload::{Reloader, Sources};
 use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
@@ -57,6 +60,9 @@ pub struct RunOptions {
     pub workers: Option<usize>,
     pub secrets: PathBuf,
     pub engine: Choice,
+    pub confine: Steps,
+    /// More folders that files may be read from.
+    pub confine_paths: Vec<PathBuf>,
     pub allow_loopback: bool,
     pub proxy_port: u16,
     pub overrides: SettingsOverrides,
@@ -89,16 +95,13 @@ pub enum ControlError {
 /// # Errors
 /// What the host does not allow, or what failed beyond repair.
 pub fn run(options: RunOptions) -> Result<(), ControlError> {
-    // A core dump would hold private keys.
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "the process stays dumpable");
-    }
     let engine = choose(options.engine).map_err(ControlError::Engine)?;
     tracing::info!(engine = engine.kind.name(), reason = engine.reason, "engine");
-    runtime::block_on(engine.kind, serve(options, engine)).map_err(ControlError::Runtime)?
+    let confinement = Confinement::begin(&options, engine.kind);
+    runtime::block_on(engine.kind, serve(options, engine, confinement)).map_err(ControlError::Runtime)?
 }
 
-async fn serve(options: RunOptions, engine: Chosen) -> Result<(), ControlError> {
+async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement) -> Result<(), ControlError> {
     let sources = Sources { config: options.config, workload: options.workload, overrides: options.overrides };
     let store = Store::new(
         StoreOptions {
@@ -117,21 +120,19 @@ async fn serve(options: RunOptions, engine: Chosen) -> Result<(), ControlError> 
     tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
     let mut stop = Stop::new(Rc::clone(&state))?;
 
-    state.reload().await;
-    watch.set_paths(state.watched());
-    while !state.has_table() {
-        tokio::select! {
-            () = stop.requested() => return Ok(()),
-            () = tokio::time::sleep(WATCH_INTERVAL) => {}
-        }
-        if watch.changed() {
-            state.reload().await;
-            watch.set_paths(state.watched());
-        }
+    if !first_table(&state, &mut watch, &mut stop).await {
+        return Ok(());
     }
-
-    let plan = Plan { workers: options.workers, allow_loopback: options.allow_loopback, port: options.proxy_port };
+    confinement.before_workers(state.watched());
+    let plan = Plan {
+        workers: options.workers,
+        allow_loopback: options.allow_loopback,
+        port: options.proxy_port,
+        restrict_ring: confinement.restricts_rings(),
+    };
     state.set_workers(start_workers(&plan, &state)?);
+    confinement.after_workers();
+    state.set_confinement(confinement.report());
     tracing::info!("ready");
     state.warn_of_expiry();
     let mut expiry_looked_at = Instant::now();
@@ -145,6 +146,7 @@ async fn serve(options: RunOptions, engine: Chosen) -> Result<(), ControlError> 
                 state.order(Order::PolicyChanged);
             }
             watch.set_paths(state.watched());
+            confinement.warn_of(&state.watched());
             state.warn_of_expiry();
         }
         if expiry_looked_at.elapsed() > EXPIRY_INTERVAL {
@@ -162,11 +164,29 @@ async fn serve(options: RunOptions, engine: Chosen) -> Result<(), ControlError> 
     Ok(())
 }
 
+/// Reads until there is a table; false when told to stop before.
+async fn first_table(state: &State, watch: &mut Watch, stop: &mut Stop) -> bool {
+    state.reload().await;
+    watch.set_paths(state.watched());
+    while !state.has_table() {
+        tokio::select! {
+            () = stop.requested() => return false,
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        if watch.changed() {
+            state.reload().await;
+            watch.set_paths(state.watched());
+        }
+    }
+    true
+}
+
 /// How the workers are to be started.
 struct Plan {
     workers: Option<usize>,
     allow_loopback: bool,
     port: u16,
+    restrict_ring: bool,
 }
 
 fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCounters>)>, ControlError> {
@@ -185,7 +205,12 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCo
         let worker = Worker::start(WorkerOptions {
             number,
             listeners: sets.pop().expect("a set of listeners a worker"),
-            engine: EngineOptions { kind: state.engine().kind, max_connections: limit, ..EngineOptions::default() },
+            engine: EngineOptions {
+                kind: state.engine().kind,
+                restrict_ring: plan.restrict_ring,
+                max_connections: limit,
+                ..EngineOptions::default()
+            },
             policy: policy.clone(),
             guard: guard.clone(),
             counters: Arc::clone(&counters),

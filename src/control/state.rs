@@ -1,6 +1,7 @@
 //! What the control thread knows, shared between its loop and its endpoints. One thread; the cells are never locked.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::confine::Report;
 use crate::control::admin::Admin;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::reload::Reloader;
@@ -34,6 +36,7 @@ pub struct State {
     /// Whose traffic the metrics are about.
     source: Source,
     engine: Chosen,
+    confinement: RefCell<Report>,
 }
 
 /// What can be said at any time of the latest reload.
@@ -63,7 +66,12 @@ impl State {
             started: Instant::now(),
             source,
             engine,
+            confinement: RefCell::default(),
         }
+    }
+
+    pub fn set_confinement(&self, report: Report) {
+        *self.confinement.borrow_mut() = report;
     }
 
     #[must_use]
@@ -208,6 +216,7 @@ impl Admin for State {
             "uptime_s": self.started.elapsed().as_secs(),
             "engine": self.engine.kind.name(),
             "engine_reason": self.engine.reason,
+            "confinement": self.confinement.borrow().lines().iter().cloned().collect::<BTreeMap<_, _>>(),
             "workers": self.workers.borrow().len(),
             "policy_version": self.view.borrow().version,
             "open_connections": self.open_connections(),

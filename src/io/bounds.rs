@@ -35,6 +35,8 @@ impl fmt::Display for EngineKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
     pub kind: EngineKind,
+    /// Close the ring, where the kernel can, to all operations but the engine's own.
+    pub restrict_ring: bool,
     /// Accepted connections open at once; more wait in the kernel's backlog. (Those that complete in the same turn as
     /// the last allowed one are still taken.)
     pub max_connections: usize,
@@ -62,6 +64,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             kind: EngineKind::default(),
+            restrict_ring: false,
             max_connections: 16_384,
             max_upstream_connections: 16_384,
             recv_buffers: 256,

@@ -66,6 +66,7 @@ mod probe;
 mod provided;
 mod reactor;
 mod receive;
+mod restrict;
 mod send;
 mod socket;
 #[cfg(test)]
@@ -85,5 +86,6 @@ pub use executor::Remote;
 pub use listener::Listener;
 pub use probe::{EngineError, Features, probe};
 pub use receive::PeekState;
+pub use restrict::can_restrict_rings;
 pub use socket::{Failed, FlushFuture, Readable, Recv, SendFuture, Socket};
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};

@@ -103,7 +103,7 @@ fn disabled_by_sysctl() -> Option<u8> {
 /// # Errors
 /// The first thing that is missing.
 pub fn probe() -> Result<Features, EngineError> {
-    let mut ring = uring::build(8).map_err(|error| classify(error, "io_uring_setup"))?;
+    let mut ring = uring::build(8, false).map_err(|error| classify(error, "io_uring_setup"))?;
     check_operations(&ring)?;
     let pool = Pool::new(8, 4096).map_err(|error| classify(error, "mapping receive buffers"))?;
     let step = "registering receive buffers";
