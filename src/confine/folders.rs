@@ -31,7 +31,8 @@ impl Folders {
         if real != given {
             self.0.extend(real.parent().map(Path::to_path_buf));
         }
-        self.0.push(real);
+        // A file in the root: itself, for as long as it is not replaced.
+        self.0.push(if real == Path::new("/") { path.clone() } else { real });
         // A file that is itself a link: where it leads.
         if let Ok(file) = std::fs::canonicalize(&path)
             && let Some(folder) = file.parent()
@@ -100,6 +101,7 @@ mod tests {
 
     #[test]
     fn the_root_is_never_given() {
-        assert_eq!(Folders::around(["/".into(), "/surely/not/there".into()]).paths(), Vec::<PathBuf>::new());
+        assert_eq!(Folders::around(["/".into()]).paths(), Vec::<PathBuf>::new());
+        assert_eq!(Folders::around(["/surely/not/there".into()]).paths(), ["/surely/not/there"].map(PathBuf::from));
     }
 }

@@ -147,7 +147,6 @@ pub fn system_folders() -> Vec<PathBuf> {
         "/usr/share/ca-certificates/",
         "/usr/local/share/ca-certificates/",
         "/usr/share/zoneinfo/",
-        "/proc/self/",
         "/sys/fs/cgroup/",
     ]
     .map(PathBuf::from)

@@ -139,6 +139,16 @@ impl State {
         self.workers.borrow().iter().map(|(worker, _)| worker.open.load(Ordering::Relaxed)).sum()
     }
 
+    /// How often any worker stopped accepting.
+    #[must_use]
+    pub fn accept_pauses(&self) -> u64 {
+        self.workers.borrow().iter().map(|(worker, _)| worker.shedding.pauses()).sum()
+    }
+
+    fn resting_workers(&self) -> usize {
+        self.workers.borrow().iter().filter(|(worker, _)| worker.shedding.is_resting()).count()
+    }
+
     pub fn stop_workers(&self) {
         self.order(Order::Quit);
         self.workers.take().into_iter().for_each(|(worker, _)| worker.join());
@@ -203,6 +213,11 @@ impl Admin for State {
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
         out.sample("egret_reload_failures_total", &[], view.failures);
+        let help = "Times that a worker stopped accepting for want of descriptors, connections or memory.";
+        out.family("egret_accept_pauses_total", "counter", help);
+        out.sample("egret_accept_pauses_total", &[], self.accept_pauses());
+        out.family("egret_workers_resting", "gauge", "Workers that leave new connections in the backlog now.");
+        out.sample("egret_workers_resting", &[], self.resting_workers() as u64);
         out.family("egret_engine_info", "gauge", "How sockets are driven: 1 for the engine in use.");
         out.sample("egret_engine_info", &[("engine", self.engine.kind.name())], 1);
         expiry::render(&view.credentials, jiff::Timestamp::now().as_second(), &mut out);
