@@ -8,6 +8,7 @@ pub mod ask;
 mod confinement;
 pub mod cores;
 mod expiry;
+mod health;
 pub mod limits;
 mod listen;
 mod memory;

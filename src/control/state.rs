@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::confine::Report;
 use crate::control::admin::Admin;
 use crate::control::expiry::{self, ExpiryWarnings};
+use crate::control::health;
 use crate::control::reload::Reloader;
 use crate::io::Chosen;
 use crate::observe::{Exposition, Source, WorkerCounters, logging, render_counters, render_traffic};
@@ -220,6 +221,9 @@ impl Admin for State {
         out.sample("egret_workers_resting", &[], self.resting_workers() as u64);
         out.family("egret_engine_info", "gauge", "How sockets are driven: 1 for the engine in use.");
         out.sample("egret_engine_info", &[("engine", self.engine.kind.name())], 1);
+        if let Some(policy) = &view.policy {
+            health::render(policy.load().clusters(), &mut out);
+        }
         expiry::render(&view.credentials, jiff::Timestamp::now().as_second(), &mut out);
         out.finish()
     }
