@@ -212,6 +212,7 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCo
     limits.reduced.iter().for_each(|what| tracing::warn!("{what}"));
     let count = limits.workers;
     let log = LogSink::start(&LogTarget::Stdout).map_err(ControlError::Log)?;
+    state.set_log(log.clone());
     let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT, DNS_PORT];
     let guard = Guard { own_ports, allow_loopback: plan.allow_loopback };
     let mut sets = listen::listeners(plan.port, count)?;

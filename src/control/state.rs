@@ -17,11 +17,14 @@ use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
 use crate::control::reload::Reloader;
 use crate::io::Chosen;
-use crate::observe::{Exposition, Source, WorkerCounters, logging, render_counters, render_traffic};
+use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
 use crate::tls::Credential;
 use crate::worker::{Order, Worker};
+
+/// How long the access log's writer has for its last lines when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The state of a running process.
 pub struct State {
@@ -38,6 +41,7 @@ pub struct State {
     source: Source,
     engine: Chosen,
     confinement: RefCell<Report>,
+    log: RefCell<Option<LogSink>>,
 }
 
 /// What can be said at any time of the latest reload.
@@ -68,7 +72,13 @@ impl State {
             source,
             engine,
             confinement: RefCell::default(),
+            log: RefCell::default(),
         }
+    }
+
+    /// Where the workers' access log goes.
+    pub fn set_log(&self, log: LogSink) {
+        *self.log.borrow_mut() = Some(log);
     }
 
     pub fn set_confinement(&self, report: Report) {
@@ -153,6 +163,8 @@ impl State {
     pub fn stop_workers(&self) {
         self.order(Order::Quit);
         self.workers.take().into_iter().for_each(|(worker, _)| worker.join());
+        // What cannot be written by then is lost with the process.
+        let _ = self.log.take().map(|log| log.flush(LAST_LINES));
     }
 
     pub fn set_draining(&self) {
@@ -214,6 +226,10 @@ impl Admin for State {
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
         out.sample("egret_reload_failures_total", &[], view.failures);
+        let failed = self.log.borrow().as_ref().map_or(0, |log| log.stats().batches_failed);
+        let help = "Writes of the access log that failed, and lost at least a part of what they held.";
+        out.family("egret_access_log_write_failures_total", "counter", help);
+        out.sample("egret_access_log_write_failures_total", &[], failed);
         let help = "Times that a worker stopped accepting for want of descriptors, connections or memory.";
         out.family("egret_accept_pauses_total", "counter", help);
         out.sample("egret_accept_pauses_total", &[], self.accept_pauses());
