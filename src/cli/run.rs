@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::SettingsOverrides;
+use crate::confine::Steps;
 use crate::control::{self, RunOptions};
 use crate::io::Choice;
 use crate::observe::logging;
@@ -33,6 +34,21 @@ pub struct Args {
     /// How sockets are driven: io_uring, epoll, or (`auto`) io_uring where this host allows it and epoll elsewhere
     #[arg(long, value_enum, env = "EGRET_ENGINE", default_value = "auto")]
     engine: EngineChoice,
+    /// What the process gives up once it runs, a warning where the kernel cannot: privileges (capabilities, gaining any,
+    /// core dumps), files (Landlock: it may read the folders it needs, and write and execute nothing), calls (a seccomp
+    /// filter), rings (io_uring closed to all but its own operations)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "STEP,…",
+        env = "EGRET_CONFINE",
+        value_delimiter = ',',
+        default_value = "all"
+    )]
+    confine: Vec<ConfineStep>,
+    /// Another folder that may be read when files are confined; repeatable
+    #[arg(long, value_name = "DIR", env = "EGRET_CONFINE_PATH", value_delimiter = ',')]
+    confine_path: Vec<PathBuf>,
     /// Serve redirected connections to loopback addresses (never to egret's own ports)
     #[arg(long, env = "EGRET_ALLOW_LOOPBACK")]
     allow_loopback: bool,
@@ -63,6 +79,28 @@ impl From<EngineChoice> for Choice {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ConfineStep {
+    All,
+    None,
+    Privileges,
+    Files,
+    Calls,
+    Rings,
+}
+
+/// Every step that is named.
+fn steps(named: &[ConfineStep]) -> Steps {
+    named.iter().fold(Steps::NONE, |steps, step| match step {
+        ConfineStep::All => Steps::ALL,
+        ConfineStep::None => steps,
+        ConfineStep::Privileges => Steps { privileges: true, ..steps },
+        ConfineStep::Files => Steps { files: true, ..steps },
+        ConfineStep::Calls => Steps { calls: true, ..steps },
+        ConfineStep::Rings => Steps { rings: true, ..steps },
+    })
+}
+
 pub fn run(args: Args) -> ExitCode {
     let level = args.log_level.clone();
     let done =
@@ -90,6 +128,8 @@ fn options(args: Args) -> Result<RunOptions, String> {
         workers: args.workers.map(usize::from),
         secrets: args.secrets,
         engine: args.engine.into(),
+        confine: steps(&args.confine),
+        confine_paths: args.confine_path,
         allow_loopback: args.allow_loopback,
         proxy_port: args.proxy_port,
         overrides: args.settings,
@@ -127,6 +167,14 @@ mod tests {
         assert_eq!(labels["note"], "a \"b\"");
         assert!(downward_labels("app").unwrap_err().contains("line 1"));
         assert!(downward_labels("a=\"b\"\nc=d\n").unwrap_err().contains("line 2"));
+    }
+
+    #[test]
+    fn steps_of_confinement() {
+        assert_eq!(steps(&[ConfineStep::All]), Steps::ALL);
+        assert_eq!(steps(&[ConfineStep::None]), Steps::NONE);
+        let two = steps(&[ConfineStep::Files, ConfineStep::Rings]);
+        assert_eq!(two, Steps { privileges: false, calls: false, ..Steps::ALL });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the control thread knows, shared between its loop and its endpoints. One thread; the cells are never locked.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,16 +11,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::confine::Report;
 use crate::control::admin::Admin;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
 use crate::control::reload::Reloader;
 use crate::io::Chosen;
-use crate::observe::{Exposition, Source, WorkerCounters, logging, render_counters, render_traffic};
+use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
 use crate::tls::Credential;
 use crate::worker::{Order, Worker};
+
+/// How long the access log's writer has for its last lines when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The state of a running process.
 pub struct State {
@@ -35,6 +40,8 @@ pub struct State {
     /// Whose traffic the metrics are about.
     source: Source,
     engine: Chosen,
+    confinement: RefCell<Report>,
+    log: RefCell<Option<LogSink>>,
 }
 
 /// What can be said at any time of the latest reload.
@@ -64,7 +71,18 @@ impl State {
             started: Instant::now(),
             source,
             engine,
+            confinement: RefCell::default(),
+            log: RefCell::default(),
         }
+    }
+
+    /// Where the workers' access log goes.
+    pub fn set_log(&self, log: LogSink) {
+        *self.log.borrow_mut() = Some(log);
+    }
+
+    pub fn set_confinement(&self, report: Report) {
+        *self.confinement.borrow_mut() = report;
     }
 
     #[must_use]
@@ -132,9 +150,21 @@ impl State {
         self.workers.borrow().iter().map(|(worker, _)| worker.open.load(Ordering::Relaxed)).sum()
     }
 
+    /// How often any worker stopped accepting.
+    #[must_use]
+    pub fn accept_pauses(&self) -> u64 {
+        self.workers.borrow().iter().map(|(worker, _)| worker.shedding.pauses()).sum()
+    }
+
+    fn resting_workers(&self) -> usize {
+        self.workers.borrow().iter().filter(|(worker, _)| worker.shedding.is_resting()).count()
+    }
+
     pub fn stop_workers(&self) {
         self.order(Order::Quit);
         self.workers.take().into_iter().for_each(|(worker, _)| worker.join());
+        // What cannot be written by then is lost with the process.
+        let _ = self.log.take().map(|log| log.flush(LAST_LINES));
     }
 
     pub fn set_draining(&self) {
@@ -196,6 +226,15 @@ impl Admin for State {
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
         out.sample("egret_reload_failures_total", &[], view.failures);
+        let failed = self.log.borrow().as_ref().map_or(0, |log| log.stats().batches_failed);
+        let help = "Writes of the access log that failed, and lost at least a part of what they held.";
+        out.family("egret_access_log_write_failures_total", "counter", help);
+        out.sample("egret_access_log_write_failures_total", &[], failed);
+        let help = "Times that a worker stopped accepting for want of descriptors, connections or memory.";
+        out.family("egret_accept_pauses_total", "counter", help);
+        out.sample("egret_accept_pauses_total", &[], self.accept_pauses());
+        out.family("egret_workers_resting", "gauge", "Workers that leave new connections in the backlog now.");
+        out.sample("egret_workers_resting", &[], self.resting_workers() as u64);
         out.family("egret_engine_info", "gauge", "How sockets are driven: 1 for the engine in use.");
         out.sample("egret_engine_info", &[("engine", self.engine.kind.name())], 1);
         if let Some(policy) = &view.policy {
@@ -212,6 +251,7 @@ impl Admin for State {
             "uptime_s": self.started.elapsed().as_secs(),
             "engine": self.engine.kind.name(),
             "engine_reason": self.engine.reason,
+            "confinement": self.confinement.borrow().lines().iter().cloned().collect::<BTreeMap<_, _>>(),
             "workers": self.workers.borrow().len(),
             "policy_version": self.view.borrow().version,
             "open_connections": self.open_connections(),

@@ -85,8 +85,8 @@ impl Submission {
 pub(super) enum Manner {
     /// It waits for room; fewer bytes are sent only after an error half-way.
     Patient,
-    /// It sends what fits at once, and nothing (`EAGAIN`) if nothing does. Nobody waits for it to complete, so a
-    /// completion of all its bytes need not end the wait of a turn.
+    /// It sends what fits at once, and nothing (`EAGAIN`) if nothing does; or it waits, as the driver likes. Nobody waits
+    /// for it to complete, so a completion of all its bytes need not end the wait of a turn.
     Quiet,
 }
 

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::executor::{Executor, Remote};
 use super::operations::Operation;
 use super::probe::{EngineError, classify};
 use super::reactor::Reactor;
+use super::shedding::Shedding;
 use super::uring::Uring;
 
 /// How long a dropped engine waits for the kernel to let go of its operations.
@@ -54,7 +56,7 @@ impl Engine {
         if CURRENT.with_borrow(Option::is_some) {
             return Err(EngineError::Occupied);
         }
-        let pool = Pool::new(options.recv_buffers, options.recv_buffer_bytes)
+        let pool = Pool::new(options.recv_buffers, options.recv_buffer_bytes, options.recv_blocks)
             .map_err(|error| classify(error, "mapping receive buffers"))?;
         let driver: Box<dyn Driver> = match options.kind {
             EngineKind::Uring => Box::new(Uring::new(&options, &pool)?),
@@ -94,6 +96,11 @@ impl Engine {
         Bounds::of(&self.context.reactor.options)
     }
 
+    /// How often accepting stops, and whether it rests now; for other threads to read.
+    pub fn shedding(&self) -> Arc<Shedding> {
+        Arc::clone(&self.context.reactor.shedding)
+    }
+
     /// Wakes this engine from other threads.
     pub fn remote(&self) -> Remote {
         self.context.executor.remote()
@@ -124,6 +131,11 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
 pub async fn woken() {
     let context = context();
     poll_fn(|cx| context.executor.poll_woken(cx)).await;
+}
+
+/// Lets this thread's listeners accept, or leaves connections in the backlog: memory is short.
+pub fn allow_accepting(allowed: bool) {
+    context().reactor.allow_accepting(allowed);
 }
 
 /// Figures of an engine, since it began or (where marked) now.
@@ -167,7 +179,7 @@ pub fn stats() -> EngineStats {
         recv_copies: reactor.pool.copied(),
         enobufs: counters.enobufs.get(),
         cq_overflows: driver.overflows,
-        accept_pauses: counters.accept_pauses.get(),
+        accept_pauses: reactor.shedding.pauses(),
         open_sockets: counters.accepted_open.get() + counters.connected_open.get(),
         operations: reactor.in_flight(),
         timers: reactor.alarms_set(),

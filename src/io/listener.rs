@@ -76,6 +76,10 @@ impl Listener {
         // Inherited by the sockets that it accepts, which saves each of them a system call.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         let reactor = Rc::clone(&context().reactor);
+        if let Some(bytes) = reactor.options.socket_buffer {
+            SockRef::from(&listener).set_send_buffer_size(bytes as usize)?;
+            SockRef::from(&listener).set_recv_buffer_size(bytes as usize)?;
+        }
         Ok(Self { accepting: Rc::new(Accepting { listener, reactor, state: RefCell::default() }) })
     }
 

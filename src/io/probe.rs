@@ -103,9 +103,9 @@ fn disabled_by_sysctl() -> Option<u8> {
 /// # Errors
 /// The first thing that is missing.
 pub fn probe() -> Result<Features, EngineError> {
-    let mut ring = uring::build(8).map_err(|error| classify(error, "io_uring_setup"))?;
+    let mut ring = uring::build(8, false).map_err(|error| classify(error, "io_uring_setup"))?;
     check_operations(&ring)?;
-    let pool = Pool::new(8, 4096).map_err(|error| classify(error, "mapping receive buffers"))?;
+    let pool = Pool::new(8, 4096, 0).map_err(|error| classify(error, "mapping receive buffers"))?;
     let step = "registering receive buffers";
     let _buffers = ProvidedRing::register(&ring.submitter(), &pool).map_err(|error| classify(error, step))?;
     check_entering(&mut ring).map_err(|error| classify(error, "io_uring_enter"))?;

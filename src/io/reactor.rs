@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use super::connection::{Connection, Origin};
 use super::driver::{Batching, Completion, Driver, OpId, Wait};
 use super::listener::Accepting;
 use super::operations::{Operation, Operations};
+use super::shedding::Shedding;
 use super::wheel::{AlarmKey, Wheel};
 
 /// Connections that must have been busy within about a millisecond before a turn waits for more than one completion.
@@ -38,6 +40,9 @@ pub(super) struct Reactor {
     pub(super) pool: Rc<Pool>,
     pub(super) options: EngineOptions,
     pub(super) counters: Counters,
+    pub(super) shedding: Arc<Shedding>,
+    /// Nothing may be accepted, whatever the limits say.
+    withheld: Cell<bool>,
     driver: RefCell<Box<dyn Driver>>,
     operations: RefCell<Operations>,
     alarms: RefCell<Wheel<Alarm>>,
@@ -65,7 +70,6 @@ pub(super) struct Reactor {
 pub(super) struct Counters {
     pub(super) turns: Cell<u64>,
     pub(super) enobufs: Cell<u64>,
-    pub(super) accept_pauses: Cell<u64>,
     pub(super) accepted_open: Cell<usize>,
     pub(super) connected_open: Cell<usize>,
 }
@@ -96,6 +100,8 @@ impl Reactor {
             pool,
             options,
             counters: Counters::default(),
+            shedding: Arc::default(),
+            withheld: Cell::new(false),
             driver: RefCell::new(driver),
             operations: RefCell::default(),
             alarms: RefCell::new(Wheel::new()),
@@ -148,6 +154,7 @@ impl Reactor {
     fn prepare(self: &Rc<Self>, buffers: &mut Vec<u16>) {
         if self.resume_accepting.take() {
             let paused = self.paused.take();
+            self.shedding.end();
             paused.iter().filter_map(Weak::upgrade).for_each(|accepting| accepting.resume());
         }
         self.pool.take_returned(buffers);
@@ -255,6 +262,11 @@ impl Reactor {
         self.resume_accepting.set(true);
     }
 
+    pub(super) fn allow_accepting(&self, allowed: bool) {
+        self.withheld.set(!allowed);
+        self.resume_accepting.set(allowed);
+    }
+
     /// `fd` is about to be closed; the kernel has no operation on it.
     pub(super) fn forget(&self, fd: RawFd) {
         self.driver.borrow_mut().forget(fd);
@@ -269,6 +281,9 @@ impl Reactor {
 
     /// Connections that may still be accepted.
     pub(super) fn accept_room(&self) -> usize {
+        if self.withheld.get() {
+            return 0;
+        }
         self.options.max_connections.saturating_sub(self.counters.accepted_open.get())
     }
 
@@ -291,7 +306,7 @@ impl Reactor {
     }
 
     pub(super) fn pause(&self, accepting: &Rc<Accepting>) {
-        self.counters.accept_pauses.set(self.counters.accept_pauses.get() + 1);
+        self.shedding.begin();
         self.paused.borrow_mut().push(Rc::downgrade(accepting));
     }
 

@@ -4,6 +4,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::Finding;
 use crate::config::Settings;
+use crate::control::limits::{self, Granted};
 use crate::control::{RESERVED_DESCRIPTORS, cores};
 use crate::io;
 
@@ -14,7 +15,9 @@ const OLDEST_FOR_RINGS: (u32, u32) = (6, 1);
 /// Pinned pages of a worker's receive ring and of what older accounting adds; the smallest default of any runtime.
 const LOCKED_BYTES: u64 = 64 * 1024;
 /// Fewer descriptors than this leave nothing for connections.
-const FEWEST_DESCRIPTORS: u64 = RESERVED_DESCRIPTORS * 2;
+const FEWEST_DESCRIPTORS: u64 = 48;
+/// Open before there is any connection.
+const OPEN_AT_FIRST: u64 = 20;
 
 pub(super) fn findings() -> Vec<Finding> {
     let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
@@ -94,7 +97,10 @@ fn descriptors(limit: u64) -> Finding {
         return Finding::fail(CHECK, format!("{limit}: too few for any connection; raise the hard limit to {wanted}"));
     }
     if limit < wanted {
-        let pairs = (limit - RESERVED_DESCRIPTORS) / 2;
+        let granted = Granted { descriptors: limit, open: OPEN_AT_FIRST, memory: None };
+        let wanted_pairs = Settings::default().max_connections;
+        let plan = limits::plan(granted, wanted_pairs, 1, io::EngineOptions::default());
+        let pairs = plan.engine.max_connections;
         let message = format!(
             "{limit} is enough for {pairs} connections, fewer than maxConnections; raise the hard limit to {wanted} \
              (ulimit -Hn, or the container runtime's default limits)"
@@ -148,8 +154,9 @@ mod tests {
         check(&engine(Err(io::EngineError::Memory { step: "x" })), Warn, "RLIMIT_MEMLOCK");
         check(&locked_memory(0), Warn, "ulimit -l");
         check(&locked_memory(u64::MAX), Ok, "unlimited");
-        check(&descriptors(64), Fail, "raise the hard limit");
-        check(&descriptors(1024), Warn, "448 connections");
+        check(&descriptors(32), Fail, "raise the hard limit");
+        check(&descriptors(64), Warn, "15 connections");
+        check(&descriptors(1024), Warn, "467 connections");
         check(&descriptors(1 << 20), Ok, "1048576 descriptors");
         check(&cpus(8, None, 8), Ok, "default: 8");
         check(&cpus(8, Some(1500), 2), Ok, "1500m: workers by default: 2");

@@ -22,7 +22,7 @@ fn kind() -> EngineKind {
 }
 
 fn options() -> EngineOptions {
-    EngineOptions { kind: kind(), ..Default::default() }
+    EngineOptions { kind: kind(), restrict_ring: true, ..Default::default() }
 }
 
 #[test]
@@ -43,6 +43,7 @@ fn all_of_it_on_epoll() {
 /// Runs `main` on a new engine; afterwards nothing of it is left.
 fn run_with<T>(mut options: EngineOptions, main: impl Future<Output = T>) -> T {
     options.kind = kind();
+    options.restrict_ring = true;
     let mut engine = Engine::new(options).unwrap();
     let output = engine.run(async {
         let output = timeout(DEADLINE, main).await.expect("the test must end");
