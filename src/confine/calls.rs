@@ -65,6 +65,7 @@ const PROCESS: &[c_long] = &[
     libc::SYS_sched_getaffinity,
     libc::SYS_getrandom,
     libc::SYS_getpid,
+    libc::SYS_getrusage,
     libc::SYS_gettid,
     libc::SYS_tgkill,
     libc::SYS_uname,
@@ -106,7 +107,7 @@ fn plain(engine: EngineKind) -> impl Iterator<Item = c_long> {
 
 /// How many calls are allowed.
 pub(super) fn count(engine: EngineKind) -> usize {
-    plain(engine).count() + 3
+    plain(engine).count() + 4
 }
 
 pub(super) fn filter(engine: EngineKind) -> Result<SeccompFilter, BackendError> {
@@ -115,6 +116,7 @@ pub(super) fn filter(engine: EngineKind) -> Result<SeccompFilter, BackendError> 
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![nothing_executable()?]);
     }
+    rules.insert(libc::SYS_prlimit64, vec![only_when_zero(2)?]);
     let refusal = SeccompAction::Errno(libc::EPERM as u32);
     SeccompFilter::new(rules, refusal, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)
 }
@@ -132,6 +134,11 @@ fn stream_and_datagram_sockets() -> Result<Vec<SeccompRule>, BackendError> {
         }
     }
     Ok(rules)
+}
+
+/// A call whose argument `index` is null: prlimit(2) then reads a limit and sets none.
+fn only_when_zero(index: u8) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(index, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?])
 }
 
 /// mmap(2), mprotect(2): the third argument is the protection.

@@ -43,9 +43,11 @@ impl Confinement {
             self.folders = Some(folders);
         }
         if self.engine == EngineKind::Uring {
-            let restricted = || match io::can_restrict_rings() {
-                true => Ok("each worker's ring is closed to all but its own operations".to_owned()),
-                false => Err(confine::ConfineError::NoRestrictions),
+            let restricted = || {
+                if !io::can_restrict_rings() {
+                    return Err(confine::ConfineError::NoRestrictions);
+                }
+                Ok("each worker's ring is closed to all but its own operations".to_owned())
             };
             self.steps.rings = self.report.take("rings", self.steps.rings, restricted);
         }

@@ -64,7 +64,7 @@ pub fn plan(granted: Granted, connections: usize, workers: usize, engine: Engine
             allowed = fit;
         }
         if memory < SMALL_MEMORY {
-            engine = small(engine, workers);
+            engine = small(&engine, workers);
             reduced.push(format!("the memory limit of {} MiB makes buffers small", memory >> 20));
         }
     }
@@ -92,14 +92,14 @@ fn free_descriptors(granted: Granted, workers: usize) -> u64 {
 }
 
 /// Buffers of a small container: a TLS record each way, and little in the kernel.
-fn small(engine: EngineOptions, workers: usize) -> EngineOptions {
+fn small(engine: &EngineOptions, workers: usize) -> EngineOptions {
     EngineOptions {
         recv_buffers: 64,
         recv_high_water: engine.recv_buffer_bytes as usize,
         recv_blocks: 8 / workers.clamp(1, 8),
         send_high_water: 16 * 1024,
         socket_buffer: Some(32 * 1024),
-        ..engine
+        ..engine.clone()
     }
 }
 

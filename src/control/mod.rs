@@ -13,6 +13,7 @@ pub mod limits;
 mod listen;
 mod memory;
 mod pressure;
+mod process;
 mod reload;
 pub mod resolve;
 mod runtime;
@@ -244,11 +245,12 @@ fn granted() -> Granted {
 
 /// Serves on while applications have connections open, until the deadline or a second request to stop.
 async fn drain(state: &State, stop: &mut Stop) {
-    let deadline = Instant::now() + state.drain_duration();
+    let (minimum, longest) = state.drain_durations();
+    let began = Instant::now();
     tracing::info!(open = state.open_connections(), "draining");
     state.set_draining();
     state.order(Order::Drain);
-    while state.open_connections() > 0 && Instant::now() < deadline {
+    while began.elapsed() < longest && (state.open_connections() > 0 || began.elapsed() < minimum) {
         tokio::select! {
             () = stop.requested() => return,
             () = tokio::time::sleep(DRAIN_POLL) => {}
