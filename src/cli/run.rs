@@ -49,6 +49,9 @@ pub struct Args {
     /// Another folder that may be read when files are confined; repeatable
     #[arg(long, value_name = "DIR", env = "EGRET_CONFINE_PATH", value_delimiter = ',')]
     confine_path: Vec<PathBuf>,
+    /// How long, in microseconds, a worker with eight or more busy connections waits for several events at once; 0: never
+    #[arg(long, value_name = "MICROS", env = "EGRET_BATCH_WAIT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    batch_wait: u32,
     /// Serve redirected connections to loopback addresses (never to egret's own ports)
     #[arg(long, env = "EGRET_ALLOW_LOOPBACK")]
     allow_loopback: bool,
@@ -130,6 +133,7 @@ fn options(args: Args) -> Result<RunOptions, String> {
         engine: args.engine.into(),
         confine: steps(&args.confine),
         confine_paths: args.confine_path,
+        batch_wait: args.batch_wait,
         allow_loopback: args.allow_loopback,
         proxy_port: args.proxy_port,
         overrides: args.settings,

@@ -71,6 +71,8 @@ pub struct RunOptions {
     pub confine: Steps,
     /// More folders that files may be read from.
     pub confine_paths: Vec<PathBuf>,
+    /// See [`EngineOptions::batch_micros`].
+    pub batch_wait: u32,
     pub allow_loopback: bool,
     pub proxy_port: u16,
     pub overrides: SettingsOverrides,
@@ -137,6 +139,7 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     confinement.before_workers(state.watched());
     let plan = Plan {
         workers: options.workers,
+        batch_wait: options.batch_wait,
         allow_loopback: options.allow_loopback,
         port: options.proxy_port,
         restrict_ring: confinement.restricts_rings(),
@@ -197,6 +200,7 @@ async fn first_table(state: &State, watch: &mut Watch, stop: &mut Stop) -> bool 
 /// How the workers are to be started.
 struct Plan {
     workers: Option<usize>,
+    batch_wait: u32,
     allow_loopback: bool,
     port: u16,
     restrict_ring: bool,

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! One system call a turn submits everything that the tasks asked for and waits for the next completion or the next
-//! alarm. On request ([`EngineOptions::batch_micros`]) it waits a little longer for several completions while eight or
-//! more connections are busy.
+//! alarm. While eight or more connections are busy it waits a little longer for several completions
+//! ([`EngineOptions::batch_micros`]).
 //!
 //! # The life of a socket
 //!
@@ -70,6 +70,7 @@ mod restrict;
 mod send;
 mod shedding;
 mod socket;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -90,4 +91,5 @@ pub use receive::PeekState;
 pub use restrict::can_restrict_rings;
 pub use shedding::Shedding;
 pub use socket::{Failed, FlushFuture, Readable, Recv, SendFuture, Socket};
+pub use spares::buffer;
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};
