@@ -211,8 +211,12 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCo
     let policy = state.policy().expect("workers start after the first table");
     let settings = policy.load().settings().clone();
     let wanted = plan.workers.unwrap_or_else(cores::available);
-    let engine =
-        EngineOptions { kind: state.engine().kind, restrict_ring: plan.restrict_ring, ..EngineOptions::default() };
+    let engine = EngineOptions {
+        kind: state.engine().kind,
+        restrict_ring: plan.restrict_ring,
+        batch_micros: plan.batch_wait,
+        ..EngineOptions::default()
+    };
     let limits = limits::plan(plan.granted, settings.max_connections, wanted, engine);
     limits.reduced.iter().for_each(|what| tracing::warn!("{what}"));
     let count = limits.workers;
