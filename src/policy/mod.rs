@@ -24,6 +24,8 @@ mod virtual_services;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+mod merge_cases;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod route_cases;

@@ -87,6 +87,7 @@ impl<'e> Exchange<'e, '_> {
         };
         let plan = self.plan(&host).await?;
         let security = plan.target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
+        let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries();
         // What cannot be sent a second time must not meet a connection that its server is just closing.
         let mut reuse = if transfer::is_replayable(self.request) { Reuse::Allowed } else { Reuse::Recent };
@@ -102,6 +103,9 @@ impl<'e> Exchange<'e, '_> {
             self.note_connection(&lent);
             match self.carry(lent, &plan, &tries).await {
                 Tried::Done(next) => {
+                    if tries.is_denied() {
+                        self.record.add_flags(ResponseFlags::UPSTREAM_OVERFLOW);
+                    }
                     if tries.is_spent() && tries.covers(self.progress.status.get()) {
                         self.record.add_flags(ResponseFlags::RETRY_LIMIT);
                     }
@@ -135,12 +139,12 @@ impl<'e> Exchange<'e, '_> {
                     }
                 };
                 self.record.route(name, Some(cluster));
-                Plan::unrouted(&decision, original)
+                Plan::unrouted(&decision, self.parties, self.request)
             }
             Routed::Route(route, taken) => {
                 self.record.route(route.name.clone(), None);
                 self.suffer(route.fault).await?;
-                let plan = Plan::routed(route, taken, original, self.request, self.context.roll())?;
+                let plan = Plan::routed(route, taken, self.parties, self.request, self.context.roll())?;
                 self.record.route(route.name.clone(), Some(plan.target.name()));
                 Ok(plan)
             }

@@ -84,7 +84,9 @@ impl Failure {
                 Self::new(503, error.flags(), "no_healthy_upstream", body)
             }
             ConnectError::Overflow(_) => Self::before_response(503, error.flags(), "overflow", None),
-            ConnectError::TcpTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
+            ConnectError::TcpTimeout { .. }
+            | ConnectError::TunnelTimeout { .. }
+            | ConnectError::HandshakeTimeout { .. } => {
                 Self::before_response(503, error.flags(), "connection timeout", Some(reason))
             }
             _ => Self::before_response(503, error.flags(), "remote connection failure", Some(reason)),

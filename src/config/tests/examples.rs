@@ -73,7 +73,7 @@ fn mutual() {
     let selector = rule.workload_selector.as_ref().unwrap();
     assert_eq!(selector.get("app").map(String::as_str), Some("sleep"));
     let policy = rule.traffic_policy.as_ref().unwrap();
-    assert_eq!(policy.all.load_balancer, Some(LoadBalancer::RoundRobin));
+    assert_eq!(policy.all.load_balancer.as_ref().map(|balancing| balancing.by), Some(LoadBalancer::RoundRobin));
     let tls = policy.ports[0].1.tls.as_ref().unwrap();
     assert_eq!(tls.mode, TlsMode::Mutual);
     assert_eq!(tls.credential_name.as_deref(), Some("client-credential"));
