@@ -98,25 +98,21 @@ impl<'e> Exchange<'e, '_> {
                     self.back_off(&mut tries).await;
                     continue;
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(failure.with(tries.flags())),
             };
             self.note_connection(&lent);
             match self.carry(lent, &plan, &tries).await {
                 Tried::Done(next) => {
-                    if tries.is_denied() {
-                        self.record.add_flags(ResponseFlags::UPSTREAM_OVERFLOW);
-                    }
                     if tries.is_spent() && tries.covers(self.progress.status.get()) {
                         self.record.add_flags(ResponseFlags::RETRY_LIMIT);
                     }
+                    self.record.add_flags(tries.flags());
                     return Ok(next);
                 }
-                Tried::Failed(mut failure) => {
-                    if tries.is_spent() {
-                        failure.flags |= ResponseFlags::RETRY_LIMIT;
-                    }
-                    return Err(failure);
+                Tried::Failed(failure) if tries.is_spent() => {
+                    return Err(failure.with(ResponseFlags::RETRY_LIMIT | tries.flags()));
                 }
+                Tried::Failed(failure) => return Err(failure.with(tries.flags())),
                 Tried::Stale => reuse = Reuse::Never,
                 Tried::Again => self.back_off(&mut tries).await,
             }

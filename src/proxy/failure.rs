@@ -142,6 +142,12 @@ impl Failure {
         Self::new(status, flags, details, body.to_owned())
     }
 
+    /// With these flags as well.
+    #[must_use]
+    pub fn with(self, flags: ResponseFlags) -> Self {
+        Self { flags: self.flags | flags, ..self }
+    }
+
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {
         Self { status, flags, details: details.to_owned(), body, transport: None, fields: Vec::new(), may_pass: false }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::RetryOn;
-use crate::flow::{Host, OriginalDst};
+use crate::flow::{Host, OriginalDst, ResponseFlags};
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
 use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, PolicyTable, RequestView, Routed, Taken};
@@ -178,10 +178,10 @@ impl Tries<'_> {
         !self.denied.get()
     }
 
-    /// Whether there was no room for a try that the route wanted.
+    /// That there was no room for a try that the route wanted.
     #[must_use]
-    pub fn is_denied(&self) -> bool {
-        self.denied.get()
+    pub fn flags(&self) -> ResponseFlags {
+        if self.denied.get() { ResponseFlags::UPSTREAM_OVERFLOW } else { ResponseFlags::default() }
     }
 
     /// Whether an answer of `status` is one that the route does not want, were there tries left.

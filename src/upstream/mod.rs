@@ -1,7 +1,7 @@
 //! Connections to the outside: which endpoint, over which security, new or warm.
 //!
-//! One [`Upstreams`] a worker; nothing here is shared between threads. It knows addresses and TLS, not HTTP: whether a
-//! connection may be used again is for the caller to say.
+//! One [`Upstreams`] a worker; nothing here is shared between threads. It knows addresses and TLS, and of HTTP only how to
+//! ask a forward proxy for a tunnel: whether a connection may be used again is for the caller to say.
 
 mod admission;
 mod balance;

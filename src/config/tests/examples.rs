@@ -53,6 +53,14 @@ fn access() {
 }
 
 #[test]
+fn forward_proxy() {
+    let resources = example("forward-proxy.yaml").resources;
+    let policy = resources.destination_rules[0].traffic_policy.as_ref().unwrap();
+    assert_eq!(policy.all.tunnel.as_ref().map(ToString::to_string).as_deref(), Some("api.example.com:443"));
+    assert_eq!(policy.all.tls.as_ref().map(|tls| tls.mode), Some(TlsMode::Simple));
+}
+
+#[test]
 fn simple() {
     let resources = example("egress-tls-origination/simple.yaml").resources;
     assert_eq!(resources.service_entries[0].ports[0].target_port, Some(443));
