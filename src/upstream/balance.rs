@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+
 use super::hash_table::Table;
 use crate::config::{HashTable, LoadBalancer, LoadBalancing, Warmup};
 
@@ -16,9 +18,9 @@ type Endpoints = Vec<(SocketAddr, u32)>;
 /// One worker's memory of whose turn it is.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    turns: HashMap<String, usize>,
+    turns: HashMap<String, usize, RandomState>,
     /// Requests in flight by endpoint.
-    active: HashMap<SocketAddr, u32>,
+    active: HashMap<SocketAddr, u32, RandomState>,
     /// xorshift state; the order needs to be even, not unpredictable.
     random: u64,
     /// The tables of clusters that hash, for the endpoints that they had last.
