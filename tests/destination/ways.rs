@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use crate::lab::client::HttpClient;
 use crate::lab::forward::{ForwardProxy, PLAIN, SECURE};
 use crate::lab::nginx::Nginx;
-use crate::lab::pki::Leaf;
+use crate::lab::pki::{Leaf, PairFiles};
 use crate::lab::server::Server;
 use crate::lab::{Family, Lab, eventually, utf8};
 
@@ -46,15 +46,10 @@ spec: {{host: {host}, trafficPolicy: {policy}}}
     lab.configure(&format!("{name}.yaml"), &yaml);
 }
 
-#[test]
-fn tunnels_through_a_forward_proxy() {
-    let lab = Lab::new();
-    lab.outside.write_etc("hosts", &format!("{} {TARGET}\n", Lab::address(Family::V4, 1)));
-    let own = lab.authority.issue("www.example", Leaf::Good).write(lab.dir(), "www");
-    let origin = lab.authority.issue("api.example", Leaf::Good).write(lab.dir(), "api");
-    let proxied = lab.authority.issue("proxy.example", Leaf::Good).write(lab.dir(), "proxy");
+/// Sites on port 443 of the target that answer with the request's host and the number of the connection.
+fn secure_sites(lab: &Lab, sites: &[(&str, &PairFiles)]) -> Nginx {
     let mut servers = String::new();
-    for (host, pair) in [("www.example", &own), ("api.example", &origin)] {
+    for (host, pair) in sites {
         let (certificate, key) = (utf8(&pair.certificate), utf8(&pair.key));
         let contents = "location / { return 200 \"$host $connection\\n\"; }";
         writeln!(
@@ -65,7 +60,17 @@ fn tunnels_through_a_forward_proxy() {
         )
         .expect("a string grows");
     }
-    let _nginx = Nginx::start(&lab, &servers, at(1, 443));
+    Nginx::start(lab, &servers, at(1, 443))
+}
+
+#[test]
+fn tunnels_through_a_forward_proxy() {
+    let lab = Lab::new();
+    lab.outside.write_etc("hosts", &format!("{} {TARGET}\n", Lab::address(Family::V4, 1)));
+    let own = lab.authority.issue("www.example", Leaf::Good).write(lab.dir(), "www");
+    let origin = lab.authority.issue("api.example", Leaf::Good).write(lab.dir(), "api");
+    let proxied = lab.authority.issue("proxy.example", Leaf::Good).write(lab.dir(), "proxy");
+    let _nginx = secure_sites(&lab, &[("www.example", &own), ("api.example", &origin)]);
     let _greeter = Server::start(&lab, at(1, GREETING), |mut stream| {
         stream.write_all(b"220 ready\r\n")?;
         let mut line = [0; 4];
