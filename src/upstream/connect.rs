@@ -13,7 +13,7 @@ use crate::config::{Settings, TcpKeepalive, Tunnel};
 use crate::flow::ResponseFlags;
 use crate::io::{self, ConnectOptions, Keepalive, Lease, Socket};
 use crate::policy::{Outcome, PoolLimits};
-use crate::tls::TlsError;
+use crate::tls::{Refusal, TlsError};
 
 /// Why no upstream connection could be had.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,15 @@ impl ConnectError {
             | ConnectError::TunnelTimeout { address, .. }
             | ConnectError::Handshake { address, .. }
             | ConnectError::HandshakeTimeout { address, .. } => Some(*address),
+        }
+    }
+
+    /// Why the server's certificate was not believed.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            ConnectError::Handshake { source: StreamError::Tls(TlsError::Refused(refusal)), .. } => Some(refusal),
+            _ => None,
         }
     }
 
