@@ -196,7 +196,7 @@ fn read_table(object: &mut Object<'_>, report: &mut Report) -> HashTable {
 
 fn read_prime(field: &Field<'_>, report: &mut Report) -> Option<u32> {
     let number = u32::try_from(field.whole(&(0..=LARGEST_MAGLEV), report)?).ok().filter(|number| *number > 0)?;
-    let is_prime = number > 1 && (2..).take_while(|i| i * i <= number).all(|i| number % i != 0);
+    let is_prime = number > 1 && (2..=number.isqrt()).all(|i| number % i != 0);
     if !is_prime {
         field.error(format!("{number} is no prime; {MAGLEV} is one that suits up to some hundred endpoints"), report);
         return None;

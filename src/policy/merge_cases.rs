@@ -35,7 +35,7 @@ fn policy(fields: &str, mark: u16) -> PortPolicy {
         }),
         tunnel: has('u').then(|| Tunnel { protocol: TunnelProtocol::Connect, host: "a.test".to_owned(), port: mark }),
         proxy_protocol: has('p').then(|| [ProxyProtocol::V1, ProxyProtocol::V2][usize::from(mark - 1)]),
-        retry_budget: has('r').then(|| RetryBudget { percent: 20.0, least: times }),
+        retry_budget: has('r').then_some(RetryBudget { percent: 20.0, least: times }),
     }
 }
 
@@ -110,7 +110,7 @@ fn fields_and_where_they_come_from() {
     const ALL: &str = "tlcour";
     let all = |mark| Some(policy(ALL, mark));
     let some = |fields, mark| Some(policy(fields, mark));
-    let marked = |mark: u8| ALL.chars().map(|letter| format!("{letter}{mark}")).collect::<String>();
+    let marked = |mark: u8| ALL.chars().flat_map(|letter| [letter, char::from(b'0' + mark)]).collect::<String>();
     for (rules, port, of_subset) in [
         (vec![], String::new(), "-".to_owned()),
         (vec![rule("r", all(1), None, vec![])], marked(1), "-".to_owned()),
