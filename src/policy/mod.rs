@@ -18,6 +18,7 @@ mod rules;
 mod scope;
 mod table;
 mod traps;
+mod tunnels;
 mod virtual_services;
 
 #[cfg(test)]
@@ -38,3 +39,4 @@ pub use occupancy::{Gauge, Occupancy};
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;
+pub use tunnels::TunnelRefusal;
