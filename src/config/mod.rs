@@ -14,6 +14,7 @@ mod http_match;
 mod http_route;
 mod load;
 mod names;
+mod outlier_detection;
 mod overrides;
 mod reader;
 mod resources;
@@ -30,6 +31,7 @@ mod virtual_service;
 pub(crate) mod yaml;
 
 pub use load::{Loaded, load, load_text};
+pub use outlier_detection::OutlierDetection;
 pub use overrides::SettingsOverrides;
 pub use resources::*;
 pub use routing::*;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::outlier_detection::OutlierDetection;
 use super::routing::VirtualService;
 use crate::flow::Hostname;
 
@@ -225,6 +226,7 @@ pub struct PortPolicy {
     pub tls: Option<ClientTls>,
     pub load_balancer: Option<LoadBalancer>,
     pub connection_pool: Option<ConnectionPool>,
+    pub outlier_detection: Option<OutlierDetection>,
 }
 
 /// `ClientTLSSettings`.

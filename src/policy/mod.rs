@@ -7,6 +7,7 @@
 mod compile;
 mod decide;
 mod endpoints;
+mod health;
 mod hosts;
 mod http_routes;
 mod occupancy;
@@ -34,6 +35,7 @@ mod scenarios;
 
 pub use compile::{Materials, compile};
 pub use decide::PolicyTable;
+pub use health::{Health, Outcome};
 pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use occupancy::{Gauge, Occupancy};
 pub use rules::NOT_FOR_THIS_WORKLOAD;
