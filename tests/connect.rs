@@ -61,7 +61,7 @@ fn asked(stream: TcpStream, told: &Sender<String>) -> io::Result<()> {
 #[test]
 fn a_tunnel_to_a_registered_host_opens_after_2xx_and_not_before() {
     let lab = lab();
-    let (told, heard) = channel();
+    let (told, requests) = channel();
     let server = Server::start(&lab, forward_proxy(), move |stream| asked(stream, &told));
     let egret = lab.egret(&["--connect-policy", "REGISTRY_ONLY", "--workers", "1"]);
     let mut client = HttpClient::new(lab.connect(forward_proxy()).unwrap());
@@ -69,13 +69,13 @@ fn a_tunnel_to_a_registered_host_opens_after_2xx_and_not_before() {
     let refused = client.response().unwrap();
     assert_eq!((refused.head.status, refused.body.as_slice()), (407, &b"no"[..]));
     assert_eq!(refused.head.field("connection"), None, "the same connection may ask again");
-    assert_eq!(heard.recv_timeout(PATIENCE), Ok(connect_to("site.example:443", "")));
+    assert_eq!(requests.recv_timeout(PATIENCE), Ok(connect_to("site.example:443", "")));
 
     let request = connect_to("site.example:443", "Proxy-Authorization: Basic eDp5\r\n");
     client.send(&[request.as_bytes(), EARLY].concat()).unwrap();
     let head = client.head().unwrap();
     assert_eq!((head.status, head.field("content-length"), head.field("connection")), (200, None, None));
-    assert_eq!(heard.recv_timeout(PATIENCE), Ok(request));
+    assert_eq!(requests.recv_timeout(PATIENCE), Ok(request));
     assert_eq!(client.take(5 + EARLY.len()), [b"hello", EARLY].concat());
     let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     client.send(&bytes).unwrap();

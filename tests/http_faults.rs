@@ -60,8 +60,9 @@ fn why_a_server_cannot_be_reached_is_told_apart_and_in_time() {
 
 /// A host with a connect timeout of its own.
 fn down(host: &str) -> String {
-    let rule =
-        site::rule("{tcp: {connectTimeout: 400ms}}").replace(HOST, host).replace("name: site", "name: down-rule");
+    let rule = site::rule("{tcp: {connectTimeout: 400ms}}")
+        .replace(HOST, host)
+        .replace("name: site", &format!("name: {host}"));
     format!("{}---\n{rule}", service_entry(host, &[(80, "HTTP", None)]))
 }
 
@@ -71,26 +72,29 @@ fn a_frozen_server_is_waited_for_and_comes_back() {
     let at = Lab::address(Family::V4, 1);
     lab.names.set(HOST, &[at]);
     lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
-    let egret = lab.egret(&["--request-timeout", "500ms"]);
+    let egret = lab.egret(&["--request-timeout", "1s"]);
     let folder = lab.dir().join("served");
     fs::create_dir(&folder).unwrap();
     let arguments = ["-I", "-m", "http.server", "80", "--bind", "203.0.113.1", "--directory", lab::utf8(&folder)];
     let server = Kept::start(lab.outside.command("/usr/bin/python3", &arguments), lab.dir(), "served");
     let ask = |path: &str| {
         let mut client = HttpClient::new(lab.connect(SocketAddr::new(at, 80)).unwrap());
-        client.get(HOST, path).unwrap().head.status
+        client.get(HOST, path).is_ok_and(|response| response.head.status == 200)
     };
-    eventually("the server is up", || ask("/") == 200);
+    eventually("the server is up", || ask("/"));
     server.signal(Signal::SIGSTOP);
     // Its kernel still takes connections.
-    let waiting: Vec<_> = (0..20).map(|_| HttpClient::new(lab.connect(SocketAddr::new(at, 80)).unwrap())).collect();
-    for mut client in waiting {
+    let asking = (0..20).map(|_| {
+        let mut client = HttpClient::new(lab.connect(SocketAddr::new(at, 80)).unwrap());
         client.send(format!("GET /frozen HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+        client
+    });
+    for mut client in asking.collect::<Vec<_>>() {
         assert_eq!(client.response().unwrap().head.status, 504);
     }
     egret.log_line(&["\"GET /frozen ", " 504 UT ", "response_timeout"]);
     server.signal(Signal::SIGCONT);
-    eventually("it is served again", || ask("/") == 200);
+    eventually("it is served again", || ask("/"));
 }
 
 #[test]
@@ -164,19 +168,19 @@ fn a_port_nobody_listens_on_is_tried_thrice_and_no_more() {
     lab.names.set(HOST, &[at.ip()]);
     lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
     let egret = lab.egret(&[]);
-    let mut client = HttpClient::new(lab.connect(at).unwrap());
-    let post = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody");
-    for _ in 0..20 {
+    let post = || {
+        let mut client = HttpClient::new(lab.connect(at).unwrap());
+        let post = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody");
         client.send(post.as_bytes()).unwrap();
-        assert_eq!(client.response().unwrap().head.status, 503);
-    }
+        client.response().unwrap().head.status
+    };
+    (0..20).for_each(|_| assert_eq!(post(), 503));
     assert_eq!(egret.metric("egret_upstream_connect_failures_total"), Some(60.0));
     assert_eq!(egret.metric("egret_requests_retried_total"), Some(40.0));
     let listener = lab.outside.enter(|| TcpListener::bind(at)).unwrap();
     let serving = std::thread::spawn(move || answering("")(listener.accept()?.0));
-    client.send(post.as_bytes()).unwrap();
-    assert_eq!(client.response().unwrap().head.status, 200, "it is back at once");
-    drop((client, egret));
+    assert_eq!(post(), 200, "it is back at once");
+    drop(egret);
     // However its connection ended.
     let _ = serving.join().unwrap();
 }

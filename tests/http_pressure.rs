@@ -127,7 +127,7 @@ fn a_refusal_reaches_who_is_still_sending_a_gibibyte() {
         let head = format!("POST /denied HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n");
         client.send(head.as_bytes()).unwrap();
         let mut sending = client.stream().try_clone().unwrap();
-        let chunk = [&b"10000\r\n"[..], &[b'G'; 0x10000], b"\r\n"].concat();
+        let chunk = [&b"10000\r\n"[..], &vec![b'G'; 0x10000], b"\r\n"].concat();
         let sender = std::thread::spawn(move || {
             let most = GIBIBYTE / chunk.len() as u64;
             (0..most).take_while(|_| sending.write_all(&chunk).is_ok()).count() as u64 * chunk.len() as u64
@@ -167,7 +167,9 @@ fn thousands_of_short_connections_leave_nothing() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         eventually("all are gone", || egret.metric("egret_connections_active") == Some(0.0));
     };
     round();
