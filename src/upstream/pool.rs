@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use rustls::pki_types::ServerName;
 
 use super::Reuse;
@@ -75,7 +76,7 @@ struct Entry {
 /// One worker's idle connections.
 #[derive(Default)]
 pub struct Pool {
-    idle: HashMap<PoolKey, Vec<Entry>>,
+    idle: HashMap<PoolKey, Vec<Entry>, RandomState>,
     total: usize,
     /// Until when to be wary of servers that close soon.
     wary: HashMap<PoolKey, Instant>,
