@@ -78,7 +78,7 @@ fn covers(host: &str, name: &Hostname) -> bool {
 mod tests {
     use super::*;
     use crate::config::PortProtocol::{Http, Https, Tcp};
-    use crate::config::Resolution::{Dns, Static};
+    use crate::config::Resolution::{Dns, None as Original, Static};
     use crate::config::Resources;
     use crate::policy::fixture::{compiled, entry, rule};
 
@@ -86,7 +86,7 @@ mod tests {
     fn only_what_is_named_and_leaves_as_it_is() {
         let entries = vec![
             entry(&["a.example"], &[], Dns).with_port(443, Https).with_port(25, Tcp),
-            entry(&["*.wild.example"], &[], Dns).with_port(443, Https),
+            entry(&["*.wild.example"], &[], Original).with_port(443, Https),
             entry(&["secure.example"], &[], Dns).with_port(80, Http).with_port(8443, Https),
             entry(&["mail.example"], &["192.0.2.7"], Static).with_port(993, Tcp).with_ip("192.0.2.7"),
         ];
