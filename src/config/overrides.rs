@@ -59,6 +59,9 @@ pub struct SettingsOverrides {
     /// How long established connections may live on after SIGTERM
     #[arg(long, value_name = "DURATION", env = "EGRET_DRAIN_DURATION", value_parser = parse_duration)]
     pub drain_duration: Option<Duration>,
+    /// How long to stay after SIGTERM although nothing is open, for an application that is ending too
+    #[arg(long, value_name = "DURATION", env = "EGRET_MINIMUM_DRAIN_DURATION", value_parser = parse_duration)]
+    pub minimum_drain_duration: Option<Duration>,
 }
 
 impl SettingsOverrides {
@@ -80,6 +83,7 @@ impl SettingsOverrides {
         set(&mut settings.max_connections, self.max_connections);
         set(&mut settings.dns_refresh_rate, self.dns_refresh_rate);
         set(&mut settings.drain_duration, self.drain_duration);
+        set(&mut settings.minimum_drain_duration, self.minimum_drain_duration);
     }
 }
 
@@ -164,7 +168,7 @@ mod tests {
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
-                   --drain-duration 12s";
+                   --drain-duration 12s --minimum-drain-duration 15s";
         let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut settings = Settings::default();
         overrides.apply(&mut settings);
@@ -185,6 +189,7 @@ mod tests {
             max_connections: 10,
             dns_refresh_rate: Duration::from_secs(11),
             drain_duration: Duration::from_secs(12),
+            minimum_drain_duration: Duration::from_secs(15),
         };
         assert_eq!(settings, expected);
     }

@@ -340,6 +340,8 @@ pub struct Settings {
     pub max_connections: usize,
     pub dns_refresh_rate: Duration,
     pub drain_duration: Duration,
+    /// How long a draining process stays although it carries nothing: the application may still call while it ends.
+    pub minimum_drain_duration: Duration,
 }
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
@@ -386,6 +388,7 @@ impl Default for Settings {
             max_connections: 10_000,
             dns_refresh_rate: Duration::from_secs(60),
             drain_duration: Duration::from_secs(45),
+            minimum_drain_duration: Duration::ZERO,
         }
     }
 }

@@ -49,6 +49,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         max_connections,
         dns_refresh_rate,
         drain_duration,
+        minimum_drain_duration,
     } = &mut settings;
     let policy = spec.optional("outboundTrafficPolicy");
     set(outbound_traffic_policy, policy.and_then(|field| read_policy(&field, report)));
@@ -67,6 +68,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     set(max_connections, count(&mut spec, "maxConnections", &CONNECTIONS, report));
     set(dns_refresh_rate, positive(&mut spec, "dnsRefreshRate", report));
     set(drain_duration, duration(&mut spec, "drainDuration", report));
+    set(minimum_drain_duration, duration(&mut spec, "minimumDrainDuration", report));
     spec.finish(report);
     Some((meta?, settings))
 }

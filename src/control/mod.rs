@@ -9,6 +9,7 @@ pub mod cores;
 mod expiry;
 mod health;
 mod listen;
+mod process;
 mod reload;
 pub mod resolve;
 mod runtime;
@@ -213,11 +214,12 @@ fn connections_a_worker(settings: &Settings, workers: usize) -> usize {
 
 /// Serves on while applications have connections open, until the deadline or a second request to stop.
 async fn drain(state: &State, stop: &mut Stop) {
-    let deadline = Instant::now() + state.drain_duration();
+    let (minimum, longest) = state.drain_durations();
+    let began = Instant::now();
     tracing::info!(open = state.open_connections(), "draining");
     state.set_draining();
     state.order(Order::Drain);
-    while state.open_connections() > 0 && Instant::now() < deadline {
+    while began.elapsed() < longest && (state.open_connections() > 0 || began.elapsed() < minimum) {
         tokio::select! {
             () = stop.requested() => return,
             () = tokio::time::sleep(DRAIN_POLL) => {}

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::config::AccessLogFormat;
 use crate::io;
-use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
+use crate::observe::{AccessRecord, Counter, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
 use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Transport};
 use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
-use crate::tls::TlsError;
+use crate::tls::{self, TlsError};
 use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams};
 
 /// Lines are handed to the writer at most this often, unless many wait; the first after a pause at once.
@@ -148,6 +148,23 @@ impl Context {
             Some(true) => self.counters.tls_failures_verification.increment(),
             Some(false) => self.counters.tls_failures_other.increment(),
             None => {}
+        }
+        if let Some(refusal) = error.refusal() {
+            self.unverified(refusal).increment();
+        }
+    }
+
+    fn unverified(&self, refusal: &tls::Refusal) -> &Counter {
+        use tls::Refusal as R;
+        match refusal {
+            R::Expired { .. } | R::NotYetValid { .. } => &self.counters.unverified_validity,
+            R::UntrustedIssuer { .. } | R::SelfSigned { .. } => &self.counters.unverified_issuer,
+            R::WrongName { .. } | R::NoName { .. } => &self.counters.unverified_name,
+            R::Revoked { .. } => &self.counters.unverified_revoked,
+            R::NoCrl { .. } | R::CrlExpired { .. } | R::CrlSignature(_) => &self.counters.unverified_crl,
+            R::Purpose { .. } | R::Signature | R::Algorithm | R::Constraint(_) | R::Malformed(_) => {
+                &self.counters.unverified_other
+            }
         }
     }
 
