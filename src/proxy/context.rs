@@ -35,6 +35,10 @@ pub struct Context {
     flush_pending: Cell<bool>,
     dice: Cell<u64>,
     sweep_pending: Cell<bool>,
+    /// The table as this worker's requests share it: the count of the process's pointer is a cache line that all workers
+    /// would write for each request.
+    #[allow(clippy::redundant_allocation, reason = "the outer count is the worker's own")]
+    table: RefCell<Rc<Arc<PolicyTable>>>,
 }
 
 impl Context {
@@ -46,7 +50,9 @@ impl Context {
         sink: LogSink,
         seed: u64,
     ) -> Self {
+        let table = RefCell::new(Rc::new(policy.load_full()));
         Self {
+            table,
             policy,
             guard,
             upstreams: Upstreams::new(seed),
@@ -61,6 +67,17 @@ impl Context {
             dice: Cell::new(seed | 1),
             sweep_pending: Cell::new(false),
         }
+    }
+
+    /// The table of this moment, for holding across a wait.
+    #[allow(clippy::redundant_allocation, reason = "the outer count is the worker's own")]
+    pub fn table(&self) -> Rc<Arc<PolicyTable>> {
+        let now = self.policy.load();
+        let mut table = self.table.borrow_mut();
+        if !Arc::ptr_eq(&now, &table) {
+            *table = Rc::new(Arc::clone(&now));
+        }
+        Rc::clone(&table)
     }
 
     /// A number that is as good as any other; for shares of requests, not for secrets.
@@ -191,7 +208,7 @@ impl Context {
 
     /// A new table is in force: connections that no profile of it would have made are let go.
     pub fn policy_changed(&self) {
-        let table = self.policy.load();
+        let table = self.table();
         let profiles = table.clusters().iter().filter_map(|cluster| match &cluster.transport {
             Transport::Tls(profile) => Some(profile.digest()),
             Transport::Plaintext | Transport::Refused(_) => None,
