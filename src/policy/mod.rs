@@ -19,6 +19,7 @@ mod rules;
 mod scope;
 mod table;
 mod traps;
+mod tunnels;
 mod virtual_services;
 
 #[cfg(test)]
@@ -42,3 +43,4 @@ pub use occupancy::{Gauge, Occupancy};
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;
+pub use tunnels::TunnelRefusal;

@@ -20,6 +20,9 @@ use crate::upstream::{self, Counted, Retry, Target};
 /// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.
 const BACKOFF: Duration = Duration::from_millis(25);
 
+/// Istio's retries where a route says nothing of them: so many, and only where no connection was had.
+const DEFAULT_ATTEMPTS: u32 = 2;
+
 /// What the table says of a request.
 #[must_use]
 pub fn ask<'t>(table: &'t PolicyTable, destination: OriginalDst, host: &Host, request: &Request) -> Routed<'t> {
@@ -126,10 +129,11 @@ impl<'t> Plan<'t> {
     pub fn tries(&self) -> Tries<'t> {
         let retries = self.route.and_then(|(route, _)| route.retries.as_ref());
         Tries {
-            left: retries.map_or(0, |retries| retries.attempts),
+            left: retries.map_or(DEFAULT_ATTEMPTS, |retries| retries.attempts),
             made: 0,
+            is_asked_for: retries.is_some(),
             begun: io::now(),
-            on: retries.map_or(&[], |retries| &retries.on),
+            on: retries.map_or(&[RetryOn::ConnectFailure], |retries| &retries.on),
             timeout: retries.and_then(|retries| retries.per_try_timeout),
             counted_by: retries.map(|_| self.target.clone()),
             counted: Cell::new(None),
@@ -142,6 +146,8 @@ impl<'t> Plan<'t> {
 pub struct Tries<'t> {
     left: u32,
     made: u32,
+    /// By a route; else they are the default.
+    is_asked_for: bool,
     /// When the first began.
     pub begun: Instant,
     on: &'t [RetryOn],
@@ -154,16 +160,23 @@ pub struct Tries<'t> {
 }
 
 impl Tries<'_> {
+    /// Without a route's word, only after what came at once (`was_refused`): a server that does not answer has been
+    /// waited for, and one whose certificate is wrong has it still.
     #[must_use]
-    pub fn after_connect_failure(&self) -> bool {
-        let fails = |on: &RetryOn| !matches!(on, RetryOn::Status(_) | RetryOn::Reset);
-        self.left > 0 && self.on.iter().any(fails) && self.is_granted()
+    pub fn after_connect_failure(&self, was_refused: bool) -> bool {
+        let covers = self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::Reset));
+        self.left > 0 && covers && (was_refused || self.is_asked_for) && self.is_granted()
     }
 
     #[must_use]
     pub fn after_reset(&self) -> bool {
+        self.left > 0 && self.covers_reset() && self.is_granted()
+    }
+
+    #[must_use]
+    pub fn covers_reset(&self) -> bool {
         let resets = |on: &RetryOn| matches!(on, RetryOn::Reset | RetryOn::GatewayError | RetryOn::ServerError);
-        self.left > 0 && self.on.iter().any(resets) && self.is_granted()
+        self.on.iter().any(resets)
     }
 
     /// Whether the cluster has room for another try; it is taken until the next, or until all is over.
@@ -182,6 +195,12 @@ impl Tries<'_> {
     #[must_use]
     pub fn flags(&self) -> ResponseFlags {
         if self.denied.get() { ResponseFlags::UPSTREAM_OVERFLOW } else { ResponseFlags::default() }
+    }
+
+    /// Whether there were any at all.
+    #[must_use]
+    pub fn are_allowed(&self) -> bool {
+        self.left + self.made > 0
     }
 
     /// Whether an answer of `status` is one that the route does not want, were there tries left.
@@ -220,20 +239,22 @@ mod tests {
     #[test]
     fn tries_are_counted_and_wait_longer_each_time() {
         let begun = Instant::now();
-        let on = [RetryOn::GatewayError, RetryOn::Status(429)];
-        let tries = |left, made, on| {
+        let tries = |left, made, is_asked_for, on| {
             let (counted, denied) = (Cell::new(None), Cell::new(false));
-            Tries { left, made, begun, on, timeout: None, counted_by: None, counted, denied }
+            Tries { left, made, is_asked_for, begun, on, timeout: None, counted_by: None, counted, denied }
         };
-        let mut some = tries(2, 0, &on[..]);
-        assert!(some.after_connect_failure() && some.after_reset() && !some.is_spent());
+        let mut several = tries(2, 0, true, &[RetryOn::GatewayError, RetryOn::Status(429)]);
+        assert!(several.after_connect_failure(false) && several.after_reset() && !several.is_spent());
         for (status, expected) in [(502, true), (503, true), (504, true), (500, false), (429, true), (200, false)] {
-            assert_eq!(some.after_status(status), expected, "{status}");
+            assert_eq!(several.after_status(status), expected, "{status}");
         }
-        assert_eq!((some.take(), some.take()), (BACKOFF, BACKOFF * 2));
-        assert!(some.is_spent() && some.covers(503) && !some.after_status(503) && !some.after_reset());
-        assert_eq!(tries(100, 60, &on[..]).take(), BACKOFF * 10);
-        let connect = tries(1, 0, &[RetryOn::ConnectFailure]);
-        assert!(connect.after_connect_failure() && !connect.after_reset() && !connect.after_status(503));
+        assert_eq!((several.take(), several.take()), (BACKOFF, BACKOFF * 2));
+        assert!(several.is_spent() && several.covers(503) && !several.after_status(503) && !several.after_reset());
+        assert_eq!(tries(100, 60, true, &[]).take(), BACKOFF * 10);
+        let connect = tries(1, 0, true, &[RetryOn::ConnectFailure]);
+        assert!(connect.after_connect_failure(false) && !connect.after_reset() && !connect.after_status(503));
+        let unasked = tries(1, 0, false, &[RetryOn::ConnectFailure]);
+        assert!(unasked.after_connect_failure(true) && !unasked.after_connect_failure(false) && unasked.are_allowed());
+        assert!(!tries(0, 0, true, &[RetryOn::ConnectFailure]).are_allowed());
     }
 }
