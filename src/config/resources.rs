@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::hop::{ProxyProtocol, RetryBudget, Tunnel};
+use super::load_balancer::LoadBalancing;
 use super::outlier_detection::OutlierDetection;
 use super::routing::VirtualService;
 use crate::flow::Hostname;
@@ -224,9 +226,13 @@ pub struct TrafficPolicy {
 #[derive(Clone, Debug, Default)]
 pub struct PortPolicy {
     pub tls: Option<ClientTls>,
-    pub load_balancer: Option<LoadBalancer>,
+    pub load_balancer: Option<LoadBalancing>,
     pub connection_pool: Option<ConnectionPool>,
     pub outlier_detection: Option<OutlierDetection>,
+    /// This and the next two stand only in a policy for every port, and do not hold for a port with one of its own.
+    pub tunnel: Option<Tunnel>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// `ClientTLSSettings`.
@@ -254,15 +260,6 @@ pub enum TlsMode {
     IstioMutual,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LoadBalancer {
-    #[default]
-    LeastRequest,
-    RoundRobin,
-    Random,
-    Passthrough,
-}
-
 /// `connectionPool`; `None` means Istio's default (see `policy`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionPool {
@@ -273,6 +270,10 @@ pub struct ConnectionPool {
     pub tcp_idle_timeout: Option<Duration>,
     pub http1_max_pending_requests: Option<u32>,
     pub max_requests_per_connection: Option<u32>,
+    /// `http2MaxRequests`: requests under way at once, in HTTP/1 as well.
+    pub max_requests: Option<u32>,
+    /// Requests that are being tried again at once.
+    pub max_retries: Option<u32>,
     pub http_idle_timeout: Option<Duration>,
 }
 
@@ -318,6 +319,7 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub outbound_traffic_policy: OutboundPolicy,
+    pub connect_policy: ConnectPolicy,
     pub access_log: AccessLogFormat,
     /// How long to wait for an application's first bytes before a connection counts as one where the server speaks
     /// first. Zero waits for ever, as Istio does.
@@ -351,6 +353,15 @@ pub enum MinimumVersion {
     Tls13,
 }
 
+/// What becomes of CONNECT, which asks a forward proxy for a tunnel that nobody can look into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectPolicy {
+    #[default]
+    Deny,
+    /// Passed on where a ServiceEntry names the host and port that the tunnel leads to, whatever the outbound policy.
+    RegistryOnly,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     #[default]
@@ -363,6 +374,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             outbound_traffic_policy: OutboundPolicy::AllowAny,
+            connect_policy: ConnectPolicy::Deny,
             access_log: AccessLogFormat::Text,
             protocol_detection_timeout: Duration::from_secs(5),
             request_headers_timeout: Duration::from_secs(60),

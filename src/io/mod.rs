@@ -90,6 +90,6 @@ pub use probe::{EngineError, Features, probe};
 pub use receive::PeekState;
 pub use restrict::can_restrict_rings;
 pub use shedding::Shedding;
-pub use socket::{Failed, FlushFuture, Readable, Recv, SendFuture, Socket};
+pub use socket::{Ended, FlushFuture, Readable, Recv, SendFuture, Socket};
 pub use spares::buffer;
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};

@@ -19,10 +19,13 @@ mod rules;
 mod scope;
 mod table;
 mod traps;
+mod tunnels;
 mod virtual_services;
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod merge_cases;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
@@ -40,3 +43,4 @@ pub use occupancy::{Gauge, Occupancy};
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;
+pub use tunnels::TunnelRefusal;

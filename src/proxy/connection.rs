@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
 use crate::io::{self, Socket};
-use crate::policy::{Decision, Denial, FirstLook, PolicyTable};
+use crate::policy::{Cluster, Decision, Denial, FirstLook, PolicyTable};
+use crate::proxy::affinity;
 use crate::proxy::context::Context;
 use crate::proxy::detect::{Spoken, detect};
 use crate::proxy::guard::Refusal;
@@ -99,7 +100,7 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
     let table = context.policy.load_full();
     let mut reader = Reader::new(client);
     if let FirstLook::Opaque(cluster) = table.first_look(parties.destination) {
-        let target = Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination };
+        let target = unread(cluster, parties);
         return Box::pin(tunnel(context, &table, &mut reader, parties, target, None)).await;
     }
     let settings = table.settings();
@@ -177,10 +178,9 @@ async fn by_decision(
     decision: &Decision<'_>,
     sni: Option<Hostname>,
 ) -> Close {
-    let original = parties.destination;
     let target = match decision {
-        Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
-        Decision::Passthrough => Target::Passthrough(original),
+        Decision::Forward(cluster) => unread(cluster, parties),
+        Decision::Passthrough => Target::Passthrough(parties.destination),
         Decision::Deny(denial) => {
             context.counters.refused_policy.increment();
             denied(*denial, parties, sni).log(context);
@@ -189,6 +189,12 @@ async fn by_decision(
     };
     // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
     Box::pin(tunnel(context, table, reader, parties, target, sni)).await
+}
+
+/// The target of a connection whose bytes are not read.
+fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target {
+    let hash = affinity::of_connection(cluster, parties.client);
+    Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination, client: parties.client, hash }
 }
 
 fn denied(denial: Denial, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
@@ -219,7 +225,7 @@ async fn tunnel(
         None => Close::Abort,
         Some(upstream) => {
             let relayed = {
-                let mut back = Reader::new(&upstream);
+                let mut back = Reader::resuming(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
             };
             if let End::Upstream(error) = &relayed.end {
