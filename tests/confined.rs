@@ -49,7 +49,7 @@ fn serves(lab: &Lab) {
 fn every_thread_is_confined() {
     let (lab, _nginx) = lab();
     for engine in ["uring", "epoll"] {
-        let mut egret = lab.start_egret_behind(&[], engine, &[]);
+        let mut egret = lab.start_egret_behind(&[], engine, &["--confine", "all"]);
         serves(&lab);
         let status = lab.egret_command(&["status"]).succeeded().stdout;
         for part in ["0 capabilities dropped", "read only, beneath /etc", "system calls left"] {
@@ -79,7 +79,7 @@ fn each_step_can_be_switched_off() {
 #[test]
 fn a_path_that_cannot_be_read_any_more_is_named() {
     let (lab, _nginx) = lab();
-    let egret = lab.start_egret_behind(&[], "auto", &[]);
+    let egret = lab.start_egret_behind(&[], "auto", &["--confine", "all"]);
     let elsewhere = tempfile::Builder::new().prefix("egret-elsewhere-").tempdir().unwrap();
     lab::process::run("chmod", &["755", lab::utf8(elsewhere.path())]);
     let ca = elsewhere.path().join("ca.pem");
@@ -92,7 +92,7 @@ fn a_path_that_cannot_be_read_any_more_is_named() {
     drop(egret);
     let folder = lab::utf8(elsewhere.path());
     lab.configure("site.yaml", &origination(HOST, Some(&lab.ca_file())));
-    let _egret = lab.start_egret_behind(&[], "auto", &["--confine-path", folder]);
+    let _egret = lab.start_egret_behind(&[], "auto", &["--confine", "all", "--confine-path", folder]);
     lab.configure("site.yaml", &origination(HOST, Some(&ca)));
     eventually("the new path is in use", || {
         let dump = lab.egret_command(&["secrets", "-o", "json"]).stdout;

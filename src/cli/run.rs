@@ -35,15 +35,15 @@ pub struct Args {
     #[arg(long, value_enum, env = "EGRET_ENGINE", default_value = "auto")]
     engine: EngineChoice,
     /// What the process gives up once it runs, a warning where the kernel cannot: privileges (capabilities, gaining any,
-    /// core dumps), files (Landlock: it may read the folders it needs, and write and execute nothing), calls (a seccomp
-    /// filter), rings (io_uring closed to all but its own operations)
+    /// core dumps), files (Landlock: writing and executing any), calls (a seccomp filter), rings (io_uring closed to all
+    /// but its own operations); only on request (or with `all`) folders: reading outside of those named at the start
     #[arg(
         long,
         value_enum,
         value_name = "STEP,…",
         env = "EGRET_CONFINE",
         value_delimiter = ',',
-        default_value = "all"
+        default_value = "privileges,files,calls,rings"
     )]
     confine: Vec<ConfineStep>,
     /// Another folder that may be read when files are confined; repeatable
@@ -88,6 +88,7 @@ enum ConfineStep {
     None,
     Privileges,
     Files,
+    Folders,
     Calls,
     Rings,
 }
@@ -99,6 +100,7 @@ fn steps(named: &[ConfineStep]) -> Steps {
         ConfineStep::None => steps,
         ConfineStep::Privileges => Steps { privileges: true, ..steps },
         ConfineStep::Files => Steps { files: true, ..steps },
+        ConfineStep::Folders => Steps { folders: true, ..steps },
         ConfineStep::Calls => Steps { calls: true, ..steps },
         ConfineStep::Rings => Steps { rings: true, ..steps },
     })
@@ -178,7 +180,9 @@ mod tests {
         assert_eq!(steps(&[ConfineStep::All]), Steps::ALL);
         assert_eq!(steps(&[ConfineStep::None]), Steps::NONE);
         let two = steps(&[ConfineStep::Files, ConfineStep::Rings]);
-        assert_eq!(two, Steps { privileges: false, calls: false, ..Steps::ALL });
+        assert_eq!(two, Steps { privileges: false, calls: false, ..Steps::DEFAULT });
+        let default = [ConfineStep::Privileges, ConfineStep::Files, ConfineStep::Calls, ConfineStep::Rings];
+        assert_eq!(steps(&default), Steps::DEFAULT);
     }
 
     #[test]

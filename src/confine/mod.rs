@@ -19,19 +19,24 @@ use crate::io::EngineKind;
 
 pub use folders::Folders;
 
-/// What is to be given up. Everything, unless told otherwise.
+/// What is to be given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent switches")]
+#[expect(clippy::struct_excessive_bools, reason = "five independent switches")]
 pub struct Steps {
     pub privileges: bool,
+    /// Writing and executing files.
     pub files: bool,
+    /// Reading files outside of the folders known at the start: a configuration that later names a file elsewhere cannot
+    /// be followed then, so this one is asked for. Has `files` in it.
+    pub folders: bool,
     pub calls: bool,
     pub rings: bool,
 }
 
 impl Steps {
-    pub const ALL: Steps = Steps { privileges: true, files: true, calls: true, rings: true };
-    pub const NONE: Steps = Steps { privileges: false, files: false, calls: false, rings: false };
+    pub const ALL: Steps = Steps { privileges: true, files: true, folders: true, calls: true, rings: true };
+    pub const DEFAULT: Steps = Steps { folders: false, ..Self::ALL };
+    pub const NONE: Steps = Steps { privileges: false, files: false, folders: false, calls: false, rings: false };
 }
 
 /// Why a step could not be taken.
@@ -72,23 +77,25 @@ pub fn drop_privileges() -> Result<String, ConfineError> {
     Ok(format!("not dumpable, no new privileges, {held} capabilities dropped"))
 }
 
-/// From now on this thread, and those that it starts, may read files beneath `folders` and nothing else: nothing can be
-/// written or executed. Where the kernel can (6.12), no signals leave the process either.
+/// From now on this thread, and those that it starts, may write and execute no file, and read those beneath `folders`
+/// alone where such are given. Where the kernel can (6.12), no signals leave the process either.
 ///
 /// # Errors
 /// The kernel has no Landlock, or does not allow it.
-pub fn confine_files(folders: &Folders) -> Result<String, ConfineError> {
+pub fn confine_files(folders: Option<&Folders>) -> Result<String, ConfineError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let everywhere = [PathBuf::from("/")];
+    let beneath = folders.map_or(String::new(), |folders| format!(", beneath {folders}"));
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI::V5))?
         .scope(Scope::from_all(ABI::V6))?
         .create()?
-        .add_rules(path_beneath_rules(folders.paths(), read))?
+        .add_rules(path_beneath_rules(folders.map_or(&everywhere[..], Folders::paths), read))?
         .restrict_self()?;
     match status.ruleset {
         RulesetStatus::NotEnforced => Err(ConfineError::NoLandlock),
-        RulesetStatus::PartiallyEnforced => Ok(format!("read only (older kernel: in part), beneath {folders}")),
-        RulesetStatus::FullyEnforced => Ok(format!("read only, beneath {folders}")),
+        RulesetStatus::PartiallyEnforced => Ok(format!("read only (older kernel: in part){beneath}")),
+        RulesetStatus::FullyEnforced => Ok(format!("read only{beneath}")),
     }
 }
 

@@ -44,7 +44,7 @@ fn child() {
     let folder = Path::new(&folder);
     let outside = tempfile::NamedTempFile::new().unwrap();
     println!("{}", drop_privileges().unwrap());
-    println!("{}", confine_files(&Folders::around([folder.to_path_buf()])).unwrap());
+    println!("{}", confine_files(Some(&Folders::around([folder.to_path_buf()]))).unwrap());
     let mut engine = Engine::new(EngineOptions { kind, restrict_ring: true, ..Default::default() }).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", confine_calls(kind).unwrap());

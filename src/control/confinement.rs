@@ -39,8 +39,10 @@ impl Confinement {
     /// Confines files to the folders around what was given and what the configuration names now.
     pub(super) fn before_workers(&mut self, watched: Vec<PathBuf>) {
         let folders = Folders::around(self.paths.drain(..).chain(watched));
-        if self.report.take("files", self.steps.files, || confine::confine_files(&folders)) {
-            self.folders = Some(folders);
+        let folders = self.steps.folders.then_some(folders);
+        let wanted = self.steps.files || self.steps.folders;
+        if self.report.take("files", wanted, || confine::confine_files(folders.as_ref())) {
+            self.folders = folders;
         }
         if self.engine == EngineKind::Uring {
             let restricted = || {
@@ -75,7 +77,7 @@ impl Confinement {
                 tracing::warn!(
                     path = %path.display(),
                     "outside of the folders that this process may still read ({folders}); name its folder with \
-                     --confine-path and restart, or switch this off with --confine privileges,calls,rings"
+                     --confine-path and restart, or leave `folders` out of --confine"
                 );
             }
         }
