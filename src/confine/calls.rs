@@ -77,6 +77,9 @@ const PROCESS: &[c_long] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
+    // A thread that was made just before says these first; the C library ends the process if it may not.
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
     libc::SYS_restart_syscall,
     libc::SYS_exit,
     libc::SYS_exit_group,
