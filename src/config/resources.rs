@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::authorization::AuthorizationPolicy;
 use super::routing::VirtualService;
 use crate::flow::Hostname;
 
@@ -63,6 +64,7 @@ pub struct Resources {
     pub service_entries: Vec<ServiceEntry>,
     pub destination_rules: Vec<DestinationRule>,
     pub virtual_services: Vec<VirtualService>,
+    pub authorization_policies: Vec<AuthorizationPolicy>,
     pub sidecars: Vec<Sidecar>,
     pub secrets: Vec<Secret>,
     pub settings: Settings,

@@ -12,6 +12,7 @@ use crate::config::{
     ServicePort, TrafficPolicy,
 };
 use crate::flow::Hostname;
+use crate::policy::authorized::Authorized;
 use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, limits};
 use crate::policy::occupancy::Occupancy;
@@ -52,8 +53,9 @@ pub fn compile(
     let rules = Rules::visible(resources, workload, &mut problems);
     let mut settings = resources.settings.clone();
     settings.outbound_traffic_policy = outbound_policy(resources, workload);
-    let table = PolicyTable { settings, ..PolicyTable::default() };
-    let mut compiler = Compiler { workload, materials, rules, table, problems, hosts: HashSet::new() };
+    let authorized = Authorized::visible(resources, workload, &mut problems);
+    let table = PolicyTable { settings, elsewhere: authorized.everything(), ..PolicyTable::default() };
+    let mut compiler = Compiler { workload, materials, rules, authorized, table, problems, hosts: HashSet::new() };
     let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
     entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
     for entry in &entries {
@@ -67,6 +69,7 @@ pub(super) struct Compiler<'a> {
     pub(super) workload: &'a Workload,
     materials: &'a mut dyn Materials,
     pub(super) rules: Rules<'a>,
+    authorized: Authorized<'a>,
     pub(super) table: PolicyTable,
     pub(super) problems: Problems,
     /// Every host that some entry has, for rules that speak for none.
@@ -86,6 +89,7 @@ pub(super) struct Service<'a> {
 impl<'a> Compiler<'a> {
     fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
         self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
+        self.authorized.warn_of_the_unused(&mut self.problems);
         (self.table, self.problems.into_sorted())
     }
 
@@ -198,6 +202,7 @@ impl<'a> Compiler<'a> {
             load_balancer: balancer,
             limits: limits(policy.and_then(|policy| policy.connection_pool.as_ref()), &self.table.settings),
             index: self.table.clusters.len(),
+            authorization: self.authorized.of_entry(service.entry, &mut self.problems),
             origin: self.origin(service),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::config::{OutboundPolicy, Settings};
 use crate::flow::{Host, Hostname, OriginalDst};
+use crate::policy::authorization::{Authorization, Facts, Sni};
 use crate::policy::http_routes::{self, HttpServices, RequestView, Routed};
 use crate::policy::routes::{Match, PortRoutes};
 use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, FirstLook, Transport};
@@ -20,6 +21,17 @@ pub struct PolicyTable {
     pub(super) clusters: Vec<Arc<Cluster>>,
     pub(super) ports: HashMap<u16, PortRoutes>,
     pub(super) services: HttpServices,
+    /// What AuthorizationPolicies say of destinations that no entry names.
+    pub(super) elsewhere: Option<Arc<Authorization>>,
+}
+
+/// What is known of bytes that are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// None has come, or none was looked at.
+    Unseen,
+    /// They begin neither a request nor TLS.
+    Unknown,
 }
 
 impl PolicyTable {
@@ -59,10 +71,13 @@ impl PolicyTable {
     /// shows a host and refused HTTP gets an answer.
     pub fn first_look(&self, dst: OriginalDst) -> FirstLook<'_> {
         let uninspected = self.ports.get(&dst.port()).and_then(|routes| routes.uninspected(dst.ip()));
-        uninspected.map_or(FirstLook::Sniff, |id| FirstLook::Opaque(&self.clusters[id]))
+        uninspected.map_or(FirstLook::Sniff, |id| {
+            let facts = Facts { destination: dst, sni: Sni::Unread, request: None };
+            FirstLook::Decided(self.judged(Decision::Forward(&self.clusters[id]), &facts))
+        })
     }
 
-    /// Where a plaintext HTTP request goes. `host` is the request's own, without its port, which is ignored. The
+    /// Where a plaintext HTTP request goes by its host alone; whether it may, [`http_request`](Self::http_request) says. `host` is the request's own, without its port, which is ignored. The
     /// cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
     pub fn http(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
         self.decide(dst, |routes| routes.http(dst.ip(), host))
@@ -71,7 +86,10 @@ impl PolicyTable {
     /// What becomes of one plaintext HTTP request: as [`http`](Self::http) says, unless a VirtualService speaks of its
     /// host on a port that some entry has.
     pub fn http_request(&self, dst: OriginalDst, request: &RequestView<'_>) -> Routed<'_> {
-        let decision = self.http(dst, request.host);
+        let decision = self.judged(self.http(dst, request.host), &Facts::of_request(dst, request));
+        if matches!(decision, Decision::Deny(Denial::Forbidden { .. })) {
+            return Routed::Unrouted(decision);
+        }
         let service = self.services.of(request.host).filter(|_| self.ports.contains_key(&dst.port()));
         match (service, &decision) {
             (None, _) => Routed::Unrouted(decision),
@@ -84,12 +102,62 @@ impl PolicyTable {
 
     /// Where a connection goes that begins with a ClientHello.
     pub fn tls(&self, dst: OriginalDst, sni: Option<&Hostname>) -> Decision<'_> {
-        self.decide(dst, |routes| routes.tls(dst.ip(), sni))
+        let facts = Facts { destination: dst, sni: sni.map_or(Sni::Absent, Sni::Name), request: None };
+        self.judged(self.decide(dst, |routes| routes.tls(dst.ip(), sni)), &facts)
     }
 
     /// Where bytes go that are neither HTTP nor TLS, and connections on which the server speaks first.
-    pub fn opaque(&self, dst: OriginalDst) -> Decision<'_> {
-        self.decide(dst, |routes| routes.bytes(dst.ip()))
+    pub fn opaque(&self, dst: OriginalDst, unread: Unread) -> Decision<'_> {
+        let sni = match unread {
+            Unread::Unseen => Sni::Unread,
+            Unread::Unknown => Sni::Absent,
+        };
+        let facts = Facts { destination: dst, sni, request: None };
+        self.judged(self.decide(dst, |routes| routes.bytes(dst.ip())), &facts)
+    }
+
+    /// Whether a request that a route sends to `cluster` may go there. Asked after
+    /// [`http_request`](Self::http_request), which judges by the entry of the request's own host.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit_routed<'t>(
+        &'t self,
+        cluster: &'t Cluster,
+        dst: OriginalDst,
+        request: &RequestView<'_>,
+    ) -> Result<(), Denial<'t>> {
+        let Some(authorization) = &cluster.authorization else { return Ok(()) };
+        let asked = match self.http(dst, request.host) {
+            Decision::Forward(cluster) => cluster.authorization.as_ref(),
+            Decision::Passthrough | Decision::Deny(_) => self.elsewhere.as_ref(),
+        };
+        if asked.is_some_and(|asked| Arc::ptr_eq(asked, authorization)) {
+            return Ok(());
+        }
+        let judged = authorization.judge(&Facts::of_request(dst, request));
+        judged.map_err(move |details| Denial::Forbidden { details, cluster: Some(&cluster.name) })
+    }
+
+    /// The AUDIT policies, `namespace/name`, that a flow to `cluster` (or to no entry's) is meant by.
+    pub fn audits<'t>(&'t self, cluster: Option<&'t Cluster>, facts: &Facts<'_, '_>) -> Vec<&'t str> {
+        let authorization = match cluster {
+            Some(cluster) => cluster.authorization.as_deref(),
+            None => self.elsewhere.as_deref(),
+        };
+        authorization.map(|all| all.audits(facts)).unwrap_or_default()
+    }
+
+    /// The decision, unless an AuthorizationPolicy forbids the flow.
+    fn judged<'t>(&'t self, decision: Decision<'t>, facts: &Facts<'_, '_>) -> Decision<'t> {
+        let (authorization, cluster) = match &decision {
+            Decision::Forward(cluster) => (cluster.authorization.as_deref(), Some(cluster.name.as_str())),
+            Decision::Passthrough | Decision::Deny(_) => (self.elsewhere.as_deref(), None),
+        };
+        match authorization.map_or(Ok(()), |all| all.judge(facts)) {
+            Ok(()) => decision,
+            Err(details) => Decision::Deny(Denial::Forbidden { details, cluster }),
+        }
     }
 
     fn decide(&self, dst: OriginalDst, ask: impl FnOnce(&PortRoutes) -> Match) -> Decision<'_> {

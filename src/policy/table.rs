@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{EndpointAddress, LoadBalancer, Location, PortProtocol, TcpKeepalive};
+use crate::policy::authorization::Authorization;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::publish::Addresses;
 use crate::tls::{ClientProfile, ProfileRequest};
@@ -20,14 +21,32 @@ pub enum Decision<'t> {
     Forward(&'t Arc<Cluster>),
     /// Nothing names it and unknown destinations are allowed: plainly to the original destination.
     Passthrough,
-    Deny(Denial),
+    Deny(Denial<'t>),
 }
 
 /// Why a flow may not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Denial {
+pub enum Denial<'t> {
     /// `REGISTRY_ONLY` and no ServiceEntry names it: 502 for HTTP (`block_all`), closed for the rest.
     BlackHole,
+    /// An AuthorizationPolicy forbids it: 403 for HTTP, closed for the rest.
+    Forbidden {
+        /// As Envoy logs it: `rbac_access_denied_matched_policy[…]`.
+        details: &'t str,
+        /// Where it was to go; `None` when no ServiceEntry names that.
+        cluster: Option<&'t str>,
+    },
+}
+
+impl Denial<'_> {
+    /// Where it would have gone, as the access log names it.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        match self {
+            Denial::BlackHole => "BlackHoleCluster",
+            Denial::Forbidden { cluster, .. } => cluster.unwrap_or("PassthroughCluster"),
+        }
+    }
 }
 
 /// What is known of a connection from its original destination alone.
@@ -36,7 +55,7 @@ pub enum FirstLook<'t> {
     /// Look at the first bytes.
     Sniff,
     /// A declared TCP port: never inspected, so that a server may speak first.
-    Opaque(&'t Arc<Cluster>),
+    Decided(Decision<'t>),
 }
 
 /// One port of one ServiceEntry host, with the policy that a DestinationRule gives it.
@@ -59,6 +78,8 @@ pub struct Cluster {
     pub occupancy: Arc<Occupancy>,
     /// Position in the table, for per-worker state (round robin, counters): `0..table.clusters().len()`.
     pub index: usize,
+    /// What AuthorizationPolicies say of it.
+    pub(super) authorization: Option<Arc<Authorization>>,
     /// What in the configuration made it.
     pub origin: Origin,
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
 use crate::io::{self, Socket};
-use crate::policy::{Decision, Denial, FirstLook, PolicyTable};
+use crate::policy::{Decision, Denial, Facts, FirstLook, PolicyTable, Sni, Unread};
 use crate::proxy::context::Context;
 use crate::proxy::detect::{Spoken, detect};
 use crate::proxy::guard::Refusal;
@@ -98,9 +98,9 @@ fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: System
 async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Close {
     let table = context.policy.load_full();
     let mut reader = Reader::new(client);
-    if let FirstLook::Opaque(cluster) = table.first_look(parties.destination) {
-        let target = Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination };
-        return Box::pin(tunnel(context, &table, &mut reader, parties, target, None)).await;
+    if let FirstLook::Decided(decision) = table.first_look(parties.destination) {
+        let facts = Facts { destination: parties.destination, sni: Sni::Unread, request: None };
+        return by_decision(context, &table, &mut reader, &decision, &facts, parties).await;
     }
     let settings = table.settings();
     let patience = settings.protocol_detection_timeout;
@@ -115,7 +115,12 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
             Spoken::Protocol(Detection::Tls(hello)) => {
                 let sni = hello.name().cloned();
                 let decision = table.tls(parties.destination, sni.as_ref());
-                by_decision(context, &table, &mut reader, parties, &decision, sni).await
+                let facts = Facts {
+                    destination: parties.destination,
+                    sni: sni.as_ref().map_or(Sni::Absent, Sni::Name),
+                    request: None,
+                };
+                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
             }
             Spoken::Protocol(_) if would_leave_plain(&table, parties) => {
                 refuse_unreadable(context, parties);
@@ -128,8 +133,15 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
                     _ => Close::Orderly,
                 }
             }
-            Spoken::Protocol(_) | Spoken::Silence => {
-                by_decision(context, &table, &mut reader, parties, &table.opaque(parties.destination), None).await
+            Spoken::Protocol(_) => {
+                let facts = Facts { destination: parties.destination, sni: Sni::Absent, request: None };
+                let decision = table.opaque(parties.destination, Unread::Unknown);
+                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
+            }
+            Spoken::Silence => {
+                let facts = Facts { destination: parties.destination, sni: Sni::Unread, request: None };
+                let decision = table.opaque(parties.destination, Unread::Unseen);
+                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
             }
         };
     }
@@ -137,13 +149,15 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
 
 /// Whether only a name can allow this connection.
 fn needs_name(table: &PolicyTable, parties: Parties) -> bool {
-    table.knows_names(parties.destination) && matches!(table.opaque(parties.destination), Decision::Deny(_))
+    table.knows_names(parties.destination)
+        && matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Deny(_))
 }
 
 /// Whether bytes that are not read would pass in plaintext at a port where requests must leave as TLS: an HTTP client
 /// that connects early and speaks late, HTTP/2 without TLS, or a request that is none.
 fn would_leave_plain(table: &PolicyTable, parties: Parties) -> bool {
-    table.originates_tls(parties.destination) && matches!(table.opaque(parties.destination), Decision::Passthrough)
+    let opaque = table.opaque(parties.destination, Unread::Unseen);
+    table.originates_tls(parties.destination) && matches!(opaque, Decision::Passthrough)
 }
 
 fn count_detection(context: &Context, spoken: &Spoken) {
@@ -173,11 +187,15 @@ async fn by_decision(
     context: &Rc<Context>,
     table: &PolicyTable,
     reader: &mut Reader<'_>,
-    parties: Parties,
     decision: &Decision<'_>,
-    sni: Option<Hostname>,
+    facts: &Facts<'_, '_>,
+    parties: Parties,
 ) -> Close {
     let original = parties.destination;
+    let sni = match facts.sni {
+        Sni::Name(name) => Some(name.clone()),
+        Sni::Unread | Sni::Absent => None,
+    };
     let target = match decision {
         Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
         Decision::Passthrough => Target::Passthrough(original),
@@ -187,15 +205,22 @@ async fn by_decision(
             return Close::Abort;
         }
     };
+    context.audit(table, target.cluster(), facts);
     // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
     Box::pin(tunnel(context, table, reader, parties, target, sni)).await
 }
 
-fn denied(denial: Denial, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
+fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
     match denial {
         Denial::BlackHole => ConnectionRecord {
             flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
             cluster: Some("BlackHoleCluster".to_owned()),
+            sni,
+            ..ConnectionRecord::new(parties)
+        },
+        Denial::Forbidden { details, .. } => ConnectionRecord {
+            termination: Some(details.to_owned()),
+            cluster: Some(denial.cluster().to_owned()),
             sni,
             ..ConnectionRecord::new(parties)
         },

@@ -9,7 +9,7 @@ use crate::config::RetryOn;
 use crate::flow::{Host, OriginalDst};
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
-use crate::policy::{Action, Decision, Destination, HttpRoute, PolicyTable, RequestView, Routed, Taken};
+use crate::policy::{Action, Decision, Destination, HttpRoute, RequestView, Taken};
 use crate::proxy::failure::Failure;
 use crate::proxy::http1::Request;
 use crate::upstream::Target;
@@ -17,18 +17,16 @@ use crate::upstream::Target;
 /// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.
 const BACKOFF: Duration = Duration::from_millis(25);
 
-/// What the table says of a request.
-#[must_use]
-pub fn ask<'t>(table: &'t PolicyTable, destination: OriginalDst, host: &Host, request: &Request) -> Routed<'t> {
+/// Gives `look` what policy may ask of a request.
+pub fn viewed<T>(host: &Host, request: &Request, look: impl FnOnce(&RequestView<'_>) -> T) -> T {
     let (head, raw) = (&request.head, &request.raw[..]);
-    let view = RequestView {
+    look(&RequestView {
         host,
         authority: head.authority_text.map(|at| at.of(raw)).unwrap_or_default(),
         method: head.method_text.of(raw),
         target: head.path(raw).unwrap_or(b"/"),
         field: &|name| head.field(raw, name),
-    };
-    table.http_request(destination, &view)
+    })
 }
 
 /// Where a request goes, and how.
@@ -44,7 +42,7 @@ impl<'t> Plan<'t> {
         let target = match decision {
             Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
             Decision::Passthrough => Target::Passthrough(original),
-            Decision::Deny(_) => return Err(Failure::blocked()),
+            Decision::Deny(denial) => return Err(Failure::denied(denial)),
         };
         Ok(Self { target, route: None, path: None })
     }
