@@ -5,6 +5,7 @@ use super::connection_pool;
 use super::document::{self, read_meta};
 use super::export_to;
 use super::names;
+use super::outlier_detection;
 use super::reader::{Field, Object, Report, Shape};
 use super::resources::{DestinationRule, HostPattern, LoadBalancer, Location, PortPolicy, Subset, TrafficPolicy};
 use super::service_entry::read_selector;
@@ -69,23 +70,11 @@ fn read_traffic_policy(field: &Field<'_>, report: &mut Report) -> Option<Traffic
 
 /// The fields that a policy for all ports and one for a single port share.
 fn read_port_policy(object: &mut Object<'_>, report: &mut Report) -> PortPolicy {
-    const OUTLIER_FIELDS: &[&str] = &[
-        "consecutiveErrors",
-        "consecutive5xxErrors",
-        "consecutiveGatewayErrors",
-        "consecutiveLocalOriginFailures",
-        "splitExternalLocalOriginErrors",
-        "interval",
-        "baseEjectionTime",
-        "maxEjectionPercent",
-        "minHealthPercent",
-        "outlierDetectionHttpErrorCodes",
-    ];
     let load_balancer = object.optional("loadBalancer").and_then(|field| read_load_balancer(&field, report));
     let connection_pool = object.optional("connectionPool").and_then(|field| connection_pool::read(&field, report));
-    object.unsupported("outlierDetection", Shape::Object(OUTLIER_FIELDS), report);
+    let outlier = object.optional("outlierDetection").and_then(|field| outlier_detection::read(&field, report));
     let tls = object.optional("tls").and_then(|field| client_tls::read(&field, report));
-    PortPolicy { tls, load_balancer, connection_pool }
+    PortPolicy { tls, load_balancer, connection_pool, outlier_detection: outlier }
 }
 
 fn read_port_levels(field: &Field<'_>, report: &mut Report) -> Vec<(u16, PortPolicy)> {

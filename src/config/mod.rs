@@ -16,6 +16,7 @@ mod http_match;
 mod http_route;
 mod load;
 mod names;
+mod outlier_detection;
 mod overrides;
 mod reader;
 mod resources;
@@ -34,6 +35,7 @@ pub(crate) mod yaml;
 
 pub use authorization::*;
 pub use load::{Loaded, load, load_text};
+pub use outlier_detection::OutlierDetection;
 pub use overrides::SettingsOverrides;
 pub use resources::*;
 pub use routing::*;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::authorization::AuthorizationPolicy;
+use super::outlier_detection::OutlierDetection;
 use super::routing::VirtualService;
 use crate::flow::Hostname;
 
@@ -227,6 +228,7 @@ pub struct PortPolicy {
     pub tls: Option<ClientTls>,
     pub load_balancer: Option<LoadBalancer>,
     pub connection_pool: Option<ConnectionPool>,
+    pub outlier_detection: Option<OutlierDetection>,
 }
 
 /// `ClientTLSSettings`.

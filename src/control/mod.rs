@@ -7,6 +7,7 @@ pub mod admin;
 pub mod ask;
 pub mod cores;
 mod expiry;
+mod health;
 mod listen;
 mod reload;
 pub mod resolve;

@@ -9,7 +9,7 @@ use crate::config::{self, Problem, Resources, SettingsOverrides, Severity};
 use crate::control::resolve::Resolver;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Materials, Occupancy, PolicyTable, Workload, compile};
+use crate::policy::{Health, Materials, Occupancy, PolicyTable, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest, Store};
 
 /// Longest wait for the first answers to new names before a table is published without them.
@@ -42,12 +42,16 @@ impl Status {
     }
 }
 
+/// What outlives tables, by the names of clusters.
+type ByCluster<T> = HashMap<String, Arc<T>>;
+
 /// Makes tables and publishes them.
 pub struct Reloader {
     sources: Sources,
     store: Store,
     resolver: Resolver,
-    occupancies: HashMap<String, Arc<Occupancy>>,
+    occupancies: ByCluster<Occupancy>,
+    healths: ByCluster<Health>,
     table: Option<Published<PolicyTable>>,
     status: Status,
     /// What the table in force was made from: credentials go on being replaced while a file is broken.
@@ -57,8 +61,9 @@ pub struct Reloader {
 impl Reloader {
     #[must_use]
     pub fn new(sources: Sources, store: Store, resolver: Resolver) -> Self {
-        let (occupancies, status) = (HashMap::new(), Status::default());
-        Self { sources, store, resolver, occupancies, table: None, status, good: None }
+        let (occupancies, healths) = (HashMap::new(), HashMap::new());
+        let status = Status::default();
+        Self { sources, store, resolver, occupancies, healths, table: None, status, good: None }
     }
 
     /// Reads everything anew. With an error in any file the policy in force stays, and the problems say why; only its
@@ -120,8 +125,9 @@ impl Reloader {
     fn compile(&mut self, resources: &Resources, names: &mut HashSet<Hostname>) -> (PolicyTable, Vec<Problem>) {
         // Counts that no table and no open connection refers to any more.
         self.occupancies.retain(|_, counts| Arc::strong_count(counts) > 1);
-        let occupancies = &mut self.occupancies;
-        let mut materials = Live { store: &mut self.store, resolver: &self.resolver, names, occupancies };
+        self.healths.retain(|_, health| Arc::strong_count(health) > 1);
+        let (occupancies, healths) = (&mut self.occupancies, &mut self.healths);
+        let mut materials = Live { store: &mut self.store, resolver: &self.resolver, names, occupancies, healths };
         compile(resources, &self.sources.workload, &mut materials)
     }
 
@@ -189,7 +195,8 @@ struct Live<'l> {
     store: &'l mut Store,
     resolver: &'l Resolver,
     names: &'l mut HashSet<Hostname>,
-    occupancies: &'l mut HashMap<String, Arc<Occupancy>>,
+    occupancies: &'l mut ByCluster<Occupancy>,
+    healths: &'l mut ByCluster<Health>,
 }
 
 impl Materials for Live<'_> {
@@ -204,5 +211,9 @@ impl Materials for Live<'_> {
 
     fn occupancy(&mut self, cluster: &str) -> Arc<Occupancy> {
         Arc::clone(self.occupancies.entry(cluster.to_owned()).or_default())
+    }
+
+    fn health(&mut self, cluster: &str) -> Arc<Health> {
+        Arc::clone(self.healths.entry(cluster.to_owned()).or_default())
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::control::admin::Admin;
 use crate::control::expiry::{self, ExpiryWarnings};
+use crate::control::health;
 use crate::control::reload::Reloader;
 use crate::observe::{Exposition, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
@@ -187,6 +188,9 @@ impl Admin for State {
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
         out.sample("egret_reload_failures_total", &[], view.failures);
+        if let Some(policy) = &view.policy {
+            health::render(policy.load().clusters(), &mut out);
+        }
         expiry::render(&view.credentials, jiff::Timestamp::now().as_second(), &mut out);
         out.finish()
     }

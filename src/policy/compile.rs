@@ -15,6 +15,7 @@ use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
 use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, limits};
+use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
@@ -39,6 +40,11 @@ pub trait Materials {
 
     /// The counts of the cluster of this name: the same for every table that has one, so that limits outlive reloads.
     fn occupancy(&mut self, _cluster: &str) -> Arc<Occupancy> {
+        Arc::default()
+    }
+
+    /// The health of the endpoints of the cluster of this name, kept in the same way.
+    fn health(&mut self, _cluster: &str) -> Arc<Health> {
         Arc::default()
     }
 }
@@ -172,12 +178,18 @@ impl<'a> Compiler<'a> {
             }
         }
         if claims.won {
-            let cluster = self.cluster(service, protocol, carries);
+            let cluster = self.cluster(service, "", protocol, carries);
             self.table.clusters.push(Arc::new(cluster));
         }
     }
 
-    pub(super) fn cluster(&mut self, service: &Service<'_>, protocol: ClusterProtocol, carries: Carries) -> Cluster {
+    pub(super) fn cluster(
+        &mut self,
+        service: &Service<'_>,
+        subset: &str,
+        protocol: ClusterProtocol,
+        carries: Carries,
+    ) -> Cluster {
         let Service { entry, host, port, rule, policy } = *service;
         let balancer = policy.and_then(|policy| policy.load_balancer).unwrap_or_default();
         let found = endpoints(entry, host, port, balancer, self.materials, &mut self.problems);
@@ -190,9 +202,13 @@ impl<'a> Compiler<'a> {
         };
         let rule = rule.map(|(rule, _)| rule);
         traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
-        let name = format!("outbound|{}||{host}", port.number);
+        let name = format!("outbound|{}|{subset}|{host}", port.number);
         Cluster {
             occupancy: self.materials.occupancy(&name),
+            outlier_detection: policy
+                .and_then(|policy| policy.outlier_detection.clone())
+                .filter(|_| endpoints.can_choose()),
+            health: self.materials.health(&name),
             name,
             host: host.to_string(),
             protocol,

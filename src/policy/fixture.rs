@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{
     ClientTls, DestinationRule, Endpoint, EndpointAddress, ExportTo, HostPattern, Location, MeshLocation, Meta,
-    PortPolicy, PortProtocol, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TrafficPolicy,
+    OutlierDetection, PortPolicy, PortProtocol, Resolution, Resources, ServiceEntry, ServicePort, TlsMode,
+    TrafficPolicy,
 };
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
@@ -153,6 +155,21 @@ pub(crate) fn rule(name_: &str, host: &str) -> DestinationRule {
 
 pub(crate) fn with_tls(block: ClientTls) -> PortPolicy {
     PortPolicy { tls: Some(block), ..PortPolicy::default() }
+}
+
+/// An empty `outlierDetection` block.
+pub(crate) fn outliers() -> OutlierDetection {
+    OutlierDetection {
+        consecutive_5xx: 5,
+        consecutive_gateway: 0,
+        consecutive_local: 5,
+        split: false,
+        interval: Duration::from_secs(10),
+        base_ejection_time: Duration::from_secs(30),
+        max_ejection_percent: 10,
+        min_health_percent: 0,
+        at: place("outliers"),
+    }
 }
 
 /// Remembers what it was asked for and loads nothing: every cluster that asks for TLS is refused, and keeps its request.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-/// A value that one thread replaces and many read. Cloning shares it.
+/// A value that is replaced as a whole, and read by many threads meanwhile. Cloning shares it.
 #[derive(Debug)]
 pub struct Published<T>(Arc<ArcSwap<T>>);
 
@@ -37,6 +37,11 @@ impl<T> Published<T> {
 
     pub fn publish(&self, value: T) {
         self.0.store(Arc::new(value));
+    }
+
+    /// Replaces the value by what `change` makes of it; `change` is asked again when another thread was quicker.
+    pub fn update(&self, mut change: impl FnMut(&T) -> T) {
+        self.0.rcu(|value| change(value));
     }
 }
 

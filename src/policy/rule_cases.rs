@@ -9,7 +9,7 @@ use crate::config::{
     ClientTls, ConnectionPool, DestinationRule, EndpointAddress, ExportTo, LoadBalancer, PortPolicy, Resources,
     ServiceEntry, TlsMode,
 };
-use crate::policy::fixture::{NOT_LOADED, compiled, entry, labels, name, place, rule, tls, with_tls};
+use crate::policy::fixture::{NOT_LOADED, compiled, entry, labels, name, outliers, place, rule, tls, with_tls};
 use crate::policy::{Cluster, Endpoints, PolicyTable, PoolLimits, Transport};
 use crate::tls::{Alpn, NameCheck, SniSource};
 
@@ -243,6 +243,18 @@ fn warnings() {
             Some("there is no host to send as SNI"),
         ),
         (
+            vec![entry(&["a.test"], &[], Static).with_port(80, Http).with_ip("10.0.0.1").with_ip("10.0.0.2")],
+            vec![watching("a.test")],
+            Some(
+                "outliers.yaml:1:1: no endpoint will be ejected: 10 % (maxEjectionPercent, 10 if unset) of 2 is less than one; write at least 50",
+            ),
+        ),
+        (
+            vec![entry(&["a.test"], &[], Original).with_port(80, Http)],
+            vec![watching("a.test")],
+            Some("outliers.yaml:1:1: outlierDetection has no effect on connections to the address"),
+        ),
+        (
             vec![entry(&["a.test"], &[], DynamicDns).with_port(80, Http)],
             vec![],
             Some("a.test is refused on port 80: resolution DYNAMIC_DNS is not supported yet"),
@@ -258,6 +270,13 @@ fn warnings() {
 
 fn safe_named(name: &str) -> DestinationRule {
     rule(name, "a.test").with(|tls| tls.subject_alt_names = vec!["a.test".to_owned()])
+}
+
+fn watching(host: &str) -> DestinationRule {
+    let policy = PortPolicy { outlier_detection: Some(outliers()), ..PortPolicy::default() };
+    let mut watching = rule("watching", host);
+    watching.traffic_policy.as_mut().expect("the fixture has a policy").all = policy;
+    watching
 }
 
 /// `-` for the original destination; otherwise address:port*weight each.

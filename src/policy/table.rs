@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{EndpointAddress, LoadBalancer, Location, PortProtocol, TcpKeepalive};
+use crate::config::{EndpointAddress, LoadBalancer, Location, OutlierDetection, PortProtocol, TcpKeepalive};
 use crate::policy::authorization::Authorization;
+use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::publish::Addresses;
 use crate::tls::{ClientProfile, ProfileRequest};
@@ -76,6 +77,10 @@ pub struct Cluster {
     pub limits: PoolLimits,
     /// What of the limits is used; shared with the clusters of this name in older tables.
     pub occupancy: Arc<Occupancy>,
+    /// When endpoints are ejected.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How they have fared; shared as `occupancy` is.
+    pub health: Arc<Health>,
     /// Position in the table, for per-worker state (round robin, counters): `0..table.clusters().len()`.
     pub index: usize,
     /// What AuthorizationPolicies say of it.
@@ -178,6 +183,12 @@ pub struct PoolLimits {
 }
 
 impl Endpoints {
+    /// Whether there may be more than one, so that one can be preferred to another.
+    #[must_use]
+    pub fn can_choose(&self) -> bool {
+        matches!(self, Endpoints::Resolved(_))
+    }
+
     /// Calls `each` with every address that may be dialled now and its weight.
     pub fn for_each(&self, original: SocketAddr, mut each: impl FnMut(SocketAddr, u32)) {
         match self {

@@ -3,7 +3,8 @@
 //! Nothing here changes a decision.
 
 use crate::config::{
-    ClientTls, DestinationRule, HostPattern, PortPolicy, PortProtocol, Resolution, ServiceEntry, ServicePort, TlsMode,
+    ClientTls, DestinationRule, EndpointAddress, HostPattern, OutlierDetection, PortPolicy, PortProtocol, Resolution,
+    ServiceEntry, ServicePort, TlsMode,
 };
 use crate::policy::origination::Carries;
 use crate::policy::problems::Problems;
@@ -62,6 +63,10 @@ pub(super) fn of_service(
     carries: Carries,
     problems: &mut Problems,
 ) {
+    let outliers = policy.and_then(|policy| policy.outlier_detection.as_ref());
+    if let Some((rules, message)) = outliers.and_then(|rules| Some((rules, of_outliers(rules, endpoints)?))) {
+        problems.warn(&rules.at, message);
+    }
     let tls = policy.and_then(|policy| policy.tls.as_ref());
     match tls.filter(|tls| originates(tls)) {
         _ if carries == Carries::Tls => {}
@@ -74,6 +79,27 @@ pub(super) fn of_service(
             }
         }
     }
+}
+
+/// Why endpoints would never be ejected, where that can be known.
+fn of_outliers(rules: &OutlierDetection, endpoints: &Endpoints) -> Option<String> {
+    let Endpoints::Resolved(sources) = endpoints else {
+        return Some(
+            "outlierDetection has no effect on connections to the address that the application dialled (resolution \
+             NONE, loadBalancer PASSTHROUGH): there is no other endpoint to use instead"
+                .to_owned(),
+        );
+    };
+    let fixed = sources.iter().all(|source| matches!(source.configured, EndpointAddress::Ip(_)));
+    let (count, percent) = (sources.len(), rules.max_ejection_percent);
+    let never = fixed && count > 0 && percent as usize * count < 100;
+    never.then(|| {
+        let least = 100_usize.div_ceil(count);
+        format!(
+            "no endpoint will be ejected: {percent} % (maxEjectionPercent, 10 if unset) of {count} is less than one; \
+             write at least {least}"
+        )
+    })
 }
 
 fn originates(tls: &ClientTls) -> bool {

@@ -124,19 +124,19 @@ impl<'a> Compiler<'a> {
     ) -> Option<Arc<Cluster>> {
         let port = entry.ports.iter().find(|own| own.number == port)?;
         let host = entry.hosts.iter().find(|host| matches!(host, HostPattern::Exact(name) if *name == to.host))?;
-        let subset = to.subset.as_deref().unwrap_or("");
-        let name = format!("outbound|{}|{subset}|{host}", port.number);
+        let subset_name = to.subset.as_deref().unwrap_or("");
+        let name = format!("outbound|{}|{subset_name}|{host}", port.number);
         let same = |cluster: &&Arc<Cluster>| cluster.name == name && cluster.protocol != ClusterProtocol::Opaque;
         if let Some(cluster) = self.table.clusters.iter().find(same) {
             return Some(Arc::clone(cluster));
         }
         let rule = self.rules.select(host, self.workload.namespace_of(&entry.meta), port.number);
         let (entry_of_subset, policy_of_subset);
-        let (entry, policy) = if subset.is_empty() {
+        let (entry, policy) = if subset_name.is_empty() {
             (entry, rule.and_then(|(rule, _)| Some(policy_of(rule.traffic_policy.as_ref()?, port.number))))
         } else {
             let (rule, _) = rule?;
-            let subset = rule.subsets.iter().find(|one| one.name == subset)?;
+            let subset = rule.subsets.iter().find(|one| one.name == subset_name)?;
             entry_of_subset = with_labels(entry, subset);
             policy_of_subset = merged(rule.traffic_policy.as_ref(), subset.traffic_policy.as_ref(), port.number);
             (&entry_of_subset, policy_of_subset.as_ref())
@@ -147,7 +147,7 @@ impl<'a> Compiler<'a> {
             _ => Carries::Http1,
         };
         let service = Service { entry, host, port, rule, policy };
-        let cluster = Arc::new(Cluster { name, ..self.cluster(&service, ClusterProtocol::Http1, carries) });
+        let cluster = Arc::new(self.cluster(&service, subset_name, ClusterProtocol::Http1, carries));
         self.table.clusters.push(Arc::clone(&cluster));
         Some(cluster)
     }
@@ -179,6 +179,7 @@ fn merged(rule: Option<&TrafficPolicy>, subset: Option<&TrafficPolicy>, port: u1
             tls: own.tls.or(all.tls),
             load_balancer: own.load_balancer.or(all.load_balancer),
             connection_pool: own.connection_pool.or(all.connection_pool),
+            outlier_detection: own.outlier_detection.or(all.outlier_detection),
         },
         ports: match rule {
             Some(rule) if subset.ports.is_empty() => rule.ports.clone(),

@@ -10,7 +10,7 @@ use crate::config::{Fault, Settings};
 use crate::flow::{Host, ResponseFlags};
 use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, local_reply_with};
 use crate::io;
-use crate::policy::{Cluster, Decision, Denial, Facts, PolicyTable, Routed};
+use crate::policy::{Cluster, Decision, Denial, Facts, Outcome, PolicyTable, Routed};
 use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
@@ -21,7 +21,7 @@ use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::routing::{self, Plan, Tries};
 use crate::proxy::transfer::{self, Broken, Progress, Received, Reception};
-use crate::upstream::{Clocks, ConnectError, Lent, Reuse, Security, Stream, Target};
+use crate::upstream::{self, Clocks, ConnectError, Lent, Reuse, Security, Stream, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,12 +243,13 @@ impl<'e> Exchange<'e, '_> {
     async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Tried {
         match self.transfer(&lent, plan, tries).await {
             Ok(received) if received.upgraded => {
+                upstream::note(&plan.target, lent.address(), Outcome::Answered(101));
                 // Whatever it carried, it was not HTTP: it never carries another request.
                 let upstream = self.context.upstreams.discard(lent);
                 Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, &plan.target)),
-            Err(broken) => Box::pin(self.give_up(broken, lent, tries)).await,
+            Err(broken) => Box::pin(self.give_up(broken, lent, &plan.target, tries)).await,
         }
     }
 
@@ -305,6 +306,7 @@ impl<'e> Exchange<'e, '_> {
 
     fn conclude(&mut self, received: Received, lent: Lent, target: &Target) -> Next {
         let uploaded = self.progress.uploaded.get();
+        upstream::note(target, lent.address(), Outcome::Answered(self.progress.status.get()));
         if received.upstream_reusable && uploaded {
             self.context.keep(lent, target, received.keeps_for);
         } else {
@@ -319,16 +321,19 @@ impl<'e> Exchange<'e, '_> {
     }
 
     /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
-    async fn give_up(&mut self, broken: Broken, lent: Lent, tries: &Tries<'_>) -> Tried {
-        let reused = lent.is_reused();
+    async fn give_up(&mut self, broken: Broken, lent: Lent, target: &Target, tries: &Tries<'_>) -> Tried {
+        let (reused, address) = (lent.is_reused(), lent.address());
         self.context.upstreams.discard(lent).abort().await;
         let stale = matches!(broken, Broken::Upstream(_)) && reused && !self.progress.heard.get();
         if stale && transfer::is_replayable(self.request) {
             self.context.counters.requests_retried.increment();
             return Tried::Stale;
         }
+        if let Some(outcome) = broken.outcome() {
+            upstream::note(target, address, outcome);
+        }
         let again = match broken {
-            Broken::Unwanted => true,
+            Broken::Unwanted(_) => true,
             Broken::Upstream(_) | Broken::TryTimeout => tries.after_reset(),
             _ => false,
         };
@@ -350,7 +355,7 @@ impl<'e> Exchange<'e, '_> {
             Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             Broken::Response(what) => Failure::upstream_protocol(&what),
             Broken::Timeout => Failure::timeout(),
-            Broken::TryTimeout | Broken::Unwanted => Failure::per_try_timeout(),
+            Broken::TryTimeout | Broken::Unwanted(_) => Failure::per_try_timeout(),
             Broken::Overdue(clock) => {
                 let counter = match clock {
                     Clock::Idle => &counters.timeouts_idle,

@@ -90,7 +90,7 @@ impl Failure {
     pub fn connect(error: &ConnectError) -> Self {
         let reason = error.to_string();
         match error {
-            ConnectError::NoEndpoint => {
+            ConnectError::NoEndpoint | ConnectError::AllEjected(_) => {
                 let body = format!("no healthy upstream: {reason}");
                 Self::new(503, error.flags(), "no_healthy_upstream", body)
             }

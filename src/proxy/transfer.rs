@@ -11,6 +11,7 @@ use crate::http::{
     parse_response,
 };
 use crate::io::{self, Lease};
+use crate::policy::Outcome;
 use crate::proxy::clocks::Clock;
 use crate::proxy::http1::Request;
 use crate::proxy::reader::Reader;
@@ -106,7 +107,20 @@ pub enum Broken {
     /// The route's time for one try is over.
     TryTimeout,
     /// The route wants the request sent again after an answer of this status; nothing of it was passed on.
-    Unwanted,
+    Unwanted(u16),
+}
+
+impl Broken {
+    /// What it says of the upstream; `None` where the application was at fault.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Broken::Client | Broken::RequestBody(_) | Broken::Overdue(Clock::Idle | Clock::RequestBody) => None,
+            Broken::Upstream(_) | Broken::Response(_) => Some(Outcome::Failed),
+            Broken::Timeout | Broken::TryTimeout | Broken::Overdue(Clock::Response) => Some(Outcome::TimedOut),
+            Broken::Unwanted(status) => Some(Outcome::Answered(*status)),
+        }
+    }
 }
 
 /// What is done with a response.
@@ -200,7 +214,7 @@ pub async fn download(
 ) -> Result<Received, Broken> {
     let (head, length) = final_head(client, back, request, reception.limits, progress).await?;
     if (reception.is_unwanted)(head.status) {
-        return Err(Broken::Unwanted);
+        return Err(Broken::Unwanted(head.status));
     }
     progress.status.set(head.status);
     progress.head_at.set(Some(io::now()));

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rustls::pki_types::ServerName;
 
 use super::stream::{Stream, StreamError};
 use crate::config::{Settings, TcpKeepalive};
 use crate::flow::ResponseFlags;
 use crate::io::{self, ConnectOptions, Keepalive, Socket};
-use crate::policy::PoolLimits;
+use crate::policy::{Outcome, PoolLimits};
 use crate::tls::TlsError;
 
 /// Why no upstream connection could be had.
@@ -19,6 +20,9 @@ pub enum ConnectError {
     /// The cluster has no address to connect to: its name does not resolve, or it lists none.
     #[error("no endpoint: the destination's name has no address")]
     NoEndpoint,
+    /// `outlierDetection` has ejected every endpoint, of which there are so many.
+    #[error("no endpoint: outlierDetection has ejected all {0}")]
+    AllEjected(usize),
     /// `connectionPool` allows no further connection or waiting request.
     #[error("overflow: connectionPool allows no further {0}")]
     Overflow(&'static str),
@@ -41,7 +45,7 @@ impl ConnectError {
     #[must_use]
     pub fn flags(&self) -> ResponseFlags {
         match self {
-            ConnectError::NoEndpoint => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            ConnectError::NoEndpoint | ConnectError::AllEjected(_) => ResponseFlags::NO_HEALTHY_UPSTREAM,
             ConnectError::Overflow(_) => ResponseFlags::UPSTREAM_OVERFLOW,
             _ => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
         }
@@ -51,11 +55,21 @@ impl ConnectError {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            ConnectError::NoEndpoint | ConnectError::Overflow(_) => None,
+            ConnectError::NoEndpoint | ConnectError::AllEjected(_) | ConnectError::Overflow(_) => None,
             ConnectError::Tcp { address, .. }
             | ConnectError::TcpTimeout { address, .. }
             | ConnectError::Handshake { address, .. }
             | ConnectError::HandshakeTimeout { address, .. } => Some(*address),
+        }
+    }
+
+    /// What it says of the endpoint; `None` where the fault is this end's.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        match self {
+            ConnectError::NoEndpoint | ConnectError::AllEjected(_) | ConnectError::Overflow(_) => None,
+            ConnectError::Tcp { source, .. } if is_ours(source) => None,
+            ConnectError::Tcp { .. } | ConnectError::Handshake { .. } => Some(Outcome::Failed),
+            ConnectError::TcpTimeout { .. } | ConnectError::HandshakeTimeout { .. } => Some(Outcome::TimedOut),
         }
     }
 
@@ -66,11 +80,19 @@ impl ConnectError {
             ConnectError::Handshake { source: StreamError::Tls(TlsError::Refused(_)), .. } => Some(true),
             ConnectError::Handshake { .. } | ConnectError::HandshakeTimeout { .. } => Some(false),
             ConnectError::NoEndpoint
+            | ConnectError::AllEjected(_)
             | ConnectError::Overflow(_)
             | ConnectError::Tcp { .. }
             | ConnectError::TcpTimeout { .. } => None,
         }
     }
+}
+
+/// Descriptors, ports or memory have run out here: no packet has reached the endpoint.
+fn is_ours(error: &std::io::Error) -> bool {
+    let exhausted = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EADDRNOTAVAIL];
+    error.kind() == std::io::ErrorKind::QuotaExceeded
+        || error.raw_os_error().is_some_and(|code| exhausted.contains(&Errno::from_raw(code)))
 }
 
 /// How long each step may take.

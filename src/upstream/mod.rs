@@ -6,6 +6,7 @@
 mod admission;
 mod balance;
 mod connect;
+mod outliers;
 mod pool;
 mod stream;
 mod target;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use connect::{Clocks, ConnectError};
+pub use outliers::note;
 pub use pool::{Pool, PoolKey, Warm};
 pub use stream::{Idle, Stream, StreamError};
 pub use target::{Security, Target};
@@ -27,7 +29,7 @@ use balance::Balancer;
 
 use crate::config::LoadBalancer;
 use crate::io;
-use crate::policy::PoolLimits;
+use crate::policy::{Outcome, PoolLimits};
 use crate::tls::ClientProfile;
 
 /// How long an idle connection is kept where no `connectionPool.http.idleTimeout` says otherwise: Istio's hour.
@@ -90,7 +92,7 @@ impl Upstreams {
         reuse: Reuse,
     ) -> Result<Lent, ConnectError> {
         let mut failed = ConnectError::NoEndpoint;
-        for address in self.order(target) {
+        for address in self.order(target)? {
             let key = PoolKey::new(address, security);
             if let Some(warm) = self.warm(&key, reuse) {
                 return Ok(self.lent(key, warm));
@@ -104,6 +106,7 @@ impl Upstreams {
                 Ok(stream) if stream.spoke_first() => {
                     Box::pin(stream.abort()).await;
                     failed = ConnectError::Handshake { address, source: StreamError::SpokeFirst };
+                    outliers::note_failure(target, &failed);
                 }
                 Ok(stream) => {
                     return Ok(self.lent(
@@ -111,7 +114,10 @@ impl Upstreams {
                         Warm { local: stream.socket().local_addr().ok(), stream, requests: 0, since: io::now() },
                     ));
                 }
-                Err(error) => failed = error,
+                Err(error) => {
+                    outliers::note_failure(target, &error);
+                    failed = error;
+                }
             }
         }
         Err(failed)
@@ -160,7 +166,7 @@ impl Upstreams {
     /// As [`lend`](Self::lend), but nothing waits where the limit of connections is reached.
     pub async fn dial(&self, target: &Target, security: &Security, clocks: &Clocks) -> Result<Stream, ConnectError> {
         let mut failed = ConnectError::NoEndpoint;
-        for address in self.order(target) {
+        for address in self.order(target)? {
             let slot = match self.share(target) {
                 Some((share, limits)) => {
                     Some(share.try_open(limits.max_connections).ok_or(ConnectError::Overflow("connection"))?)
@@ -168,8 +174,14 @@ impl Upstreams {
                 None => None,
             };
             match self.connect(address, target, security, clocks, slot).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = error,
+                Ok(stream) => {
+                    note(target, address, Outcome::Connected);
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    outliers::note_failure(target, &error);
+                    failed = error;
+                }
             }
         }
         Err(failed)
@@ -217,12 +229,12 @@ impl Upstreams {
         self.pool.borrow().len()
     }
 
-    fn order(&self, target: &Target) -> Vec<SocketAddr> {
+    fn order(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
         let by = match target {
             Target::Cluster { cluster, .. } => cluster.load_balancer,
             Target::Passthrough(_) => LoadBalancer::Passthrough,
         };
-        self.balancer.borrow_mut().order(target.name(), by, target.addresses())
+        Ok(self.balancer.borrow_mut().order(target.name(), by, outliers::usable(target)?))
     }
 
     async fn connect(
