@@ -243,6 +243,7 @@ fn denied(table: &PolicyTable, target: &Target, dst: OriginalDst, denial: Denial
             cluster.unwrap_or("what no ServiceEntry lists"),
             answer(403),
         ),
+        Denial::Unreachable { why, .. } => format!("{}: {}", why.reason(), answer(403)),
     }
 }
 

@@ -236,17 +236,16 @@ fn read_condition(item: &Field<'_>, report: &mut Report) -> Option<Authorization
         Some(("source.namespace", _)) => {
             Some(AuthorizationCondition::Namespace(wanted(&mut object, names, report, TextPattern::text)))
         }
-        Some((key, field)) => match header(key) {
-            Some(name) => {
+        Some((key, field)) => {
+            if let Some(name) = header(key) {
                 let values = wanted(&mut object, names, report, TextPattern::text);
                 Some(AuthorizationCondition::Header(name, values))
-            }
-            None => {
+            } else {
                 object.allow(&names);
                 field.error(unknown_key(key), report);
                 None
             }
-        },
+        }
     };
     if key.is_some() && !names.iter().any(|name| object.has(name)) {
         item.error("must have values or notValues", report);

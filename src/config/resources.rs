@@ -341,6 +341,10 @@ pub struct Settings {
     pub max_connections: usize,
     pub dns_refresh_rate: Duration,
     pub drain_duration: Duration,
+    /// Where only an entry that lists the address leads, while unknown destinations are refused.
+    pub protected_addresses: Vec<IpNet>,
+    /// A name must resolve to the address that the application dialled.
+    pub strict: bool,
 }
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
@@ -357,6 +361,20 @@ pub enum AccessLogFormat {
     Text,
     Json,
     Off,
+}
+
+/// Link-local networks (RFC 3927, RFC 4291 §2.5.6), and where clouds answer with a machine's credentials outside of them:
+/// Amazon's and Google's on IPv6, Alibaba's, Azure's.
+fn protected_addresses() -> Vec<IpNet> {
+    const KNOWN: [&str; 6] = [
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+    ];
+    KNOWN.iter().map(|network| network.parse().expect("a network in text form")).collect()
 }
 
 impl Default for Settings {
@@ -377,6 +395,8 @@ impl Default for Settings {
             max_connections: 10_000,
             dns_refresh_rate: Duration::from_secs(60),
             drain_duration: Duration::from_secs(45),
+            protected_addresses: protected_addresses(),
+            strict: false,
         }
     }
 }

@@ -23,9 +23,8 @@ impl TextPattern {
     /// Whether `text` is what the pattern says; letters count as they are written unless `ignore_case`.
     #[must_use]
     pub fn is_match(&self, text: &[u8], ignore_case: bool) -> bool {
-        let same = |wanted: &str, found: &[u8]| match ignore_case {
-            true => wanted.as_bytes().eq_ignore_ascii_case(found),
-            false => wanted.as_bytes() == found,
+        let same = |wanted: &str, found: &[u8]| {
+            if ignore_case { wanted.as_bytes().eq_ignore_ascii_case(found) } else { wanted.as_bytes() == found }
         };
         match self {
             Self::Present => !text.is_empty(),
@@ -135,14 +134,11 @@ fn template(written: &str) -> Result<TextPattern, String> {
 
 /// Every byte that could mean something to an expression as its code.
 fn quoted(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b if b.is_ascii_alphanumeric() => out.push(char::from(b)),
-            b => out.push_str(&format!("\\x{b:02x}")),
-        }
-    }
-    out
+    let each = text.bytes().map(|byte| match byte {
+        b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+        b => format!("\\x{b:02x}"),
+    });
+    each.collect()
 }
 
 #[cfg(test)]

@@ -105,6 +105,11 @@ impl Authorization {
         self.deny.is_empty() && self.allow.is_empty() && self.audit.is_empty()
     }
 
+    /// Whether there is anything that it may refuse.
+    pub(super) fn forbids_something(&self) -> bool {
+        !self.deny.is_empty() || !self.allow.is_empty()
+    }
+
     /// # Errors
     /// The log's words for why the flow may not leave.
     pub(super) fn judge(&self, facts: &Facts<'_, '_>) -> Result<(), &str> {

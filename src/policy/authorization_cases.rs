@@ -41,10 +41,11 @@ fn table(policies: &[&str]) -> (PolicyTable, Vec<String>) {
         let (name, namespace) = name
             .split_once('@')
             .map_or((name, String::new()), |(name, namespace)| (name, format!(", namespace: {namespace}")));
-        text.push_str(&format!(
+        let document = format!(
             "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}{namespace}}}\n\
              spec: {{{spec}}}\n"
-        ));
+        );
+        text.push_str(&document);
     }
     let loaded = load_text(Path::new("f.yaml"), &text);
     assert_eq!(loaded.problems, [], "{text}");
@@ -53,7 +54,9 @@ fn table(policies: &[&str]) -> (PolicyTable, Vec<String>) {
 
 fn words(decision: &Decision<'_>) -> String {
     match decision {
-        Decision::Forward(_) | Decision::Passthrough | Decision::Deny(Denial::BlackHole) => "allowed".to_owned(),
+        Decision::Forward(_)
+        | Decision::Passthrough
+        | Decision::Deny(Denial::BlackHole | Denial::Unreachable { .. }) => "allowed".to_owned(),
         Decision::Deny(Denial::Forbidden { details, .. }) => {
             let details = details.strip_prefix("rbac_access_denied_matched_policy[").unwrap();
             details.strip_suffix(']').unwrap().replace("ns[shop]-policy[", "").replace("]-rule[0]", "")
@@ -146,6 +149,18 @@ fn policies_without_targets_speak_of_everything() {
     check(
         &["deny-all", &to_api("api", "rules: [{}]")],
         &[(flows[0], "allowed"), (flows[1], "none"), (flows[2], "none"), ("tls 9.9.9.9:443 api.example", "allowed")],
+    );
+}
+
+/// A narrow ALLOW does not win over a wide DENY.
+#[test]
+fn deny_of_a_range_wins() {
+    let allow = "narrow rules: [{when: [{key: destination.ip, values: [10.0.0.9]}]}]";
+    let deny = "wide action: DENY, rules: [{when: [{key: destination.ip, values: [10.0.0.0/8]}]}]";
+    check(&[allow], &[("bytes 10.0.0.9:5432", "allowed"), ("tls 10.0.0.8:443", "none")]);
+    check(
+        &[allow, deny],
+        &[("bytes 10.0.0.9:5432", "wide"), ("tls 10.0.0.8:443", "wide"), ("tls 9.9.9.9:443", "none")],
     );
 }
 

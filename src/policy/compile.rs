@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::{
-    DestinationRule, HostPattern, Location, Meta, PortPolicy, PortProtocol, Problem, Resources, ServiceEntry,
-    ServicePort, TrafficPolicy,
+    DestinationRule, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol, Problem, Resolution,
+    Resources, ServiceEntry, ServicePort, TrafficPolicy,
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
@@ -20,6 +20,7 @@ use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
 use crate::policy::publish::Addresses;
+use crate::policy::reach::Reach;
 use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy};
@@ -37,6 +38,11 @@ pub trait Materials {
 
     /// The cell that holds the latest addresses of `name`, kept current from now on.
     fn addresses(&mut self, name: &Hostname) -> Addresses;
+
+    /// As [`addresses`](Self::addresses), with those that the name had until a while ago: applications keep to them.
+    fn bound_addresses(&mut self, name: &Hostname) -> Addresses {
+        self.addresses(name)
+    }
 
     /// The counts of the cluster of this name: the same for every table that has one, so that limits outlive reloads.
     fn occupancy(&mut self, _cluster: &str) -> Arc<Occupancy> {
@@ -218,8 +224,29 @@ impl<'a> Compiler<'a> {
             load_balancer: balancer,
             limits: limits(policy.and_then(|policy| policy.connection_pool.as_ref()), &self.table.settings),
             index: self.table.clusters.len(),
+            reach: self.reach(service, protocol),
             authorization: self.authorized.of_entry(service.entry, &mut self.problems),
             origin: self.origin(service),
+        }
+    }
+
+    fn reach(&mut self, service: &Service<'_>, protocol: ClusterProtocol) -> Reach {
+        // Bytes that no name led here may be of any of the entry's hosts.
+        let by_name = matches!(service.port.protocol, PortProtocol::Https | PortProtocol::Tls);
+        let hosts = match protocol {
+            ClusterProtocol::Opaque if !by_name => &service.entry.hosts[..],
+            _ => std::slice::from_ref(service.host),
+        };
+        let names = hosts.iter().filter_map(|host| match host {
+            HostPattern::Exact(name) => Some(name),
+            HostPattern::Wildcard(_) | HostPattern::Any => None,
+        });
+        let follows = service.entry.resolution == Resolution::None
+            || service.policy.and_then(|policy| policy.load_balancer) == Some(LoadBalancer::Passthrough);
+        let strict = self.table.settings.strict && follows;
+        Reach {
+            listed: if follows { service.entry.addresses.clone() } else { Vec::new() },
+            bound: strict.then(|| names.map(|name| self.materials.bound_addresses(name)).collect()),
         }
     }
 

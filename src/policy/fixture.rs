@@ -231,5 +231,6 @@ fn shown(denial: Denial<'_>) -> String {
     match denial {
         Denial::BlackHole => "blackhole".to_owned(),
         Denial::Forbidden { details, .. } => details.to_owned(),
+        Denial::Unreachable { why, .. } => why.details().to_owned(),
     }
 }

@@ -16,6 +16,7 @@ mod occupancy;
 mod origination;
 mod problems;
 pub mod publish;
+mod reach;
 mod routes;
 mod rules;
 mod scope;
@@ -25,6 +26,8 @@ mod virtual_services;
 
 #[cfg(test)]
 mod authorization_cases;
+#[cfg(test)]
+mod authorization_reference;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
@@ -42,6 +45,7 @@ pub use decide::{PolicyTable, Unread};
 pub use health::{Health, Outcome};
 pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use occupancy::{Gauge, Occupancy};
+pub use reach::Unreachable;
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;

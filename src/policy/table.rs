@@ -13,6 +13,7 @@ use crate::policy::authorization::Authorization;
 use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::publish::Addresses;
+use crate::policy::reach::{Reach, Unreachable};
 use crate::tls::{ClientProfile, ProfileRequest};
 
 /// What may happen to a flow.
@@ -37,15 +38,29 @@ pub enum Denial<'t> {
         /// Where it was to go; `None` when no ServiceEntry names that.
         cluster: Option<&'t str>,
     },
+    /// It may not go to the address that the application dialled: 403 for HTTP, closed for the rest.
+    Unreachable { why: Unreachable, cluster: Option<&'t str> },
 }
 
 impl Denial<'_> {
+    /// Why, in one word for the access log.
+    #[must_use]
+    pub fn details(&self) -> &str {
+        match self {
+            Denial::BlackHole => "direct_response",
+            Denial::Forbidden { details, .. } => details,
+            Denial::Unreachable { why, .. } => why.details(),
+        }
+    }
+
     /// Where it would have gone, as the access log names it.
     #[must_use]
     pub fn cluster(&self) -> &str {
         match self {
             Denial::BlackHole => "BlackHoleCluster",
-            Denial::Forbidden { cluster, .. } => cluster.unwrap_or("PassthroughCluster"),
+            Denial::Forbidden { cluster, .. } | Denial::Unreachable { cluster, .. } => {
+                cluster.unwrap_or("PassthroughCluster")
+            }
         }
     }
 }
@@ -85,6 +100,8 @@ pub struct Cluster {
     pub index: usize,
     /// What AuthorizationPolicies say of it.
     pub(super) authorization: Option<Arc<Authorization>>,
+    /// Where connections may go that follow the application.
+    pub(super) reach: Reach,
     /// What in the configuration made it.
     pub origin: Origin,
 }

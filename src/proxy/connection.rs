@@ -122,11 +122,11 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
                 };
                 by_decision(context, &table, &mut reader, &decision, &facts, parties).await
             }
-            Spoken::Protocol(_) if would_leave_plain(&table, parties) => {
-                refuse_unreadable(context, parties);
+            Spoken::Protocol(_) if must_be_read(&table, parties).is_some() => {
+                refuse_unreadable(context, parties, must_be_read(&table, parties));
                 Close::Abort
             }
-            Spoken::Silence if would_leave_plain(&table, parties) || needs_name(&table, parties) => {
+            Spoken::Silence if must_be_read(&table, parties).is_some() || needs_name(&table, parties) => {
                 // What the application says will decide, and passing it on unread would be wrong: it has time to say it.
                 match io::timeout(settings.idle_timeout, reader.fill()).await {
                     Ok(Ok(true)) => continue,
@@ -153,11 +153,18 @@ fn needs_name(table: &PolicyTable, parties: Parties) -> bool {
         && matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Deny(_))
 }
 
-/// Whether bytes that are not read would pass in plaintext at a port where requests must leave as TLS: an HTTP client
-/// that connects early and speaks late, HTTP/2 without TLS, or a request that is none.
-fn would_leave_plain(table: &PolicyTable, parties: Parties) -> bool {
-    let opaque = table.opaque(parties.destination, Unread::Unseen);
-    table.originates_tls(parties.destination) && matches!(opaque, Decision::Passthrough)
+/// Why bytes that are not read must not pass to where they were going: requests to this port must leave as TLS, or are
+/// judged, and it may be one from an HTTP client that connects early and speaks late, one in HTTP/2, or one that is
+/// written so that only its server takes it for one.
+fn must_be_read(table: &PolicyTable, parties: Parties) -> Option<&'static str> {
+    if !matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Passthrough) {
+        return None;
+    }
+    if table.originates_tls(parties.destination) {
+        return Some("neither_http1_nor_tls_on_a_port_with_tls_origination");
+    }
+    let judged = table.judges_requests(parties.destination);
+    judged.then_some("neither_http1_nor_tls_on_a_port_with_authorization_policies")
 }
 
 fn count_detection(context: &Context, spoken: &Spoken) {
@@ -171,13 +178,12 @@ fn count_detection(context: &Context, spoken: &Spoken) {
     }
 }
 
-/// Bytes whose host egret cannot read, at a port where requests must leave as TLS: passing them on would be plaintext by
-/// accident.
-fn refuse_unreadable(context: &Rc<Context>, parties: Parties) {
+/// Passing these bytes on could be plaintext by accident, or past the policy.
+fn refuse_unreadable(context: &Rc<Context>, parties: Parties, why: Option<&str>) {
     context.counters.refused_protocol.increment();
     let record = ConnectionRecord {
         flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
-        termination: Some("neither_http1_nor_tls_on_a_port_with_tls_origination".to_owned()),
+        termination: why.map(str::to_owned),
         ..ConnectionRecord::new(parties)
     };
     record.log(context);
@@ -218,8 +224,8 @@ fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> Connec
             sni,
             ..ConnectionRecord::new(parties)
         },
-        Denial::Forbidden { details, .. } => ConnectionRecord {
-            termination: Some(details.to_owned()),
+        Denial::Forbidden { .. } | Denial::Unreachable { .. } => ConnectionRecord {
+            termination: Some(denial.details().to_owned()),
             cluster: Some(denial.cluster().to_owned()),
             sni,
             ..ConnectionRecord::new(parties)

@@ -116,12 +116,11 @@ impl Context {
                 Sni::Unread | Sni::Absent => None,
             };
             let destination = facts.destination;
-            match facts.request {
-                Some(request) => {
-                    let (method, target) = (request.method.escape_ascii(), request.target.escape_ascii());
-                    tracing::info!(policy, %destination, host = %request.host, %method, %target, "audited request");
-                }
-                None => tracing::info!(policy, %destination, sni, "audited connection"),
+            if let Some(request) = facts.request {
+                let (method, target) = (request.method.escape_ascii(), request.target.escape_ascii());
+                tracing::info!(policy, %destination, host = %request.host, %method, %target, "audited request");
+            } else {
+                tracing::info!(policy, %destination, sni, "audited connection");
             }
         }
     }

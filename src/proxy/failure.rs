@@ -39,6 +39,9 @@ impl Failure {
             Denial::Forbidden { details, .. } => {
                 Self::new(403, ResponseFlags::default(), details, "RBAC: access denied".to_owned())
             }
+            Denial::Unreachable { why, .. } => {
+                Self::new(403, ResponseFlags::default(), why.details(), why.reason().to_owned())
+            }
         }
     }
 
