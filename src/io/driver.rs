@@ -23,14 +23,24 @@ pub(super) enum Submission {
     Receive { fd: RawFd, limit: u32 },
     /// Receive once, into memory of the caller.
     ReceiveInto { fd: RawFd, start: *mut u8, length: u32 },
-    /// Send all of one piece; fewer bytes only after an error half-way.
-    Send { fd: RawFd, start: *const u8, length: u32 },
-    /// Send all of several pieces; fewer bytes only after an error half-way.
-    SendMany { fd: RawFd, header: *const libc::msghdr },
+    /// Send all of one piece.
+    Send { fd: RawFd, start: *const u8, length: u32, manner: Manner },
+    /// Send all of several pieces, `length` bytes together.
+    SendMany { fd: RawFd, header: *const libc::msghdr, length: u32, manner: Manner },
     /// Connect a stream socket.
     Connect { fd: RawFd, address: *const libc::sockaddr, length: libc::socklen_t },
     /// Read an eventfd.
     ReadEvent { fd: RawFd, into: *mut u64 },
+}
+
+/// What a send does where the socket has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// It waits for room; fewer bytes are sent only after an error half-way.
+    Patient,
+    /// It sends what fits at once, and nothing (`EAGAIN`) if nothing does. Nobody waits for it to complete, so a
+    /// completion of all its bytes need not end the wait of a turn.
+    Quiet,
 }
 
 /// What came of an operation.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use super::batch::Batch;
 use super::connect::Connecting;
 use super::connection::Connection;
-use super::driver::{Driver, OpId, Submission};
+use super::driver::{Driver, Manner, OpId, Submission};
 use super::executor::Remote;
 use super::listener::Accepting;
 
@@ -22,7 +22,7 @@ pub(super) enum Operation {
     /// With the number of bytes after which it is to end.
     Receive(Rc<Connection>, u32),
     ReceiveInto(Rc<Connection>, Vec<u8>),
-    Send(Rc<Connection>, Batch),
+    Send(Rc<Connection>, Batch, Manner),
     Connect(Rc<Connection>, Rc<Connecting>),
     ReadEvent(Remote, Box<u64>),
 }
@@ -37,11 +37,12 @@ impl Operation {
                 start: space.as_mut_ptr(),
                 length: u32::try_from(space.len()).unwrap_or(u32::MAX),
             },
-            Operation::Send(connection, batch) => {
-                let fd = connection.descriptor();
+            Operation::Send(connection, batch, manner) => {
+                let (fd, manner) = (connection.descriptor(), *manner);
+                let length = u32::try_from(batch.len()).unwrap_or(u32::MAX);
                 match batch.single() {
-                    Some(piece) => Submission::Send { fd, start: piece.as_ptr(), length: piece.len() as u32 },
-                    None => Submission::SendMany { fd, header: batch.header() },
+                    Some(piece) => Submission::Send { fd, start: piece.as_ptr(), length, manner },
+                    None => Submission::SendMany { fd, header: batch.header(), length, manner },
                 }
             }
             Operation::Connect(connection, connecting) => Submission::Connect {

@@ -230,7 +230,7 @@ impl Reactor {
                 self.note_activity(&connection);
                 connection.on_receive_into(done, block);
             }
-            Operation::Send(connection, batch) => connection.on_sent(done.result, batch),
+            Operation::Send(connection, batch, _) => connection.on_sent(done.result, batch),
             Operation::Connect(_, connecting) => connecting.on_connected(done.result),
             Operation::ReadEvent(..) => self.signalled.set(true),
         }
@@ -276,6 +276,11 @@ impl Reactor {
     pub(super) fn park(&self, connection: &Rc<Connection>) {
         self.counters.enobufs.set(self.counters.enobufs.get() + 1);
         self.parked.borrow_mut().push_back(Rc::downgrade(connection));
+    }
+
+    /// A quiet send may keep its buffers until something else happens: only while others do not wait for them.
+    pub(super) fn has_buffers_to_spare(&self) -> bool {
+        self.parked.borrow().is_empty() && self.pool.free() >= self.pool.count() / 2
     }
 
     pub(super) fn pause(&self, accepting: &Rc<Accepting>) {

@@ -13,10 +13,13 @@ use socket2::SockRef;
 
 use super::batch::{Batch, SendBuf};
 use super::connection::Connection;
-use super::driver::OpId;
+use super::driver::{Manner, OpId};
 use super::operations::Operation;
 use super::waiters::Waiters;
 use super::wheel::AlarmKey;
+
+/// Longer sends often find too little room, and what their completion costs is nothing beside their bytes.
+const QUIET_UP_TO: usize = 32 * 1024;
 
 #[derive(Default)]
 pub(super) struct SendSide {
@@ -28,6 +31,8 @@ pub(super) struct SendSide {
     /// On the list of those with something to send at the end of the turn.
     listed: bool,
     error: Option<i32>,
+    /// The last send found no room for all of its bytes.
+    full: bool,
     fin: Fin,
     /// No task holds the socket any more.
     closing: bool,
@@ -80,7 +85,12 @@ impl Connection {
         }
         let mut batch = self.reactor.take_batch();
         batch.fill(&mut side.queue);
-        side.in_flight = Some(self.reactor.start(Operation::Send(Rc::clone(self), batch)));
+        let manner = if side.may_be_quiet(batch.len()) && self.reactor.has_buffers_to_spare() {
+            Manner::Quiet
+        } else {
+            Manner::Patient
+        };
+        side.in_flight = Some(self.reactor.start(Operation::Send(Rc::clone(self), batch, manner)));
     }
 
     pub(super) fn on_sent(self: &Rc<Self>, result: i32, mut batch: Batch) {
@@ -91,10 +101,11 @@ impl Connection {
         if result < 0 && !matches!(-result, libc::EINTR | libc::EAGAIN) {
             side.fail(-result);
         }
+        side.full = sent < batch.len();
         if side.error.is_none() {
             side.unsent -= sent;
             if sent < batch.len() {
-                // An error came half-way; the next attempt will name it.
+                // An error came half-way, which the next attempt will name; or there was no room.
                 batch.unsend(sent, &mut side.queue);
             }
         }
@@ -200,6 +211,12 @@ impl SendSide {
         self.error.get_or_insert(errno);
         self.queue.clear();
         self.unsent = 0;
+    }
+
+    /// Whether nothing depends on when a send of `length` bytes completes.
+    fn may_be_quiet(&self, length: usize) -> bool {
+        let nobody_waits = self.waiters.is_empty() && self.queue.is_empty() && self.fin == Fin::Open && !self.closing;
+        nobody_waits && !self.full && length <= QUIET_UP_TO
     }
 
     fn is_done(&self) -> bool {

@@ -19,12 +19,15 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::bounds::EngineOptions;
 use super::buffers::Pool;
-use super::driver::{Batching, Completion, Driver, DriverCounters, OpId, Submission, Wait};
+use super::driver::{Batching, Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 use super::probe::{EngineError, classify};
 use super::provided::{GROUP, ProvidedRing};
 
 /// What a cancellation itself answers is of no interest: the operation's own completion tells.
 const CANCELLATION: u64 = u64::MAX;
+
+/// In the user data of a quiet send; no id gets that far.
+const QUIET: u64 = 1 << 63;
 
 const IORING_REGISTER_RING_FDS: libc::c_uint = 20;
 const IORING_UNREGISTER_RING_FDS: libc::c_uint = 21;
@@ -38,7 +41,10 @@ pub(super) struct Uring {
     registered: Option<u32>,
     /// Entries for which the submission queue had no room.
     overflow: VecDeque<squeue::Entry>,
+    /// Quiet sends and their lengths: those of which the kernel says nothing have succeeded once it has taken them.
+    quiet: Vec<(u64, u32)>,
     can_batch: bool,
+    can_be_quiet: bool,
     limits_receives: bool,
     counters: DriverCounters,
 }
@@ -80,8 +86,9 @@ impl Uring {
         let registered = register_ring(ring.as_raw_fd());
         let can_batch = ring.params().is_feature_min_timeout();
         let limits_receives = can_limit_receives(&mut ring).unwrap_or(false);
-        let (overflow, counters) = (VecDeque::new(), DriverCounters::default());
-        Ok(Self { ring, buffers, registered, overflow, can_batch, limits_receives, counters })
+        let can_be_quiet = ring.params().is_feature_skip_cqe_on_success();
+        let (overflow, quiet, counters) = (VecDeque::new(), Vec::new(), DriverCounters::default());
+        Ok(Self { ring, buffers, registered, overflow, quiet, can_batch, can_be_quiet, limits_receives, counters })
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -145,19 +152,51 @@ impl Uring {
 
     fn collect(&mut self, done: &mut Vec<Completion>) {
         let before = done.len();
-        done.extend(self.ring.completion().filter(|entry| entry.user_data() != CANCELLATION).map(|entry| Completion {
-            id: OpId(entry.user_data()),
-            result: entry.result(),
-            more: cqueue::more(entry.flags()),
-            buffer: cqueue::buffer_select(entry.flags()),
-        }));
+        for entry in self.ring.completion() {
+            let mut id = entry.user_data();
+            if id == CANCELLATION {
+                continue;
+            }
+            if id & QUIET != 0 {
+                id &= !QUIET;
+                self.quiet.retain(|(quiet, _)| *quiet != id);
+            }
+            done.push(Completion {
+                id: OpId(id),
+                result: entry.result(),
+                more: cqueue::more(entry.flags()),
+                buffer: cqueue::buffer_select(entry.flags()),
+            });
+        }
         self.counters.completions += (done.len() - before) as u64;
+    }
+
+    /// Completes the quiet sends that the kernel has taken and said nothing about. It carries a send that must not wait
+    /// out while it takes it, and then either has posted why it failed or fell short, or it has succeeded.
+    fn settle_quiet(&mut self, done: &mut Vec<Completion>) {
+        if self.quiet.is_empty() || !self.overflow.is_empty() || !self.ring.submission().is_empty() {
+            return;
+        }
+        self.counters.completions += self.quiet.len() as u64;
+        done.extend(self.quiet.drain(..).map(|(id, length)| Completion {
+            id: OpId(id),
+            result: length as i32,
+            more: false,
+            buffer: None,
+        }));
     }
 }
 
 impl Driver for Uring {
     unsafe fn submit(&mut self, id: OpId, submission: &Submission) {
-        self.push(entry(submission, self.limits_receives).user_data(id.0));
+        let entry = entry(submission, self.limits_receives);
+        match quiet_length(submission) {
+            Some(length) if self.can_be_quiet => {
+                self.quiet.push((id.0, length));
+                self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(id.0 | QUIET));
+            }
+            _ => self.push(entry.user_data(id.0)),
+        }
     }
 
     fn cancel(&mut self, id: OpId) {
@@ -180,6 +219,7 @@ impl Driver for Uring {
         // What has been collected already must not wait for more.
         self.enter(if done.is_empty() { wait } else { Wait::Poll })?;
         self.collect(done);
+        self.settle_quiet(done);
         Ok(())
     }
 
@@ -201,6 +241,21 @@ impl Drop for Uring {
     }
 }
 
+fn quiet_length(submission: &Submission) -> Option<u32> {
+    match *submission {
+        Submission::Send { length, manner: Manner::Quiet, .. }
+        | Submission::SendMany { length, manner: Manner::Quiet, .. } => Some(length),
+        _ => None,
+    }
+}
+
+fn send_flags(manner: Manner) -> i32 {
+    match manner {
+        Manner::Patient => SEND_FLAGS,
+        Manner::Quiet => SEND_FLAGS | libc::MSG_DONTWAIT,
+    }
+}
+
 fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {
     match *submission {
         Submission::Accept { fd } => opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build(),
@@ -209,8 +264,12 @@ fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {
             if limits_receives { limited(entry, limit) } else { entry }
         }
         Submission::ReceiveInto { fd, start, length } => opcode::Recv::new(Fd(fd), start, length).build(),
-        Submission::Send { fd, start, length } => opcode::Send::new(Fd(fd), start, length).flags(SEND_FLAGS).build(),
-        Submission::SendMany { fd, header } => opcode::SendMsg::new(Fd(fd), header).flags(SEND_FLAGS as u32).build(),
+        Submission::Send { fd, start, length, manner } => {
+            opcode::Send::new(Fd(fd), start, length).flags(send_flags(manner)).build()
+        }
+        Submission::SendMany { fd, header, manner, .. } => {
+            opcode::SendMsg::new(Fd(fd), header).flags(send_flags(manner) as u32).build()
+        }
         Submission::Connect { fd, address, length } => opcode::Connect::new(Fd(fd), address, length).build(),
         Submission::ReadEvent { fd, into } => opcode::Read::new(Fd(fd), into.cast(), size_of::<u64>() as u32).build(),
     }

@@ -7,14 +7,19 @@ const CUT: &[u8] = b"...";
 
 /// Appends `value` for a quoted place in a line of text: what is not printable ASCII, `"` and `\` as `\xNN`.
 pub(super) fn write_text(out: &mut Vec<u8>, value: &[u8]) {
-    let (kept, cut) = bounded(value);
-    for &byte in kept {
-        match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f.. => write_hex(out, b"\\x", byte),
-            _ => out.push(byte),
-        }
+    let (mut kept, cut) = bounded(value);
+    // Nearly every value is harmless from end to end, and goes over in one piece.
+    while let Some(at) = kept.iter().position(|byte| is_harmful(*byte)) {
+        out.extend_from_slice(&kept[..at]);
+        write_hex(out, b"\\x", kept[at]);
+        kept = &kept[at + 1..];
     }
+    out.extend_from_slice(kept);
     out.extend_from_slice(cut);
+}
+
+fn is_harmful(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f..)
 }
 
 /// Appends `value` for a place without quotes: like [`write_text`], and spaces as `_`, as Envoy does.

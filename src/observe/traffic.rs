@@ -8,6 +8,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
+
 use super::access_log::AccessRecord;
 use super::counters::Counter;
 use crate::flow::ResponseFlags;
@@ -106,7 +108,7 @@ fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The worker's own way to its series.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    destinations: RefCell<HashMap<Box<str>, Destination>>,
+    destinations: RefCell<HashMap<Box<str>, Destination, RandomState>>,
 }
 
 #[derive(Debug, Default)]

@@ -6,20 +6,22 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::config::HostPattern;
 use crate::flow::Hostname;
 
 #[derive(Debug)]
 pub(super) struct HostMap<T> {
-    exact: HashMap<Hostname, T>,
+    exact: HashMap<Hostname, T, RandomState>,
     /// By the suffix that follows `*.`.
-    wildcard: HashMap<Hostname, T>,
+    wildcard: HashMap<Hostname, T, RandomState>,
     any: Option<T>,
 }
 
 impl<T> Default for HostMap<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: None }
+        Self { exact: HashMap::default(), wildcard: HashMap::default(), any: None }
     }
 }
 

@@ -32,8 +32,8 @@ pub struct Request {
 /// Serves requests until the connection ends, and says how it must be closed.
 pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
     loop {
-        let settings = context.policy.load().settings().clone();
-        let request = match read_request(context, reader, &settings).await {
+        let bounds = Bounds::of(context.policy.load().settings());
+        let request = match read_request(context, reader, bounds).await {
             Ok(Some(request)) => request,
             Ok(None) => return Close::Orderly,
             Err(None) => return Close::Abort,
@@ -46,6 +46,21 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Part
             Next::Request => {}
             Next::Close(close) => return close,
         }
+    }
+}
+
+/// What bounds the wait for a request, and its head. Copied out of the settings: a connection between two requests must
+/// not keep an old table alive.
+#[derive(Clone, Copy)]
+struct Bounds {
+    head: HeadLimits,
+    idle: Duration,
+    whole_head: Duration,
+}
+
+impl Bounds {
+    fn of(settings: &Settings) -> Self {
+        Self { head: limits(settings), idle: settings.idle_timeout, whole_head: settings.request_headers_timeout }
     }
 }
 
@@ -62,13 +77,13 @@ pub fn limits(settings: &Settings) -> HeadLimits {
 async fn read_request(
     context: &Context,
     reader: &mut Reader<'_>,
-    settings: &Settings,
+    bounds: Bounds,
 ) -> Result<Option<Request>, Option<Failure>> {
     if reader.bytes().is_empty() {
         let idle = async {
-            future::or(io::sleep(settings.idle_timeout), context.drain.begun()).await;
+            future::or(io::sleep(bounds.idle), context.drain.begun()).await;
             if context.drain.has_begun() {
-                io::sleep(DRAIN_GRACE.min(settings.idle_timeout)).await;
+                io::sleep(DRAIN_GRACE.min(bounds.idle)).await;
             }
         };
         match future::or(async { Some(reader.fill().await) }, async {
@@ -83,10 +98,10 @@ async fn read_request(
         }
     }
     let (at, since) = (io::now(), SystemTime::now());
-    let (head, length) = if let Some(complete) = parse(reader, limits(settings))? {
+    let (head, length) = if let Some(complete) = parse(reader, bounds.head)? {
         complete
     } else {
-        let rest = io::timeout(settings.request_headers_timeout, read_on(reader, limits(settings))).await;
+        let rest = io::timeout(bounds.whole_head, read_on(reader, bounds.head)).await;
         let Ok(complete) = rest else {
             context.counters.timeouts_head.increment();
             return Err(Some(Failure::request(408, "request_header_timeout", "the request head took too long")));

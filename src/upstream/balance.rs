@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use foldhash::fast::RandomState;
+
 use crate::config::LoadBalancer;
 
 /// Most endpoints tried for one request: the first and Istio's default of two retries after a failed connect.
@@ -11,9 +13,9 @@ pub const MAX_ATTEMPTS: usize = 3;
 /// One worker's memory of whose turn it is.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    turns: HashMap<String, usize>,
+    turns: HashMap<String, usize, RandomState>,
     /// Requests in flight by endpoint.
-    active: HashMap<SocketAddr, u32>,
+    active: HashMap<SocketAddr, u32, RandomState>,
     /// xorshift state; the order needs to be even, not unpredictable.
     random: u64,
 }

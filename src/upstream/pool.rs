@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use rustls::pki_types::ServerName;
 
 use super::Reuse;
@@ -66,7 +67,7 @@ struct Entry {
 /// One worker's idle connections.
 #[derive(Default)]
 pub struct Pool {
-    idle: HashMap<PoolKey, Vec<Entry>>,
+    idle: HashMap<PoolKey, Vec<Entry>, RandomState>,
     total: usize,
 }
 
