@@ -58,7 +58,13 @@ fn covers(pattern: &TextPattern, text: &str) -> bool {
 
 /// True where it is so, unknown where only some reader might think so.
 fn perhaps(certainly: bool, maybe: bool) -> Truth {
-    if certainly { Some(true) } else if maybe { None } else { Some(false) }
+    if certainly {
+        Some(true)
+    } else if maybe {
+        None
+    } else {
+        Some(false)
+    }
 }
 
 fn operation(one: &AuthorizationOperation, flow: &Flow) -> Truth {
@@ -144,7 +150,8 @@ fn judged(policies: &[(AuthorizationAction, Vec<AuthorizationRule>)], flow: &Flo
 }
 
 fn lists<T: Clone + std::fmt::Debug + 'static>(values: Vec<T>) -> impl Strategy<Value = Wanted<T>> {
-    let some = || prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(prop::sample::select(values.clone()), 1..3)];
+    let some =
+        || prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(prop::sample::select(values.clone()), 1..3)];
     (some(), some()).prop_map(|(any_of, none_of)| Wanted { any_of, none_of })
 }
 
@@ -171,7 +178,8 @@ fn rules() -> impl Strategy<Value = Vec<AuthorizationRule>> {
         lists(patterns(&["x", "y", "x*"])).prop_map(|values| AuthorizationCondition::Header("role".to_owned(), values)),
         lists(patterns(&["a.t", "*.t", "*"])).prop_map(AuthorizationCondition::Sni),
         lists(vec![80, 81]).prop_map(AuthorizationCondition::Port),
-        lists(vec!["9.0.0.0/8".parse().unwrap(), "8.0.0.0/8".parse().unwrap()]).prop_map(AuthorizationCondition::Address),
+        lists(vec!["9.0.0.0/8".parse().unwrap(), "8.0.0.0/8".parse().unwrap()])
+            .prop_map(AuthorizationCondition::Address),
     ];
     let to = prop::option::of(prop::collection::vec(operation, 1..3));
     let one = (to, prop::collection::vec(condition, 0..3));
@@ -183,7 +191,18 @@ fn flows() -> impl Strategy<Value = Flow> {
         prop::sample::select(vec!["a.t", "b.t", "a.u"]),
         prop::sample::select(vec!["GET", "get", "POST", "PUT"]),
         prop::sample::select(vec![
-            "/a", "/b/../a?q", "//a", "/%61", "/a;x", "/a/b", "/a/./b", "/", "*", "/a%2fb", "/x/..;/a", "/a%00",
+            "/a",
+            "/b/../a?q",
+            "//a",
+            "/%61",
+            "/a;x",
+            "/a/b",
+            "/a/./b",
+            "/",
+            "*",
+            "/a%2fb",
+            "/x/..;/a",
+            "/a%00",
         ]),
         prop::sample::select(vec![None, Some("x"), Some("y"), Some("x,y"), Some("z")]),
     );
