@@ -29,6 +29,5 @@ audit: ## Check dependencies for advisories, licences and origin (needs cargo-de
 	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
 	cargo deny --all-features check
 
-image: ## Build the container image egret:VERSION (needs podman or docker)
-	@tool=$$(command -v podman || command -v docker) || { echo 'neither podman nor docker is here: apt-get install podman' >&2; exit 1; }; \
-	"$$tool" build -t egret:$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) -f Containerfile .
+image: setup ## Build the container image egret:VERSION out of this machine's binary and packages (podman or docker)
+	@scripts/image

@@ -28,4 +28,6 @@ pub mod control;
 pub mod inject;
 pub mod redirect;
 
+pub mod webhook;
+
 pub mod cli;

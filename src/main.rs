@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use egret::cli::{Cli, Command, check, doctor, explain, init, inject, run, show};
+use egret::cli::{Cli, Command, check, doctor, explain, init, inject, run, show, webhook};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Init(args) => init::run(&args),
         Command::Inject(args) => inject::run(&args),
+        Command::Webhook(args) => webhook::run(args),
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),

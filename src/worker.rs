@@ -22,8 +22,21 @@ pub enum Order {
     /// Finish: answers carry `Connection: close` from now on, and connections that wait for a request end soon; new
     /// connections are still served.
     Drain,
+    /// Write the engine's figures into the counters.
+    Report,
     /// Stop at once.
     Quit,
+    /// For tests, which no release has: the next connection panics, or the worker itself.
+    #[cfg(debug_assertions)]
+    Panic(Panicking),
+}
+
+/// What is to panic.
+#[cfg(debug_assertions)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Panicking {
+    Connection,
+    Worker,
 }
 
 /// Everything a worker starts with.
@@ -120,11 +133,35 @@ async fn work(options: WorkerOptions, inbox: Receiver<Order>, open: Arc<AtomicUs
             match inbox.try_recv() {
                 Ok(Order::PolicyChanged) => context.policy_changed(),
                 Ok(Order::Drain) => context.drain.begin(),
+                Ok(Order::Report) => report(&context.counters),
+                #[cfg(debug_assertions)]
+                Ok(Order::Panic(Panicking::Connection)) => NEXT_PANICS.set(true),
+                #[cfg(debug_assertions)]
+                Ok(Order::Panic(Panicking::Worker)) => panic!("a test asked for it"),
                 Ok(Order::Quit) | Err(TryRecvError::Disconnected) => return context.flush_log(),
                 Err(TryRecvError::Empty) => break,
             }
         }
     }
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static NEXT_PANICS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Of this thread's engine.
+fn report(counters: &WorkerCounters) {
+    let stats = crate::io::stats();
+    counters.task_panics.set(stats.task_panics);
+    counters.ring_enters.set(stats.turns);
+    counters.ring_submissions.set(stats.submissions);
+    counters.ring_overflows.set(stats.cq_overflows);
+    counters.ring_operations.set(stats.operations as u64);
+    counters.receive_buffers.set(stats.recv_buffers_in_use as u64);
+    counters.receive_shortages.set(stats.enobufs);
+    counters.accept_pauses.set(stats.accept_pauses);
+    counters.open_sockets.set(stats.open_sockets as u64);
 }
 
 async fn accept(context: Rc<Context>, listener: TcpListener, open: Arc<AtomicUsize>) {
@@ -137,6 +174,8 @@ async fn accept(context: Rc<Context>, listener: TcpListener, open: Arc<AtomicUsi
             Ok(socket) => {
                 let (context, open) = (Rc::clone(&context), Open::count(&open));
                 crate::io::spawn(async move {
+                    #[cfg(debug_assertions)]
+                    assert!(!NEXT_PANICS.take(), "a test asked for it");
                     proxy::serve(&context, socket).await;
                     drop(open);
                 });

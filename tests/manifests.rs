@@ -44,7 +44,7 @@ fn every_configuration_in_the_manifests_passes_the_check() {
 #[test]
 fn kustomizations_name_files_that_exist() {
     let mut named = 0;
-    for folder in ["base", "example", "monitoring"] {
+    for folder in ["base", "example", "monitoring", "webhook/server", "webhook/configuration", "webhook/cert-manager"] {
         let folder = at("config/kubernetes").join(folder);
         let kustomization = fs::read_to_string(folder.join("kustomization.yaml")).unwrap();
         let kustomization: Value = serde_yaml::from_str(&kustomization).unwrap();
@@ -58,7 +58,16 @@ fn kustomizations_name_files_that_exist() {
             assert!(path.exists(), "{}: no {}", folder.display(), path.display());
         }
     }
-    assert_eq!(named, 7);
+    assert_eq!(named, 14);
+}
+
+#[test]
+fn every_version_is_the_crates() {
+    let version = env!("CARGO_PKG_VERSION");
+    let chart: Value = serde_yaml::from_str(&text("config/kubernetes/chart/Chart.yaml")).unwrap();
+    assert_eq!((&chart["version"], &chart["appVersion"]), (&version.into(), &version.into()));
+    let server = text("config/kubernetes/webhook/server/server.yaml");
+    assert_eq!(server.matches(&format!("egret:{version}\n")).count(), 2);
 }
 
 #[test]

@@ -17,7 +17,7 @@ const MEDIAN_FUNCTION_LINES: usize = 15;
 const FILE_LINES: usize = 500;
 
 /// Top-level modules from the bottom up; a module may use those of its own row and of the rows before it.
-const ORDER: [&[&str]; 8] = [
+const ORDER: [&[&str]; 9] = [
     &["flow"],
     &["config", "dns", "http", "io", "observe", "sniff", "tls"],
     &["policy"],
@@ -25,6 +25,7 @@ const ORDER: [&[&str]; 8] = [
     &["proxy"],
     &["worker"],
     &["control", "inject", "redirect"],
+    &["webhook"],
     &["cli"],
 ];
 

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::inject::{Options, inject};
+use crate::inject::{Options, inject, object_name};
 
 /// Put egret into the pods of manifests.
 ///
@@ -18,13 +18,20 @@ pub struct Args {
     /// File to read; `-` for standard input
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     file: PathBuf,
+    #[command(flatten)]
+    parts: PartsArgs,
+}
+
+/// What goes into every pod; `egret webhook` takes the same flags.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PartsArgs {
     /// Image of egret
     #[arg(long, value_name = "IMAGE", env = "EGRET_IMAGE", default_value = concat!("egret:", env!("CARGO_PKG_VERSION")))]
     image: String,
     /// ConfigMap of the pod's namespace that holds egret's configuration
     #[arg(long, value_name = "NAME", default_value = "egret", value_parser = object_name)]
     config_map: String,
-    /// Secrets that a `credentialName` names; repeatable
+    /// Secrets that a `credentialName` names; repeatable. A pod's annotation egret/secrets names more of them
     #[arg(long = "secret", value_name = "NAME", value_parser = object_name)]
     secrets: Vec<String>,
     /// An ordinary container in place of a native sidecar, for Kubernetes before 1.29
@@ -36,6 +43,18 @@ pub struct Args {
     seccomp_profile: Option<String>,
 }
 
+impl PartsArgs {
+    pub(super) fn options(&self) -> Options {
+        Options {
+            image: self.image.clone(),
+            config_map: self.config_map.clone(),
+            secrets: self.secrets.clone(),
+            classic: self.classic,
+            seccomp_profile: self.seccomp_profile.clone(),
+        }
+    }
+}
+
 /// Reads, injects, prints.
 pub fn run(args: &Args) -> ExitCode {
     let name = args.file.display();
@@ -43,14 +62,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(text) => text,
         Err(error) => return failed(format_args!("{name}: {error}")),
     };
-    let options = Options {
-        image: args.image.clone(),
-        config_map: args.config_map.clone(),
-        secrets: args.secrets.clone(),
-        classic: args.classic,
-        seccomp_profile: args.seccomp_profile.clone(),
-    };
-    match inject(&text, &options) {
+    match inject(&text, &args.parts.options()) {
         Ok(injected) => {
             for note in &injected.notes {
                 eprintln!("{name}:{note}");
@@ -81,16 +93,4 @@ fn read(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     io::stdin().lock().read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// A DNS subdomain name (RFC 1123), as Kubernetes wants of ConfigMaps and Secrets; short enough for a volume's name.
-fn object_name(text: &str) -> Result<String, String> {
-    const LONGEST: usize = 50;
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let sound = !text.is_empty()
-        && text.len() <= LONGEST
-        && text.chars().all(|c| inner(c) || matches!(c, '-' | '.'))
-        && text.starts_with(inner)
-        && text.ends_with(inner);
-    if sound { Ok(text.to_owned()) } else { Err(format!("lower-case letters, digits, - and ., up to {LONGEST}")) }
 }

@@ -9,6 +9,8 @@ pub mod init;
 pub mod inject;
 pub mod run;
 pub mod show;
+pub mod webhook;
+mod webhook_certificates;
 
 /// Transparent egress proxy: everything that leaves is encrypted, verified, and goes only where policy allows.
 #[derive(Debug, clap::Parser)]
@@ -24,6 +26,8 @@ pub enum Command {
     Init(init::Args),
     /// Put egret into the pods of manifests
     Inject(inject::Args),
+    /// Put egret into pods while they are created: an admission webhook
+    Webhook(webhook::Args),
     /// Run the proxy
     Run(run::Args),
     /// Report every error and warning of configuration files at once

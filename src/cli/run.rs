@@ -32,6 +32,9 @@ pub struct Args {
     /// How sockets are driven; only io_uring is built so far, so `auto` is `uring`
     #[arg(long, value_enum, env = "EGRET_ENGINE", default_value = "auto")]
     engine: EngineChoice,
+    /// How long, in microseconds, a worker with eight or more busy connections waits for several events at once; 0: never
+    #[arg(long, value_name = "MICROS", env = "EGRET_BATCH_WAIT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    batch_wait: u32,
     /// Serve redirected connections to loopback addresses (never to egret's own ports)
     #[arg(long, env = "EGRET_ALLOW_LOOPBACK")]
     allow_loopback: bool,
@@ -77,6 +80,7 @@ fn options(args: Args) -> Result<RunOptions, String> {
         workload: Workload { namespace: args.namespace, labels },
         workers: args.workers.map(usize::from),
         secrets: args.secrets,
+        batch_wait: args.batch_wait,
         allow_loopback: args.allow_loopback,
         proxy_port: args.proxy_port,
         overrides: args.settings,

@@ -59,6 +59,9 @@ pub struct SettingsOverrides {
     /// How long established connections may live on after SIGTERM
     #[arg(long, value_name = "DURATION", env = "EGRET_DRAIN_DURATION", value_parser = parse_duration)]
     pub drain_duration: Option<Duration>,
+    /// How long to stay after SIGTERM although nothing is open, for an application that is ending too
+    #[arg(long, value_name = "DURATION", env = "EGRET_MINIMUM_DRAIN_DURATION", value_parser = parse_duration)]
+    pub minimum_drain_duration: Option<Duration>,
     /// Networks that only an entry which lists the address opens under REGISTRY_ONLY: a comma between each, or `none`
     #[arg(long, value_name = "CIDR,…", env = "EGRET_PROTECTED_ADDRESSES", value_parser = networks)]
     pub protected_addresses: Option<Networks>,
@@ -89,6 +92,7 @@ impl SettingsOverrides {
         set(&mut settings.max_connections, self.max_connections);
         set(&mut settings.dns_refresh_rate, self.dns_refresh_rate);
         set(&mut settings.drain_duration, self.drain_duration);
+        set(&mut settings.minimum_drain_duration, self.minimum_drain_duration);
         set(&mut settings.protected_addresses, self.protected_addresses.clone().map(|networks| networks.0));
         set(&mut settings.strict, self.strict);
     }
@@ -181,7 +185,7 @@ mod tests {
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
-                   --drain-duration 12s --protected-addresses 10.0.0.1,fd00::/8 --strict";
+                   --drain-duration 12s --minimum-drain-duration 15s --protected-addresses 10.0.0.1,fd00::/8 --strict";
         let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut settings = Settings::default();
         overrides.apply(&mut settings);
@@ -201,6 +205,7 @@ mod tests {
             max_connections: 10,
             dns_refresh_rate: Duration::from_secs(11),
             drain_duration: Duration::from_secs(12),
+            minimum_drain_duration: Duration::from_secs(15),
             protected_addresses: vec!["10.0.0.1/32".parse().unwrap(), "fd00::/8".parse().unwrap()],
             strict: true,
         };

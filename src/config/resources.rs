@@ -341,6 +341,8 @@ pub struct Settings {
     pub max_connections: usize,
     pub dns_refresh_rate: Duration,
     pub drain_duration: Duration,
+    /// How long a draining process stays although it carries nothing: the application may still call while it ends.
+    pub minimum_drain_duration: Duration,
     /// Where only an entry that lists the address leads, while unknown destinations are refused.
     pub protected_addresses: Vec<IpNet>,
     /// A name must resolve to the address that the application dialled.
@@ -395,6 +397,7 @@ impl Default for Settings {
             max_connections: 10_000,
             dns_refresh_rate: Duration::from_secs(60),
             drain_duration: Duration::from_secs(45),
+            minimum_drain_duration: Duration::ZERO,
             protected_addresses: protected_addresses(),
             strict: false,
         }

@@ -50,6 +50,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         max_connections,
         dns_refresh_rate,
         drain_duration,
+        minimum_drain_duration,
         protected_addresses,
         strict,
     } = &mut settings;
@@ -69,6 +70,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     set(max_connections, count(&mut spec, "maxConnections", &CONNECTIONS, report));
     set(dns_refresh_rate, positive(&mut spec, "dnsRefreshRate", report));
     set(drain_duration, duration(&mut spec, "drainDuration", report));
+    set(minimum_drain_duration, duration(&mut spec, "minimumDrainDuration", report));
     set(protected_addresses, spec.optional("protectedAddresses").map(|field| read_networks(&field, report)));
     set(strict, spec.optional("strict").and_then(|field| field.boolean(report)));
     spec.finish(report);

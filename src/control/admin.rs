@@ -50,6 +50,9 @@ pub trait Admin {
     fn drain(&self);
     /// Asks the process to end and returns; the answer is written after this, so give it a moment.
     fn quit(&self);
+    /// For tests, which no release has: a panic in the next connection, or in every worker.
+    #[cfg(debug_assertions)]
+    fn panic(&self, _worker: bool) {}
 }
 
 /// Where to listen. Port 0 takes a free one.

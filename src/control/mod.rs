@@ -9,6 +9,7 @@ pub mod cores;
 mod expiry;
 mod health;
 mod listen;
+mod process;
 mod reload;
 pub mod resolve;
 mod runtime;
@@ -57,6 +58,8 @@ pub struct RunOptions {
     /// `None`: as many as the cgroup allows CPUs.
     pub workers: Option<usize>,
     pub secrets: PathBuf,
+    /// See [`EngineOptions::batch_micros`].
+    pub batch_wait: u32,
     pub allow_loopback: bool,
     pub proxy_port: u16,
     pub overrides: SettingsOverrides,
@@ -126,7 +129,12 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
         }
     }
 
-    let plan = Plan { workers: options.workers, allow_loopback: options.allow_loopback, port: options.proxy_port };
+    let plan = Plan {
+        workers: options.workers,
+        batch_wait: options.batch_wait,
+        allow_loopback: options.allow_loopback,
+        port: options.proxy_port,
+    };
     state.set_workers(start_workers(&plan, &state)?);
     tracing::info!("ready");
     state.warn_of_expiry();
@@ -161,6 +169,7 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
 /// How the workers are to be started.
 struct Plan {
     workers: Option<usize>,
+    batch_wait: u32,
     allow_loopback: bool,
     port: u16,
 }
@@ -181,7 +190,7 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCo
         let worker = Worker::start(WorkerOptions {
             number,
             listeners: sets.pop().expect("a set of listeners a worker"),
-            engine: EngineOptions { max_connections: limit, ..EngineOptions::default() },
+            engine: EngineOptions { max_connections: limit, batch_micros: plan.batch_wait, ..EngineOptions::default() },
             policy: policy.clone(),
             guard: guard.clone(),
             counters: Arc::clone(&counters),
@@ -213,11 +222,12 @@ fn connections_a_worker(settings: &Settings, workers: usize) -> usize {
 
 /// Serves on while applications have connections open, until the deadline or a second request to stop.
 async fn drain(state: &State, stop: &mut Stop) {
-    let deadline = Instant::now() + state.drain_duration();
+    let (minimum, longest) = state.drain_durations();
+    let began = Instant::now();
     tracing::info!(open = state.open_connections(), "draining");
     state.set_draining();
     state.order(Order::Drain);
-    while state.open_connections() > 0 && Instant::now() < deadline {
+    while began.elapsed() < longest && (state.open_connections() > 0 || began.elapsed() < minimum) {
         tokio::select! {
             () = stop.requested() => return,
             () = tokio::time::sleep(DRAIN_POLL) => {}

@@ -1,6 +1,7 @@
 //! What the control thread knows, shared between its loop and its endpoints. One thread; the cells are never locked.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use crate::control::admin::Admin;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
+use crate::control::process;
 use crate::control::reload::Reloader;
 use crate::observe::{Exposition, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
@@ -133,10 +135,14 @@ impl State {
         self.draining.set(true);
     }
 
+    /// Shortest and longest time between being told to end and the end.
     #[must_use]
-    pub fn drain_duration(&self) -> Duration {
+    pub fn drain_durations(&self) -> (Duration, Duration) {
         let policy = self.policy();
-        policy.map_or(Duration::ZERO, |policy| policy.load().settings().drain_duration)
+        policy.map_or((Duration::ZERO, Duration::ZERO), |policy| {
+            let table = policy.load();
+            (table.settings().minimum_drain_duration, table.settings().drain_duration)
+        })
     }
 
     /// Whether the operator wants the end at once, without a drain.
@@ -149,6 +155,16 @@ impl State {
     #[must_use]
     pub fn stop_asked(&self) -> Rc<Notify> {
         Rc::clone(&self.asked)
+    }
+}
+
+impl State {
+    /// The namespace of the ServiceEntry behind each cluster, by the cluster's name.
+    fn namespaces(&self) -> BTreeMap<String, String> {
+        let Some(policy) = self.policy() else { return BTreeMap::new() };
+        let table = policy.load();
+        let each = table.clusters().iter();
+        each.map(|cluster| (cluster.name.clone(), cluster.origin.service_entry.namespace.clone())).collect()
     }
 }
 
@@ -179,15 +195,19 @@ impl Admin for State {
     }
 
     fn metrics(&self) -> String {
+        // What only a worker knows it writes down when asked: the figures of engines are those of the scrape before.
+        self.order(Order::Report);
         let view = self.view.borrow();
         let mut out = Exposition::new();
         let workers = self.workers.borrow();
         render_counters(&mut out, workers.iter().map(|(_, counters)| &**counters));
-        render_traffic(&mut out, &self.source, workers.iter().map(|(_, counters)| &counters.traffic));
+        let namespaces = self.namespaces();
+        render_traffic(&mut out, &self.source, &namespaces, workers.iter().map(|(_, counters)| &counters.traffic));
         out.family("egret_policy_version", "gauge", "Policy tables published so far.");
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
         out.sample("egret_reload_failures_total", &[], view.failures);
+        process::render(&mut out);
         if let Some(policy) = &view.policy {
             health::render(policy.load().clusters(), &mut out);
         }
@@ -245,5 +265,11 @@ impl Admin for State {
     fn quit(&self) {
         self.quitting.set(true);
         self.asked.notify_one();
+    }
+
+    #[cfg(debug_assertions)]
+    fn panic(&self, worker: bool) {
+        use crate::worker::Panicking;
+        self.order(Order::Panic(if worker { Panicking::Worker } else { Panicking::Connection }));
     }
 }

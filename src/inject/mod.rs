@@ -6,13 +6,18 @@
 
 mod edit;
 mod parts;
+mod patch;
 mod refusal;
 mod wishes;
 mod workload;
 
 use std::fmt;
 
+pub use patch::{Patched, patch};
+
 use crate::config::yaml::{self, Place};
+use parts::Additions;
+use workload::Pod;
 
 /// What goes into every pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,14 +78,8 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
     let roots = documents.iter().filter_map(|document| document.root.as_ref());
     for (number, root) in roots.enumerate() {
         for pod in workload::pods(root, number, &mut problems) {
-            match refusal::judge(&pod) {
-                refusal::Judgement::Refused(reasons) => problems.extend(reasons),
-                refusal::Judgement::Done(note) => notes.push(note),
-                refusal::Judgement::Wanted => {
-                    let wishes = wishes::read(&pod, options.classic, &mut notes, &mut problems);
-                    additions.push((pod.path.clone(), parts::of(&pod, &wishes, options)));
-                }
-            }
+            let found = consider(&pod, options, &mut notes, &mut problems);
+            additions.extend(found.map(|additions| (pod.path.clone(), additions)));
         }
     }
     if !problems.is_empty() {
@@ -88,4 +87,37 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
     }
     let text = edit::apply(text, &documents, &additions).map_err(|problem| vec![problem])?;
     Ok(Injected { text, notes })
+}
+
+/// What goes into one pod: nothing when it is left as it is, or when it is refused.
+fn consider(
+    pod: &Pod<'_>,
+    options: &Options,
+    notes: &mut Vec<Remark>,
+    problems: &mut Vec<Remark>,
+) -> Option<Additions> {
+    match refusal::judge(pod) {
+        refusal::Judgement::Refused(reasons) => problems.extend(reasons),
+        refusal::Judgement::Done(note) => notes.push(note),
+        refusal::Judgement::Wanted => {
+            let wishes = wishes::read(pod, options.classic, notes, problems);
+            return Some(parts::of(pod, &wishes, options));
+        }
+    }
+    None
+}
+
+/// A DNS subdomain name (RFC 1123), as Kubernetes wants of ConfigMaps and Secrets; short enough for a volume's name.
+///
+/// # Errors
+/// What such a name looks like.
+pub fn object_name(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 50;
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let sound = !text.is_empty()
+        && text.len() <= LONGEST
+        && text.chars().all(|c| inner(c) || matches!(c, '-' | '.'))
+        && text.starts_with(inner)
+        && text.ends_with(inner);
+    if sound { Ok(text.to_owned()) } else { Err(format!("lower-case letters, digits, - and ., up to {LONGEST}")) }
 }

@@ -43,13 +43,25 @@ pub(super) fn of(pod: &Pod<'_>, wishes: &Wishes, options: &Options) -> Additions
     let mut init = template(INIT_TEMPLATE);
     set(&mut init, &["image"], options.image.as_str());
     wishes.init.iter().for_each(|flag| append(&mut init, "args", flag.as_str()));
-    let proxy = proxy(wishes, options);
+    let secrets = secrets(wishes, options);
+    let proxy = proxy(wishes, options, &secrets);
     let (init_containers, containers) =
         if wishes.classic { (vec![init], vec![proxy]) } else { (vec![init, proxy], Vec::new()) };
-    Additions { init_containers, containers, volumes: volumes(pod, options) }
+    Additions { init_containers, containers, volumes: volumes(pod, wishes, options, &secrets) }
 }
 
-fn proxy(wishes: &Wishes, options: &Options) -> Value {
+/// Names of all Secrets to be mounted, each once.
+fn secrets<'a>(wishes: &'a Wishes, options: &'a Options) -> Vec<&'a str> {
+    let mut all: Vec<&str> = Vec::new();
+    for secret in options.secrets.iter().chain(&wishes.secrets) {
+        if !all.contains(&&**secret) {
+            all.push(secret);
+        }
+    }
+    all
+}
+
+fn proxy(wishes: &Wishes, options: &Options, secrets: &[&str]) -> Value {
     let mut proxy = template(PROXY_TEMPLATE);
     set(&mut proxy, &["image"], options.image.as_str());
     if let Some(level) = wishes.log_level {
@@ -62,7 +74,7 @@ fn proxy(wishes: &Wishes, options: &Options) -> Value {
         set(&mut proxy, &["securityContext", "seccompProfile", "type"], "Localhost");
         set(&mut proxy, &["securityContext", "seccompProfile", "localhostProfile"], profile.as_str());
     }
-    for secret in &options.secrets {
+    for secret in secrets {
         let mount = [
             ("name", Value::from(secret_volume(secret))),
             ("mountPath", format!("/etc/egret/secrets/{secret}").into()),
@@ -71,6 +83,8 @@ fn proxy(wishes: &Wishes, options: &Options) -> Value {
         append(&mut proxy, "volumeMounts", mapping(mount));
     }
     if wishes.classic {
+        // Both are told to end at the same moment, and the application may call somebody while it does.
+        append(&mut proxy, "args", "--minimum-drain-duration=5s");
         // The kubelet starts the next container only after this hook has ended.
         let wait = ["egret", "wait"].map(Value::from).to_vec();
         let exec = mapping([("exec", mapping([("command", Value::Sequence(wait))]))]);
@@ -81,12 +95,13 @@ fn proxy(wishes: &Wishes, options: &Options) -> Value {
     proxy
 }
 
-fn volumes(pod: &Pod<'_>, options: &Options) -> Vec<Value> {
+fn volumes(pod: &Pod<'_>, wishes: &Wishes, options: &Options, secrets: &[&str]) -> Vec<Value> {
     let mut all: Vec<Value> = serde_yaml::from_str(VOLUMES_TEMPLATE).expect("the template is tested");
-    set(&mut all[0], &["configMap", "name"], options.config_map.as_str());
+    let config_map = wishes.config_map.as_ref().unwrap_or(&options.config_map);
+    set(&mut all[0], &["configMap", "name"], config_map.as_str());
     // A Secret that is not there yet must not keep the application from starting: egret answers 503 until it is.
-    all.extend(options.secrets.iter().map(|secret| {
-        let source = mapping([("secretName", Value::from(secret.as_str())), ("optional", true.into())]);
+    all.extend(secrets.iter().map(|secret| {
+        let source = mapping([("secretName", Value::from(*secret)), ("optional", true.into())]);
         mapping([("name", secret_volume(secret).into()), ("secret", source)])
     }));
     let present = |name: Option<&Value>| {

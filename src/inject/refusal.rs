@@ -4,7 +4,7 @@
 use super::Remark;
 use super::parts::{INIT, PROXY, PROXY_ID};
 use super::workload::Pod;
-use crate::config::yaml::Node;
+use crate::config::yaml::{Node, quoted};
 
 /// The verdict about one pod.
 #[derive(Debug)]
@@ -21,30 +21,49 @@ pub(super) enum Judgement {
 const RIVALS: [&str; 4] = ["istio-proxy", "istio-init", "linkerd-proxy", "linkerd-init"];
 
 pub(super) fn judge(pod: &Pod<'_>) -> Judgement {
-    if let Some(mark) = pod.mark("sidecar.istio.io/inject")
-        && mark.text() == Some("false")
-    {
-        return Judgement::Done(Remark::new(mark.at, "left as it is: sidecar.istio.io/inject is false"));
+    if let Some(mark) = pod.mark("sidecar.istio.io/inject") {
+        match wanted(mark.text().unwrap_or_default()) {
+            Some(true) => {}
+            Some(false) => {
+                return Judgement::Done(Remark::new(mark.at, "left as it is: sidecar.istio.io/inject is false"));
+            }
+            None => {
+                let says = quoted(mark.text().unwrap_or_default());
+                let message = format!("sidecar.istio.io/inject: expected \"true\" or \"false\", found {says}");
+                return Judgement::Refused(vec![Remark::new(mark.at, message)]);
+            }
+        }
     }
     let named = |wanted: &str| containers(pod).find(|(container, _)| name(container) == wanted);
-    let mut reasons = Vec::new();
-    match (named(INIT), named(PROXY)) {
-        (Some(_), Some((proxy, _))) => {
-            return Judgement::Done(Remark::new(proxy.at, "left as it is: egret is in this pod already"));
-        }
-        (Some((one, _)), None) | (None, Some((one, _))) => reasons.push(Remark::new(
+    let mut reasons = whole_pod(pod);
+    let (init, proxy) = (named(INIT), named(PROXY));
+    let complete = init.is_some() && proxy.is_some();
+    if let Some((one, _)) = init.or(proxy).filter(|_| !complete) {
+        reasons.push(Remark::new(
             one.at,
             format!(
                 "a container is called {}, as egret's own would be, and the other of them is missing; rename it, or \
                      inject into the manifest as it was",
                 name(one)
             ),
-        )),
-        (None, None) => {}
+        ));
     }
-    reasons.extend(whole_pod(pod));
-    reasons.extend(containers(pod).flat_map(|(container, stays)| of_container(container, stays)));
-    if reasons.is_empty() { Judgement::Wanted } else { Judgement::Refused(reasons) }
+    let others = containers(pod).filter(|(container, _)| !complete || ![INIT, PROXY].contains(&name(container)));
+    reasons.extend(others.flat_map(|(container, stays)| of_container(container, stays)));
+    match proxy {
+        _ if !reasons.is_empty() => Judgement::Refused(reasons),
+        Some((proxy, _)) => Judgement::Done(Remark::new(proxy.at, "left as it is: egret is in this pod already")),
+        None => Judgement::Wanted,
+    }
+}
+
+/// What Istio reads as yes and as no; a slip of the pen is neither, and must not leave a pod unguarded.
+fn wanted(mark: &str) -> Option<bool> {
+    match mark.to_ascii_lowercase().as_str() {
+        "" | "y" | "yes" | "true" | "on" => Some(true),
+        "n" | "no" | "false" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 /// Every container, and whether it runs beside the application (an ordinary init container ends before).

@@ -2,8 +2,8 @@
 //!
 //! A value that `egret init` would refuse is refused here, with its place, rather than in a pod that does not start.
 
-use super::Remark;
 use super::workload::Pod;
+use super::{Remark, object_name};
 use crate::config::yaml::{Node, quoted};
 use crate::redirect::capture::{Cidr, CommaList, Included, Interface, Port};
 
@@ -16,6 +16,10 @@ pub(super) struct Wishes {
     pub log_level: Option<&'static str>,
     /// `(requests or limits, cpu or memory, quantity)`.
     pub resources: Vec<(&'static str, &'static str, String)>,
+    /// Secrets besides those of the options.
+    pub secrets: Vec<String>,
+    /// Instead of the options' ConfigMap.
+    pub config_map: Option<String>,
 }
 
 /// Annotations that concern what egret does not do; they may well be there for a reason.
@@ -27,6 +31,7 @@ pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, proble
         let read = match name.split_once('/') {
             Some(("traffic.sidecar.istio.io", what)) => traffic(what, node, &mut wishes),
             Some(("sidecar.istio.io", what)) => sidecar(what, node, &mut wishes),
+            Some(("egret", what)) => own(what, node, &mut wishes),
             _ => Ok(true),
         };
         match read {
@@ -66,6 +71,20 @@ fn sidecar(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String>
         ("proxyMemory", _) => wishes.resources.push(("requests", "memory", quantity(text)?)),
         ("proxyMemoryLimit", _) => wishes.resources.push(("limits", "memory", quantity(text)?)),
         _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// What Istio has no word for: it fetches Secrets from the API server, egret has them mounted.
+fn own(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String> {
+    let text = text(node)?;
+    match what {
+        "secrets" => {
+            let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            wishes.secrets = names.map(object_name).collect::<Result<_, _>>()?;
+        }
+        "config-map" => wishes.config_map = Some(object_name(text)?),
+        _ => return Err("no such annotation; egret's own are egret/secrets and egret/config-map".to_owned()),
     }
     Ok(true)
 }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use super::buffers::Lease;
+use super::spares::give_back;
 
 /// Pieces of one operation: more wait for the next one. The kernel keeps up to 8 on its stack, allocates for more.
 const MAX_PIECES: usize = 64;
@@ -155,7 +156,11 @@ impl Batch {
 
     /// Lets go of the pieces; keeps the memory for the next batch.
     pub(super) fn clear(&mut self) {
-        self.0.pieces.clear();
+        for piece in self.0.pieces.drain(..) {
+            if let SendBuf::Owned(bytes) = piece {
+                give_back(bytes);
+            }
+        }
         self.0.vector.clear();
         self.0.length = 0;
     }

@@ -15,6 +15,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::mapping::Mapping;
+use super::spares::give_back;
 
 /// `count` buffers of `size` bytes each.
 pub(super) struct Pool {
@@ -164,8 +165,9 @@ impl Drop for HeapBlock {
     fn drop(&mut self) {
         // SAFETY: the three parts are those of a Vec<u8> that was given up in `new`, and are used here once.
         let bytes = unsafe { Vec::from_raw_parts(self.start.as_ptr(), self.length, self.capacity) };
-        if let Some(home) = &self.home {
-            home.give_block(bytes);
+        match &self.home {
+            Some(home) => home.give_block(bytes),
+            None => give_back(bytes),
         }
     }
 }

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! One system call a turn submits everything that the tasks asked for and waits for the next completion or the next
-//! alarm. On request ([`EngineOptions::batch_micros`]) it waits a little longer for several completions while eight or
-//! more connections are busy.
+//! alarm. While eight or more connections are busy it waits a little longer for several completions
+//! ([`EngineOptions::batch_micros`]).
 //!
 //! # The life of a socket
 //!
@@ -63,6 +63,7 @@ mod reactor;
 mod receive;
 mod send;
 mod socket;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -80,4 +81,5 @@ pub use listener::Listener;
 pub use probe::{EngineError, Features, probe};
 pub use receive::PeekState;
 pub use socket::{Failed, FlushFuture, Readable, Recv, SendFuture, Socket};
+pub use spares::buffer;
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};

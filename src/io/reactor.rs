@@ -76,7 +76,6 @@ struct Activity {
     began: Cell<Option<Instant>>,
     busy: Cell<u32>,
     busy_before: Cell<u32>,
-    sends: Cell<u32>,
 }
 
 #[derive(Default)]
@@ -155,7 +154,6 @@ impl Reactor {
         }
         self.unpark();
         let mut to_send = self.to_send.take();
-        self.activity.sends.set(to_send.len() as u32);
         to_send.drain(..).for_each(|connection| connection.start_send());
         if self.to_send.borrow().is_empty() {
             self.to_send.replace(to_send);
@@ -188,8 +186,7 @@ impl Reactor {
         if micros == 0 || busy < BUSY_FROM || !self.driver.borrow().can_batch() {
             return None;
         }
-        // A send nearly always completes at once, so it is not what is waited for.
-        Some(Batching { count: self.activity.sends.get() + (busy / 2).min(64), micros })
+        Some(Batching { count: (busy / 8).clamp(2, 8), micros })
     }
 
     fn dispatch(self: &Rc<Self>, done: &Completion) {

@@ -162,6 +162,18 @@ counters! {
     tls_failures_other: Counter "egret_upstream_tls_failures_total", reason = "other";
     /// Alerts and broken records after the handshake: a client certificate refused in TLS 1.3, for one.
     tls_failures_established: Counter "egret_upstream_tls_failures_total", reason = "established";
+    /// Certificates of servers that were refused, by reason: expired or not yet valid.
+    unverified_validity: Counter "egret_upstream_verification_failures_total", reason = "validity";
+    /// No trusted authority issued it.
+    unverified_issuer: Counter "egret_upstream_verification_failures_total", reason = "issuer";
+    /// None of its names is the one that was wanted.
+    unverified_name: Counter "egret_upstream_verification_failures_total", reason = "name";
+    /// A revocation list holds it.
+    unverified_revoked: Counter "egret_upstream_verification_failures_total", reason = "revoked";
+    /// No usable revocation list speaks for it.
+    unverified_crl: Counter "egret_upstream_verification_failures_total", reason = "crl";
+    /// Anything else.
+    unverified_other: Counter "egret_upstream_verification_failures_total", reason = "other";
     /// Upstream TLS connections that ended without close_notify before all data was there.
     tls_truncated: Counter "egret_upstream_tls_truncated_total";
     /// Bytes received from applications.
@@ -170,6 +182,24 @@ counters! {
     client_sent_bytes: Counter "egret_client_sent_bytes_total";
     /// Access-log lines dropped because the log is not written fast enough.
     log_lines_dropped: Counter "egret_access_log_lines_dropped_total";
+    /// Tasks that panicked; each closed its own connection only.
+    task_panics: Counter "egret_task_panics_total";
+    /// Times that workers entered the kernel to submit and to wait.
+    ring_enters: Counter "egret_ring_enters_total";
+    /// Operations handed to the kernel.
+    ring_submissions: Counter "egret_ring_submissions_total";
+    /// Turns in which the completion queue had overflown.
+    ring_overflows: Counter "egret_ring_overflows_total";
+    /// Operations that are in the kernel.
+    ring_operations: Gauge "egret_ring_operations";
+    /// Receive buffers that are in use.
+    receive_buffers: Gauge "egret_receive_buffers_in_use";
+    /// Receives that found no free buffer and were started again later.
+    receive_shortages: Counter "egret_receive_buffer_shortages_total";
+    /// Times that accepting paused: too few descriptors, or as many connections as allowed.
+    accept_pauses: Counter "egret_accept_pauses_total";
+    /// Sockets that are open, of applications and of upstreams.
+    open_sockets: Gauge "egret_open_sockets";
 }
 
 impl WorkerCounters {

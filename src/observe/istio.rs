@@ -45,17 +45,27 @@ impl Sums {
     }
 }
 
-/// Adds Istio's metrics about all `workers`, summed.
+/// Both ends as far as they do not come from the counts.
+#[derive(Clone, Copy)]
+struct Ends<'a> {
+    source: &'a Source,
+    /// The namespace of each destination, by the cluster's name.
+    namespaces: &'a BTreeMap<String, String>,
+}
+
+/// Adds Istio's metrics about all `workers`, summed. `namespaces`: of each destination, by the cluster's name.
 pub fn render_traffic<'w>(
     out: &mut Exposition,
     source: &Source,
+    namespaces: &BTreeMap<String, String>,
     workers: impl IntoIterator<Item = &'w TrafficSeries> + Clone,
 ) {
-    render_requests(out, source, workers.clone());
-    render_connections(out, source, workers);
+    let ends = Ends { source, namespaces };
+    render_requests(out, ends, workers.clone());
+    render_connections(out, ends, workers);
 }
 
-fn render_requests<'w>(out: &mut Exposition, source: &Source, workers: impl IntoIterator<Item = &'w TrafficSeries>) {
+fn render_requests<'w>(out: &mut Exposition, ends: Ends<'_>, workers: impl IntoIterator<Item = &'w TrafficSeries>) {
     let mut all: BTreeMap<Key, [Sums; 3]> = BTreeMap::new();
     for series in workers.into_iter().flat_map(TrafficSeries::requests) {
         let key =
@@ -67,7 +77,7 @@ fn render_requests<'w>(out: &mut Exposition, source: &Source, workers: impl Into
     }
     out.family(REQUESTS, "counter", "HTTP requests by destination and outcome.");
     for (key, [duration, ..]) in &all {
-        labelled(source, key, "http", |labels| out.sample(REQUESTS, labels, duration.count()));
+        labelled(ends, key, "http", |labels| out.sample(REQUESTS, labels, duration.count()));
     }
     for (index, name, help) in [
         (0, "istio_request_duration_milliseconds", "From a request's first byte to its response's last."),
@@ -76,12 +86,12 @@ fn render_requests<'w>(out: &mut Exposition, source: &Source, workers: impl Into
     ] {
         out.family(name, "histogram", help);
         for (key, sums) in &all {
-            labelled(source, key, "http", |labels| histogram(out, name, labels, &sums[index]));
+            labelled(ends, key, "http", |labels| histogram(out, name, labels, &sums[index]));
         }
     }
 }
 
-fn render_connections<'w>(out: &mut Exposition, source: &Source, workers: impl IntoIterator<Item = &'w TrafficSeries>) {
+fn render_connections<'w>(out: &mut Exposition, ends: Ends<'_>, workers: impl IntoIterator<Item = &'w TrafficSeries>) {
     let mut all: BTreeMap<Key, [u64; 4]> = BTreeMap::new();
     for series in workers.into_iter().flat_map(TrafficSeries::connections) {
         let key = Key { destination: series.destination.to_string(), code: 0, flags: series.flags.to_string() };
@@ -97,7 +107,7 @@ fn render_connections<'w>(out: &mut Exposition, source: &Source, workers: impl I
     ] {
         out.family(name, "counter", help);
         for (key, sums) in &all {
-            labelled(source, key, "tcp", |labels| out.sample(name, labels, sums[index]));
+            labelled(ends, key, "tcp", |labels| out.sample(name, labels, sums[index]));
         }
     }
 }
@@ -115,13 +125,14 @@ fn histogram(out: &mut Exposition, name: &str, labels: &[(&str, &str)], sums: &S
 }
 
 /// Gives the labels of `key`, in Istio's order, to `write`.
-fn labelled(source: &Source, key: &Key, protocol: &str, write: impl FnOnce(&[(&str, &str)])) {
+fn labelled(Ends { source, namespaces }: Ends<'_>, key: &Key, protocol: &str, write: impl FnOnce(&[(&str, &str)])) {
     let own = |names: &[&str]| names.iter().find_map(|name| source.labels.get(*name)).map_or(UNKNOWN, String::as_str);
     let canonical = own(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let revision = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
     let revision = revision.iter().find_map(|name| source.labels.get(*name)).map_or("latest", String::as_str);
     let service = service(&key.destination);
     let code = key.code.to_string();
+    let namespace = namespaces.get(&key.destination).map_or(UNKNOWN, String::as_str);
     let mut labels = vec![
         ("reporter", "source"),
         ("source_workload", canonical),
@@ -141,7 +152,7 @@ fn labelled(source: &Source, key: &Key, protocol: &str, write: impl FnOnce(&[(&s
         ("destination_canonical_service", UNKNOWN),
         ("destination_canonical_revision", "latest"),
         ("destination_service_name", service),
-        ("destination_service_namespace", UNKNOWN),
+        ("destination_service_namespace", namespace),
         ("destination_cluster", UNKNOWN),
         ("request_protocol", protocol),
     ];
@@ -189,7 +200,8 @@ mod tests {
         let labels = BTreeMap::from([("app".to_owned(), "sleep".to_owned())]);
         let source = Source { namespace: "shop".to_owned(), labels };
         let mut out = Exposition::new();
-        render_traffic(&mut out, &source, &workers);
+        let namespaces = BTreeMap::from([("outbound|80||edition.cnn.com".to_owned(), "mesh".to_owned())]);
+        render_traffic(&mut out, &source, &namespaces, &workers);
         let text = out.finish();
         let line = |start: &str, holds: &[&str]| {
             let found =
@@ -202,7 +214,7 @@ mod tests {
             "source_canonical_service=\"sleep\"",
             "source_canonical_revision=\"latest\"",
             "destination_service=\"edition.cnn.com\"",
-            "destination_service_name=\"edition.cnn.com\"",
+            "destination_service_name=\"edition.cnn.com\",destination_service_namespace=\"mesh\"",
             "request_protocol=\"http\",response_code=\"200\",grpc_response_status=\"\",response_flags=\"-\"",
             "connection_security_policy=\"unknown\"} 2",
         ] {
@@ -213,7 +225,10 @@ mod tests {
         assert!(line("istio_request_duration_milliseconds_bucket", &["le=\"+Inf\""]).ends_with(" 2"));
         assert!(line("istio_request_duration_milliseconds_sum", &[]).ends_with(" 3"));
         assert!(line("istio_response_bytes_sum", &[]).ends_with(" 4000"));
-        let tcp = ["destination_service_name=\"PassthroughCluster\"", "request_protocol=\"tcp\""];
+        let tcp = [
+            "destination_service_name=\"PassthroughCluster\",destination_service_namespace=\"unknown\"",
+            "request_protocol=\"tcp\"",
+        ];
         assert!(line("istio_tcp_connections_opened_total", &tcp).ends_with(" 2"));
         assert!(line("istio_tcp_connections_closed_total", &tcp).ends_with(" 2"));
         assert!(line("istio_tcp_received_bytes_total", &tcp).ends_with(" 14"));

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::config::AccessLogFormat;
 use crate::io;
-use crate::observe::{AccessRecord, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
+use crate::observe::{AccessRecord, Counter, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
 use crate::policy::publish::Published;
 use crate::policy::{Cluster, Facts, PolicyTable, Sni, Transport};
 use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
-use crate::tls::TlsError;
+use crate::tls::{self, TlsError};
 use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams};
 
 /// Lines are handed to the writer at most this often, unless many wait; the first after a pause at once.
@@ -35,6 +35,10 @@ pub struct Context {
     flush_pending: Cell<bool>,
     dice: Cell<u64>,
     sweep_pending: Cell<bool>,
+    /// The table as this worker's requests share it: the count of the process's pointer is a cache line that all workers
+    /// would write for each request.
+    #[allow(clippy::redundant_allocation, reason = "the outer count is the worker's own")]
+    table: RefCell<Rc<Arc<PolicyTable>>>,
 }
 
 impl Context {
@@ -46,7 +50,9 @@ impl Context {
         sink: LogSink,
         seed: u64,
     ) -> Self {
+        let table = RefCell::new(Rc::new(policy.load_full()));
         Self {
+            table,
             policy,
             guard,
             upstreams: Upstreams::new(seed),
@@ -61,6 +67,17 @@ impl Context {
             dice: Cell::new(seed | 1),
             sweep_pending: Cell::new(false),
         }
+    }
+
+    /// The table of this moment, for holding across a wait.
+    #[allow(clippy::redundant_allocation, reason = "the outer count is the worker's own")]
+    pub fn table(&self) -> Rc<Arc<PolicyTable>> {
+        let now = self.policy.load();
+        let mut table = self.table.borrow_mut();
+        if !Arc::ptr_eq(&now, &table) {
+            *table = Rc::new(Arc::clone(&now));
+        }
+        Rc::clone(&table)
     }
 
     /// A number that is as good as any other; for shares of requests, not for secrets.
@@ -167,6 +184,23 @@ impl Context {
             Some(false) => self.counters.tls_failures_other.increment(),
             None => {}
         }
+        if let Some(refusal) = error.refusal() {
+            self.unverified(refusal).increment();
+        }
+    }
+
+    fn unverified(&self, refusal: &tls::Refusal) -> &Counter {
+        use tls::Refusal as R;
+        match refusal {
+            R::Expired { .. } | R::NotYetValid { .. } => &self.counters.unverified_validity,
+            R::UntrustedIssuer { .. } | R::SelfSigned { .. } => &self.counters.unverified_issuer,
+            R::WrongName { .. } | R::NoName { .. } => &self.counters.unverified_name,
+            R::Revoked { .. } => &self.counters.unverified_revoked,
+            R::NoCrl { .. } | R::CrlExpired { .. } | R::CrlSignature(_) => &self.counters.unverified_crl,
+            R::Purpose { .. } | R::Signature | R::Algorithm | R::Constraint(_) | R::Malformed(_) => {
+                &self.counters.unverified_other
+            }
+        }
     }
 
     /// Counts how TLS ended a connection that was in use: without close_notify, or with an alert. A server of TLS 1.3
@@ -192,7 +226,7 @@ impl Context {
 
     /// A new table is in force: connections that no profile of it would have made are let go.
     pub fn policy_changed(&self) {
-        let table = self.policy.load();
+        let table = self.table();
         let profiles = table.clusters().iter().filter_map(|cluster| match &cluster.transport {
             Transport::Tls(profile) => Some(profile.digest()),
             Transport::Plaintext | Transport::Refused(_) => None,

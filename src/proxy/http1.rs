@@ -15,10 +15,14 @@ use crate::proxy::exchange::{self, Next};
 use crate::proxy::failure::Failure;
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
+use crate::upstream::StreamError;
 
 /// How long an idle connection of a draining process may still begin a request: one that is on its way when the drain
 /// begins is answered, not lost.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// A connection without a request for this long is at rest, and gives back what it had for exchanges.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A request whose head has arrived; its body may still be on the way.
 pub struct Request {
@@ -31,36 +35,82 @@ pub struct Request {
 
 /// Serves requests until the connection ends, and says how it must be closed.
 pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
+    let mut idle_since = io::now();
     loop {
-        let bounds = Bounds::of(context.policy.load().settings());
-        let request = match read_request(context, reader, bounds).await {
-            Ok(Some(request)) => request,
-            Ok(None) => return Close::Orderly,
-            Err(None) => return Close::Abort,
-            Err(Some(failure)) => return reject(context, reader, parties, &failure).await,
-        };
-        // The table of this moment: a new policy applies from the next request on.
-        let table = context.policy.load_full();
-        // Boxed, so that a connection between two requests does not carry the room that an exchange needs.
-        match Box::pin(exchange::run(context, &table, reader, parties, &request)).await {
-            Next::Request => {}
-            Next::Close(close) => return close,
+        if reader.bytes().is_empty()
+            && let Some(close) = rest(context, reader, idle_since).await
+        {
+            return close;
+        }
+        // Boxed, so that a connection at rest does not carry the room that an exchange needs. One that is busy keeps the
+        // box from request to request.
+        match Box::pin(serve_while_busy(context, reader, parties)).await {
+            Some(close) => return close,
+            None => idle_since = io::now().checked_sub(PAUSE).unwrap_or(idle_since),
         }
     }
 }
 
-/// What bounds the wait for a request, and its head. Copied out of the settings: a connection between two requests must
-/// not keep an old table alive.
+/// Waits for the next request to begin. What ends the connection instead: its peer, idleness since `idle_since`, or a
+/// drain.
+async fn rest(context: &Context, reader: &mut Reader<'_>, idle_since: Instant) -> Option<Close> {
+    let idle = context.policy.load().settings().idle_timeout;
+    let over = async {
+        future::or(io::sleep_until(idle_since + idle), context.drain.begun()).await;
+        if context.drain.has_begun() {
+            io::sleep(DRAIN_GRACE.min(idle)).await;
+        }
+    };
+    let begun = future::or(async { Some(reader.fill().await) }, async {
+        over.await;
+        None
+    });
+    begun.await.map_or(Some(Close::Orderly), |filled| after_fill(&filled))
+}
+
+/// How a connection is closed on which nothing more comes.
+fn after_fill(filled: &Result<bool, StreamError>) -> Option<Close> {
+    match filled {
+        Ok(true) => None,
+        Ok(false) => Some(Close::Orderly),
+        Err(_) => Some(Close::Abort),
+    }
+}
+
+/// Serves the request that has begun, and all that follow without a [`PAUSE`]; `None` at the first pause.
+async fn serve_while_busy(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Option<Close> {
+    loop {
+        let bounds = Bounds::of(context.policy.load().settings());
+        let request = match read_request(context, reader, bounds).await {
+            Ok(request) => request,
+            Err(None) => return Some(Close::Abort),
+            Err(Some(failure)) => return Some(reject(context, reader, parties, &failure).await),
+        };
+        // The table of this moment: a new policy applies from the next request on.
+        let table = context.table();
+        if let Next::Close(close) = exchange::run(context, &table, reader, parties, &request).await {
+            return Some(close);
+        }
+        drop((request, table));
+        if reader.bytes().is_empty() {
+            let filled = io::timeout(PAUSE, reader.fill()).await.ok()?;
+            if let Some(close) = after_fill(&filled) {
+                return Some(close);
+            }
+        }
+    }
+}
+
+/// What bounds a request's head. Copied out of the settings: a connection that waits must not keep an old table alive.
 #[derive(Clone, Copy)]
 struct Bounds {
     head: HeadLimits,
-    idle: Duration,
-    whole_head: Duration,
+    time: Duration,
 }
 
 impl Bounds {
     fn of(settings: &Settings) -> Self {
-        Self { head: limits(settings), idle: settings.idle_timeout, whole_head: settings.request_headers_timeout }
+        Self { head: limits(settings), time: settings.request_headers_timeout }
     }
 }
 
@@ -70,45 +120,23 @@ pub fn limits(settings: &Settings) -> HeadLimits {
     HeadLimits { max_bytes: settings.max_head_bytes, max_fields: settings.max_head_fields }
 }
 
-/// The next request; `None` when the application ended the connection between two requests or was idle too long.
+/// The request that has begun.
 ///
 /// # Errors
 /// `Some` what is wrong with the request; `None` when the connection itself failed.
-async fn read_request(
-    context: &Context,
-    reader: &mut Reader<'_>,
-    bounds: Bounds,
-) -> Result<Option<Request>, Option<Failure>> {
-    if reader.bytes().is_empty() {
-        let idle = async {
-            future::or(io::sleep(bounds.idle), context.drain.begun()).await;
-            if context.drain.has_begun() {
-                io::sleep(DRAIN_GRACE.min(bounds.idle)).await;
-            }
-        };
-        match future::or(async { Some(reader.fill().await) }, async {
-            idle.await;
-            None
-        })
-        .await
-        {
-            Some(Ok(true)) => {}
-            Some(Ok(false)) | None => return Ok(None),
-            Some(Err(_)) => return Err(None),
-        }
-    }
+async fn read_request(context: &Context, reader: &mut Reader<'_>, bounds: Bounds) -> Result<Request, Option<Failure>> {
     let (at, since) = (io::now(), SystemTime::now());
     let (head, length) = if let Some(complete) = parse(reader, bounds.head)? {
         complete
     } else {
-        let rest = io::timeout(bounds.whole_head, read_on(reader, bounds.head)).await;
+        let rest = io::timeout(bounds.time, read_on(reader, bounds.head)).await;
         let Ok(complete) = rest else {
             context.counters.timeouts_head.increment();
             return Err(Some(Failure::request(408, "request_header_timeout", "the request head took too long")));
         };
         complete?
     };
-    Ok(Some(Request { raw: reader.take(length), head, at, since }))
+    Ok(Request { raw: reader.take(length), head, at, since })
 }
 
 async fn read_on(reader: &mut Reader<'_>, limits: HeadLimits) -> Result<(RequestHead, usize), Option<Failure>> {

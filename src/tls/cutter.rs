@@ -5,7 +5,7 @@
 
 use super::fault::Fault;
 use super::record::{HEADER, record_length};
-use crate::io::Lease;
+use crate::io::{self, Lease};
 
 /// Holds the beginning of at most one record.
 #[derive(Default)]
@@ -35,7 +35,11 @@ impl Cutter {
             }
             let missing = known.unwrap_or(HEADER) - self.partial.len();
             let taken = missing.min(input.len());
-            self.partial.reserve_exact(missing);
+            if self.partial.capacity() < self.partial.len() + missing {
+                let mut roomier = io::buffer(self.partial.len() + missing);
+                roomier.extend_from_slice(&self.partial);
+                self.partial = roomier;
+            }
             self.partial.extend_from_slice(&input[..taken]);
             input.advance(taken);
         }

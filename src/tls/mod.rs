@@ -23,6 +23,7 @@ mod profile;
 mod record;
 mod refusal;
 mod secrets;
+mod server;
 mod session;
 mod store;
 mod table;
@@ -51,6 +52,7 @@ pub use profile::{
     SniSource, TrustSource,
 };
 pub use refusal::Refusal;
+pub use server::server_config;
 pub use session::{Negotiated, NegotiatedAlpn, Session};
 pub use store::{Refresh, Store, StoreOptions};
 pub use table::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};

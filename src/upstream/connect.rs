@@ -12,7 +12,7 @@ use crate::config::{Settings, TcpKeepalive};
 use crate::flow::ResponseFlags;
 use crate::io::{self, ConnectOptions, Keepalive, Socket};
 use crate::policy::{Outcome, PoolLimits};
-use crate::tls::TlsError;
+use crate::tls::{Refusal, TlsError};
 
 /// Why no upstream connection could be had.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,15 @@ impl ConnectError {
             | ConnectError::TcpTimeout { address, .. }
             | ConnectError::Handshake { address, .. }
             | ConnectError::HandshakeTimeout { address, .. } => Some(*address),
+        }
+    }
+
+    /// Why the server's certificate was not believed.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            ConnectError::Handshake { source: StreamError::Tls(TlsError::Refused(refusal)), .. } => Some(refusal),
+            _ => None,
         }
     }
 

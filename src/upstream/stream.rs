@@ -140,7 +140,7 @@ impl Stream {
     pub fn send(&self, bytes: impl Into<SendBuf>) -> Result<SendFuture<'_>, StreamError> {
         let bytes = bytes.into();
         let Some(tls) = &self.tls else { return Ok(self.socket.send(bytes)) };
-        let mut records = Vec::new();
+        let mut records = crate::io::buffer(room_for(bytes.len()));
         tls.borrow_mut().seal(&[bytes.as_ref()], &mut records)?;
         Ok(self.socket.send(records))
     }
@@ -151,10 +151,9 @@ impl Stream {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_pieces(&self, pieces: &[&[u8]]) -> Result<SendFuture<'_>, StreamError> {
-        let mut bytes = Vec::new();
+        let mut bytes = crate::io::buffer(room_for(pieces.iter().map(|piece| piece.len()).sum()));
         match &self.tls {
             None => {
-                bytes.reserve_exact(pieces.iter().map(|piece| piece.len()).sum());
                 for piece in pieces {
                     bytes.extend_from_slice(piece);
                 }
@@ -244,6 +243,11 @@ impl Stream {
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
+}
+
+/// What records that carry `length` bytes take, generously.
+fn room_for(length: usize) -> usize {
+    length + length / 64 + 256
 }
 
 /// The connection ended before its handshake did.

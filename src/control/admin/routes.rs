@@ -110,6 +110,14 @@ const ROUTES: &[Route] = &[
             text(StatusCode::OK, "quitting\n")
         },
     },
+    #[cfg(debug_assertions)]
+    Route {
+        path: "/panic",
+        verb: Verb::Post,
+        also: None,
+        about: "for tests: ?in=connection or ?in=worker",
+        answer: panic,
+    },
 ];
 
 /// The response to `request`, whose body is not read.
@@ -190,6 +198,12 @@ fn ready(admin: &dyn Admin, _: Option<&str>) -> Reply {
         Ok(()) => text(StatusCode::OK, "LIVE\n"),
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
+}
+
+#[cfg(debug_assertions)]
+fn panic(admin: &dyn Admin, query: Option<&str>) -> Reply {
+    admin.panic(query == Some("in=worker"));
+    text(StatusCode::OK, "as asked\n")
 }
 
 fn set_log_level(admin: &dyn Admin, query: Option<&str>) -> Reply {
