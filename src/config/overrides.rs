@@ -6,9 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::names;
-use super::resources::{AccessLogFormat, MinimumVersion, OutboundPolicy, Settings};
+use super::resources::{AccessLogFormat, ConnectPolicy, MinimumVersion, OutboundPolicy, Settings};
 use super::scalar::{parse_bytes, parse_duration};
-use super::settings::{ACCESS_LOG_FORMATS, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, set};
+use super::settings::{ACCESS_LOG_FORMATS, CONNECT_POLICIES, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, set};
 use super::sidecar::POLICIES;
 
 /// Flags that override the Settings of the configuration files.
@@ -17,6 +17,9 @@ pub struct SettingsOverrides {
     /// What happens to destinations that no ServiceEntry names: ALLOW_ANY or REGISTRY_ONLY
     #[arg(long, value_name = "MODE", env = "EGRET_OUTBOUND_TRAFFIC_POLICY", value_parser = outbound_policy)]
     pub outbound_traffic_policy: Option<OutboundPolicy>,
+    /// What becomes of CONNECT: DENY, or REGISTRY_ONLY to pass it on where a ServiceEntry names its host and port
+    #[arg(long, value_name = "MODE", env = "EGRET_CONNECT_POLICY", value_parser = connect_policy)]
+    pub connect_policy: Option<ConnectPolicy>,
     /// The access log's format: TEXT, JSON or OFF
     #[arg(long, value_name = "FORMAT", env = "EGRET_ACCESS_LOG", value_parser = access_log)]
     pub access_log: Option<AccessLogFormat>,
@@ -78,6 +81,7 @@ impl SettingsOverrides {
     /// Puts every flag that was given over what the files say.
     pub fn apply(&self, settings: &mut Settings) {
         set(&mut settings.outbound_traffic_policy, self.outbound_traffic_policy);
+        set(&mut settings.connect_policy, self.connect_policy);
         set(&mut settings.access_log, self.access_log);
         set(&mut settings.protocol_detection_timeout, self.protocol_detection_timeout);
         set(&mut settings.request_headers_timeout, self.request_headers_timeout);
@@ -100,6 +104,10 @@ impl SettingsOverrides {
 
 fn outbound_policy(text: &str) -> Result<OutboundPolicy, String> {
     choose(POLICIES, text)
+}
+
+fn connect_policy(text: &str) -> Result<ConnectPolicy, String> {
+    choose(CONNECT_POLICIES, text)
 }
 
 fn access_log(text: &str) -> Result<AccessLogFormat, String> {
@@ -181,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_its_field() {
-        let all = "--outbound-traffic-policy registry_only --access-log json --protocol-detection-timeout 0s \
+        let all = "--outbound-traffic-policy registry_only --connect-policy registry_only --access-log json --protocol-detection-timeout 0s \
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
@@ -191,6 +199,7 @@ mod tests {
         overrides.apply(&mut settings);
         let expected = Settings {
             outbound_traffic_policy: OutboundPolicy::RegistryOnly,
+            connect_policy: ConnectPolicy::RegistryOnly,
             access_log: AccessLogFormat::Json,
             protocol_detection_timeout: Duration::ZERO,
             request_headers_timeout: Duration::from_secs(1),

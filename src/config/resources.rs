@@ -320,6 +320,7 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub outbound_traffic_policy: OutboundPolicy,
+    pub connect_policy: ConnectPolicy,
     pub access_log: AccessLogFormat,
     /// How long to wait for an application's first bytes before a connection counts as one where the server speaks
     /// first. Zero waits for ever, as Istio does.
@@ -357,6 +358,15 @@ pub enum MinimumVersion {
     Tls13,
 }
 
+/// What becomes of CONNECT, which asks a forward proxy for a tunnel that nobody can look into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectPolicy {
+    #[default]
+    Deny,
+    /// Passed on where a ServiceEntry names the host and port that the tunnel leads to, whatever the outbound policy.
+    RegistryOnly,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     #[default]
@@ -383,6 +393,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             outbound_traffic_policy: OutboundPolicy::AllowAny,
+            connect_policy: ConnectPolicy::Deny,
             access_log: AccessLogFormat::Text,
             protocol_detection_timeout: Duration::from_secs(5),
             request_headers_timeout: Duration::from_secs(60),

@@ -8,12 +8,15 @@ use ipnet::IpNet;
 use super::document::read_meta;
 use super::names;
 use super::reader::{Field, Object, Report};
-use super::resources::{AccessLogFormat, Location, Meta, MinimumVersion, OutboundPolicy, Settings};
+use super::resources::{AccessLogFormat, ConnectPolicy, Location, Meta, MinimumVersion, OutboundPolicy, Settings};
 use super::sidecar::{POLICIES, read_outbound_policy};
 use super::yaml::quoted;
 
 pub(super) const ACCESS_LOG_FORMATS: &[(&str, AccessLogFormat)] =
     &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
+
+pub(super) const CONNECT_POLICIES: &[(&str, ConnectPolicy)] =
+    &[("DENY", ConnectPolicy::Deny), ("REGISTRY_ONLY", ConnectPolicy::RegistryOnly)];
 
 /// Istio's words for them (`meshConfig.tlsDefaults.minProtocolVersion`).
 pub(super) const TLS_VERSIONS: &[(&str, MinimumVersion)] =
@@ -36,6 +39,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     let mut settings = Settings::default();
     let Settings {
         outbound_traffic_policy,
+        connect_policy,
         access_log,
         protocol_detection_timeout,
         request_headers_timeout,
@@ -56,6 +60,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     } = &mut settings;
     let policy = spec.optional("outboundTrafficPolicy");
     set(outbound_traffic_policy, policy.and_then(|field| read_policy(&field, report)));
+    set(connect_policy, spec.optional("connectPolicy").and_then(|field| field.choice(CONNECT_POLICIES, report)));
     set(access_log, spec.optional("accessLog").and_then(|field| read_format(&field, report)));
     set(protocol_detection_timeout, duration(&mut spec, "protocolDetectionTimeout", report));
     set(request_headers_timeout, positive(&mut spec, "requestHeadersTimeout", report));

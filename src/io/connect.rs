@@ -89,8 +89,19 @@ impl Socket {
         let attempt = Attempt { id, socket: &socket, connecting: &connecting };
         let result = poll_fn(|cx| connecting.poll_result(cx)).await;
         drop(attempt);
-        if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(socket) }
+        if result < 0 {
+            return Err(io::Error::from_raw_os_error(-result));
+        }
+        confirm(&socket)?;
+        Ok(socket)
     }
+}
+
+/// An ICMP error ("host unreachable") ends the operation with success while the SYN is still unanswered: the kernel takes
+/// the error for a passing one and reports it to whoever asks the socket (seen on Linux 6.18).
+fn confirm(socket: &Socket) -> io::Result<()> {
+    // ENOTCONN in every state before the connection is established, and after its end.
+    socket.peer_addr().map(drop).map_err(|unconnected| socket.take_error().unwrap_or(unconnected))
 }
 
 /// Cancels the operation when the caller loses interest.

@@ -80,6 +80,6 @@ pub use executor::Remote;
 pub use listener::Listener;
 pub use probe::{EngineError, Features, probe};
 pub use receive::PeekState;
-pub use socket::{Failed, FlushFuture, Readable, Recv, SendFuture, Socket};
+pub use socket::{Ended, FlushFuture, Readable, Recv, SendFuture, Socket};
 pub use spares::buffer;
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};

@@ -128,6 +128,11 @@ impl PolicyTable {
         self.dialled(self.judged(self.decide(dst, |routes| routes.bytes(dst.ip())), &facts), dst)
     }
 
+    /// Where a request for a tunnel goes whose end has been judged: to the forward proxy that the application dialled.
+    pub fn carrier(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
+        self.dialled(self.http(dst, host), dst)
+    }
+
     /// Whether a request that a route sends to `cluster` may go there. Asked after
     /// [`http_request`](Self::http_request), which judges by the entry of the request's own host.
     ///

@@ -22,6 +22,7 @@ mod rules;
 mod scope;
 mod table;
 mod traps;
+mod tunnels;
 mod virtual_services;
 
 #[cfg(test)]
@@ -49,3 +50,4 @@ pub use reach::Unreachable;
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;
+pub use tunnels::TunnelRefusal;

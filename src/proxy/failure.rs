@@ -21,8 +21,10 @@ pub struct Failure {
     pub transport: Option<String>,
     /// Further header fields of the answer.
     pub fields: Vec<(String, String)>,
-    /// No connection could be had: another try may have one.
+    /// No connection to a server could be had: another try may have one.
     pub may_pass: bool,
+    /// And that was clear at once: refused, unreachable.
+    pub was_refused: bool,
 }
 
 impl Failure {
@@ -79,6 +81,12 @@ impl Failure {
     #[must_use]
     pub fn per_try_timeout() -> Self {
         Self { details: "upstream_per_try_timeout".to_owned(), ..Self::timeout() }
+    }
+
+    /// A tunnel that must not be asked for.
+    #[must_use]
+    pub fn no_tunnel(status: u16, details: &str, reason: &str) -> Self {
+        Self::new(status, ResponseFlags::default(), details, reason.to_owned())
     }
 
     /// The policy asks for TLS that cannot be given.
@@ -155,7 +163,16 @@ impl Failure {
     }
 
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {
-        Self { status, flags, details: details.to_owned(), body, transport: None, fields: Vec::new(), may_pass: false }
+        Self {
+            status,
+            flags,
+            details: details.to_owned(),
+            body,
+            transport: None,
+            fields: Vec::new(),
+            may_pass: false,
+            was_refused: false,
+        }
     }
 
     fn before_response(status: u16, flags: ResponseFlags, reset: &str, transport: Option<String>) -> Self {
@@ -167,7 +184,7 @@ impl Failure {
         };
         let details =
             format!("upstream_reset_before_response_started{{{}}}", Underscored([Some(reset), transport.as_deref()]));
-        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false }
+        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false, was_refused: false }
     }
 }
 

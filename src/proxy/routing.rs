@@ -17,6 +17,9 @@ use crate::upstream::Target;
 /// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.
 const BACKOFF: Duration = Duration::from_millis(25);
 
+/// Istio's retries where a route says nothing of them: so many, and only where no connection was had.
+const DEFAULT_ATTEMPTS: u32 = 2;
+
 /// Gives `look` what policy may ask of a request.
 pub fn viewed<T>(host: &Host, request: &Request, look: impl FnOnce(&RequestView<'_>) -> T) -> T {
     let (head, raw) = (&request.head, &request.raw[..]);
@@ -100,10 +103,11 @@ impl<'t> Plan<'t> {
     pub fn tries(&self) -> Tries<'t> {
         let retries = self.route.and_then(|(route, _)| route.retries.as_ref());
         Tries {
-            left: retries.map_or(0, |retries| retries.attempts),
+            left: retries.map_or(DEFAULT_ATTEMPTS, |retries| retries.attempts),
             made: 0,
+            is_asked_for: retries.is_some(),
             begun: io::now(),
-            on: retries.map_or(&[], |retries| &retries.on),
+            on: retries.map_or(&[RetryOn::ConnectFailure], |retries| &retries.on),
             timeout: retries.and_then(|retries| retries.per_try_timeout),
         }
     }
@@ -113,6 +117,8 @@ impl<'t> Plan<'t> {
 pub struct Tries<'t> {
     left: u32,
     made: u32,
+    /// By a route; else they are the default.
+    is_asked_for: bool,
     /// When the first began.
     pub begun: Instant,
     on: &'t [RetryOn],
@@ -121,15 +127,29 @@ pub struct Tries<'t> {
 }
 
 impl Tries<'_> {
+    /// Without a route's word, only after what came at once (`was_refused`): a server that does not answer has been
+    /// waited for, and one whose certificate is wrong has it still.
     #[must_use]
-    pub fn after_connect_failure(&self) -> bool {
-        self.left > 0 && self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::Reset))
+    pub fn after_connect_failure(&self, was_refused: bool) -> bool {
+        let covers = self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::Reset));
+        self.left > 0 && covers && (was_refused || self.is_asked_for)
     }
 
     #[must_use]
     pub fn after_reset(&self) -> bool {
+        self.left > 0 && self.covers_reset()
+    }
+
+    #[must_use]
+    pub fn covers_reset(&self) -> bool {
         let resets = |on: &RetryOn| matches!(on, RetryOn::Reset | RetryOn::GatewayError | RetryOn::ServerError);
-        self.left > 0 && self.on.iter().any(resets)
+        self.on.iter().any(resets)
+    }
+
+    /// Whether there were any at all.
+    #[must_use]
+    pub fn are_allowed(&self) -> bool {
+        self.left + self.made > 0
     }
 
     /// Whether an answer of `status` is one that the route does not want, were there tries left.
@@ -168,16 +188,20 @@ mod tests {
     #[test]
     fn tries_are_counted_and_wait_longer_each_time() {
         let begun = Instant::now();
-        let on = [RetryOn::GatewayError, RetryOn::Status(429)];
-        let mut tries = Tries { left: 2, made: 0, begun, on: &on, timeout: None };
-        assert!(tries.after_connect_failure() && tries.after_reset() && !tries.is_spent());
+        let tries =
+            |left, on: &'static [RetryOn]| Tries { left, made: 0, is_asked_for: true, begun, on, timeout: None };
+        let mut several = tries(2, &[RetryOn::GatewayError, RetryOn::Status(429)]);
+        assert!(several.after_connect_failure(false) && several.after_reset() && !several.is_spent());
         for (status, expected) in [(502, true), (503, true), (504, true), (500, false), (429, true), (200, false)] {
-            assert_eq!(tries.after_status(status), expected, "{status}");
+            assert_eq!(several.after_status(status), expected, "{status}");
         }
-        assert_eq!((tries.take(), tries.take()), (BACKOFF, BACKOFF * 2));
-        assert!(tries.is_spent() && tries.covers(503) && !tries.after_status(503) && !tries.after_reset());
-        assert_eq!(Tries { left: 100, made: 60, begun, on: &on, timeout: None }.take(), BACKOFF * 10);
-        let connect = Tries { left: 1, made: 0, begun, on: &[RetryOn::ConnectFailure], timeout: None };
-        assert!(connect.after_connect_failure() && !connect.after_reset() && !connect.after_status(503));
+        assert_eq!((several.take(), several.take()), (BACKOFF, BACKOFF * 2));
+        assert!(several.is_spent() && several.covers(503) && !several.after_status(503) && !several.after_reset());
+        assert_eq!(Tries { made: 60, ..tries(100, &[]) }.take(), BACKOFF * 10);
+        let connect = tries(1, &[RetryOn::ConnectFailure]);
+        assert!(connect.after_connect_failure(false) && !connect.after_reset() && !connect.after_status(503));
+        let unasked = Tries { is_asked_for: false, ..connect };
+        assert!(unasked.after_connect_failure(true) && !unasked.after_connect_failure(false) && unasked.are_allowed());
+        assert!(!tries(0, &[RetryOn::ConnectFailure]).are_allowed());
     }
 }

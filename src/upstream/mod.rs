@@ -43,6 +43,7 @@ pub struct Lent {
     key: PoolKey,
     requests: u32,
     since: Instant,
+    rested: Duration,
 }
 
 impl Lent {
@@ -111,7 +112,13 @@ impl Upstreams {
                 Ok(stream) => {
                     return Ok(self.lent(
                         key,
-                        Warm { local: stream.socket().local_addr().ok(), stream, requests: 0, since: io::now() },
+                        Warm {
+                            local: stream.socket().local_addr().ok(),
+                            stream,
+                            requests: 0,
+                            since: io::now(),
+                            rested: Duration::ZERO,
+                        },
                     ));
                 }
                 Err(error) => {
@@ -129,7 +136,8 @@ impl Upstreams {
 
     fn lent(&self, key: PoolKey, warm: Warm) -> Lent {
         self.balancer.borrow_mut().begin(key.address());
-        Lent { stream: warm.stream, local: warm.local, key, requests: warm.requests + 1, since: warm.since }
+        let Warm { stream, local, requests, since, rested } = warm;
+        Lent { stream, local, key, requests: requests + 1, since, rested }
     }
 
     /// Waits for the right to open a connection, or for one that another request gives back.
@@ -199,11 +207,16 @@ impl Upstreams {
             return lent.stream.close();
         }
         let share = lent.stream.share().map(Rc::clone);
-        let warm = Warm { stream: lent.stream, local: lent.local, requests: lent.requests, since: lent.since };
-        self.pool.borrow_mut().put(lent.key, warm, now, expires);
+        let Lent { stream, local, key, requests, since, rested } = lent;
+        self.pool.borrow_mut().put(key, Warm { stream, local, requests, since, rested }, now, expires);
         if let Some(share) = share {
             share.release();
         }
+    }
+
+    /// Notes that the server closed `lent`, a connection used before, without a byte of an answer.
+    pub fn note_closed(&self, lent: &Lent) {
+        self.pool.borrow_mut().note_closed(&lent.key, lent.rested, io::now());
     }
 
     /// Takes a connection back that must not be used again.
