@@ -89,6 +89,20 @@ fn connections_and_waiting_requests_are_limited_also_across_a_reload() {
 }
 
 #[test]
+fn requests_at_once_are_limited() {
+    let gate = Gate::default();
+    let site = Site::new("{http: {http2MaxRequests: 1}}", gate.handler());
+    let egret = site.lab.egret(&[]);
+    let first = ask_aside(&site);
+    eventually("a request is at the server", || gate.waiting() == 1);
+    assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 503);
+    egret.log_line(&[" 503 UO ", "upstream_reset_before_response_started{overflow}"]);
+    gate.open();
+    assert_eq!(first.join().unwrap().unwrap().head.status, 200);
+    assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 200);
+}
+
+#[test]
 fn an_application_that_leaves_gives_its_place_up() {
     let gate = Gate::default();
     let site = Site::new("{tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}", gate.handler());

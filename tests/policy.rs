@@ -296,8 +296,10 @@ fn unknown_destinations_on_the_wire() {
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n{name}");
             servers.push(Server::start(&lab, SocketAddr::new(address, port), move |mut stream| {
                 let mut first = [0; 4096];
-                stream.read(&mut first)?;
-                stream.write_all(answer.as_bytes())
+                if stream.read(&mut first)? > 0 {
+                    stream.write_all(answer.as_bytes())?;
+                }
+                Ok(())
             }));
         }
     }

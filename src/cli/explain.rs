@@ -139,6 +139,7 @@ struct Matched {
     endpoints: Vec<String>,
     tls: Option<words::Tls>,
     limits: Vec<String>,
+    rule: Vec<String>,
 }
 
 fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Report {
@@ -268,6 +269,7 @@ fn matched(cluster: &Cluster, target: &Target) -> Matched {
         endpoints: words::endpoints(&cluster.endpoints, target.port),
         tls: cluster.tls_request.as_ref().map(|request| words::tls(request, &target.host)),
         limits: words::limits(cluster),
+        rule: words::rule(cluster),
     }
 }
 
@@ -355,6 +357,9 @@ impl Matched {
             row("ALPN", tls.alpn);
         }
         row("limits", &self.limits.join(", "));
+        if !self.rule.is_empty() {
+            row("rule", &self.rule.join(", "));
+        }
     }
 }
 

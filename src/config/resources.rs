@@ -14,6 +14,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::authorization::AuthorizationPolicy;
+use super::hop::{ProxyProtocol, RetryBudget, Tunnel};
+use super::load_balancer::LoadBalancing;
 use super::outlier_detection::OutlierDetection;
 use super::routing::VirtualService;
 use crate::flow::Hostname;
@@ -226,9 +228,13 @@ pub struct TrafficPolicy {
 #[derive(Clone, Debug, Default)]
 pub struct PortPolicy {
     pub tls: Option<ClientTls>,
-    pub load_balancer: Option<LoadBalancer>,
+    pub load_balancer: Option<LoadBalancing>,
     pub connection_pool: Option<ConnectionPool>,
     pub outlier_detection: Option<OutlierDetection>,
+    /// This and the next two stand only in a policy for every port, and do not hold for a port with one of its own.
+    pub tunnel: Option<Tunnel>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// `ClientTLSSettings`.
@@ -256,15 +262,6 @@ pub enum TlsMode {
     IstioMutual,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LoadBalancer {
-    #[default]
-    LeastRequest,
-    RoundRobin,
-    Random,
-    Passthrough,
-}
-
 /// `connectionPool`; `None` means Istio's default (see `policy`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionPool {
@@ -275,6 +272,10 @@ pub struct ConnectionPool {
     pub tcp_idle_timeout: Option<Duration>,
     pub http1_max_pending_requests: Option<u32>,
     pub max_requests_per_connection: Option<u32>,
+    /// `http2MaxRequests`: requests under way at once, in HTTP/1 as well.
+    pub max_requests: Option<u32>,
+    /// Requests that are being tried again at once.
+    pub max_retries: Option<u32>,
     pub http_idle_timeout: Option<Duration>,
 }
 

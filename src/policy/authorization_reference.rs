@@ -26,11 +26,14 @@ enum Flow {
 }
 
 fn any(all: impl Iterator<Item = Truth>) -> Truth {
-    all.fold(Some(false), |so_far, one| match (so_far, one) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (None, _) | (_, None) => None,
-        _ => Some(false),
-    })
+    let all: Vec<Truth> = all.collect();
+    if all.contains(&Some(true)) {
+        Some(true)
+    } else if all.contains(&None) {
+        None
+    } else {
+        Some(false)
+    }
 }
 
 fn not(one: Truth) -> Truth {
@@ -149,7 +152,8 @@ fn judged(policies: &[(AuthorizationAction, Vec<AuthorizationRule>)], flow: &Flo
     }
 }
 
-fn lists<T: Clone + std::fmt::Debug + 'static>(values: Vec<T>) -> impl Strategy<Value = Wanted<T>> {
+fn lists<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = Wanted<T>> + use<T> {
+    let values = values.to_vec();
     let some =
         || prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(prop::sample::select(values.clone()), 1..3)];
     (some(), some()).prop_map(|(any_of, none_of)| Wanted { any_of, none_of })
@@ -167,19 +171,19 @@ fn patterns(texts: &[&str]) -> Vec<TextPattern> {
 
 fn rules() -> impl Strategy<Value = Vec<AuthorizationRule>> {
     let operation = (
-        lists(patterns(&["a.t", "*.t", "a.*", "*"])),
-        lists(vec![80, 81]),
-        lists(patterns(&["GET", "POST"])),
-        lists(patterns(&["/a", "/a/*", "*b", "*", "/"])),
+        lists(&patterns(&["a.t", "*.t", "a.*", "*"])),
+        lists(&[80, 81]),
+        lists(&patterns(&["GET", "POST"])),
+        lists(&patterns(&["/a", "/a/*", "*b", "*", "/"])),
     );
     let operation =
         operation.prop_map(|(hosts, ports, methods, paths)| AuthorizationOperation { hosts, ports, methods, paths });
     let condition = prop_oneof![
-        lists(patterns(&["x", "y", "x*"])).prop_map(|values| AuthorizationCondition::Header("role".to_owned(), values)),
-        lists(patterns(&["a.t", "*.t", "*"])).prop_map(AuthorizationCondition::Sni),
-        lists(vec![80, 81]).prop_map(AuthorizationCondition::Port),
-        lists(vec!["9.0.0.0/8".parse().unwrap(), "8.0.0.0/8".parse().unwrap()])
-            .prop_map(AuthorizationCondition::Address),
+        lists(&patterns(&["x", "y", "x*"]))
+            .prop_map(|values| AuthorizationCondition::Header("role".to_owned(), values)),
+        lists(&patterns(&["a.t", "*.t", "*"])).prop_map(AuthorizationCondition::Sni),
+        lists(&[80, 81]).prop_map(AuthorizationCondition::Port),
+        lists(&["9.0.0.0/8".parse().unwrap(), "8.0.0.0/8".parse().unwrap()]).prop_map(AuthorizationCondition::Address),
     ];
     let to = prop::option::of(prop::collection::vec(operation, 1..3));
     let one = (to, prop::collection::vec(condition, 0..3));

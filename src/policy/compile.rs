@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::{
-    DestinationRule, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol, Problem, Resolution,
-    Resources, ServiceEntry, ServicePort, TrafficPolicy,
+    DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol, Problem,
+    Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TrafficPolicy, TunnelProtocol,
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
@@ -197,14 +197,17 @@ impl<'a> Compiler<'a> {
         carries: Carries,
     ) -> Cluster {
         let Service { entry, host, port, rule, policy } = *service;
-        let balancer = policy.and_then(|policy| policy.load_balancer).unwrap_or_default();
-        let found = endpoints(entry, host, port, balancer, self.materials, &mut self.problems);
+        let balancing = policy.and_then(|policy| policy.load_balancer.clone()).unwrap_or_default();
+        let found = endpoints(entry, host, port, balancing.by, self.materials, &mut self.problems);
         let (endpoints, (transport, tls_request)) = match found {
-            Ok(endpoints) => (endpoints, self.transport(service, carries)),
-            Err(reason) => {
-                self.problems.warn(&entry.meta.at, format!("{host} is refused on port {}: {reason}", port.number));
-                (Endpoints::Resolved(Vec::new()), (Transport::Refused(reason.into()), None))
+            Ok(endpoints) => {
+                let transport = match self.tunnel_refusal(service, &endpoints, carries) {
+                    None => self.transport(service, carries),
+                    Some(reason) => self.refused(service, &reason),
+                };
+                (endpoints, transport)
             }
+            Err(reason) => (Endpoints::Resolved(Vec::new()), self.refused(service, &reason)),
         };
         let rule = rule.map(|(rule, _)| rule);
         traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
@@ -221,8 +224,10 @@ impl<'a> Compiler<'a> {
             endpoints,
             transport,
             tls_request,
-            load_balancer: balancer,
-            limits: limits(policy.and_then(|policy| policy.connection_pool.as_ref()), &self.table.settings),
+            balancing,
+            tunnel: policy.and_then(|policy| policy.tunnel.clone()),
+            proxy_protocol: policy.and_then(|policy| policy.proxy_protocol),
+            limits: limits(policy, &self.table.settings),
             index: self.table.clusters.len(),
             reach: self.reach(service, protocol),
             authorization: self.authorized.of_entry(service.entry, &mut self.problems),
@@ -242,12 +247,48 @@ impl<'a> Compiler<'a> {
             HostPattern::Wildcard(_) | HostPattern::Any => None,
         });
         let follows = service.entry.resolution == Resolution::None
-            || service.policy.and_then(|policy| policy.load_balancer) == Some(LoadBalancer::Passthrough);
+            || service
+                .policy
+                .and_then(|policy| policy.load_balancer.as_ref())
+                .is_some_and(|balancing| balancing.by == LoadBalancer::Passthrough);
         let strict = self.table.settings.strict && follows;
         Reach {
             listed: if follows { service.entry.addresses.clone() } else { Vec::new() },
             bound: strict.then(|| names.map(|name| self.materials.bound_addresses(name)).collect()),
         }
+    }
+
+    fn refused(&mut self, service: &Service<'_>, reason: &str) -> (Transport, Option<ProfileRequest>) {
+        let (host, port) = (service.host, service.port.number);
+        self.problems.warn(&service.entry.meta.at, format!("{host} is refused on port {port}: {reason}"));
+        (Transport::Refused(reason.into()), None)
+    }
+
+    /// Why a tunnel cannot be had that the policy asks for.
+    fn tunnel_refusal(&mut self, service: &Service<'_>, endpoints: &Endpoints, carries: Carries) -> Option<String> {
+        let tunnel = service.policy?.tunnel.as_ref()?;
+        if tunnel.protocol == TunnelProtocol::Post {
+            return Some("tunnel protocol POST is not supported: use CONNECT".to_owned());
+        }
+        let (Carries::Http1 | Carries::Http2, Endpoints::Resolved(sources)) = (carries, endpoints) else { return None };
+        // The connection to the proxy is plain here, where its own rule might want another.
+        let wants_tls = |proxy: &HostPattern, port: u16, rules: &mut Rules<'_>| {
+            let (rule, _) = rules.select(proxy, self.workload.namespace_of(&service.entry.meta), port)?;
+            let tls = policy_of(rule.traffic_policy.as_ref()?, port).tls.as_ref()?;
+            (tls.mode != TlsMode::Disable).then_some(())
+        };
+        sources.iter().find_map(|source| {
+            let EndpointAddress::Name(name) = &source.configured else { return None };
+            let proxy = HostPattern::Exact(name.clone());
+            if proxy == *service.host {
+                return None;
+            }
+            wants_tls(&proxy, source.port, &mut self.rules)?;
+            Some(format!(
+                "its requests go through the forward proxy {name}, whose DestinationRule wants TLS: that is supported \
+                 for ports of protocol TLS, HTTPS and TCP only"
+            ))
+        })
     }
 
     fn transport(&mut self, service: &Service<'_>, carries: Carries) -> (Transport, Option<ProfileRequest>) {
@@ -285,6 +326,9 @@ impl<'a> Compiler<'a> {
 }
 
 fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
+    // The application's own TLS goes through a tunnel, and ours ends at the forward proxy: no TLS in TLS for a server.
+    let is_tunnelled = service.policy.is_some_and(|policy| policy.tunnel.is_some());
+    let carries = if is_tunnelled && carries == Carries::Tls { Carries::Bytes } else { carries };
     let context = Context {
         port: service.port.number,
         carries,

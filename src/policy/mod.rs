@@ -32,6 +32,8 @@ mod authorization_reference;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+mod merge_cases;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod route_cases;

@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{EndpointAddress, LoadBalancer, Location, OutlierDetection, PortProtocol, TcpKeepalive};
+use crate::config::{
+    EndpointAddress, LoadBalancing, Location, OutlierDetection, PortProtocol, ProxyProtocol, RetryBudget, TcpKeepalive,
+    Tunnel,
+};
 use crate::policy::authorization::Authorization;
 use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
@@ -88,7 +91,12 @@ pub struct Cluster {
     /// The TLS that the rules ask for, also where its material could not be loaded; for explaining, never for
     /// connecting. `None` when `transport` was decided without asking for material.
     pub tls_request: Option<ProfileRequest>,
-    pub load_balancer: LoadBalancer,
+    pub balancing: LoadBalancing,
+    /// Connections go through a forward proxy. TLS of a cluster of requests is then spoken through the tunnel, with the
+    /// target; that of a cluster of bytes with the forward proxy, as in Istio.
+    pub tunnel: Option<Tunnel>,
+    /// The upstream is told who connects.
+    pub proxy_protocol: Option<ProxyProtocol>,
     pub limits: PoolLimits,
     /// What of the limits is used; shared with the clusters of this name in older tables.
     pub occupancy: Arc<Occupancy>,
@@ -186,11 +194,15 @@ impl fmt::Debug for Transport {
 }
 
 /// `connectionPool` with Istio's defaults filled in (`None` = no limit).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoolLimits {
     pub max_connections: Option<u32>,
     pub max_pending_requests: Option<u32>,
     pub max_requests_per_connection: Option<u32>,
+    pub max_requests: Option<u32>,
+    /// Of no meaning beside a `retry_budget`.
+    pub max_retries: Option<u32>,
+    pub retry_budget: Option<RetryBudget>,
     pub connect_timeout: Duration,
     pub http_idle_timeout: Duration,
     /// `None` never ends an idle opaque connection.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
 use crate::io::{self, Socket};
-use crate::policy::{Decision, Denial, Facts, FirstLook, PolicyTable, Sni, Unread};
+use crate::policy::{Cluster, Decision, Denial, Facts, FirstLook, PolicyTable, Sni, Unread};
+use crate::proxy::affinity;
 use crate::proxy::context::Context;
 use crate::proxy::detect::{Spoken, detect};
 use crate::proxy::guard::Refusal;
@@ -197,14 +198,13 @@ async fn by_decision(
     facts: &Facts<'_, '_>,
     parties: Parties,
 ) -> Close {
-    let original = parties.destination;
     let sni = match facts.sni {
         Sni::Name(name) => Some(name.clone()),
         Sni::Unread | Sni::Absent => None,
     };
     let target = match decision {
-        Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
-        Decision::Passthrough => Target::Passthrough(original),
+        Decision::Forward(cluster) => unread(cluster, parties),
+        Decision::Passthrough => Target::Passthrough(parties.destination),
         Decision::Deny(denial) => {
             context.counters.refused_policy.increment();
             denied(*denial, parties, sni).log(context);
@@ -214,6 +214,12 @@ async fn by_decision(
     context.audit(table, target.cluster(), facts);
     // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
     Box::pin(tunnel(context, table, reader, parties, target, sni)).await
+}
+
+/// The target of a connection whose bytes are not read.
+fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target {
+    let hash = affinity::of_connection(cluster, parties.client);
+    Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination, client: parties.client, hash }
 }
 
 fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
@@ -250,7 +256,7 @@ async fn tunnel(
         None => Close::Abort,
         Some(upstream) => {
             let relayed = {
-                let mut back = Reader::new(&upstream);
+                let mut back = Reader::resuming(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
             };
             if let End::Upstream(error) = &relayed.end {

@@ -85,6 +85,7 @@ impl<'e> Exchange<'e, '_> {
         };
         let plan = if self.request.head.is_connect() { self.plan_tunnel(&host)? } else { self.plan(&host).await? };
         let security = plan.target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
+        let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries();
         // What cannot be sent a second time must not meet a connection that its server is just closing.
         let mut reuse = if transfer::is_replayable(self.request) { Reuse::Allowed } else { Reuse::Recent };
@@ -95,11 +96,9 @@ impl<'e> Exchange<'e, '_> {
                     self.back_off(&mut tries).await;
                     continue;
                 }
-                Err(mut failure) => {
-                    if failure.may_pass && tries.are_allowed() {
-                        failure.flags |= ResponseFlags::RETRY_LIMIT;
-                    }
-                    return Err(failure);
+                Err(failure) => {
+                    let spent = failure.may_pass && tries.are_allowed();
+                    return Err(failure.with(limit_reached(spent) | tries.flags()));
                 }
             };
             self.note_connection(&lent);
@@ -108,13 +107,12 @@ impl<'e> Exchange<'e, '_> {
                     if tries.is_spent() && tries.covers(self.progress.status.get()) {
                         self.record.add_flags(ResponseFlags::RETRY_LIMIT);
                     }
+                    self.record.add_flags(tries.flags());
                     return Ok(next);
                 }
-                Tried::Failed(mut failure) => {
-                    if tries.is_spent() && tries.covers_reset() {
-                        failure.flags |= ResponseFlags::RETRY_LIMIT;
-                    }
-                    return Err(failure);
+                Tried::Failed(failure) => {
+                    let spent = tries.is_spent() && tries.covers_reset();
+                    return Err(failure.with(limit_reached(spent) | tries.flags()));
                 }
                 Tried::Stale => reuse = Reuse::Never,
                 Tried::Again => self.back_off(&mut tries).await,
@@ -136,7 +134,7 @@ impl<'e> Exchange<'e, '_> {
             Routed::Route(route, taken) => {
                 self.record.route(route.name.clone(), None);
                 self.suffer(route.fault).await?;
-                let plan = Plan::routed(route, taken, original, self.request, self.context.roll())?;
+                let plan = Plan::routed(route, taken, self.parties, self.request, self.context.roll())?;
                 self.record.route(route.name.clone(), Some(plan.target.name()));
                 self.admit(host, &plan)?;
                 Ok(plan)
@@ -177,7 +175,7 @@ impl<'e> Exchange<'e, '_> {
             }
         };
         self.record.route(name, Some(cluster));
-        Plan::unrouted(decision, self.parties.destination)
+        Plan::unrouted(decision, self.parties, self.request)
     }
 
     /// A request for a tunnel: judged by where the tunnel leads, and passed on to the forward proxy at `host`.
@@ -448,4 +446,8 @@ async fn interrupted(client: &Stream, progress: &Progress, settings: &Settings, 
         Broken::Client
     };
     future::or(gone, async { Broken::Overdue(overdue(progress, settings, since).await) }).await
+}
+
+fn limit_reached(reached: bool) -> ResponseFlags {
+    if reached { ResponseFlags::RETRY_LIMIT } else { ResponseFlags::default() }
 }

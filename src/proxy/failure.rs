@@ -106,7 +106,9 @@ impl Failure {
                 Self::new(503, error.flags(), "no_healthy_upstream", body)
             }
             ConnectError::Overflow(_) => Self::before_response(503, error.flags(), "overflow", None),
-            ConnectError::TcpTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
+            ConnectError::TcpTimeout { .. }
+            | ConnectError::TunnelTimeout { .. }
+            | ConnectError::HandshakeTimeout { .. } => {
                 Self::before_response(503, error.flags(), "connection timeout", Some(reason))
             }
             _ => Self::before_response(503, error.flags(), "remote connection failure", Some(reason)),
@@ -160,6 +162,12 @@ impl Failure {
             Clock::Response => (504, ResponseFlags::UPSTREAM_TIMEOUT, "response_timeout", "upstream request timeout"),
         };
         Self::new(status, flags, details, body.to_owned())
+    }
+
+    /// With these flags as well.
+    #[must_use]
+    pub fn with(self, flags: ResponseFlags) -> Self {
+        Self { flags: self.flags | flags, ..self }
     }
 
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {

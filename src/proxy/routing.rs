@@ -2,17 +2,20 @@
 //!
 //! Nothing is sent here; `exchange` does what is planned.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::RetryOn;
-use crate::flow::{Host, OriginalDst};
+use crate::flow::{Host, ResponseFlags};
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
-use crate::policy::{Action, Decision, Destination, HttpRoute, RequestView, Taken};
+use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, RequestView, Taken};
+use crate::proxy::affinity::Affinity;
+use crate::proxy::connection::Parties;
 use crate::proxy::failure::Failure;
 use crate::proxy::http1::Request;
-use crate::upstream::Target;
+use crate::upstream::{self, Counted, Retry, Target};
 
 /// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.
 const BACKOFF: Duration = Duration::from_millis(25);
@@ -37,17 +40,39 @@ pub struct Plan<'t> {
     pub target: Target,
     route: Option<(&'t HttpRoute, &'t Destination)>,
     path: Option<Vec<u8>>,
+    /// The route's changes of the response, and a cookie.
+    with_cookie: Option<Box<FieldEdits>>,
 }
 
 impl<'t> Plan<'t> {
     /// Where no route speaks of the request; `Err` when it may not leave.
-    pub fn unrouted(decision: &Decision<'_>, original: OriginalDst) -> Result<Self, Failure> {
-        let target = match decision {
-            Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
-            Decision::Passthrough => Target::Passthrough(original),
-            Decision::Deny(denial) => return Err(Failure::denied(denial)),
-        };
-        Ok(Self { target, route: None, path: None })
+    pub fn unrouted(decision: &Decision<'_>, parties: Parties, request: &Request) -> Result<Self, Failure> {
+        match decision {
+            Decision::Forward(cluster) => Ok(Self::to(cluster, parties, request, None, None)),
+            Decision::Passthrough => {
+                let target = Target::Passthrough(parties.destination);
+                Ok(Self { target, route: None, path: None, with_cookie: None })
+            }
+            Decision::Deny(denial) => Err(Failure::denied(denial)),
+        }
+    }
+
+    fn to(
+        cluster: &Arc<Cluster>,
+        parties: Parties,
+        request: &Request,
+        route: Option<(&'t HttpRoute, &'t Destination)>,
+        path: Option<Vec<u8>>,
+    ) -> Self {
+        let Parties { client, destination: original, .. } = parties;
+        let Affinity { hash, cookie } = Affinity::of_request(cluster, request, client, original);
+        let with_cookie = cookie.map(|cookie| {
+            let mut edits = route.map(|(_, to)| to.response.clone()).unwrap_or_default();
+            edits.add.push(("set-cookie".to_owned(), cookie));
+            Box::new(edits)
+        });
+        let target = Target::Cluster { cluster: Arc::clone(cluster), original, client, hash };
+        Self { target, route, path, with_cookie }
     }
 
     /// # Errors
@@ -55,7 +80,7 @@ impl<'t> Plan<'t> {
     pub fn routed(
         route: &'t HttpRoute,
         taken: Taken,
-        original: OriginalDst,
+        parties: Parties,
         request: &Request,
         dice: u64,
     ) -> Result<Self, Failure> {
@@ -72,10 +97,9 @@ impl<'t> Plan<'t> {
                 return Err(Failure::direct(redirect.code, "", fields));
             }
         };
-        let found = to.and_then(|to| Some((to, to.cluster(original.port())?)));
+        let found = to.and_then(|to| Some((to, to.cluster(parties.destination.port())?)));
         let (to, cluster) = found.ok_or_else(Failure::no_cluster)?;
-        let target_cluster = Target::Cluster { cluster: Arc::clone(cluster), original };
-        Ok(Self { target: target_cluster, route: Some((route, to)), path: route.rewritten(target, taken) })
+        Ok(Self::to(cluster, parties, request, Some((route, to)), route.rewritten(target, taken)))
     }
 
     #[must_use]
@@ -91,7 +115,7 @@ impl<'t> Plan<'t> {
     #[must_use]
     pub fn response_edits(&self) -> &FieldEdits {
         const NONE: &FieldEdits = &FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
-        self.route.map_or(NONE, |(_, to)| &to.response)
+        self.with_cookie.as_deref().or(self.route.map(|(_, to)| &to.response)).unwrap_or(NONE)
     }
 
     #[must_use]
@@ -109,6 +133,9 @@ impl<'t> Plan<'t> {
             begun: io::now(),
             on: retries.map_or(&[RetryOn::ConnectFailure], |retries| &retries.on),
             timeout: retries.and_then(|retries| retries.per_try_timeout),
+            counted_by: retries.map(|_| self.target.clone()),
+            counted: Cell::new(None),
+            denied: Cell::new(false),
         }
     }
 }
@@ -124,6 +151,10 @@ pub struct Tries<'t> {
     on: &'t [RetryOn],
     /// For one try.
     pub timeout: Option<Duration>,
+    /// Whose `retryBudget` or `maxRetries` holds.
+    counted_by: Option<Target>,
+    counted: Cell<Option<Counted>>,
+    denied: Cell<bool>,
 }
 
 impl Tries<'_> {
@@ -132,18 +163,36 @@ impl Tries<'_> {
     #[must_use]
     pub fn after_connect_failure(&self, was_refused: bool) -> bool {
         let covers = self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::Reset));
-        self.left > 0 && covers && (was_refused || self.is_asked_for)
+        self.left > 0 && covers && (was_refused || self.is_asked_for) && self.is_granted()
     }
 
     #[must_use]
     pub fn after_reset(&self) -> bool {
-        self.left > 0 && self.covers_reset()
+        self.left > 0 && self.covers_reset() && self.is_granted()
     }
 
     #[must_use]
     pub fn covers_reset(&self) -> bool {
         let resets = |on: &RetryOn| matches!(on, RetryOn::Reset | RetryOn::GatewayError | RetryOn::ServerError);
         self.on.iter().any(resets)
+    }
+
+    /// Whether the cluster has room for another try; it is taken until the next, or until all is over.
+    fn is_granted(&self) -> bool {
+        let Some(target) = &self.counted_by else { return true };
+        self.counted.set(None);
+        match upstream::retry(target) {
+            Retry::Uncounted => return true,
+            Retry::Counted(counted) => self.counted.set(Some(counted)),
+            Retry::Denied => self.denied.set(true),
+        }
+        !self.denied.get()
+    }
+
+    /// That there was no room for a try that the route wanted.
+    #[must_use]
+    pub fn flags(&self) -> ResponseFlags {
+        if self.denied.get() { ResponseFlags::UPSTREAM_OVERFLOW } else { ResponseFlags::default() }
     }
 
     /// Whether there were any at all.
@@ -165,7 +214,7 @@ impl Tries<'_> {
 
     #[must_use]
     pub fn after_status(&self, status: u16) -> bool {
-        self.left > 0 && self.covers(status)
+        self.left > 0 && self.covers(status) && self.is_granted()
     }
 
     #[must_use]
@@ -188,20 +237,22 @@ mod tests {
     #[test]
     fn tries_are_counted_and_wait_longer_each_time() {
         let begun = Instant::now();
-        let tries =
-            |left, on: &'static [RetryOn]| Tries { left, made: 0, is_asked_for: true, begun, on, timeout: None };
-        let mut several = tries(2, &[RetryOn::GatewayError, RetryOn::Status(429)]);
+        let tries = |left, made, is_asked_for, on| {
+            let (counted, denied) = (Cell::new(None), Cell::new(false));
+            Tries { left, made, is_asked_for, begun, on, timeout: None, counted_by: None, counted, denied }
+        };
+        let mut several = tries(2, 0, true, &[RetryOn::GatewayError, RetryOn::Status(429)]);
         assert!(several.after_connect_failure(false) && several.after_reset() && !several.is_spent());
         for (status, expected) in [(502, true), (503, true), (504, true), (500, false), (429, true), (200, false)] {
             assert_eq!(several.after_status(status), expected, "{status}");
         }
         assert_eq!((several.take(), several.take()), (BACKOFF, BACKOFF * 2));
         assert!(several.is_spent() && several.covers(503) && !several.after_status(503) && !several.after_reset());
-        assert_eq!(Tries { made: 60, ..tries(100, &[]) }.take(), BACKOFF * 10);
-        let connect = tries(1, &[RetryOn::ConnectFailure]);
+        assert_eq!(tries(100, 60, true, &[]).take(), BACKOFF * 10);
+        let connect = tries(1, 0, true, &[RetryOn::ConnectFailure]);
         assert!(connect.after_connect_failure(false) && !connect.after_reset() && !connect.after_status(503));
-        let unasked = Tries { is_asked_for: false, ..connect };
+        let unasked = tries(1, 0, false, &[RetryOn::ConnectFailure]);
         assert!(unasked.after_connect_failure(true) && !unasked.after_connect_failure(false) && unasked.are_allowed());
-        assert!(!tries(0, &[RetryOn::ConnectFailure]).are_allowed());
+        assert!(!tries(0, 0, true, &[RetryOn::ConnectFailure]).are_allowed());
     }
 }

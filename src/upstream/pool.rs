@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use super::Reuse;
 use super::admission::Share;
 use super::stream::{Idle, Stream};
-use super::target::Security;
+use super::target::{Security, Way};
 
 /// Most idle connections kept under one key and worker; the oldest goes first.
 const MAX_IDLE_PER_KEY: usize = 512;
@@ -36,21 +36,26 @@ const MAX_WARY: usize = 1024;
 pub struct PoolKey {
     address: SocketAddr,
     tls: Option<([u8; 32], ServerName<'static>)>,
+    way: Option<Box<Way>>,
 }
 
 impl PoolKey {
     #[must_use]
-    pub fn new(address: SocketAddr, security: &Security) -> Self {
+    pub fn new(address: SocketAddr, security: &Security, way: Option<Box<Way>>) -> Self {
         let tls = match security {
             Security::Plaintext => None,
             Security::Tls { profile, name } => Some((profile.digest(), name.clone())),
         };
-        Self { address, tls }
+        Self { address, tls, way }
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn way(&self) -> Option<&Way> {
+        self.way.as_deref()
     }
 }
 

@@ -91,6 +91,21 @@ impl Stream {
         }
     }
 
+    /// Puts bytes back that have been received already.
+    pub(super) fn unread(&self, bytes: Lease) {
+        self.opened.borrow_mut().push_front(bytes);
+    }
+
+    /// What was put back before anything else was done with a stream without TLS; with TLS, [`recv`](Self::recv) gives it.
+    pub fn early(&self) -> Option<Lease> {
+        self.tls.is_none().then(|| self.opened.borrow_mut().pop_front()).flatten()
+    }
+
+    /// The socket of a stream that was only used to agree on what follows.
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     pub(super) fn occupy(&mut self, slot: Option<Slot>) {
         self.slot = slot;
     }
