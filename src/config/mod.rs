@@ -4,6 +4,8 @@
 //! `reader`, and `load` does it for files and folders. Nothing here knows what resources mean beside each other: that
 //! is `policy`'s concern.
 
+mod authorization;
+mod authorization_policy;
 mod client_tls;
 mod connection_pool;
 mod destination_rule;
@@ -29,9 +31,11 @@ mod sidecar;
 #[cfg(test)]
 mod tests;
 mod text_match;
+mod text_pattern;
 mod virtual_service;
 pub(crate) mod yaml;
 
+pub use authorization::*;
 pub use hop::{ProxyProtocol, RetryBudget, Tunnel, TunnelProtocol};
 pub use load::{Loaded, load, load_text};
 pub use load_balancer::{ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
@@ -41,3 +45,4 @@ pub use resources::*;
 pub use routing::*;
 pub use scalar::{parse_bytes, parse_duration};
 pub use text_match::{Expression, TextMatch};
+pub use text_pattern::TextPattern;

@@ -3,6 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::names;
 use super::resources::{AccessLogFormat, ConnectPolicy, MinimumVersion, OutboundPolicy, Settings};
 use super::scalar::{parse_bytes, parse_duration};
 use super::settings::{ACCESS_LOG_FORMATS, CONNECT_POLICIES, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, set};
@@ -62,7 +65,17 @@ pub struct SettingsOverrides {
     /// How long to stay after SIGTERM although nothing is open, for an application that is ending too
     #[arg(long, value_name = "DURATION", env = "EGRET_MINIMUM_DRAIN_DURATION", value_parser = parse_duration)]
     pub minimum_drain_duration: Option<Duration>,
+    /// Networks that only an entry which lists the address opens under REGISTRY_ONLY: a comma between each, or `none`
+    #[arg(long, value_name = "CIDR,…", env = "EGRET_PROTECTED_ADDRESSES", value_parser = networks)]
+    pub protected_addresses: Option<Networks>,
+    /// Where the application picks the address, the name it asks for must resolve to it
+    #[arg(long, value_name = "BOOLEAN", env = "EGRET_STRICT", num_args = 0..=1, default_missing_value = "true")]
+    pub strict: Option<bool>,
 }
+
+/// A list that may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
 
 impl SettingsOverrides {
     /// Puts every flag that was given over what the files say.
@@ -84,6 +97,8 @@ impl SettingsOverrides {
         set(&mut settings.dns_refresh_rate, self.dns_refresh_rate);
         set(&mut settings.drain_duration, self.drain_duration);
         set(&mut settings.minimum_drain_duration, self.minimum_drain_duration);
+        set(&mut settings.protected_addresses, self.protected_addresses.clone().map(|networks| networks.0));
+        set(&mut settings.strict, self.strict);
     }
 }
 
@@ -101,6 +116,16 @@ fn access_log(text: &str) -> Result<AccessLogFormat, String> {
 
 fn tls_version(text: &str) -> Result<MinimumVersion, String> {
     choose(TLS_VERSIONS, text)
+}
+
+fn networks(text: &str) -> Result<Networks, String> {
+    if text == "none" {
+        return Ok(Networks(Vec::new()));
+    }
+    text.split(',')
+        .map(|one| names::network(one.trim()).map(|network| network.trunc()))
+        .collect::<Result<_, _>>()
+        .map(Networks)
 }
 
 fn choose<T: Copy>(choices: &[(&str, T)], text: &str) -> Result<T, String> {
@@ -168,7 +193,7 @@ mod tests {
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
-                   --drain-duration 12s --minimum-drain-duration 15s";
+                   --drain-duration 12s --minimum-drain-duration 15s --protected-addresses 10.0.0.1,fd00::/8 --strict";
         let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut settings = Settings::default();
         overrides.apply(&mut settings);
@@ -190,6 +215,8 @@ mod tests {
             dns_refresh_rate: Duration::from_secs(11),
             drain_duration: Duration::from_secs(12),
             minimum_drain_duration: Duration::from_secs(15),
+            protected_addresses: vec!["10.0.0.1/32".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            strict: true,
         };
         assert_eq!(settings, expected);
     }
@@ -203,6 +230,7 @@ mod tests {
             ("--idle-timeout", "10", "expected a duration"),
             ("--max-head-bytes", "1Gi", "must be from 1024 to 1048576"),
             ("--max-connections", "0", "must be from 1 to 1000000"),
+            ("--protected-addresses", "10.0.0.0/33", "neither an IP address nor a CIDR"),
             ("--max-connections", "many", "expected a whole number"),
         ] {
             let error = parse(&[flag, value]).unwrap_err().to_string();

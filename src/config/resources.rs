@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::authorization::AuthorizationPolicy;
 use super::hop::{ProxyProtocol, RetryBudget, Tunnel};
 use super::load_balancer::LoadBalancing;
 use super::outlier_detection::OutlierDetection;
@@ -66,6 +67,7 @@ pub struct Resources {
     pub service_entries: Vec<ServiceEntry>,
     pub destination_rules: Vec<DestinationRule>,
     pub virtual_services: Vec<VirtualService>,
+    pub authorization_policies: Vec<AuthorizationPolicy>,
     pub sidecars: Vec<Sidecar>,
     pub secrets: Vec<Secret>,
     pub settings: Settings,
@@ -343,6 +345,10 @@ pub struct Settings {
     pub drain_duration: Duration,
     /// How long a draining process stays although it carries nothing: the application may still call while it ends.
     pub minimum_drain_duration: Duration,
+    /// Where only an entry that lists the address leads, while unknown destinations are refused.
+    pub protected_addresses: Vec<IpNet>,
+    /// A name must resolve to the address that the application dialled.
+    pub strict: bool,
 }
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
@@ -370,6 +376,20 @@ pub enum AccessLogFormat {
     Off,
 }
 
+/// Link-local networks (RFC 3927, RFC 4291 §2.5.6), and where clouds answer with a machine's credentials outside of them:
+/// Amazon's and Google's on IPv6, Alibaba's, Azure's.
+fn protected_addresses() -> Vec<IpNet> {
+    const KNOWN: [&str; 6] = [
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+    ];
+    KNOWN.iter().map(|network| network.parse().expect("a network in text form")).collect()
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -390,6 +410,8 @@ impl Default for Settings {
             dns_refresh_rate: Duration::from_secs(60),
             drain_duration: Duration::from_secs(45),
             minimum_drain_duration: Duration::ZERO,
+            protected_addresses: protected_addresses(),
+            strict: false,
         }
     }
 }

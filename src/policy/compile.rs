@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::{
-    DestinationRule, EndpointAddress, HostPattern, Location, Meta, PortPolicy, PortProtocol, Problem, Resources,
-    ServiceEntry, ServicePort, TlsMode, TrafficPolicy, TunnelProtocol,
+    DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol, Problem,
+    Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TrafficPolicy, TunnelProtocol,
 };
 use crate::flow::Hostname;
+use crate::policy::authorized::Authorized;
 use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, limits};
 use crate::policy::health::Health;
@@ -19,6 +20,7 @@ use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
 use crate::policy::publish::Addresses;
+use crate::policy::reach::Reach;
 use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy};
@@ -36,6 +38,11 @@ pub trait Materials {
 
     /// The cell that holds the latest addresses of `name`, kept current from now on.
     fn addresses(&mut self, name: &Hostname) -> Addresses;
+
+    /// As [`addresses`](Self::addresses), with those that the name had until a while ago: applications keep to them.
+    fn bound_addresses(&mut self, name: &Hostname) -> Addresses {
+        self.addresses(name)
+    }
 
     /// The counts of the cluster of this name: the same for every table that has one, so that limits outlive reloads.
     fn occupancy(&mut self, _cluster: &str) -> Arc<Occupancy> {
@@ -58,8 +65,9 @@ pub fn compile(
     let rules = Rules::visible(resources, workload, &mut problems);
     let mut settings = resources.settings.clone();
     settings.outbound_traffic_policy = outbound_policy(resources, workload);
-    let table = PolicyTable { settings, ..PolicyTable::default() };
-    let mut compiler = Compiler { workload, materials, rules, table, problems, hosts: HashSet::new() };
+    let authorized = Authorized::visible(resources, workload, &mut problems);
+    let table = PolicyTable { settings, elsewhere: authorized.everything(), ..PolicyTable::default() };
+    let mut compiler = Compiler { workload, materials, rules, authorized, table, problems, hosts: HashSet::new() };
     let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
     entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
     for entry in &entries {
@@ -73,6 +81,7 @@ pub(super) struct Compiler<'a> {
     pub(super) workload: &'a Workload,
     materials: &'a mut dyn Materials,
     pub(super) rules: Rules<'a>,
+    authorized: Authorized<'a>,
     pub(super) table: PolicyTable,
     pub(super) problems: Problems,
     /// Every host that some entry has, for rules that speak for none.
@@ -92,6 +101,7 @@ pub(super) struct Service<'a> {
 impl<'a> Compiler<'a> {
     fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
         self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
+        self.authorized.warn_of_the_unused(&mut self.problems);
         (self.table, self.problems.into_sorted())
     }
 
@@ -219,7 +229,32 @@ impl<'a> Compiler<'a> {
             proxy_protocol: policy.and_then(|policy| policy.proxy_protocol),
             limits: limits(policy, &self.table.settings),
             index: self.table.clusters.len(),
+            reach: self.reach(service, protocol),
+            authorization: self.authorized.of_entry(service.entry, &mut self.problems),
             origin: self.origin(service),
+        }
+    }
+
+    fn reach(&mut self, service: &Service<'_>, protocol: ClusterProtocol) -> Reach {
+        // Bytes that no name led here may be of any of the entry's hosts.
+        let by_name = matches!(service.port.protocol, PortProtocol::Https | PortProtocol::Tls);
+        let hosts = match protocol {
+            ClusterProtocol::Opaque if !by_name => &service.entry.hosts[..],
+            _ => std::slice::from_ref(service.host),
+        };
+        let names = hosts.iter().filter_map(|host| match host {
+            HostPattern::Exact(name) => Some(name),
+            HostPattern::Wildcard(_) | HostPattern::Any => None,
+        });
+        let follows = service.entry.resolution == Resolution::None
+            || service
+                .policy
+                .and_then(|policy| policy.load_balancer.as_ref())
+                .is_some_and(|balancing| balancing.by == LoadBalancer::Passthrough);
+        let strict = self.table.settings.strict && follows;
+        Reach {
+            listed: if follows { service.entry.addresses.clone() } else { Vec::new() },
+            bound: strict.then(|| names.map(|name| self.materials.bound_addresses(name)).collect()),
         }
     }
 

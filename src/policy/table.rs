@@ -12,9 +12,11 @@ use crate::config::{
     EndpointAddress, LoadBalancing, Location, OutlierDetection, PortProtocol, ProxyProtocol, RetryBudget, TcpKeepalive,
     Tunnel,
 };
+use crate::policy::authorization::Authorization;
 use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::publish::Addresses;
+use crate::policy::reach::{Reach, Unreachable};
 use crate::tls::{ClientProfile, ProfileRequest};
 
 /// What may happen to a flow.
@@ -24,14 +26,46 @@ pub enum Decision<'t> {
     Forward(&'t Arc<Cluster>),
     /// Nothing names it and unknown destinations are allowed: plainly to the original destination.
     Passthrough,
-    Deny(Denial),
+    Deny(Denial<'t>),
 }
 
 /// Why a flow may not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Denial {
+pub enum Denial<'t> {
     /// `REGISTRY_ONLY` and no ServiceEntry names it: 502 for HTTP (`block_all`), closed for the rest.
     BlackHole,
+    /// An AuthorizationPolicy forbids it: 403 for HTTP, closed for the rest.
+    Forbidden {
+        /// As Envoy logs it: `rbac_access_denied_matched_policy[…]`.
+        details: &'t str,
+        /// Where it was to go; `None` when no ServiceEntry names that.
+        cluster: Option<&'t str>,
+    },
+    /// It may not go to the address that the application dialled: 403 for HTTP, closed for the rest.
+    Unreachable { why: Unreachable, cluster: Option<&'t str> },
+}
+
+impl Denial<'_> {
+    /// Why, in one word for the access log.
+    #[must_use]
+    pub fn details(&self) -> &str {
+        match self {
+            Denial::BlackHole => "direct_response",
+            Denial::Forbidden { details, .. } => details,
+            Denial::Unreachable { why, .. } => why.details(),
+        }
+    }
+
+    /// Where it would have gone, as the access log names it.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        match self {
+            Denial::BlackHole => "BlackHoleCluster",
+            Denial::Forbidden { cluster, .. } | Denial::Unreachable { cluster, .. } => {
+                cluster.unwrap_or("PassthroughCluster")
+            }
+        }
+    }
 }
 
 /// What is known of a connection from its original destination alone.
@@ -40,7 +74,7 @@ pub enum FirstLook<'t> {
     /// Look at the first bytes.
     Sniff,
     /// A declared TCP port: never inspected, so that a server may speak first.
-    Opaque(&'t Arc<Cluster>),
+    Decided(Decision<'t>),
 }
 
 /// One port of one ServiceEntry host, with the policy that a DestinationRule gives it.
@@ -72,6 +106,10 @@ pub struct Cluster {
     pub health: Arc<Health>,
     /// Position in the table, for per-worker state (round robin, counters): `0..table.clusters().len()`.
     pub index: usize,
+    /// What AuthorizationPolicies say of it.
+    pub(super) authorization: Option<Arc<Authorization>>,
+    /// Where connections may go that follow the application.
+    pub(super) reach: Reach,
     /// What in the configuration made it.
     pub origin: Origin,
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use crate::config::ConnectPolicy;
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
-use crate::policy::decide::PolicyTable;
+use crate::policy::decide::{PolicyTable, Unread};
 use crate::policy::table::{Cluster, Decision, Transport};
 
 /// Why a tunnel is refused.
@@ -22,6 +22,8 @@ pub enum TunnelRefusal {
     OriginatesTls,
     #[error("a VirtualService routes requests to this host, which a tunnel would go past")]
     Routed,
+    #[error("AuthorizationPolicies speak of this host, which a tunnel would go past")]
+    Judged,
 }
 
 impl PolicyTable {
@@ -45,6 +47,10 @@ impl PolicyTable {
         if found.iter().any(|cluster| !matches!(cluster.transport, Transport::Plaintext)) {
             return Err(TunnelRefusal::OriginatesTls);
         }
+        let judges = |cluster: &&Cluster| cluster.authorization.as_ref().is_some_and(|all| all.forbids_something());
+        if found.iter().any(judges) {
+            return Err(TunnelRefusal::Judged);
+        }
         if self.services.of(&authority.host).is_some() {
             return Err(TunnelRefusal::Routed);
         }
@@ -59,7 +65,7 @@ impl PolicyTable {
     /// The clusters that connections to this address may go to.
     fn holding(&self, dst: OriginalDst) -> Vec<&Cluster> {
         let host = Host::Ip(dst.ip());
-        let decisions = [self.http(dst, &host), self.tls(dst, None), self.opaque(dst)];
+        let decisions = [self.http(dst, &host), self.tls(dst, None), self.opaque(dst, Unread::Unseen)];
         let forward = |decision| match decision {
             Decision::Forward(cluster) => Some(&**cluster),
             Decision::Passthrough | Decision::Deny(_) => None,
@@ -79,8 +85,8 @@ mod tests {
     use super::*;
     use crate::config::PortProtocol::{Http, Https, Tcp};
     use crate::config::Resolution::{Dns, None as Original, Static};
-    use crate::config::Resources;
-    use crate::policy::fixture::{compiled, entry, rule};
+    use crate::config::{AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
+    use crate::policy::fixture::{compiled, entry, meta, rule};
 
     #[test]
     fn only_what_is_named_and_leaves_as_it_is() {
@@ -117,5 +123,22 @@ mod tests {
             assert_eq!(table.tunnel(&authority), expected, "{authority}");
             assert_eq!(off.tunnel(&authority), Err(TunnelRefusal::Off), "{authority}");
         }
+    }
+
+    /// What a policy asks for could not be seen inside.
+    #[test]
+    fn not_where_policies_judge() {
+        let entries = vec![entry(&["a.example"], &[], Dns).with_port(443, Https)];
+        let mut resources = Resources { service_entries: entries, ..Resources::default() };
+        resources.settings.connect_policy = ConnectPolicy::RegistryOnly;
+        resources.authorization_policies.push(AuthorizationPolicy {
+            meta: meta("p"),
+            scope: AuthorizationScope::Workloads(None),
+            action: AuthorizationAction::Allow,
+            rules: Vec::new(),
+            dry_run: false,
+        });
+        let authority = Authority::parse("a.example:443").unwrap();
+        assert_eq!(compiled(&resources).0.tunnel(&authority), Err(TunnelRefusal::Judged));
     }
 }

@@ -10,7 +10,7 @@ use crate::config::{Fault, Settings};
 use crate::flow::{Host, ResponseFlags};
 use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, local_reply_with};
 use crate::io;
-use crate::policy::{Decision, Outcome, PolicyTable, Routed, TunnelRefusal};
+use crate::policy::{Cluster, Decision, Denial, Facts, Outcome, PolicyTable, Routed, TunnelRefusal};
 use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
@@ -125,13 +125,18 @@ impl<'e> Exchange<'e, '_> {
     async fn plan(&mut self, host: &Host) -> Result<Plan<'e>, Failure> {
         let original = self.parties.destination;
         let table: &'e PolicyTable = self.table;
-        match routing::ask(table, original, host, self.request) {
-            Routed::Unrouted(decision) => self.plan_unrouted(&decision),
+        match routing::viewed(host, self.request, |view| table.http_request(original, view)) {
+            Routed::Unrouted(decision) => {
+                let plan = self.plan_unrouted(&decision)?;
+                self.audit(host, plan.target.cluster());
+                Ok(plan)
+            }
             Routed::Route(route, taken) => {
                 self.record.route(route.name.clone(), None);
                 self.suffer(route.fault).await?;
                 let plan = Plan::routed(route, taken, self.parties, self.request, self.context.roll())?;
                 self.record.route(route.name.clone(), Some(plan.target.name()));
+                self.admit(host, &plan)?;
                 Ok(plan)
             }
             Routed::NoRoute(_) => Err(Failure::no_route()),
@@ -139,13 +144,34 @@ impl<'e> Exchange<'e, '_> {
         }
     }
 
+    /// # Errors
+    /// The request may not go where its route sends it.
+    fn admit(&self, host: &Host, plan: &Plan<'_>) -> Result<(), Failure> {
+        let Some(cluster) = plan.target.cluster() else { return Ok(()) };
+        let original = self.parties.destination;
+        routing::viewed(host, self.request, |view| {
+            self.table.admit_routed(cluster, original, view).map_err(|denial| {
+                self.context.counters.refused_policy.increment();
+                Failure::denied(&denial)
+            })
+        })?;
+        self.audit(host, Some(cluster));
+        Ok(())
+    }
+
+    fn audit(&self, host: &Host, cluster: Option<&Cluster>) {
+        routing::viewed(host, self.request, |view| {
+            self.context.audit(self.table, cluster, &Facts::of_request(self.parties.destination, view));
+        });
+    }
+
     fn plan_unrouted(&mut self, decision: &Decision<'_>) -> Result<Plan<'e>, Failure> {
         let (name, cluster) = match decision {
             Decision::Forward(cluster) => ("default", cluster.name.as_str()),
             Decision::Passthrough => ("allow_any", "PassthroughCluster"),
-            Decision::Deny(_) => {
+            Decision::Deny(denial) => {
                 self.context.counters.refused_policy.increment();
-                ("block_all", "BlackHoleCluster")
+                (if matches!(denial, Denial::BlackHole) { "block_all" } else { "default" }, denial.cluster())
             }
         };
         self.record.route(name, Some(cluster));
@@ -157,7 +183,7 @@ impl<'e> Exchange<'e, '_> {
         let table: &'e PolicyTable = self.table;
         let Some(authority) = &self.request.head.authority else { return Err(Failure::no_route()) };
         let refused = match (table.tunnel(authority), self.context.guard.check_tunnel(authority)) {
-            (Ok(()), Ok(())) => return self.plan_unrouted(&table.http(self.parties.destination, host)),
+            (Ok(()), Ok(())) => return self.plan_unrouted(&table.carrier(self.parties.destination, host)),
             (Err(off @ TunnelRefusal::Off), _) => Failure::request(405, "connect_not_allowed", off.to_string()),
             (Err(refusal), _) => Failure::no_tunnel(403, "connect_denied", &refusal.to_string()),
             (_, Err(refusal)) => Failure::no_tunnel(403, "connect_denied", &refusal.to_string()),

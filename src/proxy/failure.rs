@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::flow::ResponseFlags;
+use crate::policy::Denial;
 use crate::proxy::clocks::Clock;
 use crate::upstream::{ConnectError, StreamError};
 
@@ -28,9 +29,22 @@ pub struct Failure {
 
 impl Failure {
     /// No ServiceEntry names the host and unknown ones are not allowed: Istio's `block_all`, 502 without a body.
-    #[must_use]
-    pub fn blocked() -> Self {
+    fn blocked() -> Self {
         Self::new(502, ResponseFlags::default(), "direct_response", String::new())
+    }
+
+    /// The policy forbids it.
+    #[must_use]
+    pub fn denied(denial: &Denial<'_>) -> Self {
+        match denial {
+            Denial::BlackHole => Self::blocked(),
+            Denial::Forbidden { details, .. } => {
+                Self::new(403, ResponseFlags::default(), details, "RBAC: access denied".to_owned())
+            }
+            Denial::Unreachable { why, .. } => {
+                Self::new(403, ResponseFlags::default(), why.details(), why.reason().to_owned())
+            }
+        }
     }
 
     /// An answer that a route gives itself.

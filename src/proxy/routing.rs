@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::RetryOn;
-use crate::flow::{Host, OriginalDst, ResponseFlags};
+use crate::flow::{Host, ResponseFlags};
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
-use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, PolicyTable, RequestView, Routed, Taken};
+use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, RequestView, Taken};
 use crate::proxy::affinity::Affinity;
 use crate::proxy::connection::Parties;
 use crate::proxy::failure::Failure;
@@ -23,18 +23,16 @@ const BACKOFF: Duration = Duration::from_millis(25);
 /// Istio's retries where a route says nothing of them: so many, and only where no connection was had.
 const DEFAULT_ATTEMPTS: u32 = 2;
 
-/// What the table says of a request.
-#[must_use]
-pub fn ask<'t>(table: &'t PolicyTable, destination: OriginalDst, host: &Host, request: &Request) -> Routed<'t> {
+/// Gives `look` what policy may ask of a request.
+pub fn viewed<T>(host: &Host, request: &Request, look: impl FnOnce(&RequestView<'_>) -> T) -> T {
     let (head, raw) = (&request.head, &request.raw[..]);
-    let view = RequestView {
+    look(&RequestView {
         host,
         authority: head.authority_text.map(|at| at.of(raw)).unwrap_or_default(),
         method: head.method_text.of(raw),
         target: head.path(raw).unwrap_or(b"/"),
         field: &|name| head.field(raw, name),
-    };
-    table.http_request(destination, &view)
+    })
 }
 
 /// Where a request goes, and how.
@@ -55,7 +53,7 @@ impl<'t> Plan<'t> {
                 let target = Target::Passthrough(parties.destination);
                 Ok(Self { target, route: None, path: None, with_cookie: None })
             }
-            Decision::Deny(_) => Err(Failure::blocked()),
+            Decision::Deny(denial) => Err(Failure::denied(denial)),
         }
     }
 

@@ -51,6 +51,15 @@ impl Target {
         }
     }
 
+    /// `None` for what no ServiceEntry names.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Target::Cluster { cluster, .. } => Some(cluster),
+            Target::Passthrough(_) => None,
+        }
+    }
+
     #[must_use]
     pub fn original(&self) -> OriginalDst {
         match self {
