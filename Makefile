@@ -14,8 +14,8 @@ setup: ## Install what building, testing and the demo need (Debian 12), and only
 demo: setup ## See plain HTTP leave a pod as verified TLS, step by step
 	@scripts/demo
 
-test: setup ## Prove it: unit tests and end-to-end tests in network namespaces
-	@scripts/test
+test: setup ## Prove it: unit tests and end-to-end tests in network namespaces (ENGINE=epoll: all of them on epoll)
+	@EGRET_TEST_ENGINE=$(ENGINE) scripts/test
 
 lint: setup ## Formatting, clippy and shellcheck, without a warning
 	cargo fmt --check

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
-use crate::io::{Engine, EngineError, EngineOptions, Listener, Remote};
+use crate::io::{Engine, EngineError, EngineOptions, Listener, Remote, Shedding};
 use crate::observe::{LogSink, WorkerCounters};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
@@ -22,6 +22,8 @@ pub enum Order {
     /// Finish: answers carry `Connection: close` from now on, and connections that wait for a request end soon; new
     /// connections are still served.
     Drain,
+    /// Accept connections, or leave them in the backlog.
+    Accept(bool),
     /// Write the engine's figures into the counters.
     Report,
     /// Stop at once.
@@ -57,6 +59,8 @@ pub struct Worker {
     thread: JoinHandle<()>,
     orders: Sender<Order>,
     remote: Remote,
+    /// Whether it accepts.
+    pub shedding: Arc<Shedding>,
     /// Connections of applications that are open now.
     pub open: Arc<AtomicUsize>,
 }
@@ -91,15 +95,15 @@ impl Worker {
                     if options.number == 0 {
                         tracing::info!("bounds of each worker: {}", engine.bounds());
                     }
-                    let _ = report.send(Ok(engine.remote()));
+                    let _ = report.send(Ok((engine.remote(), engine.shedding())));
                     engine.run(work(options, inbox, gauge));
                 }
                 Err(error) => {
                     let _ = report.send(Err(error));
                 }
             })?;
-        let remote = started.recv().map_err(|_| WorkerError::Died)??;
-        Ok(Self { thread, orders, remote, open })
+        let (remote, shedding) = started.recv().map_err(|_| WorkerError::Died)??;
+        Ok(Self { thread, orders, remote, shedding, open })
     }
 
     /// Hands an order over; a worker that has ended ignores it.
@@ -132,6 +136,7 @@ async fn work(options: WorkerOptions, inbox: Receiver<Order>, open: Arc<AtomicUs
         loop {
             match inbox.try_recv() {
                 Ok(Order::PolicyChanged) => context.policy_changed(),
+                Ok(Order::Accept(allowed)) => crate::io::allow_accepting(allowed),
                 Ok(Order::Drain) => context.drain.begin(),
                 Ok(Order::Report) => report(&context.counters),
                 #[cfg(debug_assertions)]

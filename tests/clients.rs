@@ -2,14 +2,18 @@
 
 mod lab;
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 
-use lab::documents::service_entry;
+use lab::documents::{origination, service_entry};
+use lab::pki::Leaf;
+use lab::process::Kept;
 use lab::proxy::as_proxy;
 use lab::server::{HttpServer, Pattern, Server};
-use lab::{Family, Lab, PATIENCE, process, utf8};
+use lab::{Family, Lab, PATIENCE, eventually, process, utf8};
 
 const HOST: &str = "site.example";
 
@@ -170,4 +174,61 @@ fn python_sees_no_difference() {
     let printed = both_ways(&lab, "/usr/bin/python3", &["-I", utf8(&script)]);
     assert!(printed.contains("b'POST 1000 true'") && printed.contains("data: 5"), "{printed}");
     egret.log_line(&["\"GET /events "]);
+}
+
+/// A copy of a file of `tests/clients/` that every user may read.
+fn script(lab: &Lab, name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
+    lab.write(name, &fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display())))
+}
+
+/// The site of `tests/clients/server.py`: without the proxy it is reached in plain text, with it over TLS.
+fn lab_with_aiohttp() -> (Lab, Kept) {
+    let lab = Lab::new();
+    let at = Lab::address(Family::V4, 1);
+    lab.names.set(HOST, &[at]);
+    lab.configure("site.yaml", &origination(HOST, Some(&lab.ca_file())));
+    let pair = lab.authority.issue(HOST, Leaf::Good).write(lab.dir(), HOST);
+    let (server, address) = (script(&lab, "server.py"), at.to_string());
+    let arguments = ["-I", utf8(&server), &address, utf8(&pair.certificate), utf8(&pair.key)];
+    let mut server = Kept::start(lab.outside.command("/usr/bin/python3", &arguments), lab.dir(), "site");
+    eventually("the site is up", || {
+        assert!(server.ended().is_none(), "{}: run `make setup`", server.stderr());
+        server.stdout().contains("ready")
+    });
+    (lab, server)
+}
+
+#[test]
+fn requests_urllib3_httpx_and_aiohttp_see_no_difference() {
+    let (lab, _server) = lab_with_aiohttp();
+    let egret = lab.egret(&[]);
+    let client = script(&lab, "client.py");
+    for library in ["requests", "urllib3", "httpx", "aiohttp"] {
+        let printed = both_ways(&lab, "/usr/bin/python3", &["-I", utf8(&client), library]);
+        assert!(printed.contains("data: 5"), "{library}: {printed}");
+        egret.log_line(&[&format!("\"GET /events?who={library} ")]);
+    }
+    egret.log_line(&["\"GET /echo HTTP/1.1\" 101 "]);
+}
+
+#[test]
+fn node_sees_no_difference() {
+    let (lab, _server) = lab_with_aiohttp();
+    let egret = lab.egret(&[]);
+    let client = script(&lab, "client.js");
+    let printed = both_ways(&lab, "node", &[utf8(&client)]);
+    assert!(printed.contains("data: 5") && printed.contains("closed 4001 as you wish"), "{printed}");
+    egret.log_line(&["\"GET /echo HTTP/1.1\" 101 "]);
+}
+
+#[test]
+fn java_sees_no_difference() {
+    let (lab, _server) = lab_with_aiohttp();
+    let egret = lab.egret(&[]);
+    let client = script(&lab, "Client.java");
+    process::run("javac", &["-d", utf8(lab.dir()), utf8(&client)]);
+    let printed = both_ways(&lab, "java", &["-Xshare:auto", "-cp", utf8(lab.dir()), "Client"]);
+    assert!(printed.contains("HTTP_2\n") && printed.contains("closed 4001 as you wish"), "{printed}");
+    egret.log_line(&["\"GET /echo HTTP/1.1\" 101 "]);
 }

@@ -1,20 +1,22 @@
 //! What a DestinationRule makes of several endpoints, and of the way to them, on the wire.
 
 mod lab;
+#[path = "destination/ways.rs"]
+mod ways;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use lab::client::HttpClient;
+use lab::client::{HttpClient, Response};
 use lab::nginx::Nginx;
 use lab::{Family, Lab, eventually};
 
 /// A web site of `count` endpoints, each of which answers with its number, or with 503 while a file says so.
 struct Site {
     lab: Lab,
-    _nginx: Nginx,
+    nginx: Nginx,
     count: u8,
 }
 
@@ -29,7 +31,7 @@ impl Site {
             writeln!(servers, "server {{ listen {at}; {block} }}").expect("a string grows");
         }
         let nginx = Nginx::start(&lab, &servers, SocketAddr::new(endpoint(count), 80));
-        Site { lab, _nginx: nginx, count }
+        Site { lab, nginx, count }
     }
 
     /// A host of all endpoints, under this `trafficPolicy` in YAML's flow form.
@@ -75,11 +77,14 @@ spec: {{host: {host}, trafficPolicy: {policy}}}
 
     /// The number of the endpoint that answered on a connection of its own, or the status where it was not 200.
     fn ask(&self, host: &str) -> String {
-        let response = self.open().get(host, "/").unwrap();
-        match response.head.status {
-            200 => String::from_utf8_lossy(&response.body).into_owned(),
-            status => status.to_string(),
-        }
+        shown(&self.open().get(host, "/").unwrap())
+    }
+
+    /// [`Site::ask`] with a target and header fields of one's own.
+    fn ask_with(&self, host: &str, target: &str, fields: &str) -> Response {
+        let mut client = self.open();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n").as_bytes()).unwrap();
+        client.response().unwrap()
     }
 
     /// How often each answer came of `times`.
@@ -89,6 +94,13 @@ spec: {{host: {host}, trafficPolicy: {policy}}}
             *counts.entry(self.ask(host)).or_default() += 1;
         }
         counts
+    }
+}
+
+fn shown(response: &Response) -> String {
+    match response.head.status {
+        200 => String::from_utf8_lossy(&response.body).into_owned(),
+        status => status.to_string(),
     }
 }
 
@@ -150,4 +162,108 @@ fn endpoints_that_fail_are_left_alone_for_a_while() {
     assert!(body.contains("no healthy upstream") && body.contains("outlierDetection has ejected all 3"), "{body}");
     egret.log_line(&[" 503 UH no_healthy_upstream ", "outbound|80||all.example"]);
     assert!(egret.metric(total).unwrap() >= 5.0);
+}
+
+const USERS: usize = 30;
+/// Connections made for each user, so that every worker has some.
+const TIMES: usize = 4;
+
+/// The endpoint of each user; every connection must give the same.
+fn endpoints_of_users(site: &Site, ask: impl Fn(&Site, usize) -> String) -> Vec<String> {
+    let of_user = |user| {
+        let first = ask(site, user);
+        for _ in 1..TIMES {
+            assert_eq!(ask(site, user), first, "user {user}");
+        }
+        first
+    };
+    (0..USERS).map(of_user).collect()
+}
+
+#[test]
+fn what_is_hashed_decides() {
+    let mut site = Site::new(3);
+    let hashing = |what: &str| format!("{{loadBalancer: {{consistentHash: {{{what}}}}}}}");
+    site.host("header.example", &hashing("httpHeaderName: X-User"));
+    site.host("query.example", &hashing("httpQueryParameterName: user, maglev: {tableSize: 1009}"));
+    site.host("source.example", &hashing("useSourceIp: true"));
+    let cookie = "httpCookie: {name: sid, path: /, ttl: 60s, attributes: [{name: SameSite, value: Lax}]}";
+    site.host("cookie.example", &hashing(cookie));
+    let egret = site.lab.egret(&[]);
+    let by_header = |site: &Site, user| shown(&site.ask_with("header.example", "/", &format!("x-user: u{user}\r\n")));
+    let by_query = |site: &Site, user| shown(&site.ask_with("query.example", &format!("/?a=1&user=u{user}"), ""));
+
+    let before = endpoints_of_users(&site, by_header);
+    for number in ["1", "2", "3"] {
+        assert!(before.iter().any(|endpoint| endpoint == number), "{number} got nobody: {before:?}");
+    }
+    let queried = endpoints_of_users(&site, by_query);
+    assert!(queried.iter().any(|endpoint| *endpoint != queried[0]), "{queried:?}");
+    assert_eq!(site.answers("source.example", 8).len(), 1, "one source, one endpoint");
+    assert!(site.answers("header.example", 40).len() > 1, "nothing to hash, any endpoint");
+
+    for _ in 0..5 {
+        let first = site.ask_with("cookie.example", "/", "cookie: other=1\r\n");
+        let set = first.head.field("set-cookie").expect("a cookie was made").to_owned();
+        assert!(set.starts_with("sid=") && set.ends_with("; Max-Age=60; Path=/; SameSite=Lax; HttpOnly"), "{set}");
+        let pair = set.split(';').next().unwrap();
+        for _ in 0..TIMES {
+            let again = site.ask_with("cookie.example", "/", &format!("Cookie: a=b; {pair}\r\n"));
+            assert_eq!((again.head.field("set-cookie"), &again.body), (None, &first.body), "{pair}");
+        }
+    }
+
+    // Without the last endpoint only its users move.
+    let tables = || egret.stderr().matches("policy published").count();
+    let published = tables();
+    site.count = 2;
+    site.host("header.example", &hashing("httpHeaderName: X-User"));
+    eventually("the new table is in force", || tables() > published);
+    eventually("the third endpoint is not used", || {
+        (0..USERS).filter(|user| before[*user] == "3").all(|user| by_header(&site, user) != "3")
+    });
+    let after = endpoints_of_users(&site, by_header);
+    for (before, after) in before.iter().zip(&after).filter(|(before, _)| *before != "3") {
+        assert_eq!(before, after);
+    }
+}
+
+#[test]
+fn weights_are_shares() {
+    let site = Site::new(3);
+    site.host_with("weighted.example", "{loadBalancer: {simple: ROUND_ROBIN}}", &[1, 2, 5]);
+    let _egret = site.lab.egret(&[]);
+    let answers = site.answers("weighted.example", 80);
+    for (number, fair) in [("1", 10), ("2", 20), ("5", 0), ("3", 50)] {
+        let found = answers.get(number).copied().unwrap_or(0);
+        // Each worker takes turns of its own.
+        assert!(found.abs_diff(fair) <= 4, "{answers:?}");
+    }
+}
+
+#[test]
+fn a_retry_budget_ends_retries() {
+    let site = Site::new(1);
+    site.host("some.example", "{retryBudget: {minRetryConcurrency: 1}}");
+    site.host("none.example", "{retryBudget: {percent: 0, minRetryConcurrency: 0}}");
+    for host in ["some", "none"] {
+        let yaml = format!(
+            "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {host}}}
+spec:
+  hosts: [{host}.example]
+  http: [{{retries: {{attempts: 2, retryOn: 5xx}}, route: [{{destination: {{host: {host}.example}}}}]}}]
+"
+        );
+        site.lab.configure(&format!("{host}-routes.yaml"), &yaml);
+    }
+    let egret = site.lab.egret(&[]);
+    site.set_sick(1, true);
+    let times = |host: &str| site.nginx.seen().iter().filter(|seen| seen.host == host).count();
+    assert_eq!(site.ask("some.example"), "503");
+    eventually("it was tried three times", || times("some.example") == 3);
+    assert_eq!(site.ask("none.example"), "503");
+    egret.log_line(&[" 503 UO ", "outbound|80||none.example"]);
+    assert_eq!(times("none.example"), 1);
 }

@@ -62,7 +62,7 @@ fn limits_are_judged() {
     let (said, rows) = doctor(&lab, &["prlimit", "--nofile=4:4", "--memlock=0:0"]);
     assert_eq!(said.code(), Some(1));
     expect(&rows, "RLIMIT_NOFILE", "fail", "raise the hard limit to 20128");
-    expect(&rows, "io_uring", "fail", "RLIMIT_NOFILE");
+    expect(&rows, "io_uring", "warn", "RLIMIT_NOFILE");
     expect(&rows, "RLIMIT_MEMLOCK", "warn", "ulimit -l");
 }
 
@@ -73,8 +73,8 @@ fn a_sysctl_that_forbids_io_uring_is_named() {
     // In a mount namespace of its own: the machine's sysctl stays as it is.
     let script = format!("mount --bind {} /proc/sys/kernel/io_uring_disabled && exec \"$@\"", lab::utf8(&file));
     let (said, rows) = doctor(&lab, &["unshare", "--mount", "sh", "-c", &script, "sh"]);
-    assert_eq!(said.code(), Some(1));
-    expect(&rows, "io_uring sysctl", "fail", "set it to 0 on the node");
+    assert_eq!(said.code(), Some(0));
+    expect(&rows, "io_uring sysctl", "warn", "set it to 0 on the node");
 }
 
 #[test]

@@ -105,6 +105,9 @@ fn a_reset_by_the_application_ends_the_request_and_its_fin_does_not() {
     client.stream().shutdown(Shutdown::Write).unwrap();
     assert_eq!(heard.recv_timeout(PATIENCE), Ok("asked"));
     assert!(heard.recv_timeout(Duration::from_millis(300)).is_err(), "the answer is still wanted");
+    reset(client);
+    assert_eq!(heard.recv_timeout(Duration::from_secs(1)), Ok("reset"), "also behind its FIN");
+    egret.log_line(&["GET /k1 ", " 0 DC "]);
 }
 
 #[test]

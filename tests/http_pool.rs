@@ -89,6 +89,20 @@ fn connections_and_waiting_requests_are_limited_also_across_a_reload() {
 }
 
 #[test]
+fn requests_at_once_are_limited() {
+    let gate = Gate::default();
+    let site = Site::new("{http: {http2MaxRequests: 1}}", gate.handler());
+    let egret = site.lab.egret(&[]);
+    let first = ask_aside(&site);
+    eventually("a request is at the server", || gate.waiting() == 1);
+    assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 503);
+    egret.log_line(&[" 503 UO ", "upstream_reset_before_response_started{overflow}"]);
+    gate.open();
+    assert_eq!(first.join().unwrap().unwrap().head.status, 200);
+    assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 200);
+}
+
+#[test]
 fn an_application_that_leaves_gives_its_place_up() {
     let gate = Gate::default();
     let site = Site::new("{tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}", gate.handler());
@@ -183,7 +197,11 @@ fn what_cannot_be_sent_twice_meets_no_old_connection() {
 }
 
 const CLIENTS: usize = 64;
-const REQUESTS: usize = 150;
+
+/// Of each client; `EGRET_STORM` asks for more.
+fn requests() -> usize {
+    std::env::var("EGRET_STORM").map_or(150, |all| all.parse::<usize>().expect("a number of requests") / CLIENTS)
+}
 
 /// Every request that arrived, by its path.
 type Arrivals = Arc<Mutex<HashMap<String, usize>>>;
@@ -211,11 +229,12 @@ fn servers_that_close_idle_connections_are_not_noticed() {
     let arrivals = Arrivals::default();
     let site = Site::new("{}", unreliable(Arc::clone(&arrivals), Arc::default()));
     let egret = site.lab.egret(&["--access-log", "OFF"]);
+    let requests = requests();
     let clients: Vec<_> = (0..CLIENTS).map(|number| (number, site.open())).collect();
     let asking = clients.into_iter().map(|(number, mut client)| {
         std::thread::spawn(move || {
             let mut lost = 0;
-            for turn in 0..REQUESTS {
+            for turn in 0..requests {
                 let is_post = turn % 4 == 3;
                 let (method, fields) = if is_post { ("POST", "Content-Length: 1\r\n") } else { ("GET", "") };
                 let head = format!("{method} /{number}-{turn} HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n");
@@ -234,7 +253,7 @@ fn servers_that_close_idle_connections_are_not_noticed() {
     let arrivals = arrivals.lock().unwrap();
     let twice: Vec<_> = arrivals.iter().filter(|(path, times)| is_post(path) && **times > 1).collect();
     assert!(twice.is_empty(), "sent twice: {twice:?}");
-    assert_eq!(arrivals.keys().filter(|path| !is_post(path)).count(), CLIENTS * (REQUESTS - REQUESTS / 4));
+    assert_eq!(arrivals.keys().filter(|path| !is_post(path)).count(), CLIENTS * (requests - requests / 4));
     let retried = egret.metric("egret_requests_retried_total").unwrap();
     println!("{retried} requests were sent again; {lost} POSTs met a closing connection and got 503");
 }
@@ -264,7 +283,7 @@ fn each_request_of_a_connection_goes_to_its_own_host() {
     let _egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY", "--access-log", "OFF"]);
     let to = SocketAddr::new(Lab::address(Family::V4, 9), 80);
     let mut client = lab::client::HttpClient::new(lab.connect(to).unwrap());
-    for turn in 0..2000 {
+    for turn in 0..10_000 {
         let host = hosts.get(turn % 4).copied().unwrap_or("denied.example");
         let response = client.get(host, "/").unwrap();
         match turn % 4 {

@@ -275,3 +275,46 @@ fn both_directions_at_once() {
         egret.log_line(&[&format!("\"- - -\" 0 - - - \"-\" {LENGTH} {LENGTH} ")]);
     }
 }
+
+/// TCP's urgent byte travels beside the stream unless a program asks for it (tcp(7)); what is in the stream arrives.
+#[test]
+fn around_an_urgent_byte_the_stream_is_whole() {
+    let lab = Lab::new();
+    let at = outside(Family::V4, 7006);
+    let _server = Server::start(&lab, at, |mut stream| {
+        let received = read_all(&mut stream);
+        stream.write_all(&received)
+    });
+    let _egret = lab.egret(&SHORT_WAIT);
+    let mut client = lab.connect(at).unwrap();
+    client.write_all(b"\x00before").unwrap();
+    socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
+    client.write_all(b"after").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_all(&mut client), b"\x00beforeafter");
+}
+
+#[test]
+fn a_connection_may_last_as_long_as_its_rule_allows() {
+    let lab = Lab::new();
+    let at = outside(Family::V4, 2525);
+    let _server = Server::start(&lab, at, greeter);
+    lab.configure("mail.yaml", &static_tcp("mail.example", at.ip(), 2525));
+    lab.configure(
+        "rule.yaml",
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: mail-rule
+spec:
+  host: mail.example
+  trafficPolicy:
+    connectionPool: {tcp: {maxConnectionDuration: 700ms}}
+",
+    );
+    let egret = lab.egret(&[]);
+    let mut client = lab.connect(at).unwrap();
+    assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
+    assert_eq!(read_all(&mut client), b"", "it ends in order");
+    egret.log_line(&["\"- - -\" 0 DT ", "outbound|2525||mail.example"]);
+}

@@ -235,6 +235,8 @@ impl Drop for Podman {
         // Also while a failed test unwinds: what fails here must not hide the first failure.
         self.try_run(&["pod", "rm", "--all", "--force", "--time=0"]);
         self.try_run(&["network", "rm", "--force", self.network()]);
+        // Which addresses were given out is kept beside podman, and left behind.
+        let _ = fs::remove_dir_all(Path::new("/var/lib/cni/networks").join(self.network()));
     }
 }
 

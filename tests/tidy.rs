@@ -19,7 +19,7 @@ const FILE_LINES: usize = 500;
 /// Top-level modules from the bottom up; a module may use those of its own row and of the rows before it.
 const ORDER: [&[&str]; 9] = [
     &["flow"],
-    &["config", "dns", "http", "io", "observe", "sniff", "tls"],
+    &["config", "confine", "dns", "http", "io", "observe", "sniff", "tls"],
     &["policy"],
     &["upstream"],
     &["proxy"],

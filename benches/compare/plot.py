@@ -1,7 +1,7 @@
 """A bar chart as SVG: for each load, each proxy's CPU time relative to the best peer's."""
 
-COLOURS = {"egret": "#1b7f5c", "nginx": "#7a8794", "haproxy": "#a9b4be", "envoy": "#d3dae0"}
-ROW, BAR, LEFT, WIDTH, TOP = 74, 14, 90, 560, 56
+COLOURS = {"egret": "#1b7f5c", "egret-epoll": "#7fbfa5", "nginx": "#7a8794", "haproxy": "#a9b4be", "envoy": "#d3dae0"}
+ROW, BAR, LEFT, WIDTH, TOP = 90, 14, 90, 560, 56
 # Longer bars are cut, so that the short ones can be told apart.
 MOST = 3.0
 
@@ -13,8 +13,8 @@ def write(path, bars, labels):
            'font-family="sans-serif" font-size="12">', f'<rect width="100%" height="{height}" fill="white"/>',
            '<text x="10" y="20" font-size="14">CPU time of the proxy per request, relative to the best peer '
            '(shorter is better; figures in µs)</text>']
-    out += [f'<rect x="{LEFT + 90 * at}" y="30" width="10" height="10" fill="{COLOURS[name]}"/>'
-            f'<text x="{LEFT + 90 * at + 15}" y="40">{label}</text>' for at, (name, label) in enumerate(labels.items())]
+    out += [f'<rect x="{LEFT + 110 * at}" y="30" width="10" height="10" fill="{COLOURS[name]}"/>'
+            f'<text x="{LEFT + 110 * at + 15}" y="40">{label}</text>' for at, (name, label) in enumerate(labels.items())]
     for at, (load, figures) in enumerate(bars):
         out += group(TOP + ROW * at, load, figures)
     one = LEFT + WIDTH / MOST
@@ -25,7 +25,7 @@ def write(path, bars, labels):
 
 def group(top, load, figures):
     """One load's bars."""
-    peers = [value for name, value in figures.items() if value and name != "egret"]
+    peers = [value for name, value in figures.items() if value and not name.startswith("egret")]
     unit = min(peers, default=max(filter(None, figures.values()), default=1))
     lines = [f'<text x="{LEFT - 8}" y="{top + 2 * BAR + 4}" text-anchor="end">{load}</text>']
     for at, (name, value) in enumerate(figures.items()):

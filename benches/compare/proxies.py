@@ -98,6 +98,7 @@ class Egret(Proxy):
     """The release build, redirected to by its own `egret init`."""
 
     name = label = "egret"
+    engine = "uring"
     binary = ""
     other_hosts = 0
 
@@ -122,11 +123,17 @@ class Egret(Proxy):
                        run=self.lab.run, pool="") for n in range(self.other_hosts))
         self.lab.write(f"{folder}/others.yaml", "".join(others))
         return [self.executable(), "run", "--config", os.path.join(self.lab.run, folder), "--workers",
-                str(self.workers), "--log-level", "warn"]
+                str(self.workers), "--engine", self.engine, "--log-level", "warn"]
 
     @classmethod
     def version(cls):
         return sh(cls.binary, "--version").strip()
+
+
+class EgretOnEpoll(Egret):
+    """The same where io_uring is forbidden."""
+
+    name, label, engine = "egret-epoll", "egret on epoll", "epoll"
 
 
 class EgretOfManyHosts(Egret):
@@ -182,7 +189,7 @@ class Envoy(Proxy):
         return "envoy " + sh(cls.binary, "--version").split("version: ")[-1].strip().split("/")[1]
 
 
-PROXIES = {proxy.name: proxy for proxy in (Egret, Nginx, Haproxy, Envoy)}
+PROXIES = {proxy.name: proxy for proxy in (Egret, EgretOnEpoll, Nginx, Haproxy, Envoy)}
 
 
 def check_tools(names):

@@ -14,7 +14,7 @@ from lab import HERE
 # load → ratio to the best peer that egret aims for
 TARGETS = {"ka": 0.75, "close": 0.80, "1": 0.65, "64k": 0.65, "1m": 0.60, "up-64k": 0.65, "up-1m": 0.65, "tls-ka": 0.90,
            "tls-1m": 0.90, "full": 0.60, "resumed": 0.60}
-LABELS = {"egret": "egret", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
+LABELS = {"egret": "egret", "egret-epoll": "egret on epoll", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
 EVERY = [*loads.LOADS, *loads.IDLE, loads.WORKERS]
 
 
@@ -69,7 +69,7 @@ def void(result):
 
 def best_peer(result, load, what):
     """The least figure of a peer, or None."""
-    figures = [figure(result, name, load, what) for name in result.versions if name != "egret"]
+    figures = [figure(result, name, load, what) for name in result.versions if not name.startswith("egret")]
     return min((value for value in figures if value), default=None)
 
 

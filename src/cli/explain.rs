@@ -17,7 +17,8 @@ use crate::config::{Location, OutboundPolicy, Problem, Resources, Severity};
 use crate::flow::{Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{
-    Cluster, Decision, FirstLook, Materials, PolicyTable, RequestView, Routed, Transport, Workload, compile,
+    Cluster, Decision, Denial, FirstLook, Materials, PolicyTable, RequestView, Routed, Transport, Unread, Workload,
+    compile,
 };
 use crate::tls::{ClientProfile, ProfileRequest};
 
@@ -138,6 +139,7 @@ struct Matched {
     endpoints: Vec<String>,
     tls: Option<words::Tls>,
     limits: Vec<String>,
+    rule: Vec<String>,
 }
 
 fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Report {
@@ -150,7 +152,7 @@ fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Repor
     };
     let (verdict, outcome, cluster) = match decision {
         Decision::Passthrough => (Verdict::Passthrough, passed(&table, target, dst), None),
-        Decision::Deny(_) => (Verdict::Deny, denied(&table, target, dst), None),
+        Decision::Deny(denial) => (Verdict::Deny, denied(&table, target, dst, denial), None),
         Decision::Forward(cluster) => {
             let refused = cluster.tls_request.is_none() && matches!(cluster.transport, Transport::Refused(_));
             let verdict = if refused { Verdict::Refuse } else { Verdict::Forward };
@@ -187,13 +189,15 @@ enum Asked<'t> {
 }
 
 fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> (&'static str, Asked<'t>) {
-    if let FirstLook::Opaque(cluster) = table.first_look(dst) {
-        return ("bytes of a declared TCP port, never inspected", Asked::Decided(Decision::Forward(cluster)));
+    if let FirstLook::Decided(decision) = table.first_look(dst) {
+        return ("bytes of a declared TCP port, never inspected", Asked::Decided(decision));
     }
     match target.speaks {
         Speaks::Http => ("plain HTTP", ask_routes(table, target, dst)),
         Speaks::Tls => ("TLS of the application, by its SNI", Asked::Decided(table.tls(dst, target.sni()))),
-        Speaks::Bytes => ("neither HTTP nor TLS, or a server that speaks first", Asked::Decided(table.opaque(dst))),
+        Speaks::Bytes => {
+            ("neither HTTP nor TLS, or a server that speaks first", Asked::Decided(table.opaque(dst, Unread::Unknown)))
+        }
     }
 }
 
@@ -204,7 +208,10 @@ fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> 
     match table.http_request(dst, &view) {
         Routed::Unrouted(decision) => Asked::Decided(decision),
         Routed::Route(route, _) => match route.destination(0).and_then(|to| to.cluster(dst.port())) {
-            Some(cluster) => Asked::Sent(cluster, words::route(route)),
+            Some(cluster) => match table.admit_routed(cluster, dst, &view) {
+                Ok(()) => Asked::Sent(cluster, words::route(route)),
+                Err(denial) => Asked::Decided(Decision::Deny(denial)),
+            },
             None => Asked::Answered(words::answer(route)),
         },
         Routed::NoRoute(source) => {
@@ -223,9 +230,22 @@ fn passed(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
     )
 }
 
-fn denied(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
-    let answer = if target.speaks == Speaks::Http { "answered with 502" } else { "closed" };
-    format!("{}; unknown destinations are forbidden: {answer}", unknown(table, target, dst))
+fn denied(table: &PolicyTable, target: &Target, dst: OriginalDst, denial: Denial<'_>) -> String {
+    let answer = |status: u16| match target.speaks {
+        Speaks::Http => format!("answered with {status}"),
+        Speaks::Tls | Speaks::Bytes => "closed".to_owned(),
+    };
+    match denial {
+        Denial::BlackHole => {
+            format!("{}; unknown destinations are forbidden: {}", unknown(table, target, dst), answer(502))
+        }
+        Denial::Forbidden { details, cluster } => format!(
+            "an AuthorizationPolicy forbids it on the way to {}: {}, logged as {details}",
+            cluster.unwrap_or("what no ServiceEntry lists"),
+            answer(403),
+        ),
+        Denial::Unreachable { why, .. } => format!("{}: {}", why.reason(), answer(403)),
+    }
 }
 
 /// Why nothing matched, with the ports on which the host would have.
@@ -249,6 +269,7 @@ fn matched(cluster: &Cluster, target: &Target) -> Matched {
         endpoints: words::endpoints(&cluster.endpoints, target.port),
         tls: cluster.tls_request.as_ref().map(|request| words::tls(request, &target.host)),
         limits: words::limits(cluster),
+        rule: words::rule(cluster),
     }
 }
 
@@ -336,6 +357,9 @@ impl Matched {
             row("ALPN", tls.alpn);
         }
         row("limits", &self.limits.join(", "));
+        if !self.rule.is_empty() {
+            row("rule", &self.rule.join(", "));
+        }
     }
 }
 

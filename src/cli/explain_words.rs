@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::EndpointAddress;
+use crate::config::{EndpointAddress, HashKey, LoadBalancer};
 use crate::flow::Host;
 use crate::policy::{Action, Cluster, ClusterProtocol, Endpoints, HttpRoute, Transport};
 use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
@@ -146,7 +146,44 @@ pub(super) fn limits(cluster: &Cluster) -> Vec<String> {
         count("max connections", limits.max_connections),
         count("max pending requests", limits.max_pending_requests),
         count("max requests per connection", limits.max_requests_per_connection),
+        count("max requests at once", limits.max_requests),
+        limits.retry_budget.map_or_else(
+            || count("max retries at once", limits.max_retries),
+            |budget| Some(format!("retries at once at most {} % of requests or {}", budget.percent, budget.least)),
+        ),
         time("max connection duration", limits.max_connection_duration),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// What else a DestinationRule has said of endpoints and the way to them; nothing where it has not.
+pub(super) fn rule(cluster: &Cluster) -> Vec<String> {
+    let balancing = &cluster.balancing;
+    let hash = balancing.hash.as_ref().map(|hash| {
+        let key = match &hash.key {
+            HashKey::Header(name) => format!("the header {name}"),
+            HashKey::Cookie(cookie) => format!("the cookie {}", cookie.name),
+            HashKey::SourceIp => "the source address".to_owned(),
+            HashKey::Query(name) => format!("the query parameter {name}"),
+        };
+        format!("endpoint by the hash of {key}")
+    });
+    let simple = match balancing.by {
+        LoadBalancer::LeastRequest => None,
+        LoadBalancer::RoundRobin => Some("endpoints in turn".to_owned()),
+        LoadBalancer::Random => Some("any endpoint".to_owned()),
+        LoadBalancer::Passthrough => Some("the address that was dialled".to_owned()),
+    };
+    let outliers = cluster.outlier_detection.as_ref().map(|rules| {
+        let (time, percent) = (rules.base_ejection_time, rules.max_ejection_percent);
+        format!("failing endpoints are ejected for {time:?} and longer, at most {percent} %")
+    });
+    let all = [
+        hash.or(simple),
+        balancing.warmup.map(|warmup| format!("new endpoints warm up for {:?}", warmup.duration)),
+        outliers,
+        cluster.tunnel.as_ref().map(|tunnel| format!("the endpoint is a forward proxy, asked to CONNECT {tunnel}")),
+        cluster.proxy_protocol.map(|version| format!("announced by PROXY protocol {version:?}")),
     ];
     all.into_iter().flatten().collect()
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::SettingsOverrides;
+use crate::confine::Steps;
 use crate::control::{self, RunOptions};
+use crate::io::Choice;
 use crate::observe::logging;
 use crate::policy::Workload;
 
@@ -29,9 +31,24 @@ pub struct Args {
     /// Folder with one folder per credential: what `credentialName: X` finds as DIR/X/
     #[arg(long, value_name = "DIR", env = "EGRET_SECRETS", default_value = "/etc/egret/secrets")]
     secrets: PathBuf,
-    /// How sockets are driven; only io_uring is built so far, so `auto` is `uring`
+    /// How sockets are driven: io_uring, epoll, or (`auto`) io_uring where this host allows it and epoll elsewhere
     #[arg(long, value_enum, env = "EGRET_ENGINE", default_value = "auto")]
     engine: EngineChoice,
+    /// What the process gives up once it runs, a warning where the kernel cannot: privileges (capabilities, gaining any,
+    /// core dumps), files (Landlock: writing and executing any), calls (a seccomp filter), rings (io_uring closed to all
+    /// but its own operations); only on request (or with `all`) folders: reading outside of those named at the start
+    #[arg(
+        long,
+        value_enum,
+        value_name = "STEP,…",
+        env = "EGRET_CONFINE",
+        value_delimiter = ',',
+        default_value = "privileges,files,calls,rings"
+    )]
+    confine: Vec<ConfineStep>,
+    /// Another folder that may be read when files are confined; repeatable
+    #[arg(long, value_name = "DIR", env = "EGRET_CONFINE_PATH", value_delimiter = ',')]
+    confine_path: Vec<PathBuf>,
     /// How long, in microseconds, a worker with eight or more busy connections waits for several events at once; 0: never
     #[arg(long, value_name = "MICROS", env = "EGRET_BATCH_WAIT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1000))]
     batch_wait: u32,
@@ -52,6 +69,41 @@ pub struct Args {
 enum EngineChoice {
     Auto,
     Uring,
+    Epoll,
+}
+
+impl From<EngineChoice> for Choice {
+    fn from(choice: EngineChoice) -> Self {
+        match choice {
+            EngineChoice::Auto => Choice::Auto,
+            EngineChoice::Uring => Choice::Uring,
+            EngineChoice::Epoll => Choice::Epoll,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ConfineStep {
+    All,
+    None,
+    Privileges,
+    Files,
+    Folders,
+    Calls,
+    Rings,
+}
+
+/// Every step that is named.
+fn steps(named: &[ConfineStep]) -> Steps {
+    named.iter().fold(Steps::NONE, |steps, step| match step {
+        ConfineStep::All => Steps::ALL,
+        ConfineStep::None => steps,
+        ConfineStep::Privileges => Steps { privileges: true, ..steps },
+        ConfineStep::Files => Steps { files: true, ..steps },
+        ConfineStep::Folders => Steps { folders: true, ..steps },
+        ConfineStep::Calls => Steps { calls: true, ..steps },
+        ConfineStep::Rings => Steps { rings: true, ..steps },
+    })
 }
 
 pub fn run(args: Args) -> ExitCode {
@@ -80,6 +132,9 @@ fn options(args: Args) -> Result<RunOptions, String> {
         workload: Workload { namespace: args.namespace, labels },
         workers: args.workers.map(usize::from),
         secrets: args.secrets,
+        engine: args.engine.into(),
+        confine: steps(&args.confine),
+        confine_paths: args.confine_path,
         batch_wait: args.batch_wait,
         allow_loopback: args.allow_loopback,
         proxy_port: args.proxy_port,
@@ -118,6 +173,16 @@ mod tests {
         assert_eq!(labels["note"], "a \"b\"");
         assert!(downward_labels("app").unwrap_err().contains("line 1"));
         assert!(downward_labels("a=\"b\"\nc=d\n").unwrap_err().contains("line 2"));
+    }
+
+    #[test]
+    fn steps_of_confinement() {
+        assert_eq!(steps(&[ConfineStep::All]), Steps::ALL);
+        assert_eq!(steps(&[ConfineStep::None]), Steps::NONE);
+        let two = steps(&[ConfineStep::Files, ConfineStep::Rings]);
+        assert_eq!(two, Steps { privileges: false, calls: false, ..Steps::DEFAULT });
+        let default = [ConfineStep::Privileges, ConfineStep::Files, ConfineStep::Calls, ConfineStep::Rings];
+        assert_eq!(steps(&default), Steps::DEFAULT);
     }
 
     #[test]

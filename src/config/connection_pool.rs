@@ -52,9 +52,9 @@ fn read_keepalive(field: &Field<'_>, report: &mut Report) -> Option<TcpKeepalive
 fn read_http(http: &mut Object<'_>, pool: &mut ConnectionPool, report: &mut Report) {
     pool.http1_max_pending_requests = count(http, "http1MaxPendingRequests", report);
     pool.max_requests_per_connection = count(http, "maxRequestsPerConnection", report);
+    pool.max_requests = count(http, "http2MaxRequests", report);
+    pool.max_retries = count(http, "maxRetries", report);
     pool.http_idle_timeout = http.optional("idleTimeout").and_then(|field| field.duration(report));
-    http.unsupported("http2MaxRequests", Shape::Whole, report);
-    http.unsupported("maxRetries", Shape::Whole, report);
     http.unsupported("h2UpgradePolicy", Shape::Word, report);
     http.unsupported("useClientProtocol", Shape::Boolean, report);
     http.unsupported("maxConcurrentStreams", Shape::Whole, report);

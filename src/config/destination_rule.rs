@@ -4,10 +4,12 @@ use super::client_tls;
 use super::connection_pool;
 use super::document::{self, read_meta};
 use super::export_to;
+use super::hop;
+use super::load_balancer;
 use super::names;
 use super::outlier_detection;
-use super::reader::{Field, Object, Report, Shape};
-use super::resources::{DestinationRule, HostPattern, LoadBalancer, Location, PortPolicy, Subset, TrafficPolicy};
+use super::reader::{Field, Object, Report};
+use super::resources::{DestinationRule, HostPattern, Location, PortPolicy, Subset, TrafficPolicy};
 use super::service_entry::read_selector;
 use super::yaml::quoted;
 
@@ -59,22 +61,25 @@ fn read_traffic_policy(field: &Field<'_>, report: &mut Report) -> Option<Traffic
     if !POLICY_FIELDS.iter().chain(&extra).any(|name| object.has(name)) {
         field.error("a traffic policy must have at least one field", report);
     }
-    let all = read_port_policy(&mut object, report);
+    let mut all = read_port_policy(&mut object, report);
     let ports = object.optional("portLevelSettings").map(|field| read_port_levels(&field, report)).unwrap_or_default();
-    object.unsupported("tunnel", Shape::Object(&["protocol", "targetHost", "targetPort"]), report);
-    object.unsupported("proxyProtocol", Shape::Object(&["version"]), report);
-    object.unsupported("retryBudget", Shape::Object(&["percent", "minRetryConcurrency", "budgetInterval"]), report);
+    all.tunnel = object.optional("tunnel").and_then(|field| hop::read_tunnel(&field, report));
+    all.proxy_protocol = object.optional("proxyProtocol").and_then(|field| hop::read_proxy_protocol(&field, report));
+    all.retry_budget = object.optional("retryBudget").and_then(|field| hop::read_retry_budget(&field, report));
+    if object.has("tunnel") && object.has("proxyProtocol") {
+        field.error("only one of tunnel and proxyProtocol may be set", report);
+    }
     object.finish(report);
     Some(TrafficPolicy { all, ports })
 }
 
 /// The fields that a policy for all ports and one for a single port share.
 fn read_port_policy(object: &mut Object<'_>, report: &mut Report) -> PortPolicy {
-    let load_balancer = object.optional("loadBalancer").and_then(|field| read_load_balancer(&field, report));
+    let load_balancer = object.optional("loadBalancer").and_then(|field| load_balancer::read(&field, report));
     let connection_pool = object.optional("connectionPool").and_then(|field| connection_pool::read(&field, report));
     let outlier = object.optional("outlierDetection").and_then(|field| outlier_detection::read(&field, report));
     let tls = object.optional("tls").and_then(|field| client_tls::read(&field, report));
-    PortPolicy { tls, load_balancer, connection_pool, outlier_detection: outlier }
+    PortPolicy { tls, load_balancer, connection_pool, outlier_detection: outlier, ..PortPolicy::default() }
 }
 
 fn read_port_levels(field: &Field<'_>, report: &mut Report) -> Vec<(u16, PortPolicy)> {
@@ -101,37 +106,4 @@ fn read_port_selector(field: &Field<'_>, report: &mut Report) -> Option<u16> {
     let number = object.required("number").and_then(|field| field.port(report));
     object.finish(report);
     number
-}
-
-fn read_load_balancer(field: &Field<'_>, report: &mut Report) -> Option<LoadBalancer> {
-    const SIMPLE: &[(&str, LoadBalancer)] = &[
-        ("ROUND_ROBIN", LoadBalancer::RoundRobin),
-        ("LEAST_REQUEST", LoadBalancer::LeastRequest),
-        ("RANDOM", LoadBalancer::Random),
-        ("PASSTHROUGH", LoadBalancer::Passthrough),
-        ("LEAST_CONN", LoadBalancer::LeastRequest),
-        ("UNSPECIFIED", LoadBalancer::LeastRequest),
-    ];
-    const HASH_FIELDS: &[&str] = &[
-        "httpHeaderName",
-        "httpCookie",
-        "useSourceIp",
-        "httpQueryParameterName",
-        "ringHash",
-        "maglev",
-        "minimumRingSize",
-    ];
-    let mut object = field.object(report)?;
-    if object.has("simple") && object.has("consistentHash") {
-        field.error("only one of simple and consistentHash may be set", report);
-    }
-    let simple = object.optional("simple").and_then(|field| field.choice(SIMPLE, report));
-    object.unsupported("consistentHash", Shape::Object(HASH_FIELDS), report);
-    let locality = Shape::Object(&["distribute", "failover", "failoverPriority", "enabled"]);
-    object.unsupported("localityLbSetting", locality, report);
-    object.unsupported("zoneAwareLbSetting", Shape::Any, report);
-    object.unsupported("warmup", Shape::Object(&["duration", "minimumPercent", "aggression"]), report);
-    object.unsupported("warmupDurationSecs", Shape::Duration, report);
-    object.finish(report);
-    simple
 }

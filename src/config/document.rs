@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use super::authorization::AuthorizationPolicy;
 use super::names;
 use super::reader::{Field, Object, Report};
 use super::resources::{DestinationRule, Location, Meta, Secret, ServiceEntry, Settings, Sidecar};
 use super::routing::VirtualService;
 use super::scalar;
 use super::yaml::{Document, quoted};
-use super::{destination_rule, secret, service_entry, settings, sidecar, virtual_service};
+use super::{authorization_policy, destination_rule, secret, service_entry, settings, sidecar, virtual_service};
 
 /// A sound object of one document.
 #[expect(clippy::large_enum_variant, reason = "a file's objects at a time, moved on at once")]
@@ -22,6 +23,7 @@ pub(super) enum Resource {
     Secret(Secret),
     Settings(Meta, Settings),
     VirtualService(VirtualService),
+    AuthorizationPolicy(AuthorizationPolicy),
 }
 
 impl Resource {
@@ -34,6 +36,7 @@ impl Resource {
             Resource::Secret(_) => "Secret",
             Resource::Settings(..) => "Settings",
             Resource::VirtualService(_) => "VirtualService",
+            Resource::AuthorizationPolicy(_) => "AuthorizationPolicy",
         }
     }
 
@@ -44,6 +47,7 @@ impl Resource {
             Resource::Sidecar(sidecar) => &sidecar.meta,
             Resource::Secret(secret) => &secret.meta,
             Resource::VirtualService(service) => &service.meta,
+            Resource::AuthorizationPolicy(policy) => &policy.meta,
             Resource::Settings(meta, _) => meta,
         }
     }
@@ -56,6 +60,7 @@ enum Kind {
     DestinationRule,
     Sidecar,
     VirtualService,
+    AuthorizationPolicy,
     Secret,
     Settings,
     List,
@@ -75,6 +80,14 @@ const ISTIO_KINDS: &[(&str, Kind)] = &[
     ("ProxyConfig", Kind::Foreign),
     ("WorkloadEntry", Kind::Foreign),
     ("WorkloadGroup", Kind::Foreign),
+];
+const SECURITY_GROUP: &str = "security.istio.io";
+const SECURITY_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+/// The other two are about requests that come to a pod.
+const SECURITY_KINDS: &[(&str, Kind)] = &[
+    ("AuthorizationPolicy", Kind::AuthorizationPolicy),
+    ("PeerAuthentication", Kind::Foreign),
+    ("RequestAuthentication", Kind::Foreign),
 ];
 const CORE_KINDS: &[(&str, Kind)] = &[("Secret", Kind::Secret), ("List", Kind::List)];
 
@@ -112,6 +125,7 @@ fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, reso
         Kind::DestinationRule => destination_rule::read(object, at, report).map(Resource::DestinationRule),
         Kind::Sidecar => sidecar::read(object, at, report).map(Resource::Sidecar),
         Kind::VirtualService => virtual_service::read(object, at, report).map(Resource::VirtualService),
+        Kind::AuthorizationPolicy => authorization_policy::read(object, at, report).map(Resource::AuthorizationPolicy),
         Kind::Secret => secret::read(object, at, report).map(Resource::Secret),
         Kind::Settings => settings::read(object, at, report).map(|(meta, settings)| Resource::Settings(meta, settings)),
     };
@@ -143,12 +157,12 @@ fn kind_of(
     let (group, group_version) = version.split_once('/').unwrap_or(("", version));
     match group {
         ISTIO_GROUP => {
-            if !ISTIO_VERSIONS.contains(&group_version) {
-                let expected = ISTIO_VERSIONS.map(|v| format!("{ISTIO_GROUP}/{v}")).join(", ");
-                version_field.error(format!("expected one of {expected}, found {}", quoted(version)), report);
-                return None;
-            }
+            check_version(ISTIO_GROUP, &ISTIO_VERSIONS, version, version_field, report)?;
             kind_field.choice(ISTIO_KINDS, report)
+        }
+        SECURITY_GROUP => {
+            check_version(SECURITY_GROUP, &SECURITY_VERSIONS, version, version_field, report)?;
+            kind_field.choice(SECURITY_KINDS, report)
         }
         "egret" => {
             if group_version != "v1" {
@@ -159,6 +173,16 @@ fn kind_of(
         }
         _ => foreign_kind(version, version_field, kind, kind_field, report),
     }
+}
+
+/// `None`, and a complaint, for a version of the group that does not exist.
+fn check_version(group: &str, known: &[&str], version: &str, field: &Field<'_>, report: &mut Report) -> Option<()> {
+    if known.iter().any(|known| version == format!("{group}/{known}")) {
+        return Some(());
+    }
+    let expected: Vec<String> = known.iter().map(|known| format!("{group}/{known}")).collect();
+    field.error(format!("expected one of {}, found {}", expected.join(", "), quoted(version)), report);
+    None
 }
 
 /// A kind outside egret's own groups: ignored, unless it looks like one that was meant to be read.
@@ -178,6 +202,7 @@ fn foreign_kind(
         "ServiceEntry" | "DestinationRule" => Some("networking.istio.io/v1"),
         // Others may have kinds of these names; without a group, or with ours misspelt, they are meant for egret.
         "Sidecar" | "VirtualService" if is_near_our_groups(version) => Some("networking.istio.io/v1"),
+        "AuthorizationPolicy" if is_near_our_groups(version) => Some("security.istio.io/v1"),
         "Settings" if is_near_our_groups(version) => Some("egret/v1"),
         "Secret" | "List" if is_near_our_groups(version) => Some("v1"),
         _ => None,
@@ -186,7 +211,7 @@ fn foreign_kind(
         version_field.error(format!("expected {meant} for a {kind}, found {}", quoted(version)), report);
         return None;
     }
-    let ours = ["Secret", "Settings", "ServiceEntry", "DestinationRule", "VirtualService"];
+    let ours = ["Secret", "Settings", "ServiceEntry", "DestinationRule", "VirtualService", "AuthorizationPolicy"];
     let near = scalar::nearest(kind, ours).filter(|near| kind.len().abs_diff(near.len()) <= 1);
     if let (true, Some(near)) = (is_near_our_groups(version), near) {
         kind_field.error(format!("unknown kind {}; did you mean {near}?", quoted(kind)), report);

@@ -127,6 +127,7 @@ impl Loader {
         match resource {
             Resource::ServiceEntry(entry) => resources.service_entries.push(entry),
             Resource::DestinationRule(rule) => resources.destination_rules.push(rule),
+            Resource::AuthorizationPolicy(policy) => resources.authorization_policies.push(policy),
             Resource::Sidecar(sidecar) => resources.sidecars.push(sidecar),
             Resource::Secret(secret) => resources.secrets.push(secret),
             Resource::Settings(_, settings) => resources.settings = settings,

@@ -4,15 +4,19 @@
 //! `reader`, and `load` does it for files and folders. Nothing here knows what resources mean beside each other: that
 //! is `policy`'s concern.
 
+mod authorization;
+mod authorization_policy;
 mod client_tls;
 mod connection_pool;
 mod destination_rule;
 mod document;
 mod endpoint;
 mod export_to;
+mod hop;
 mod http_match;
 mod http_route;
 mod load;
+mod load_balancer;
 mod names;
 mod outlier_detection;
 mod overrides;
@@ -27,13 +31,18 @@ mod sidecar;
 #[cfg(test)]
 mod tests;
 mod text_match;
+mod text_pattern;
 mod virtual_service;
 pub(crate) mod yaml;
 
+pub use authorization::*;
+pub use hop::{ProxyProtocol, RetryBudget, Tunnel, TunnelProtocol};
 pub use load::{Loaded, load, load_text};
+pub use load_balancer::{ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use outlier_detection::OutlierDetection;
 pub use overrides::SettingsOverrides;
 pub use resources::*;
 pub use routing::*;
 pub use scalar::{parse_bytes, parse_duration};
 pub use text_match::{Expression, TextMatch};
+pub use text_pattern::TextPattern;

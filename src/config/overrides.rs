@@ -3,9 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::resources::{AccessLogFormat, MinimumVersion, OutboundPolicy, Settings};
+use ipnet::IpNet;
+
+use super::names;
+use super::resources::{AccessLogFormat, ConnectPolicy, MinimumVersion, OutboundPolicy, Settings};
 use super::scalar::{parse_bytes, parse_duration};
-use super::settings::{ACCESS_LOG_FORMATS, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, set};
+use super::settings::{ACCESS_LOG_FORMATS, CONNECT_POLICIES, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, set};
 use super::sidecar::POLICIES;
 
 /// Flags that override the Settings of the configuration files.
@@ -14,6 +17,9 @@ pub struct SettingsOverrides {
     /// What happens to destinations that no ServiceEntry names: ALLOW_ANY or REGISTRY_ONLY
     #[arg(long, value_name = "MODE", env = "EGRET_OUTBOUND_TRAFFIC_POLICY", value_parser = outbound_policy)]
     pub outbound_traffic_policy: Option<OutboundPolicy>,
+    /// What becomes of CONNECT: DENY, or REGISTRY_ONLY to pass it on where a ServiceEntry names its host and port
+    #[arg(long, value_name = "MODE", env = "EGRET_CONNECT_POLICY", value_parser = connect_policy)]
+    pub connect_policy: Option<ConnectPolicy>,
     /// The access log's format: TEXT, JSON or OFF
     #[arg(long, value_name = "FORMAT", env = "EGRET_ACCESS_LOG", value_parser = access_log)]
     pub access_log: Option<AccessLogFormat>,
@@ -59,12 +65,23 @@ pub struct SettingsOverrides {
     /// How long to stay after SIGTERM although nothing is open, for an application that is ending too
     #[arg(long, value_name = "DURATION", env = "EGRET_MINIMUM_DRAIN_DURATION", value_parser = parse_duration)]
     pub minimum_drain_duration: Option<Duration>,
+    /// Networks that only an entry which lists the address opens under REGISTRY_ONLY: a comma between each, or `none`
+    #[arg(long, value_name = "CIDR,…", env = "EGRET_PROTECTED_ADDRESSES", value_parser = networks)]
+    pub protected_addresses: Option<Networks>,
+    /// Where the application picks the address, the name it asks for must resolve to it
+    #[arg(long, value_name = "BOOLEAN", env = "EGRET_STRICT", num_args = 0..=1, default_missing_value = "true")]
+    pub strict: Option<bool>,
 }
+
+/// A list that may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
 
 impl SettingsOverrides {
     /// Puts every flag that was given over what the files say.
     pub fn apply(&self, settings: &mut Settings) {
         set(&mut settings.outbound_traffic_policy, self.outbound_traffic_policy);
+        set(&mut settings.connect_policy, self.connect_policy);
         set(&mut settings.access_log, self.access_log);
         set(&mut settings.protocol_detection_timeout, self.protocol_detection_timeout);
         set(&mut settings.request_headers_timeout, self.request_headers_timeout);
@@ -80,11 +97,17 @@ impl SettingsOverrides {
         set(&mut settings.dns_refresh_rate, self.dns_refresh_rate);
         set(&mut settings.drain_duration, self.drain_duration);
         set(&mut settings.minimum_drain_duration, self.minimum_drain_duration);
+        set(&mut settings.protected_addresses, self.protected_addresses.clone().map(|networks| networks.0));
+        set(&mut settings.strict, self.strict);
     }
 }
 
 fn outbound_policy(text: &str) -> Result<OutboundPolicy, String> {
     choose(POLICIES, text)
+}
+
+fn connect_policy(text: &str) -> Result<ConnectPolicy, String> {
+    choose(CONNECT_POLICIES, text)
 }
 
 fn access_log(text: &str) -> Result<AccessLogFormat, String> {
@@ -93,6 +116,16 @@ fn access_log(text: &str) -> Result<AccessLogFormat, String> {
 
 fn tls_version(text: &str) -> Result<MinimumVersion, String> {
     choose(TLS_VERSIONS, text)
+}
+
+fn networks(text: &str) -> Result<Networks, String> {
+    if text == "none" {
+        return Ok(Networks(Vec::new()));
+    }
+    text.split(',')
+        .map(|one| names::network(one.trim()).map(|network| network.trunc()))
+        .collect::<Result<_, _>>()
+        .map(Networks)
 }
 
 fn choose<T: Copy>(choices: &[(&str, T)], text: &str) -> Result<T, String> {
@@ -156,16 +189,17 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_its_field() {
-        let all = "--outbound-traffic-policy registry_only --access-log json --protocol-detection-timeout 0s \
+        let all = "--outbound-traffic-policy registry_only --connect-policy registry_only --access-log json --protocol-detection-timeout 0s \
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
-                   --drain-duration 12s --minimum-drain-duration 15s";
+                   --drain-duration 12s --minimum-drain-duration 15s --protected-addresses 10.0.0.1,fd00::/8 --strict";
         let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut settings = Settings::default();
         overrides.apply(&mut settings);
         let expected = Settings {
             outbound_traffic_policy: OutboundPolicy::RegistryOnly,
+            connect_policy: ConnectPolicy::RegistryOnly,
             access_log: AccessLogFormat::Json,
             protocol_detection_timeout: Duration::ZERO,
             request_headers_timeout: Duration::from_secs(1),
@@ -181,6 +215,8 @@ mod tests {
             dns_refresh_rate: Duration::from_secs(11),
             drain_duration: Duration::from_secs(12),
             minimum_drain_duration: Duration::from_secs(15),
+            protected_addresses: vec!["10.0.0.1/32".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            strict: true,
         };
         assert_eq!(settings, expected);
     }
@@ -194,6 +230,7 @@ mod tests {
             ("--idle-timeout", "10", "expected a duration"),
             ("--max-head-bytes", "1Gi", "must be from 1024 to 1048576"),
             ("--max-connections", "0", "must be from 1 to 1000000"),
+            ("--protected-addresses", "10.0.0.0/33", "neither an IP address nor a CIDR"),
             ("--max-connections", "many", "expected a whole number"),
         ] {
             let error = parse(&[flag, value]).unwrap_err().to_string();

@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::authorization::AuthorizationPolicy;
+use super::hop::{ProxyProtocol, RetryBudget, Tunnel};
+use super::load_balancer::LoadBalancing;
 use super::outlier_detection::OutlierDetection;
 use super::routing::VirtualService;
 use crate::flow::Hostname;
@@ -64,6 +67,7 @@ pub struct Resources {
     pub service_entries: Vec<ServiceEntry>,
     pub destination_rules: Vec<DestinationRule>,
     pub virtual_services: Vec<VirtualService>,
+    pub authorization_policies: Vec<AuthorizationPolicy>,
     pub sidecars: Vec<Sidecar>,
     pub secrets: Vec<Secret>,
     pub settings: Settings,
@@ -224,9 +228,13 @@ pub struct TrafficPolicy {
 #[derive(Clone, Debug, Default)]
 pub struct PortPolicy {
     pub tls: Option<ClientTls>,
-    pub load_balancer: Option<LoadBalancer>,
+    pub load_balancer: Option<LoadBalancing>,
     pub connection_pool: Option<ConnectionPool>,
     pub outlier_detection: Option<OutlierDetection>,
+    /// This and the next two stand only in a policy for every port, and do not hold for a port with one of its own.
+    pub tunnel: Option<Tunnel>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// `ClientTLSSettings`.
@@ -254,15 +262,6 @@ pub enum TlsMode {
     IstioMutual,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LoadBalancer {
-    #[default]
-    LeastRequest,
-    RoundRobin,
-    Random,
-    Passthrough,
-}
-
 /// `connectionPool`; `None` means Istio's default (see `policy`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionPool {
@@ -273,6 +272,10 @@ pub struct ConnectionPool {
     pub tcp_idle_timeout: Option<Duration>,
     pub http1_max_pending_requests: Option<u32>,
     pub max_requests_per_connection: Option<u32>,
+    /// `http2MaxRequests`: requests under way at once, in HTTP/1 as well.
+    pub max_requests: Option<u32>,
+    /// Requests that are being tried again at once.
+    pub max_retries: Option<u32>,
     pub http_idle_timeout: Option<Duration>,
 }
 
@@ -318,6 +321,7 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub outbound_traffic_policy: OutboundPolicy,
+    pub connect_policy: ConnectPolicy,
     pub access_log: AccessLogFormat,
     /// How long to wait for an application's first bytes before a connection counts as one where the server speaks
     /// first. Zero waits for ever, as Istio does.
@@ -341,6 +345,10 @@ pub struct Settings {
     pub drain_duration: Duration,
     /// How long a draining process stays although it carries nothing: the application may still call while it ends.
     pub minimum_drain_duration: Duration,
+    /// Where only an entry that lists the address leads, while unknown destinations are refused.
+    pub protected_addresses: Vec<IpNet>,
+    /// A name must resolve to the address that the application dialled.
+    pub strict: bool,
 }
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
@@ -351,6 +359,15 @@ pub enum MinimumVersion {
     Tls13,
 }
 
+/// What becomes of CONNECT, which asks a forward proxy for a tunnel that nobody can look into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectPolicy {
+    #[default]
+    Deny,
+    /// Passed on where a ServiceEntry names the host and port that the tunnel leads to, whatever the outbound policy.
+    RegistryOnly,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     #[default]
@@ -359,10 +376,25 @@ pub enum AccessLogFormat {
     Off,
 }
 
+/// Link-local networks (RFC 3927, RFC 4291 §2.5.6), and where clouds answer with a machine's credentials outside of them:
+/// Amazon's and Google's on IPv6, Alibaba's, Azure's.
+fn protected_addresses() -> Vec<IpNet> {
+    const KNOWN: [&str; 6] = [
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+    ];
+    KNOWN.iter().map(|network| network.parse().expect("a network in text form")).collect()
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             outbound_traffic_policy: OutboundPolicy::AllowAny,
+            connect_policy: ConnectPolicy::Deny,
             access_log: AccessLogFormat::Text,
             protocol_detection_timeout: Duration::from_secs(5),
             request_headers_timeout: Duration::from_secs(60),
@@ -378,6 +410,8 @@ impl Default for Settings {
             dns_refresh_rate: Duration::from_secs(60),
             drain_duration: Duration::from_secs(45),
             minimum_drain_duration: Duration::ZERO,
+            protected_addresses: protected_addresses(),
+            strict: false,
         }
     }
 }

@@ -3,14 +3,20 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::document::read_meta;
+use super::names;
 use super::reader::{Field, Object, Report};
-use super::resources::{AccessLogFormat, Location, Meta, MinimumVersion, OutboundPolicy, Settings};
+use super::resources::{AccessLogFormat, ConnectPolicy, Location, Meta, MinimumVersion, OutboundPolicy, Settings};
 use super::sidecar::{POLICIES, read_outbound_policy};
 use super::yaml::quoted;
 
 pub(super) const ACCESS_LOG_FORMATS: &[(&str, AccessLogFormat)] =
     &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
+
+pub(super) const CONNECT_POLICIES: &[(&str, ConnectPolicy)] =
+    &[("DENY", ConnectPolicy::Deny), ("REGISTRY_ONLY", ConnectPolicy::RegistryOnly)];
 
 /// Istio's words for them (`meshConfig.tlsDefaults.minProtocolVersion`).
 pub(super) const TLS_VERSIONS: &[(&str, MinimumVersion)] =
@@ -19,6 +25,8 @@ pub(super) const TLS_VERSIONS: &[(&str, MinimumVersion)] =
 /// Below a kibibyte ordinary requests fail; above a mebibyte a single head could hold more than all others together.
 pub(super) const HEAD_BYTES: RangeInclusive<i64> = 1024..=1 << 20;
 pub(super) const HEAD_FIELDS: RangeInclusive<i64> = 1..=10_000;
+/// Each is compared with the address of every connection that follows its application.
+const MAX_NETWORKS: usize = 64;
 pub(super) const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<(Meta, Settings)> {
@@ -31,6 +39,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     let mut settings = Settings::default();
     let Settings {
         outbound_traffic_policy,
+        connect_policy,
         access_log,
         protocol_detection_timeout,
         request_headers_timeout,
@@ -46,9 +55,12 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         dns_refresh_rate,
         drain_duration,
         minimum_drain_duration,
+        protected_addresses,
+        strict,
     } = &mut settings;
     let policy = spec.optional("outboundTrafficPolicy");
     set(outbound_traffic_policy, policy.and_then(|field| read_policy(&field, report)));
+    set(connect_policy, spec.optional("connectPolicy").and_then(|field| field.choice(CONNECT_POLICIES, report)));
     set(access_log, spec.optional("accessLog").and_then(|field| read_format(&field, report)));
     set(protocol_detection_timeout, duration(&mut spec, "protocolDetectionTimeout", report));
     set(request_headers_timeout, positive(&mut spec, "requestHeadersTimeout", report));
@@ -64,6 +76,8 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     set(dns_refresh_rate, positive(&mut spec, "dnsRefreshRate", report));
     set(drain_duration, duration(&mut spec, "drainDuration", report));
     set(minimum_drain_duration, duration(&mut spec, "minimumDrainDuration", report));
+    set(protected_addresses, spec.optional("protectedAddresses").map(|field| read_networks(&field, report)));
+    set(strict, spec.optional("strict").and_then(|field| field.boolean(report)));
     spec.finish(report);
     Some((meta?, settings))
 }
@@ -97,6 +111,19 @@ fn read_format(field: &Field<'_>, report: &mut Report) -> Option<AccessLogFormat
         field.error(format!("expected TEXT, JSON or OFF, found {}", quoted(text)), report);
     }
     found.map(|(_, format)| *format)
+}
+
+/// An empty list protects nothing.
+fn read_networks(field: &Field<'_>, report: &mut Report) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for item in field.list(MAX_NETWORKS, report) {
+        let Some(text) = item.word(report) else { continue };
+        match names::network(text) {
+            Ok(network) => networks.push(network.trunc()),
+            Err(message) => item.error(message, report),
+        }
+    }
+    networks
 }
 
 fn read_head_bytes(field: &Field<'_>, report: &mut Report) -> Option<usize> {

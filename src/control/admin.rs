@@ -36,8 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the endpoints show and do. Every method must return at once; none may panic.
 pub trait Admin {
-    /// `Err`: what is still missing.
-    fn ready(&self) -> Result<(), String>;
+    /// `Ok`: how it runs, a line a fact. `Err`: what is still missing.
+    fn ready(&self) -> Result<String, String>;
     /// Prometheus text exposition, format 0.0.4.
     fn metrics(&self) -> String;
     fn server_info(&self) -> serde_json::Value;

@@ -5,10 +5,14 @@
 
 pub mod admin;
 pub mod ask;
+mod confinement;
 pub mod cores;
 mod expiry;
 mod health;
+pub mod limits;
 mod listen;
+mod memory;
+mod pressure;
 mod process;
 mod reload;
 pub mod resolve;
@@ -21,15 +25,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Settings, SettingsOverrides};
+use crate::config::SettingsOverrides;
+use crate::confine::Steps;
 use crate::control::admin::{Admin, AdminAddresses, AdminServer, BindError};
+use crate::control::confinement::Confinement;
+use crate::control::limits::Granted;
+use crate::control::pressure::Pressure;
 use crate::control::reload::{Reloader, Sources};
 use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
 use crate::control::watch::Watch;
-use crate::io::EngineOptions;
+use crate::io::{Choice, Chosen, EngineError, EngineOptions, choose};
 use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
 use crate::policy::Workload;
 use crate::proxy::Guard;
@@ -58,6 +67,10 @@ pub struct RunOptions {
     /// `None`: as many as the cgroup allows CPUs.
     pub workers: Option<usize>,
     pub secrets: PathBuf,
+    pub engine: Choice,
+    pub confine: Steps,
+    /// More folders that files may be read from.
+    pub confine_paths: Vec<PathBuf>,
     /// See [`EngineOptions::batch_micros`].
     pub batch_wait: u32,
     pub allow_loopback: bool,
@@ -68,6 +81,8 @@ pub struct RunOptions {
 /// Why the process cannot run, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
+    #[error("--engine uring: {0}; --engine auto would take epoll here")]
+    Engine(EngineError),
     #[error("the control thread's runtime: {0}")]
     Runtime(std::io::Error),
     #[error(transparent)]
@@ -90,14 +105,13 @@ pub enum ControlError {
 /// # Errors
 /// What the host does not allow, or what failed beyond repair.
 pub fn run(options: RunOptions) -> Result<(), ControlError> {
-    // A core dump would hold private keys.
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "the process stays dumpable");
-    }
-    runtime::block_on(serve(options)).map_err(ControlError::Runtime)?
+    let engine = choose(options.engine).map_err(ControlError::Engine)?;
+    tracing::info!(engine = engine.kind.name(), reason = engine.reason, "engine");
+    let confinement = Confinement::begin(&options, engine.kind);
+    runtime::block_on(engine.kind, serve(options, engine, confinement)).map_err(ControlError::Runtime)?
 }
 
-async fn serve(options: RunOptions) -> Result<(), ControlError> {
+async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement) -> Result<(), ControlError> {
     let sources = Sources { config: options.config, workload: options.workload, overrides: options.overrides };
     let store = Store::new(
         StoreOptions {
@@ -111,31 +125,29 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
     let mut watch = Watch::new(sources.config.clone());
     let resolver = Resolver::new(ResolverOptions::default());
     let source = Source { namespace: sources.workload.namespace.clone(), labels: sources.workload.labels.clone() };
-    let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source));
+    let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source, engine));
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
     tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
     let mut stop = Stop::new(Rc::clone(&state))?;
 
-    state.reload().await;
-    watch.set_paths(state.watched());
-    while !state.has_table() {
-        tokio::select! {
-            () = stop.requested() => return Ok(()),
-            () = tokio::time::sleep(WATCH_INTERVAL) => {}
-        }
-        if watch.changed() {
-            state.reload().await;
-            watch.set_paths(state.watched());
-        }
+    if !first_table(&state, &mut watch, &mut stop).await {
+        return Ok(());
     }
-
+    // Before files are confined: these are read where nothing else is.
+    let granted = granted();
+    let mut pressure = Pressure::new(Rc::clone(&state));
+    confinement.before_workers(state.watched());
     let plan = Plan {
         workers: options.workers,
         batch_wait: options.batch_wait,
         allow_loopback: options.allow_loopback,
         port: options.proxy_port,
+        restrict_ring: confinement.restricts_rings(),
+        granted,
     };
     state.set_workers(start_workers(&plan, &state)?);
+    confinement.after_workers();
+    state.set_confinement(confinement.report());
     tracing::info!("ready");
     state.warn_of_expiry();
     let mut expiry_looked_at = Instant::now();
@@ -149,12 +161,14 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
                 state.order(Order::PolicyChanged);
             }
             watch.set_paths(state.watched());
+            confinement.warn_of(&state.watched());
             state.warn_of_expiry();
         }
         if expiry_looked_at.elapsed() > EXPIRY_INTERVAL {
             expiry_looked_at = Instant::now();
             state.warn_of_expiry();
         }
+        pressure.look();
         if !state.workers_run() {
             return Err(ControlError::WorkerDied);
         }
@@ -166,31 +180,59 @@ async fn serve(options: RunOptions) -> Result<(), ControlError> {
     Ok(())
 }
 
+/// Reads until there is a table; false when told to stop before.
+async fn first_table(state: &State, watch: &mut Watch, stop: &mut Stop) -> bool {
+    state.reload().await;
+    watch.set_paths(state.watched());
+    while !state.has_table() {
+        tokio::select! {
+            () = stop.requested() => return false,
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        if watch.changed() {
+            state.reload().await;
+            watch.set_paths(state.watched());
+        }
+    }
+    true
+}
+
 /// How the workers are to be started.
 struct Plan {
     workers: Option<usize>,
     batch_wait: u32,
     allow_loopback: bool,
     port: u16,
+    restrict_ring: bool,
+    granted: Granted,
 }
 
 fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCounters>)>, ControlError> {
     let policy = state.policy().expect("workers start after the first table");
     let settings = policy.load().settings().clone();
-    let count = plan.workers.unwrap_or_else(cores::available);
-    let limit = connections_a_worker(&settings, count);
+    let wanted = plan.workers.unwrap_or_else(cores::available);
+    let engine = EngineOptions {
+        kind: state.engine().kind,
+        restrict_ring: plan.restrict_ring,
+        batch_micros: plan.batch_wait,
+        ..EngineOptions::default()
+    };
+    let limits = limits::plan(plan.granted, settings.max_connections, wanted, engine);
+    limits.reduced.iter().for_each(|what| tracing::warn!("{what}"));
+    let count = limits.workers;
     let log = LogSink::start(&LogTarget::Stdout).map_err(ControlError::Log)?;
+    state.set_log(log.clone());
     let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT, DNS_PORT];
     let guard = Guard { own_ports, allow_loopback: plan.allow_loopback };
     let mut sets = listen::listeners(plan.port, count)?;
-    tracing::info!(workers = count, connections_a_worker = limit, port = plan.port, "starting");
+    tracing::info!(workers = count, connections_a_worker = limits.engine.max_connections, port = plan.port, "starting");
     let mut workers = Vec::with_capacity(count);
     for number in (0..count).rev() {
         let counters = Arc::new(WorkerCounters::default());
         let worker = Worker::start(WorkerOptions {
             number,
             listeners: sets.pop().expect("a set of listeners a worker"),
-            engine: EngineOptions { max_connections: limit, batch_micros: plan.batch_wait, ..EngineOptions::default() },
+            engine: limits.engine.clone(),
             policy: policy.clone(),
             guard: guard.clone(),
             counters: Arc::clone(&counters),
@@ -201,23 +243,12 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCo
     Ok(workers)
 }
 
-/// Raises the soft descriptor limit to the hard one, and divides what it allows: an application's connection needs two
-/// descriptors, its own and the upstream's.
-fn connections_a_worker(settings: &Settings, workers: usize) -> usize {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+/// Raises the soft descriptor limit to the hard one; says what is granted.
+fn granted() -> Granted {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-    let descriptors = if raised { hard } else { soft };
-    let pairs = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX);
-    if pairs < settings.max_connections {
-        tracing::warn!(
-            limit = pairs,
-            wanted = settings.max_connections,
-            "RLIMIT_NOFILE allows fewer connections than maxConnections; raise it to {}",
-            settings.max_connections as u64 * 2 + RESERVED_DESCRIPTORS
-        );
-    }
-    (settings.max_connections.min(pairs) / workers).max(1)
+    let open = std::fs::read_dir("/proc/self/fd").map_or(RESERVED_DESCRIPTORS, |entries| entries.count() as u64);
+    Granted { descriptors: if raised { hard } else { soft }, open, memory: memory::limit() }
 }
 
 /// Serves on while applications have connections open, until the deadline or a second request to stop.

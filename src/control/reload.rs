@@ -105,6 +105,7 @@ impl Reloader {
         self.store.begin_round();
         let mut names = HashSet::new();
         let (table, mut problems) = self.compile(resources, &mut names);
+        self.resolver.protect(table.protected());
         problems.extend(self.store.problems().into_iter().map(warning));
         let open = self.resolver.settle(SETTLE).await;
         if open > 0 {
@@ -207,6 +208,11 @@ impl Materials for Live<'_> {
     fn addresses(&mut self, name: &Hostname) -> Addresses {
         self.names.insert(name.clone());
         self.resolver.cell(name)
+    }
+
+    fn bound_addresses(&mut self, name: &Hostname) -> Addresses {
+        self.names.insert(name.clone());
+        self.resolver.bound(name)
     }
 
     fn occupancy(&mut self, cluster: &str) -> Arc<Occupancy> {

@@ -12,12 +12,13 @@ mod schedule;
 mod surroundings;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -32,6 +33,11 @@ pub use self::surroundings::Families;
 
 /// How often files and interfaces are compared when no lookup does it.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
+
+/// How long an application may go on using an address after the answer that gave it has ended.
+const GRACE: Duration = Duration::from_secs(300);
+/// Addresses remembered of a name whose answers keep changing.
+const MAX_RECENT: usize = 1024;
 
 /// How a [`Resolver`] works; the default is what a pod wants.
 #[derive(Clone, Debug)]
@@ -88,6 +94,8 @@ struct Shared {
     /// Counts changes of the surroundings; every name is looked up again after one.
     changes: watch::Sender<u64>,
     permits: Semaphore,
+    /// Addresses that no answer may lead to.
+    protected: RefCell<Vec<IpNet>>,
     turn: Cell<usize>,
     /// Names without an outcome yet.
     unsettled: Cell<usize>,
@@ -96,6 +104,9 @@ struct Shared {
 
 struct Entry {
     cell: Addresses,
+    /// With those that answers had until a while ago; made when somebody asks.
+    bound: Option<Addresses>,
+    recent: HashMap<IpAddr, Instant>,
     known: Known,
     expires: Option<Instant>,
     settled: bool,
@@ -117,6 +128,7 @@ impl Resolver {
             surroundings: RefCell::new(surroundings),
             changes: watch::Sender::new(0),
             permits: Semaphore::new(options.lookups.max(1)),
+            protected: RefCell::default(),
             turn: Cell::new(0),
             unsettled: Cell::new(0),
             all_settled: Notify::new(),
@@ -128,16 +140,45 @@ impl Resolver {
 
     /// The cell of `name`: empty until the first answer, current from then on. The first call starts the lookups.
     pub fn cell(&self, name: &Hostname) -> Addresses {
+        self.with_entry(name, |entry| entry.cell.clone())
+    }
+
+    /// As [`cell`](Self::cell), and with the addresses that answers gave until a while ago: an application that asked
+    /// then may use them still.
+    pub fn bound(&self, name: &Hostname) -> Addresses {
+        self.with_entry(name, |entry| {
+            let now = entry.recent.keys().copied().chain(entry.known.addresses()).collect();
+            entry.bound.get_or_insert_with(|| Addresses::new(now)).clone()
+        })
+    }
+
+    fn with_entry<T>(&self, name: &Hostname, look: impl FnOnce(&mut Entry) -> T) -> T {
         let mut names = self.shared.names.borrow_mut();
-        if let Some(entry) = names.get(name) {
-            return entry.cell.clone();
+        if let Some(entry) = names.get_mut(name) {
+            return look(entry);
         }
-        let cell = Addresses::new(Vec::new());
         let task = tokio::task::spawn_local(keep_current(Rc::clone(&self.shared), name.clone())).abort_handle();
-        let entry = Entry { cell: cell.clone(), known: Known::default(), expires: None, settled: false, task };
+        let mut entry = Entry {
+            cell: Addresses::new(Vec::new()),
+            bound: None,
+            recent: HashMap::new(),
+            known: Known::default(),
+            expires: None,
+            settled: false,
+            task,
+        };
+        let seen = look(&mut entry);
         names.insert(name.clone(), entry);
         self.shared.unsettled.update(|n| n + 1);
-        cell
+        seen
+    }
+
+    /// From now on no answer leads to these networks: a name that does is rebinding or a mistake.
+    pub fn protect(&self, networks: &[IpNet]) {
+        if *self.shared.protected.borrow() != networks {
+            networks.clone_into(&mut self.shared.protected.borrow_mut());
+            self.shared.names.borrow_mut().values_mut().for_each(|entry| entry.publish(networks));
+        }
     }
 
     /// Forgets every name that is not in `names`; a cell that somebody still holds keeps its last addresses.
@@ -275,7 +316,7 @@ impl Shared {
             // What is kept past a failure still ends when it ends.
             Some(Next { lifetime: None, .. }) => {}
         }
-        entry.publish();
+        entry.publish(&self.protected.borrow());
         entry.report(name, before.as_deref());
         if !std::mem::replace(&mut entry.settled, true) {
             self.unsettled.update(|n| n - 1);
@@ -294,11 +335,38 @@ impl Shared {
 impl Entry {
     /// Publishes only another set of addresses. Servers rotate theirs with each answer, and following them would
     /// move a DNS_ROUND_ROBIN endpoint away from its warm connections with each answer too.
-    fn publish(&self) {
-        let addresses = self.known.addresses();
+    fn publish(&mut self, protected: &[IpNet]) {
+        let is_protected = |ip: &IpAddr| protected.iter().any(|network| network.contains(ip));
+        let (refused, addresses): (Vec<_>, Vec<_>) = self.known.addresses().into_iter().partition(is_protected);
+        if let (Some(ip), true) = (refused.first(), addresses.is_empty()) {
+            let why = format!("refused {ip}: only a ServiceEntry that lists it leads to a protected address");
+            self.known.error.get_or_insert(why);
+        }
+        self.remember(&addresses);
         let set = |ips: &[IpAddr]| ips.iter().copied().collect::<HashSet<_>>();
         if set(&self.cell.load()) != set(&addresses) {
             self.cell.publish(addresses);
+        }
+    }
+
+    /// Keeps what answers gave for as long as they said and [`GRACE`] beyond; the oldest goes where there are many.
+    fn remember(&mut self, addresses: &[IpAddr]) {
+        let now = Instant::now();
+        let until = self.expires.unwrap_or(now).max(now) + GRACE;
+        self.recent.retain(|_, until| *until > now);
+        for ip in addresses {
+            self.recent.insert(*ip, until);
+        }
+        while self.recent.len() > MAX_RECENT
+            && let Some(oldest) = self.recent.iter().min_by_key(|(_, until)| **until).map(|(ip, _)| *ip)
+        {
+            self.recent.remove(&oldest);
+        }
+        if let Some(bound) = &self.bound {
+            let now: HashSet<IpAddr> = self.recent.keys().copied().collect();
+            if bound.load().iter().copied().collect::<HashSet<_>>() != now {
+                bound.publish(now.into_iter().collect());
+            }
         }
     }
 

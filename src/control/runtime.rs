@@ -1,17 +1,17 @@
-//! The runtime of the control thread: tokio-uring where the host allows io_uring, plain tokio elsewhere. Either way it
-//! is one thread with tokio's sockets and timers and a local task set.
+//! The runtime of the control thread: tokio-uring where the workers run on io_uring, plain tokio elsewhere. Either way
+//! it is one thread with tokio's sockets and timers and a local task set.
 
 use std::future::Future;
 use std::io;
 
-use crate::io::probe;
+use crate::io::EngineKind;
 
 /// Runs `main` to its end.
 ///
 /// # Errors
 /// When no runtime can be built: descriptors or memory are exhausted.
-pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
-    if probe().is_ok() {
+pub fn block_on<F: Future>(engine: EngineKind, main: F) -> io::Result<F::Output> {
+    if engine == EngineKind::Uring {
         // A handful of entries: this ring carries no traffic.
         return Ok(tokio_uring::builder().entries(16).start(main));
     }

@@ -11,16 +11,21 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::confine::Report;
 use crate::control::admin::Admin;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
 use crate::control::process;
 use crate::control::reload::Reloader;
-use crate::observe::{Exposition, Source, WorkerCounters, logging, render_counters, render_traffic};
+use crate::io::Chosen;
+use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
 use crate::tls::Credential;
 use crate::worker::{Order, Worker};
+
+/// How long the access log's writer has for its last lines when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The state of a running process.
 pub struct State {
@@ -35,6 +40,9 @@ pub struct State {
     started: Instant,
     /// Whose traffic the metrics are about.
     source: Source,
+    engine: Chosen,
+    confinement: RefCell<Report>,
+    log: RefCell<Option<LogSink>>,
 }
 
 /// What can be said at any time of the latest reload.
@@ -52,7 +60,7 @@ struct View {
 
 impl State {
     #[must_use]
-    pub fn new(reloader: Reloader, source: Source) -> Self {
+    pub fn new(reloader: Reloader, source: Source, engine: Chosen) -> Self {
         Self {
             reloader: RefCell::new(Some(reloader)),
             view: RefCell::default(),
@@ -63,7 +71,24 @@ impl State {
             asked: Rc::new(Notify::new()),
             started: Instant::now(),
             source,
+            engine,
+            confinement: RefCell::default(),
+            log: RefCell::default(),
         }
+    }
+
+    /// Where the workers' access log goes.
+    pub fn set_log(&self, log: LogSink) {
+        *self.log.borrow_mut() = Some(log);
+    }
+
+    pub fn set_confinement(&self, report: Report) {
+        *self.confinement.borrow_mut() = report;
+    }
+
+    #[must_use]
+    pub fn engine(&self) -> &Chosen {
+        &self.engine
     }
 
     /// Reads everything anew; true when a new table was published.
@@ -126,9 +151,21 @@ impl State {
         self.workers.borrow().iter().map(|(worker, _)| worker.open.load(Ordering::Relaxed)).sum()
     }
 
+    /// How often any worker stopped accepting.
+    #[must_use]
+    pub fn accept_pauses(&self) -> u64 {
+        self.workers.borrow().iter().map(|(worker, _)| worker.shedding.pauses()).sum()
+    }
+
+    fn resting_workers(&self) -> usize {
+        self.workers.borrow().iter().filter(|(worker, _)| worker.shedding.is_resting()).count()
+    }
+
     pub fn stop_workers(&self) {
         self.order(Order::Quit);
         self.workers.take().into_iter().for_each(|(worker, _)| worker.join());
+        // What cannot be written by then is lost with the process.
+        let _ = self.log.take().map(|log| log.flush(LAST_LINES));
     }
 
     pub fn set_draining(&self) {
@@ -181,7 +218,7 @@ fn names(reloader: &Reloader) -> Value {
 }
 
 impl Admin for State {
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<String, String> {
         if self.draining.get() {
             return Err("draining".to_owned());
         }
@@ -190,7 +227,7 @@ impl Admin for State {
             (None, Some(error)) => Err(format!("configuration not usable: {error}")),
             (None, None) => Err("configuration not read yet".to_owned()),
             (Some(_), _) if self.workers.borrow().is_empty() => Err("workers not started yet".to_owned()),
-            (Some(_), _) => Ok(()),
+            (Some(_), _) => Ok(format!("engine: {} ({})\n", self.engine.kind.name(), self.engine.reason)),
         }
     }
 
@@ -207,6 +244,14 @@ impl Admin for State {
         out.sample("egret_policy_version", &[], view.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
         out.sample("egret_reload_failures_total", &[], view.failures);
+        let failed = self.log.borrow().as_ref().map_or(0, |log| log.stats().batches_failed);
+        let help = "Writes of the access log that failed, and lost at least a part of what they held.";
+        out.family("egret_access_log_write_failures_total", "counter", help);
+        out.sample("egret_access_log_write_failures_total", &[], failed);
+        out.family("egret_workers_resting", "gauge", "Workers that leave new connections in the backlog now.");
+        out.sample("egret_workers_resting", &[], self.resting_workers() as u64);
+        out.family("egret_engine_info", "gauge", "How sockets are driven: 1 for the engine in use.");
+        out.sample("egret_engine_info", &[("engine", self.engine.kind.name())], 1);
         process::render(&mut out);
         if let Some(policy) = &view.policy {
             health::render(policy.load().clusters(), &mut out);
@@ -220,7 +265,9 @@ impl Admin for State {
             "version": env!("CARGO_PKG_VERSION"),
             "state": if self.draining.get() { "DRAINING" } else if self.ready().is_ok() { "LIVE" } else { "PRE_INITIALIZING" },
             "uptime_s": self.started.elapsed().as_secs(),
-            "engine": "uring",
+            "engine": self.engine.kind.name(),
+            "engine_reason": self.engine.reason,
+            "confinement": self.confinement.borrow().lines().iter().cloned().collect::<BTreeMap<_, _>>(),
             "workers": self.workers.borrow().len(),
             "policy_version": self.view.borrow().version,
             "open_connections": self.open_connections(),

@@ -106,7 +106,7 @@ impl ResponseHead {
     /// What egret itself says about the client's connection.
     fn connection_line(&self, client: ClientContext) -> &'static [u8] {
         match (self.delivery(client).keep_alive, client.version) {
-            _ if self.status < 200 => b"",
+            _ if self.status < 200 || self.is_upgrade => b"",
             (false, _) => b"Connection: close\r\n",
             (true, Version::Http10) => b"Connection: keep-alive\r\n",
             (true, Version::Http11) => b"",

@@ -140,11 +140,13 @@ pub(super) fn each_field<'a, E: From<HeadError>>(
             }
             Line::Whole(b"") => return Ok(Some(lines.at())),
             Line::Whole(line) => {
+                // What is wrong with a line counts before how many there are: half of it may have been judged already.
+                let field = split(line, start)?.ok_or(HeadError::FieldName)?;
                 count += 1;
                 if count > max_fields {
                     return Err(HeadError::TooManyFields.into());
                 }
-                each(split(line, start)?.ok_or(HeadError::FieldName)?)?;
+                each(field)?;
             }
         }
     }
@@ -219,6 +221,9 @@ mod tests {
             (b" A", HeadError::Folded),
             (b"A: b\r\n\tc", HeadError::Folded),
             (b"a:\r\na:\r\na:\r\na:\r\n", HeadError::TooManyFields),
+            // One too many, and wrong in itself: the same verdict before its end is there and after.
+            (b"a:\r\na:\r\na:\r\n b", HeadError::Folded),
+            (b"a:\r\na:\r\na:\r\n b\r\n", HeadError::Folded),
         ] {
             assert_eq!(fields(input), Err(error), "{:?}", input.escape_ascii().to_string());
         }

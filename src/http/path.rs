@@ -48,6 +48,30 @@ pub fn normal_path(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
     Ok(Cow::Owned(out))
 }
 
+/// `path` in its normal form, and without the parameters (`;a=b`) that some servers cut off a segment before they look at
+/// it and others do not.
+///
+/// # Errors
+/// It has no normal form, or only its parameters keep a segment from being empty or one of dots: `/a/..;/b` is `/b` to
+/// some.
+pub fn parameterless_path(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
+    if !path.contains(&b';') {
+        return normal_path(path);
+    }
+    let mut plain = Vec::with_capacity(path.len());
+    for (at, segment) in path.split(|&b| b == b'/').enumerate() {
+        let name = segment.split(|&b| b == b';').next().unwrap_or_default();
+        if name.len() < segment.len() && (name.is_empty() || unescape(name)?.iter().all(|&b| b == b'.')) {
+            return Err(AmbiguousPath);
+        }
+        if at > 0 {
+            plain.push(b'/');
+        }
+        plain.extend_from_slice(name);
+    }
+    normal_path(&plain).map(|normal| Cow::Owned(normal.into_owned()))
+}
+
 /// Most paths: no escape, and no segment that is empty or begins with a dot.
 fn is_normal(path: &[u8]) -> bool {
     let odd = |pair: &[u8]| pair[0] == b'/' && matches!(pair[1], b'/' | b'.');
@@ -121,6 +145,23 @@ mod tests {
             if let Ok(normal) = &found {
                 assert_eq!(normal_path(normal).as_deref(), Ok(&**normal), "{path}");
             }
+        }
+    }
+
+    #[test]
+    fn parameters_are_cut_off_where_everybody_agrees_on_the_rest() {
+        for (path, expected) in [
+            ("/admin", Some("/admin")),
+            ("/admin;x=1/", Some("/admin/")),
+            ("/admin;x", Some("/admin")),
+            ("/a;x/../b;y", Some("/b")),
+            ("//a;x", Some("/a")),
+            ("/a/..;/b", None),
+            ("/a/%2e%2e;x/b", None),
+            ("/;x/admin", None),
+            ("/a%2f;x", None),
+        ] {
+            assert_eq!(parameterless_path(path.as_bytes()).as_deref().ok(), expected.map(str::as_bytes), "{path}");
         }
     }
 

@@ -51,7 +51,7 @@ pub struct ResponseHead {
     /// 100 to 199 without 101: a further response to the same request follows. Not for HTTP/1.0 clients
     /// (RFC 9110 §15.2).
     pub is_interim: bool,
-    /// 101: what follows, in both directions, is another protocol.
+    /// 101, or 2xx to CONNECT: what follows, in both directions, is another protocol.
     pub is_upgrade: bool,
     pub(super) fields_at: usize,
     pub(super) length: usize,
@@ -197,7 +197,7 @@ impl ResponseFields {
                 && !is_tunnel,
             keeps_for: self.keeps_for,
             is_interim: status < 200 && status != 101,
-            is_upgrade: status == 101,
+            is_upgrade: status == 101 || is_tunnel,
             fields_at,
             length,
             keeps_upgrade,

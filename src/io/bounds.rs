@@ -3,11 +3,40 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::buffers::{BLOCK_BYTES, MAX_BLOCKS};
+use super::buffers::BLOCK_BYTES;
+
+/// How sockets are driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    /// io_uring: kernel 6.1 or newer, where neither seccomp nor a sysctl forbids it.
+    #[default]
+    Uring,
+    /// epoll: everywhere.
+    Epoll,
+}
+
+impl EngineKind {
+    /// Its word on the command line and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Uring => "uring",
+            EngineKind::Epoll => "epoll",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// What an engine may use. [`Default`] suits a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
+    pub kind: EngineKind,
+    /// Close the ring, where the kernel can, to all operations but the engine's own.
+    pub restrict_ring: bool,
     /// Accepted connections open at once; more wait in the kernel's backlog. (Those that complete in the same turn as
     /// the last allowed one are still taken.)
     pub max_connections: usize,
@@ -17,6 +46,10 @@ pub struct EngineOptions {
     pub recv_buffers: u16,
     /// Bytes of a receive buffer. The default holds the largest TLS record: 5 + 16,384 + 256, RFC 8446 §5.2.
     pub recv_buffer_bytes: u32,
+    /// Blocks for large receives in use at once, of 128 KiB each.
+    pub recv_blocks: usize,
+    /// Bytes of the kernel's buffers of each socket, each way; `None`: as the kernel sees fit, some megabytes.
+    pub socket_buffer: Option<u32>,
     /// Unread bytes of a connection above which its receive stops; it goes on below half of it.
     pub recv_high_water: usize,
     /// Unsent bytes of a connection from which on [`Socket::send`](super::Socket::send) waits.
@@ -33,10 +66,14 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
+            kind: EngineKind::default(),
+            restrict_ring: false,
             max_connections: 16_384,
             max_upstream_connections: 16_384,
             recv_buffers: 256,
             recv_buffer_bytes: 17 * 1024,
+            recv_blocks: 64,
+            socket_buffer: None,
             recv_high_water: 4 * 17 * 1024,
             send_high_water: 64 * 1024,
             linger: Duration::from_secs(5),
@@ -81,7 +118,8 @@ impl Bounds {
 
     /// Bytes of receive buffers, shared by all connections. Untouched ones cost nothing.
     pub fn shared_bytes(&self) -> usize {
-        usize::from(self.options.recv_buffers) * self.options.recv_buffer_bytes as usize + MAX_BLOCKS * BLOCK_BYTES
+        usize::from(self.options.recv_buffers) * self.options.recv_buffer_bytes as usize
+            + self.options.recv_blocks * BLOCK_BYTES
     }
 
     /// Bytes a connection whose readers are slow may hold: unread and unsent, beyond what one turn brings.
@@ -104,7 +142,7 @@ impl fmt::Display for Bounds {
         writeln!(f, "connections            {max_connections} accepted + {max_upstream_connections} upstream")?;
         writeln!(f, "operations             {} (rings of {submissions} and {completions})", self.operations())?;
         writeln!(f, "receive buffers        {recv_buffers} × {recv_buffer_bytes} bytes, shared")?;
-        writeln!(f, "large receive blocks   {MAX_BLOCKS} × {BLOCK_BYTES} bytes, shared")?;
+        writeln!(f, "large receive blocks   {} × {BLOCK_BYTES} bytes, shared", self.options.recv_blocks)?;
         writeln!(f, "                       {} bytes in all, used as needed", self.shared_bytes())?;
         write!(f, "queued per connection  {recv_high_water} bytes unread + {send_high_water} bytes unsent")
     }

@@ -29,19 +29,18 @@ pub(super) struct Pool {
     /// Blocks for large receives that nobody uses, the warmest last.
     spare: RefCell<Vec<Vec<u8>>>,
     blocks_in_use: Cell<usize>,
+    /// Blocks in use at once: whoever comes later receives into the small buffers, which is merely slower.
+    most_blocks: usize,
 }
 
 /// Bytes of a block: measured, 128 KiB are as good as more.
 pub(super) const BLOCK_BYTES: usize = 128 * 1024;
 
-/// Blocks in use at once: whoever comes later receives into the small buffers, which is merely slower.
-pub(super) const MAX_BLOCKS: usize = 64;
-
 /// Unused blocks kept; the rest go back to the allocator.
 const MAX_SPARE_BLOCKS: usize = 16;
 
 impl Pool {
-    pub(super) fn new(count: u16, size: u32) -> io::Result<Rc<Self>> {
+    pub(super) fn new(count: u16, size: u32, most_blocks: usize) -> io::Result<Rc<Self>> {
         let memory = Mapping::anonymous(usize::from(count) * size as usize)?;
         Ok(Rc::new(Self {
             memory,
@@ -52,6 +51,7 @@ impl Pool {
             copied: Cell::new(0),
             spare: RefCell::default(),
             blocks_in_use: Cell::new(0),
+            most_blocks,
         }))
     }
 
@@ -107,7 +107,7 @@ impl Pool {
     /// A block to receive into (its length is what it holds), unless too many are in use.
     pub(super) fn block(&self) -> Option<Vec<u8>> {
         let in_use = self.blocks_in_use.get();
-        if in_use >= MAX_BLOCKS {
+        if in_use >= self.most_blocks {
             return None;
         }
         self.blocks_in_use.set(in_use + 1);
@@ -124,7 +124,7 @@ impl Pool {
     fn give_block(&self, block: Vec<u8>) {
         self.blocks_in_use.set(self.blocks_in_use.get() - 1);
         let mut spare = self.spare.borrow_mut();
-        if spare.len() < MAX_SPARE_BLOCKS {
+        if spare.len() < MAX_SPARE_BLOCKS.min(self.most_blocks) {
             spare.push(block);
         }
     }
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn leases_of_one_buffer_are_disjoint_and_return_it_once() {
-        let pool = Pool::new(8, 64).unwrap();
+        let pool = Pool::new(8, 64, 1).unwrap();
         let mut returned = Vec::new();
         pool.take_returned(&mut returned);
         assert_eq!(returned.len(), 8, "all buffers begin free");
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn scarce_buffers_are_copied_out_and_return_at_once() {
-        let pool = Pool::new(4, 64).unwrap();
+        let pool = Pool::new(4, 64, 1).unwrap();
         let kept: Vec<Lease> = (0..4).map(|id| filled(&pool, id, &[id as u8; 10])).collect();
         assert_eq!(pool.in_use(), 2, "the third and fourth lease live on the heap");
         assert_eq!(pool.copied(), 2);

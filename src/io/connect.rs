@@ -80,7 +80,7 @@ impl Socket {
         if reactor.is_at_connect_limit() {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many open upstream connections"));
         }
-        let socket = open(address, options)?;
+        let socket = open(address, options, reactor.options.socket_buffer)?;
         let connection = Connection::new(Rc::clone(&reactor), socket.into(), Origin::Connected);
         let socket = Socket::new(Rc::clone(&connection));
         let (result, waiters) = (Cell::new(None), RefCell::default());
@@ -89,8 +89,19 @@ impl Socket {
         let attempt = Attempt { id, socket: &socket, connecting: &connecting };
         let result = poll_fn(|cx| connecting.poll_result(cx)).await;
         drop(attempt);
-        if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(socket) }
+        if result < 0 {
+            return Err(io::Error::from_raw_os_error(-result));
+        }
+        confirm(&socket)?;
+        Ok(socket)
     }
+}
+
+/// An ICMP error ("host unreachable") ends the operation with success while the SYN is still unanswered: the kernel takes
+/// the error for a passing one and reports it to whoever asks the socket (seen on Linux 6.18).
+fn confirm(socket: &Socket) -> io::Result<()> {
+    // ENOTCONN in every state before the connection is established, and after its end.
+    socket.peer_addr().map(drop).map_err(|unconnected| socket.take_error().unwrap_or(unconnected))
 }
 
 /// Cancels the operation when the caller loses interest.
@@ -108,10 +119,14 @@ impl Drop for Attempt<'_> {
     }
 }
 
-fn open(address: SocketAddr, options: &ConnectOptions) -> io::Result<socket2::Socket> {
+fn open(address: SocketAddr, options: &ConnectOptions, buffer: Option<u32>) -> io::Result<socket2::Socket> {
     let kind = Type::STREAM.cloexec();
     let socket = socket2::Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = buffer {
+        socket.set_send_buffer_size(bytes as usize)?;
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
     if let Some(Keepalive { idle, interval, probes }) = options.keepalive {
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))?;
     }

@@ -61,6 +61,7 @@ impl AsFd for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.reactor.forget(self.descriptor());
         self.reactor.on_closed(self.origin);
     }
 }

@@ -1,7 +1,7 @@
 //! The operation interface: everything the engine asks of an operating system.
 //!
-//! Above this line nothing knows about io_uring, so an epoll engine (for hosts whose seccomp profile forbids io_uring)
-//! or a seeded simulation can stand behind it without a change elsewhere. It refuses to know what a socket is for, who
+//! Above this line nothing knows which of them works: io_uring ([`super::uring`]), epoll where the host forbids that
+//! ([`super::epoll`]). It refuses to know what a socket is for, who
 //! waits for it, or who owns the memory that it is handed: [`super::reactor`] keeps that memory alive.
 
 #![allow(unsafe_code, reason = "submitting is unsafe: the caller promises that memory stays")]
@@ -13,11 +13,29 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OpId(pub(super) u64);
 
+impl OpId {
+    /// The highest bit is left to drivers.
+    pub(super) const MAX_GENERATION: u32 = u32::MAX >> 1;
+
+    pub(super) fn new(slot: usize, generation: u32) -> Self {
+        OpId(u64::from(generation & Self::MAX_GENERATION) << 32 | slot as u64)
+    }
+
+    /// A small number that no other operation has at the same time.
+    pub(super) fn slot(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    pub(super) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
 /// What to do. Pointers stay valid until the last completion: see [`Driver::submit`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Submission {
-    /// Accept until cancelled or failed; every completion's result is a new descriptor.
-    Accept { fd: RawFd },
+    /// Accept once, or (`many`) until cancelled or failed; every completion's result is a new descriptor.
+    Accept { fd: RawFd, many: bool },
     /// Receive until end of stream, error, cancellation or lack of buffers; every completion names a pool buffer.
     /// Stops after about `limit` bytes where the driver can; elsewhere the caller cancels it.
     Receive { fd: RawFd, limit: u32 },
@@ -33,13 +51,42 @@ pub(super) enum Submission {
     ReadEvent { fd: RawFd, into: *mut u64 },
 }
 
+impl Submission {
+    pub(super) fn descriptor(&self) -> RawFd {
+        match *self {
+            Submission::Accept { fd, .. }
+            | Submission::Receive { fd, .. }
+            | Submission::ReceiveInto { fd, .. }
+            | Submission::Send { fd, .. }
+            | Submission::SendMany { fd, .. }
+            | Submission::Connect { fd, .. }
+            | Submission::ReadEvent { fd, .. } => fd,
+        }
+    }
+
+    pub(super) fn is_send(&self) -> bool {
+        matches!(self, Submission::Send { .. } | Submission::SendMany { .. })
+    }
+
+    /// Waits for the descriptor to be writable. There is at most one operation of either direction on a descriptor.
+    pub(super) fn is_write(&self) -> bool {
+        self.is_send() || matches!(self, Submission::Connect { .. })
+    }
+
+    /// Does nobody wait for it to complete?
+    pub(super) fn is_quiet(&self) -> bool {
+        let (Submission::Send { manner, .. } | Submission::SendMany { manner, .. }) = self else { return false };
+        *manner == Manner::Quiet
+    }
+}
+
 /// What a send does where the socket has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     /// It waits for room; fewer bytes are sent only after an error half-way.
     Patient,
-    /// It sends what fits at once, and nothing (`EAGAIN`) if nothing does. Nobody waits for it to complete, so a
-    /// completion of all its bytes need not end the wait of a turn.
+    /// It sends what fits at once, and nothing (`EAGAIN`) if nothing does; or it waits, as the driver likes. Nobody waits
+    /// for it to complete, so a completion of all its bytes need not end the wait of a turn.
     Quiet,
 }
 
@@ -91,6 +138,9 @@ pub(super) trait Driver {
 
     /// Asks for `id` to end soon. A hint: its last completion comes in any case, and may well be a success.
     fn cancel(&mut self, id: OpId);
+
+    /// `fd`, on which no operation is left, is about to be closed; its number may come again for another socket.
+    fn forget(&mut self, _fd: RawFd) {}
 
     /// Hands pool buffers back to be received into; empties `ids`.
     fn provide(&mut self, ids: &mut Vec<u16>);

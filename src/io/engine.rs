@@ -5,15 +5,19 @@ use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use super::bounds::{Bounds, EngineOptions};
+use super::bounds::{Bounds, EngineKind, EngineOptions};
 use super::buffers::Pool;
+use super::driver::Driver;
+use super::epoll::Epoll;
 use super::executor::{Executor, Remote};
 use super::operations::Operation;
 use super::probe::{EngineError, classify};
 use super::reactor::Reactor;
+use super::shedding::Shedding;
 use super::uring::Uring;
 
 /// How long a dropped engine waits for the kernel to let go of its operations.
@@ -43,7 +47,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Sets up the ring, its buffers and this thread's executor.
+    /// Sets up the driver, its buffers and this thread's executor.
     ///
     /// # Errors
     /// Why this host cannot run it, and what to do about that.
@@ -52,11 +56,14 @@ impl Engine {
         if CURRENT.with_borrow(Option::is_some) {
             return Err(EngineError::Occupied);
         }
-        let pool = Pool::new(options.recv_buffers, options.recv_buffer_bytes)
+        let pool = Pool::new(options.recv_buffers, options.recv_buffer_bytes, options.recv_blocks)
             .map_err(|error| classify(error, "mapping receive buffers"))?;
-        let uring = Uring::new(&options, &pool)?;
+        let driver: Box<dyn Driver> = match options.kind {
+            EngineKind::Uring => Box::new(Uring::new(&options, &pool)?),
+            EngineKind::Epoll => Box::new(Epoll::new(&pool)?),
+        };
         let executor = Executor::new().map_err(|error| classify(error, "making an eventfd"))?;
-        let context = Rc::new(Context { reactor: Reactor::new(Box::new(uring), pool, options), executor });
+        let context = Rc::new(Context { reactor: Reactor::new(driver, pool, options), executor });
         context.listen_for_signals();
         CURRENT.set(Some(Rc::clone(&context)));
         Ok(Self { context, _not_send: PhantomData })
@@ -89,6 +96,11 @@ impl Engine {
         Bounds::of(&self.context.reactor.options)
     }
 
+    /// How often accepting stops, and whether it rests now; for other threads to read.
+    pub fn shedding(&self) -> Arc<Shedding> {
+        Arc::clone(&self.context.reactor.shedding)
+    }
+
     /// Wakes this engine from other threads.
     pub fn remote(&self) -> Remote {
         self.context.executor.remote()
@@ -119,6 +131,11 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
 pub async fn woken() {
     let context = context();
     poll_fn(|cx| context.executor.poll_woken(cx)).await;
+}
+
+/// Lets this thread's listeners accept, or leaves connections in the backlog: memory is short.
+pub fn allow_accepting(allowed: bool) {
+    context().reactor.allow_accepting(allowed);
 }
 
 /// Figures of an engine, since it began or (where marked) now.
@@ -162,7 +179,7 @@ pub fn stats() -> EngineStats {
         recv_copies: reactor.pool.copied(),
         enobufs: counters.enobufs.get(),
         cq_overflows: driver.overflows,
-        accept_pauses: counters.accept_pauses.get(),
+        accept_pauses: reactor.shedding.pauses(),
         open_sockets: counters.accepted_open.get() + counters.connected_open.get(),
         operations: reactor.in_flight(),
         timers: reactor.alarms_set(),

@@ -1,6 +1,6 @@
 //! Accepting connections.
 //!
-//! One multishot accept; each completion is a descriptor that is owned from that moment on. When descriptors or memory
+//! One multishot accept while there is much room; each completion is a descriptor that is owned from that moment on. When descriptors or memory
 //! run out, or as many connections are open as allowed, accepting pauses: clients wait in the kernel's backlog. It goes
 //! on when a connection closes or a little later, never at once, so that a shortage does not become a busy loop.
 
@@ -28,6 +28,10 @@ use super::waiters::Waiters;
 
 /// Accepted connections that no task has taken yet; at this many, accepting pauses.
 const MAX_WAITING: usize = 256;
+
+/// While fewer connections than this may still be accepted, they are accepted one by one: a multishot accept takes all
+/// that wait before it can be stopped, and with them the descriptors that were kept for other things.
+const MANY_FROM: usize = 512;
 
 /// When nothing of ours closes, a shortage of descriptors (another process's, say) is looked at again after this time.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
@@ -72,6 +76,10 @@ impl Listener {
         // Inherited by the sockets that it accepts, which saves each of them a system call.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         let reactor = Rc::clone(&context().reactor);
+        if let Some(bytes) = reactor.options.socket_buffer {
+            SockRef::from(&listener).set_send_buffer_size(bytes as usize)?;
+            SockRef::from(&listener).set_recv_buffer_size(bytes as usize)?;
+        }
         Ok(Self { accepting: Rc::new(Accepting { listener, reactor, state: RefCell::default() }) })
     }
 
@@ -120,6 +128,12 @@ impl Drop for Listener {
     }
 }
 
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.reactor.forget(self.descriptor());
+    }
+}
+
 impl Accepting {
     pub(super) fn descriptor(&self) -> RawFd {
         self.listener.as_raw_fd()
@@ -135,12 +149,14 @@ impl Accepting {
             state.error = Some(libc::ESHUTDOWN);
             return;
         }
-        if self.reactor.is_at_accept_limit() {
+        let room = self.reactor.accept_room();
+        if room == 0 {
             state.arming = Arming::Paused;
             self.reactor.pause(self);
             return;
         }
-        state.arming = Arming::Armed(self.reactor.start(Operation::Accept(Rc::clone(self))));
+        let accept = Operation::Accept(Rc::clone(self), room >= MANY_FROM);
+        state.arming = Arming::Armed(self.reactor.start(accept));
     }
 
     /// The reason for a pause may have gone.
@@ -174,7 +190,7 @@ impl Accepting {
             None => self.on_accept_error(-done.result, &mut state),
         }
         if let Arming::Armed(id) = state.arming
-            && (state.queue.len() >= MAX_WAITING || self.reactor.is_at_accept_limit())
+            && (state.queue.len() >= MAX_WAITING || self.reactor.accept_room() < MANY_FROM)
         {
             state.arming = Arming::Cancelling;
             self.reactor.cancel(id);

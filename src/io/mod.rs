@@ -1,4 +1,4 @@
-//! The engine: a single-threaded executor over one io_uring, and the project's only unsafe code.
+//! The engine: a single-threaded executor over one io_uring (or epoll), and the project's only unsafe code.
 //!
 //! # What it must do
 //!
@@ -44,15 +44,20 @@
 //! * Accepting pauses when descriptors or allowed connections run out, and goes on when a socket closes.
 //! * The completion queue is four times the submission queue; an overflow costs time, not completions (NODROP).
 //!
-//! [`driver`] is the narrow waist: an epoll engine or a simulation can take the place of [`uring`].
+//! [`driver`] is the narrow waist: where a host forbids io_uring, [`epoll`] takes the place of [`uring`], and nothing
+//! outside of this module can tell ([`choice`] decides). Its turn is the same, with epoll_wait for io_uring_enter and
+//! a system call for each operation.
 
+mod attempt;
 mod batch;
 mod bounds;
 mod buffers;
+mod choice;
 mod connect;
 mod connection;
 mod driver;
 mod engine;
+mod epoll;
 mod executor;
 mod listener;
 mod mapping;
@@ -61,7 +66,9 @@ mod probe;
 mod provided;
 mod reactor;
 mod receive;
+mod restrict;
 mod send;
+mod shedding;
 mod socket;
 mod spares;
 #[cfg(test)]
@@ -72,14 +79,17 @@ mod waiters;
 mod wheel;
 
 pub use batch::SendBuf;
-pub use bounds::{Bounds, EngineOptions};
+pub use bounds::{Bounds, EngineKind, EngineOptions};
 pub use buffers::Lease;
+pub use choice::{Choice, Chosen, choose};
 pub use connect::{ConnectOptions, Keepalive};
-pub use engine::{Engine, EngineStats, spawn, stats, woken};
+pub use engine::{Engine, EngineStats, allow_accepting, spawn, stats, woken};
 pub use executor::Remote;
 pub use listener::Listener;
 pub use probe::{EngineError, Features, probe};
 pub use receive::PeekState;
-pub use socket::{Failed, FlushFuture, Readable, Recv, SendFuture, Socket};
+pub use restrict::can_restrict_rings;
+pub use shedding::Shedding;
+pub use socket::{Ended, FlushFuture, Readable, Recv, SendFuture, Socket};
 pub use spares::buffer;
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};

@@ -18,7 +18,8 @@ use super::listener::Accepting;
 
 /// An operation and what it keeps alive.
 pub(super) enum Operation {
-    Accept(Rc<Accepting>),
+    /// One connection, or many.
+    Accept(Rc<Accepting>, bool),
     /// With the number of bytes after which it is to end.
     Receive(Rc<Connection>, u32),
     ReceiveInto(Rc<Connection>, Vec<u8>),
@@ -30,7 +31,7 @@ pub(super) enum Operation {
 impl Operation {
     fn submission(&mut self) -> Submission {
         match self {
-            Operation::Accept(accepting) => Submission::Accept { fd: accepting.descriptor() },
+            Operation::Accept(accepting, many) => Submission::Accept { fd: accepting.descriptor(), many: *many },
             Operation::Receive(connection, limit) => Submission::Receive { fd: connection.descriptor(), limit: *limit },
             Operation::ReceiveInto(connection, space) => Submission::ReceiveInto {
                 fd: connection.descriptor(),
@@ -83,7 +84,7 @@ impl Operations {
             u32::try_from(self.slots.len() - 1).expect("operations are bounded, far below 2³²")
         });
         let slot = &mut self.slots[index as usize];
-        let id = OpId(u64::from(slot.generation) << 32 | u64::from(index));
+        let id = OpId::new(index as usize, slot.generation);
         let submission = slot.operation.insert(operation).submission();
         // SAFETY: the descriptor and the memory belong to the operation, which rests in its slot, untouched, until
         // `finish` is called for the last completion of `id`. All of it is behind a Box, Rc, Vec or Bytes, so it does
@@ -94,8 +95,8 @@ impl Operations {
 
     /// The operation that `id` names, if the kernel still has it.
     pub(super) fn find(&self, id: OpId) -> Option<&Operation> {
-        let slot = self.slots.get(index_of(id))?;
-        if slot.generation != generation_of(id) {
+        let slot = self.slots.get(id.slot())?;
+        if slot.generation != id.generation() {
             return None;
         }
         slot.operation.as_ref()
@@ -103,13 +104,13 @@ impl Operations {
 
     /// Takes the operation that `id` names, its last completion having arrived.
     pub(super) fn finish(&mut self, id: OpId) -> Option<Operation> {
-        let index = index_of(id);
+        let index = id.slot();
         let slot = self.slots.get_mut(index)?;
-        if slot.generation != generation_of(id) {
+        if slot.generation != id.generation() {
             return None;
         }
         let operation = slot.operation.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.generation = (slot.generation + 1) & OpId::MAX_GENERATION;
         self.free.push(index as u32);
         Some(operation)
     }
@@ -117,7 +118,7 @@ impl Operations {
     /// The ids of all operations in the kernel.
     pub(super) fn ids(&self) -> impl Iterator<Item = OpId> {
         let used = self.slots.iter().enumerate().filter(|(_, slot)| slot.operation.is_some());
-        used.map(|(index, slot)| OpId(u64::from(slot.generation) << 32 | index as u64))
+        used.map(|(index, slot)| OpId::new(index, slot.generation))
     }
 
     /// Leaks whatever the kernel may still use.
@@ -134,14 +135,6 @@ impl Drop for Operations {
     fn drop(&mut self) {
         self.abandon();
     }
-}
-
-fn index_of(id: OpId) -> usize {
-    id.0 as u32 as usize
-}
-
-fn generation_of(id: OpId) -> u32 {
-    (id.0 >> 32) as u32
 }
 
 #[cfg(test)]
@@ -176,7 +169,7 @@ mod tests {
         let first = operations.start(&mut Silent, read());
         assert!(operations.finish(first).is_some());
         let second = operations.start(&mut Silent, read());
-        assert_eq!((index_of(first), first == second), (index_of(second), false), "one slot, two ids");
+        assert_eq!((first.slot(), first == second), (second.slot(), false), "one slot, two ids");
         assert!(operations.find(first).is_none() && operations.finish(first).is_none());
         assert_eq!(operations.in_flight(), 1);
         assert!(operations.finish(second).is_some() && operations.finish(second).is_none());

@@ -10,6 +10,7 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode, squeue};
 
+use super::bounds::EngineOptions;
 use super::buffers::Pool;
 use super::provided::ProvidedRing;
 use super::uring;
@@ -103,9 +104,11 @@ fn disabled_by_sysctl() -> Option<u8> {
 /// # Errors
 /// The first thing that is missing.
 pub fn probe() -> Result<Features, EngineError> {
-    let mut ring = uring::build(8).map_err(|error| classify(error, "io_uring_setup"))?;
+    // As large as a worker's: a small limit of locked memory may allow less (its pages count since kernel 6.14).
+    let mut ring = uring::build(EngineOptions::default().submission_entries, false)
+        .map_err(|error| classify(error, "io_uring_setup"))?;
     check_operations(&ring)?;
-    let pool = Pool::new(8, 4096).map_err(|error| classify(error, "mapping receive buffers"))?;
+    let pool = Pool::new(8, 4096, 0).map_err(|error| classify(error, "mapping receive buffers"))?;
     let step = "registering receive buffers";
     let _buffers = ProvidedRing::register(&ring.submitter(), &pool).map_err(|error| classify(error, step))?;
     check_entering(&mut ring).map_err(|error| classify(error, "io_uring_enter"))?;

@@ -6,7 +6,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use super::connection::{Connection, Origin};
 use super::driver::{Batching, Completion, Driver, OpId, Wait};
 use super::listener::Accepting;
 use super::operations::{Operation, Operations};
+use super::shedding::Shedding;
 use super::wheel::{AlarmKey, Wheel};
 
 /// Connections that must have been busy within about a millisecond before a turn waits for more than one completion.
@@ -37,6 +40,9 @@ pub(super) struct Reactor {
     pub(super) pool: Rc<Pool>,
     pub(super) options: EngineOptions,
     pub(super) counters: Counters,
+    pub(super) shedding: Arc<Shedding>,
+    /// Nothing may be accepted, whatever the limits say.
+    withheld: Cell<bool>,
     driver: RefCell<Box<dyn Driver>>,
     operations: RefCell<Operations>,
     alarms: RefCell<Wheel<Alarm>>,
@@ -64,7 +70,6 @@ pub(super) struct Reactor {
 pub(super) struct Counters {
     pub(super) turns: Cell<u64>,
     pub(super) enobufs: Cell<u64>,
-    pub(super) accept_pauses: Cell<u64>,
     pub(super) accepted_open: Cell<usize>,
     pub(super) connected_open: Cell<usize>,
 }
@@ -94,6 +99,8 @@ impl Reactor {
             pool,
             options,
             counters: Counters::default(),
+            shedding: Arc::default(),
+            withheld: Cell::new(false),
             driver: RefCell::new(driver),
             operations: RefCell::default(),
             alarms: RefCell::new(Wheel::new()),
@@ -146,6 +153,7 @@ impl Reactor {
     fn prepare(self: &Rc<Self>, buffers: &mut Vec<u16>) {
         if self.resume_accepting.take() {
             let paused = self.paused.take();
+            self.shedding.end();
             paused.iter().filter_map(Weak::upgrade).for_each(|accepting| accepting.resume());
         }
         self.pool.take_returned(buffers);
@@ -206,7 +214,7 @@ impl Reactor {
                 self.note_activity(&connection);
                 connection.on_receive(done);
             }
-            Some(Operation::Accept(accepting)) => {
+            Some(Operation::Accept(accepting, _)) => {
                 let accepting = Rc::clone(accepting);
                 drop(operations);
                 accepting.on_accept(done);
@@ -218,7 +226,7 @@ impl Reactor {
     fn dispatch_last(self: &Rc<Self>, done: &Completion) {
         let operation = self.operations.borrow_mut().finish(done.id);
         match operation.expect("an operation completes for the last time once") {
-            Operation::Accept(accepting) => accepting.on_accept(done),
+            Operation::Accept(accepting, _) => accepting.on_accept(done),
             Operation::Receive(connection, _) => {
                 self.note_activity(&connection);
                 connection.on_receive(done);
@@ -251,6 +259,16 @@ impl Reactor {
         self.resume_accepting.set(true);
     }
 
+    pub(super) fn allow_accepting(&self, allowed: bool) {
+        self.withheld.set(!allowed);
+        self.resume_accepting.set(allowed);
+    }
+
+    /// `fd` is about to be closed; the kernel has no operation on it.
+    pub(super) fn forget(&self, fd: RawFd) {
+        self.driver.borrow_mut().forget(fd);
+    }
+
     fn open(&self, origin: Origin) -> &Cell<usize> {
         match origin {
             Origin::Accepted => &self.counters.accepted_open,
@@ -258,8 +276,12 @@ impl Reactor {
         }
     }
 
-    pub(super) fn is_at_accept_limit(&self) -> bool {
-        self.counters.accepted_open.get() >= self.options.max_connections
+    /// Connections that may still be accepted.
+    pub(super) fn accept_room(&self) -> usize {
+        if self.withheld.get() {
+            return 0;
+        }
+        self.options.max_connections.saturating_sub(self.counters.accepted_open.get())
     }
 
     pub(super) fn is_at_connect_limit(&self) -> bool {
@@ -281,7 +303,7 @@ impl Reactor {
     }
 
     pub(super) fn pause(&self, accepting: &Rc<Accepting>) {
-        self.counters.accept_pauses.set(self.counters.accept_pauses.get() + 1);
+        self.shedding.begin();
         self.paused.borrow_mut().push(Rc::downgrade(accepting));
     }
 

@@ -101,10 +101,12 @@ impl Connection {
         Poll::Pending
     }
 
-    pub(super) fn poll_failed(self: &Rc<Self>, cx: &Context<'_>) -> Poll<io::Error> {
+    pub(super) fn poll_ended(self: &Rc<Self>, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let mut side = self.receive.borrow_mut();
-        if let Some(End::Error(errno)) = side.end {
-            return Poll::Ready(io::Error::from_raw_os_error(errno));
+        match side.end {
+            Some(End::Fin) => return Poll::Ready(Ok(())),
+            Some(End::Error(errno)) => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+            None => {}
         }
         side.waiters.add(cx.waker());
         if side.is_due(self.reactor.low_water()) {

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -49,10 +50,25 @@ impl Socket {
         Readable { socket: self }
     }
 
-    /// Resolves when the connection fails, reset by its peer for example, whatever is still unread. A FIN is no failure,
-    /// and the kernel reports nothing that comes behind one. Consumes nothing.
-    pub fn failed(&self) -> Failed<'_> {
-        Failed { socket: self }
+    /// Resolves when the peer has finished sending (FIN), or with the error when the connection has failed; whatever is
+    /// still unread. Consumes nothing.
+    pub fn ended(&self) -> Ended<'_> {
+        Ended { socket: self }
+    }
+
+    /// What the kernel has to report and has not reported yet (`SO_ERROR`): a reset that came behind a FIN, of which
+    /// no receive tells. Told once.
+    pub fn take_error(&self) -> Option<io::Error> {
+        SockRef::from(&*self.connection).take_error().unwrap_or_else(Some)
+    }
+
+    /// Whether nothing at all has arrived that was not received, the peer's end included: asked of the kernel itself,
+    /// which knows what the engine will hear of only at its next turn.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let peeked = SockRef::from(&*self.connection).recv_with_flags(&mut byte, flags);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Tells the engine that `bytes` more are expected, so that they can be received in few, large pieces. A hint: a
@@ -181,17 +197,17 @@ impl Future for Readable<'_> {
     }
 }
 
-/// See [`Socket::failed`].
+/// See [`Socket::ended`].
 #[must_use = "futures do nothing unless polled"]
-pub struct Failed<'a> {
+pub struct Ended<'a> {
     socket: &'a Socket,
 }
 
-impl Future for Failed<'_> {
-    type Output = io::Error;
+impl Future for Ended<'_> {
+    type Output = io::Result<()>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.socket.connection.poll_failed(cx)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.connection.poll_ended(cx)
     }
 }
 

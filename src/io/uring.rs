@@ -22,6 +22,7 @@ use super::buffers::Pool;
 use super::driver::{Batching, Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 use super::probe::{EngineError, classify};
 use super::provided::{GROUP, ProvidedRing};
+use super::restrict;
 
 /// What a cancellation itself answers is of no interest: the operation's own completion tells.
 const CANCELLATION: u64 = u64::MAX;
@@ -66,9 +67,12 @@ struct RingRegistration {
     data: u64,
 }
 
-/// A ring with every flag that the kernel has.
-pub(super) fn build(entries: u32) -> io::Result<IoUring> {
+/// A ring with every flag that the kernel has; `disabled`: until it is enabled.
+pub(super) fn build(entries: u32, disabled: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
+    if disabled {
+        builder.setup_r_disabled();
+    }
     builder.dontfork().setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(entries * 4);
     let basic = builder.clone();
     match builder.setup_no_sqarray().build(entries) {
@@ -80,10 +84,14 @@ pub(super) fn build(entries: u32) -> io::Result<IoUring> {
 
 impl Uring {
     pub(super) fn new(options: &EngineOptions, pool: &Rc<Pool>) -> Result<Self, EngineError> {
-        let mut ring = build(options.submission_entries).map_err(|error| classify(error, "io_uring_setup"))?;
+        let mut ring = build(options.submission_entries, options.restrict_ring)
+            .map_err(|error| classify(error, "io_uring_setup"))?;
         let buffers = ProvidedRing::register(&ring.submitter(), pool)
             .map_err(|error| classify(error, "registering receive buffers"))?;
         let registered = register_ring(ring.as_raw_fd());
+        if options.restrict_ring && restrict::restrict(&ring).is_err() {
+            restrict::enable(&ring).map_err(|error| classify(error, "enabling the ring"))?;
+        }
         let can_batch = ring.params().is_feature_min_timeout();
         let limits_receives = can_limit_receives(&mut ring).unwrap_or(false);
         let can_be_quiet = ring.params().is_feature_skip_cqe_on_success();
@@ -258,7 +266,11 @@ fn send_flags(manner: Manner) -> i32 {
 
 fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {
     match *submission {
-        Submission::Accept { fd } => opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build(),
+        Submission::Accept { fd, many: true } => opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build(),
+        Submission::Accept { fd, many: false } => {
+            let nowhere = std::ptr::null_mut();
+            opcode::Accept::new(Fd(fd), nowhere, std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
+        }
         Submission::Receive { fd, limit } => {
             let entry = opcode::RecvMulti::new(Fd(fd), GROUP).build();
             if limits_receives { limited(entry, limit) } else { entry }

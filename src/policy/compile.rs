@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::{
-    DestinationRule, HostPattern, Location, Meta, PortPolicy, PortProtocol, Problem, Resources, ServiceEntry,
-    ServicePort, TrafficPolicy,
+    DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol, Problem,
+    Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TrafficPolicy, TunnelProtocol,
 };
 use crate::flow::Hostname;
+use crate::policy::authorized::Authorized;
 use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, limits};
 use crate::policy::health::Health;
@@ -19,6 +20,7 @@ use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
 use crate::policy::publish::Addresses;
+use crate::policy::reach::Reach;
 use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy};
@@ -36,6 +38,11 @@ pub trait Materials {
 
     /// The cell that holds the latest addresses of `name`, kept current from now on.
     fn addresses(&mut self, name: &Hostname) -> Addresses;
+
+    /// As [`addresses`](Self::addresses), with those that the name had until a while ago: applications keep to them.
+    fn bound_addresses(&mut self, name: &Hostname) -> Addresses {
+        self.addresses(name)
+    }
 
     /// The counts of the cluster of this name: the same for every table that has one, so that limits outlive reloads.
     fn occupancy(&mut self, _cluster: &str) -> Arc<Occupancy> {
@@ -58,8 +65,9 @@ pub fn compile(
     let rules = Rules::visible(resources, workload, &mut problems);
     let mut settings = resources.settings.clone();
     settings.outbound_traffic_policy = outbound_policy(resources, workload);
-    let table = PolicyTable { settings, ..PolicyTable::default() };
-    let mut compiler = Compiler { workload, materials, rules, table, problems, hosts: HashSet::new() };
+    let authorized = Authorized::visible(resources, workload, &mut problems);
+    let table = PolicyTable { settings, elsewhere: authorized.everything(), ..PolicyTable::default() };
+    let mut compiler = Compiler { workload, materials, rules, authorized, table, problems, hosts: HashSet::new() };
     let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
     entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
     for entry in &entries {
@@ -73,6 +81,7 @@ pub(super) struct Compiler<'a> {
     pub(super) workload: &'a Workload,
     materials: &'a mut dyn Materials,
     pub(super) rules: Rules<'a>,
+    authorized: Authorized<'a>,
     pub(super) table: PolicyTable,
     pub(super) problems: Problems,
     /// Every host that some entry has, for rules that speak for none.
@@ -92,6 +101,7 @@ pub(super) struct Service<'a> {
 impl<'a> Compiler<'a> {
     fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
         self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
+        self.authorized.warn_of_the_unused(&mut self.problems);
         (self.table, self.problems.into_sorted())
     }
 
@@ -187,14 +197,17 @@ impl<'a> Compiler<'a> {
         carries: Carries,
     ) -> Cluster {
         let Service { entry, host, port, rule, policy } = *service;
-        let balancer = policy.and_then(|policy| policy.load_balancer).unwrap_or_default();
-        let found = endpoints(entry, host, port, balancer, self.materials, &mut self.problems);
+        let balancing = policy.and_then(|policy| policy.load_balancer.clone()).unwrap_or_default();
+        let found = endpoints(entry, host, port, balancing.by, self.materials, &mut self.problems);
         let (endpoints, (transport, tls_request)) = match found {
-            Ok(endpoints) => (endpoints, self.transport(service, carries)),
-            Err(reason) => {
-                self.problems.warn(&entry.meta.at, format!("{host} is refused on port {}: {reason}", port.number));
-                (Endpoints::Resolved(Vec::new()), (Transport::Refused(reason.into()), None))
+            Ok(endpoints) => {
+                let transport = match self.tunnel_refusal(service, &endpoints, carries) {
+                    None => self.transport(service, carries),
+                    Some(reason) => self.refused(service, &reason),
+                };
+                (endpoints, transport)
             }
+            Err(reason) => (Endpoints::Resolved(Vec::new()), self.refused(service, &reason)),
         };
         let rule = rule.map(|(rule, _)| rule);
         traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
@@ -211,11 +224,71 @@ impl<'a> Compiler<'a> {
             endpoints,
             transport,
             tls_request,
-            load_balancer: balancer,
-            limits: limits(policy.and_then(|policy| policy.connection_pool.as_ref()), &self.table.settings),
+            balancing,
+            tunnel: policy.and_then(|policy| policy.tunnel.clone()),
+            proxy_protocol: policy.and_then(|policy| policy.proxy_protocol),
+            limits: limits(policy, &self.table.settings),
             index: self.table.clusters.len(),
+            reach: self.reach(service, protocol),
+            authorization: self.authorized.of_entry(service.entry, &mut self.problems),
             origin: self.origin(service),
         }
+    }
+
+    fn reach(&mut self, service: &Service<'_>, protocol: ClusterProtocol) -> Reach {
+        // Bytes that no name led here may be of any of the entry's hosts.
+        let by_name = matches!(service.port.protocol, PortProtocol::Https | PortProtocol::Tls);
+        let hosts = match protocol {
+            ClusterProtocol::Opaque if !by_name => &service.entry.hosts[..],
+            _ => std::slice::from_ref(service.host),
+        };
+        let names = hosts.iter().filter_map(|host| match host {
+            HostPattern::Exact(name) => Some(name),
+            HostPattern::Wildcard(_) | HostPattern::Any => None,
+        });
+        let follows = service.entry.resolution == Resolution::None
+            || service
+                .policy
+                .and_then(|policy| policy.load_balancer.as_ref())
+                .is_some_and(|balancing| balancing.by == LoadBalancer::Passthrough);
+        let strict = self.table.settings.strict && follows;
+        Reach {
+            listed: if follows { service.entry.addresses.clone() } else { Vec::new() },
+            bound: strict.then(|| names.map(|name| self.materials.bound_addresses(name)).collect()),
+        }
+    }
+
+    fn refused(&mut self, service: &Service<'_>, reason: &str) -> (Transport, Option<ProfileRequest>) {
+        let (host, port) = (service.host, service.port.number);
+        self.problems.warn(&service.entry.meta.at, format!("{host} is refused on port {port}: {reason}"));
+        (Transport::Refused(reason.into()), None)
+    }
+
+    /// Why a tunnel cannot be had that the policy asks for.
+    fn tunnel_refusal(&mut self, service: &Service<'_>, endpoints: &Endpoints, carries: Carries) -> Option<String> {
+        let tunnel = service.policy?.tunnel.as_ref()?;
+        if tunnel.protocol == TunnelProtocol::Post {
+            return Some("tunnel protocol POST is not supported: use CONNECT".to_owned());
+        }
+        let (Carries::Http1 | Carries::Http2, Endpoints::Resolved(sources)) = (carries, endpoints) else { return None };
+        // The connection to the proxy is plain here, where its own rule might want another.
+        let wants_tls = |proxy: &HostPattern, port: u16, rules: &mut Rules<'_>| {
+            let (rule, _) = rules.select(proxy, self.workload.namespace_of(&service.entry.meta), port)?;
+            let tls = policy_of(rule.traffic_policy.as_ref()?, port).tls.as_ref()?;
+            (tls.mode != TlsMode::Disable).then_some(())
+        };
+        sources.iter().find_map(|source| {
+            let EndpointAddress::Name(name) = &source.configured else { return None };
+            let proxy = HostPattern::Exact(name.clone());
+            if proxy == *service.host {
+                return None;
+            }
+            wants_tls(&proxy, source.port, &mut self.rules)?;
+            Some(format!(
+                "its requests go through the forward proxy {name}, whose DestinationRule wants TLS: that is supported \
+                 for ports of protocol TLS, HTTPS and TCP only"
+            ))
+        })
     }
 
     fn transport(&mut self, service: &Service<'_>, carries: Carries) -> (Transport, Option<ProfileRequest>) {
@@ -253,6 +326,9 @@ impl<'a> Compiler<'a> {
 }
 
 fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
+    // The application's own TLS goes through a tunnel, and ours ends at the forward proxy: no TLS in TLS for a server.
+    let is_tunnelled = service.policy.is_some_and(|policy| policy.tunnel.is_some());
+    let carries = if is_tunnelled && carries == Carries::Tls { Carries::Bytes } else { carries };
     let context = Context {
         port: service.port.number,
         carries,

@@ -6,11 +6,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::config::{OutboundPolicy, Settings};
 use crate::flow::{Host, Hostname, OriginalDst};
+use crate::policy::authorization::{Authorization, Facts, Sni};
 use crate::policy::http_routes::{self, HttpServices, RequestView, Routed};
+use crate::policy::reach::{Unreachable, is_protected};
 use crate::policy::routes::{Match, PortRoutes};
-use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, FirstLook, Transport};
+use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, Endpoints, FirstLook, Transport};
 
 /// What may leave, and how. Made by [`compile`](super::compile).
 #[derive(Debug, Default)]
@@ -20,6 +24,17 @@ pub struct PolicyTable {
     pub(super) clusters: Vec<Arc<Cluster>>,
     pub(super) ports: HashMap<u16, PortRoutes>,
     pub(super) services: HttpServices,
+    /// What AuthorizationPolicies say of destinations that no entry names.
+    pub(super) elsewhere: Option<Arc<Authorization>>,
+}
+
+/// What is known of bytes that are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// None has come, or none was looked at.
+    Unseen,
+    /// They begin neither a request nor TLS.
+    Unknown,
 }
 
 impl PolicyTable {
@@ -55,15 +70,27 @@ impl PolicyTable {
         routed || on_port.any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
     }
 
+    /// Whether requests to this port are judged by the entry of their host: what cannot be read must then not pass.
+    pub fn judges_requests(&self, dst: OriginalDst) -> bool {
+        self.clusters.iter().any(|cluster| {
+            cluster.origin.port == dst.port()
+                && cluster.protocol != ClusterProtocol::Opaque
+                && cluster.authorization.as_ref().is_some_and(|all| all.forbids_something())
+        })
+    }
+
     /// What may be done before the first byte. A port that no entry mentions is looked at as well, so that the log
     /// shows a host and refused HTTP gets an answer.
     pub fn first_look(&self, dst: OriginalDst) -> FirstLook<'_> {
         let uninspected = self.ports.get(&dst.port()).and_then(|routes| routes.uninspected(dst.ip()));
-        uninspected.map_or(FirstLook::Sniff, |id| FirstLook::Opaque(&self.clusters[id]))
+        uninspected.map_or(FirstLook::Sniff, |id| {
+            let facts = Facts { destination: dst, sni: Sni::Unread, request: None };
+            FirstLook::Decided(self.dialled(self.judged(Decision::Forward(&self.clusters[id]), &facts), dst))
+        })
     }
 
-    /// Where a plaintext HTTP request goes. `host` is the request's own, without its port, which is ignored. The
-    /// cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
+    /// Where a plaintext HTTP request goes by its host alone; whether it may, [`http_request`](Self::http_request) says.
+    /// `host` is the request's own, without its port, which is ignored. The cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
     pub fn http(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
         self.decide(dst, |routes| routes.http(dst.ip(), host))
     }
@@ -71,12 +98,15 @@ impl PolicyTable {
     /// What becomes of one plaintext HTTP request: as [`http`](Self::http) says, unless a VirtualService speaks of its
     /// host on a port that some entry has.
     pub fn http_request(&self, dst: OriginalDst, request: &RequestView<'_>) -> Routed<'_> {
-        let decision = self.http(dst, request.host);
+        let decision = self.judged(self.http(dst, request.host), &Facts::of_request(dst, request));
+        if matches!(decision, Decision::Deny(Denial::Forbidden { .. })) {
+            return Routed::Unrouted(decision);
+        }
         let service = self.services.of(request.host).filter(|_| self.ports.contains_key(&dst.port()));
         match (service, &decision) {
-            (None, _) => Routed::Unrouted(decision),
+            (None, _) => Routed::Unrouted(self.dialled(decision, dst)),
             (_, Decision::Forward(cluster)) if cluster.protocol == ClusterProtocol::Opaque => {
-                Routed::Unrouted(decision)
+                Routed::Unrouted(self.dialled(decision, dst))
             }
             (Some(service), _) => http_routes::route(service, dst.port(), request),
         }
@@ -84,12 +114,98 @@ impl PolicyTable {
 
     /// Where a connection goes that begins with a ClientHello.
     pub fn tls(&self, dst: OriginalDst, sni: Option<&Hostname>) -> Decision<'_> {
-        self.decide(dst, |routes| routes.tls(dst.ip(), sni))
+        let facts = Facts { destination: dst, sni: sni.map_or(Sni::Absent, Sni::Name), request: None };
+        self.dialled(self.judged(self.decide(dst, |routes| routes.tls(dst.ip(), sni)), &facts), dst)
     }
 
     /// Where bytes go that are neither HTTP nor TLS, and connections on which the server speaks first.
-    pub fn opaque(&self, dst: OriginalDst) -> Decision<'_> {
-        self.decide(dst, |routes| routes.bytes(dst.ip()))
+    pub fn opaque(&self, dst: OriginalDst, unread: Unread) -> Decision<'_> {
+        let sni = match unread {
+            Unread::Unseen => Sni::Unread,
+            Unread::Unknown => Sni::Absent,
+        };
+        let facts = Facts { destination: dst, sni, request: None };
+        self.dialled(self.judged(self.decide(dst, |routes| routes.bytes(dst.ip())), &facts), dst)
+    }
+
+    /// Where a request for a tunnel goes whose end has been judged: to the forward proxy that the application dialled.
+    pub fn carrier(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
+        self.dialled(self.http(dst, host), dst)
+    }
+
+    /// Whether a request that a route sends to `cluster` may go there. Asked after
+    /// [`http_request`](Self::http_request), which judges by the entry of the request's own host.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit_routed<'t>(
+        &'t self,
+        cluster: &'t Cluster,
+        dst: OriginalDst,
+        request: &RequestView<'_>,
+    ) -> Result<(), Denial<'t>> {
+        self.reachable(cluster, dst)?;
+        let Some(authorization) = &cluster.authorization else { return Ok(()) };
+        let asked = match self.http(dst, request.host) {
+            Decision::Forward(cluster) => cluster.authorization.as_ref(),
+            Decision::Passthrough | Decision::Deny(_) => self.elsewhere.as_ref(),
+        };
+        if asked.is_some_and(|asked| Arc::ptr_eq(asked, authorization)) {
+            return Ok(());
+        }
+        let judged = authorization.judge(&Facts::of_request(dst, request));
+        judged.map_err(move |details| Denial::Forbidden { details, cluster: Some(&cluster.name) })
+    }
+
+    /// The AUDIT policies, `namespace/name`, that a flow to `cluster` (or to no entry's) is meant by.
+    pub fn audits<'t>(&'t self, cluster: Option<&'t Cluster>, facts: &Facts<'_, '_>) -> Vec<&'t str> {
+        let authorization = match cluster {
+            Some(cluster) => cluster.authorization.as_deref(),
+            None => self.elsewhere.as_deref(),
+        };
+        authorization.map(|all| all.audits(facts)).unwrap_or_default()
+    }
+
+    /// The decision, unless an AuthorizationPolicy forbids the flow.
+    fn judged<'t>(&'t self, decision: Decision<'t>, facts: &Facts<'_, '_>) -> Decision<'t> {
+        let (authorization, cluster) = match &decision {
+            Decision::Forward(cluster) => (cluster.authorization.as_deref(), Some(cluster.name.as_str())),
+            Decision::Passthrough | Decision::Deny(_) => (self.elsewhere.as_deref(), None),
+        };
+        match authorization.map_or(Ok(()), |all| all.judge(facts)) {
+            Ok(()) => decision,
+            Err(details) => Decision::Deny(Denial::Forbidden { details, cluster }),
+        }
+    }
+
+    /// The decision, unless it would follow the application to where nobody may go.
+    fn dialled<'t>(&'t self, decision: Decision<'t>, dst: OriginalDst) -> Decision<'t> {
+        let reached = match &decision {
+            Decision::Forward(cluster) => self.reachable(cluster, dst),
+            Decision::Passthrough if is_protected(dst.ip(), self.protected()) => {
+                Err(Denial::Unreachable { why: Unreachable::Protected, cluster: None })
+            }
+            Decision::Passthrough | Decision::Deny(_) => Ok(()),
+        };
+        reached.map_or_else(Decision::Deny, |()| decision)
+    }
+
+    fn reachable<'t>(&self, cluster: &'t Cluster, dst: OriginalDst) -> Result<(), Denial<'t>> {
+        match cluster.endpoints {
+            Endpoints::OriginalDst { .. } => cluster
+                .reach
+                .check(dst.ip(), self.protected())
+                .map_err(|why| Denial::Unreachable { why, cluster: Some(&cluster.name) }),
+            Endpoints::Resolved(_) => Ok(()),
+        }
+    }
+
+    /// Addresses that only an entry which lists them opens; none where unknown destinations are allowed.
+    pub fn protected(&self) -> &[IpNet] {
+        match self.settings.outbound_traffic_policy {
+            OutboundPolicy::AllowAny => &[],
+            OutboundPolicy::RegistryOnly => &self.settings.protected_addresses,
+        }
     }
 
     fn decide(&self, dst: OriginalDst, ask: impl FnOnce(&PortRoutes) -> Match) -> Decision<'_> {

@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use crate::config::{
-    ConnectionPool, Endpoint, EndpointAddress, HostPattern, LoadBalancer, Resolution, ServiceEntry, ServicePort,
-    Settings,
+    Endpoint, EndpointAddress, HostPattern, LoadBalancer, PortPolicy, Resolution, ServiceEntry, ServicePort, Settings,
 };
 use crate::policy::compile::Materials;
 use crate::policy::problems::Problems;
@@ -75,9 +74,14 @@ fn addresses(endpoint: &Endpoint, materials: &mut dyn Materials, problems: &mut 
     }
 }
 
+/// A connection that names the application's own to the upstream serves no other: it is kept for a moment only.
+const IDLE_OF_ONE_CLIENT: Duration = Duration::from_secs(10);
+
 /// `connectionPool` with the defaults filled in. Zero means unset, except that `tcp.idleTimeout: 0s` means for ever.
-pub(super) fn limits(pool: Option<&ConnectionPool>, settings: &Settings) -> PoolLimits {
-    let pool = pool.cloned().unwrap_or_default();
+pub(super) fn limits(policy: Option<&PortPolicy>, settings: &Settings) -> PoolLimits {
+    let pool = policy.and_then(|policy| policy.connection_pool.clone()).unwrap_or_default();
+    let is_shared = policy.is_none_or(|policy| policy.proxy_protocol.is_none());
+    let longest = if is_shared { Duration::MAX } else { IDLE_OF_ONE_CLIENT };
     let count = |limit: Option<u32>| limit.filter(|limit| *limit > 0);
     let time = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
     PoolLimits {
@@ -85,7 +89,10 @@ pub(super) fn limits(pool: Option<&ConnectionPool>, settings: &Settings) -> Pool
         max_pending_requests: count(pool.http1_max_pending_requests),
         max_requests_per_connection: count(pool.max_requests_per_connection),
         connect_timeout: time(pool.connect_timeout).unwrap_or(settings.connect_timeout),
-        http_idle_timeout: time(pool.http_idle_timeout).unwrap_or(IDLE),
+        max_requests: count(pool.max_requests),
+        max_retries: count(pool.max_retries),
+        retry_budget: policy.and_then(|policy| policy.retry_budget),
+        http_idle_timeout: time(pool.http_idle_timeout).unwrap_or(IDLE).min(longest),
         tcp_idle_timeout: time(Some(pool.tcp_idle_timeout.unwrap_or(IDLE))),
         max_connection_duration: time(pool.max_connection_duration),
         tcp_keepalive: pool.tcp_keepalive,

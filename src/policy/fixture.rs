@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{ClusterProtocol, Decision, Denial, FirstLook, Materials, PolicyTable, Workload, compile};
+use crate::policy::{ClusterProtocol, Decision, Denial, FirstLook, Materials, PolicyTable, Unread, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
 
 pub(crate) fn pattern(text: &str) -> HostPattern {
@@ -204,13 +204,17 @@ pub(crate) fn compiled(resources: &Resources) -> (PolicyTable, Vec<String>) {
 pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
     let mut words = flow.split_whitespace();
     let (kind, to, named) = (words.next().unwrap(), dst(words.next().unwrap()), words.next());
-    if let FirstLook::Opaque(cluster) = table.first_look(to) {
-        return format!("{} unseen", cluster.name);
+    if let FirstLook::Decided(decision) = table.first_look(to) {
+        return match decision {
+            Decision::Forward(cluster) => format!("{} unseen", cluster.name),
+            Decision::Passthrough => panic!("{flow}"),
+            Decision::Deny(denial) => shown(denial),
+        };
     }
     let decision = match kind {
         "http" => table.http(to, &host(named.unwrap())),
         "tls" => table.tls(to, named.map(name).as_ref()),
-        "bytes" => table.opaque(to),
+        "bytes" => table.opaque(to, Unread::Unknown),
         _ => panic!("{flow}"),
     };
     match decision {
@@ -219,6 +223,14 @@ pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
         }
         Decision::Forward(cluster) => cluster.name.clone(),
         Decision::Passthrough => "passthrough".to_owned(),
-        Decision::Deny(Denial::BlackHole) => "blackhole".to_owned(),
+        Decision::Deny(denial) => shown(denial),
+    }
+}
+
+fn shown(denial: Denial<'_>) -> String {
+    match denial {
+        Denial::BlackHole => "blackhole".to_owned(),
+        Denial::Forbidden { details, .. } => details.to_owned(),
+        Denial::Unreachable { why, .. } => why.details().to_owned(),
     }
 }

@@ -4,6 +4,8 @@
 //! host, `origination` what its TLS asks for, `endpoints` where connections go; `routes` keeps who won which match.
 //! Deciding happens on the workers and only reads: [`PolicyTable`]. Every conflict is settled as Istio settles it; where
 //! Istio would let traffic out in plaintext by accident, the cluster is refused.
+mod authorization;
+mod authorized;
 mod compile;
 mod decide;
 mod endpoints;
@@ -14,15 +16,23 @@ mod occupancy;
 mod origination;
 mod problems;
 pub mod publish;
+mod reach;
 mod routes;
 mod rules;
 mod scope;
 mod table;
 mod traps;
+mod tunnels;
 mod virtual_services;
 
 #[cfg(test)]
+mod authorization_cases;
+#[cfg(test)]
+mod authorization_reference;
+#[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod merge_cases;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
@@ -32,11 +42,14 @@ mod rule_cases;
 #[cfg(test)]
 mod scenarios;
 
+pub use authorization::{Facts, Sni};
 pub use compile::{Materials, compile};
-pub use decide::PolicyTable;
+pub use decide::{PolicyTable, Unread};
 pub use health::{Health, Outcome};
 pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use occupancy::{Gauge, Occupancy};
+pub use reach::Unreachable;
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use table::*;
+pub use tunnels::TunnelRefusal;

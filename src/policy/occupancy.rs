@@ -1,6 +1,6 @@
 //! How much of a cluster's `connectionPool` is in use, by all workers together.
 //!
-//! The one thing that workers change in common: two counts, without a lock, and only where a limit is set. They belong to
+//! Counts that workers change in common, without a lock, and only where a limit is set. They belong to
 //! the cluster's name, not to a table, so that a reload forgets no open connection.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +12,10 @@ pub struct Occupancy {
     pub connections: Gauge,
     /// Requests without a connection yet.
     pub pending: Gauge,
+    /// Requests under way.
+    pub requests: Gauge,
+    /// Of these, those that are being tried again.
+    pub retries: Gauge,
 }
 
 /// A count with a limit that is given when it matters.

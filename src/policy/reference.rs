@@ -10,7 +10,7 @@ use crate::config::PortProtocol::{self, Auto, Http, Tcp, Tls};
 use crate::config::{HostPattern, Resolution, Resources, ServiceEntry};
 use crate::flow::Host;
 use crate::policy::fixture::{compiled, dst, entry, host, network, pattern};
-use crate::policy::{Decision, FirstLook, PolicyTable};
+use crate::policy::{Decision, FirstLook, PolicyTable, Unread};
 
 /// One host of one entry; entries have one port, which is always 80.
 struct Declared<'e> {
@@ -168,11 +168,11 @@ fn agree(table: &PolicyTable, all: &[Declared<'_>]) {
         let ip: IpAddr = ip.parse().expect("an address");
         let to = dst(&std::net::SocketAddr::new(ip, 80).to_string());
         let first = match table.first_look(to) {
-            FirstLook::Opaque(cluster) => named(&Decision::Forward(cluster)),
+            FirstLook::Decided(decision) => named(&decision),
             FirstLook::Sniff => None,
         };
         assert_eq!(first, unseen(all, ip), "first look at {ip}");
-        assert_eq!(named(&table.opaque(to)), bytes(all, ip), "bytes to {ip}");
+        assert_eq!(named(&table.opaque(to, Unread::Unknown)), bytes(all, ip), "bytes to {ip}");
         assert_eq!(named(&table.tls(to, None)), tls(all, ip, None), "TLS to {ip}");
         for text in ["a.t", "b.t", "x.t", "x.a.t", "t", "1.1.1.1", "[::1]"] {
             let wanted = host(text);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::config::PortProtocol::{Auto, Grpc, Http, Https, Tcp};
 use crate::config::Resolution::{Dns, DnsRoundRobin, DynamicDns, None as Original, Static};
 use crate::config::{
-    ClientTls, ConnectionPool, DestinationRule, EndpointAddress, ExportTo, LoadBalancer, PortPolicy, Resources,
-    ServiceEntry, TlsMode,
+    ClientTls, ConnectionPool, DestinationRule, EndpointAddress, ExportTo, LoadBalancer, LoadBalancing, PortPolicy,
+    Resources, ServiceEntry, TlsMode,
 };
 use crate::policy::fixture::{NOT_LOADED, compiled, entry, labels, name, outliers, place, rule, tls, with_tls};
 use crate::policy::{Cluster, Endpoints, PolicyTable, PoolLimits, Transport};
@@ -335,7 +335,8 @@ fn endpoint_choice() {
     }
     // PASSTHROUGH balancing means the address that was dialled.
     let mut passthrough = rule("r", "a.test");
-    passthrough.traffic_policy.as_mut().unwrap().all.load_balancer = Some(LoadBalancer::Passthrough);
+    passthrough.traffic_policy.as_mut().unwrap().all.load_balancer =
+        Some(LoadBalancing { by: LoadBalancer::Passthrough, ..LoadBalancing::default() });
     let (table, _) = compiled_with(vec![of(Dns).with_target(80, Http, 443)], vec![passthrough]);
     assert_eq!(shown(&table.clusters()[0].endpoints), "-:443");
 }

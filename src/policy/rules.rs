@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::config::{DestinationRule, HostPattern, Location, PortPolicy, Resources};
+use crate::config::{DestinationRule, HostPattern, Location, PortPolicy, Resources, Subset};
 use crate::flow::Hostname;
 use crate::policy::hosts::{HostMap, suffixes};
 use crate::policy::problems::Problems;
@@ -63,14 +63,27 @@ impl<'r> Rules<'r> {
         Some((chosen.document, chosen.namespace))
     }
 
+    /// The subset that the rules for `host` define; of several with one name the oldest.
+    pub(super) fn subset(&self, host: &HostPattern, namespace: &str, name: &str) -> Option<&'r Subset> {
+        let merged = self.merged(host, namespace).into_iter();
+        merged.flat_map(|id| &self.visible[id].document.subsets).find(|subset| subset.name == name)
+    }
+
     fn choose(&self, host: &HostPattern, namespace: &str) -> Option<usize> {
+        let merged = self.merged(host, namespace);
+        let with_policy = merged.iter().find(|id| self.visible[**id].document.traffic_policy.is_some());
+        with_policy.or(merged.first()).copied()
+    }
+
+    /// The rules that hold for `host` together, oldest first. Istio merges those of one host and selector: the first that
+    /// has a policy gives it, and each may add subsets.
+    fn merged(&self, host: &HostPattern, namespace: &str) -> Vec<usize> {
         let tiers = [self.own, namespace, ROOT_NAMESPACE];
-        let same = tiers.iter().find_map(|tier| self.by_namespace.get(tier)?.find_covering(host))?;
+        let same = tiers.iter().find_map(|tier| self.by_namespace.get(tier)?.find_covering(host));
+        let same = same.map_or(&[][..], Vec::as_slice);
         let selector = |id: &usize| self.visible[*id].document.workload_selector.as_ref();
-        let first = same.iter().find(|id| selector(id).is_some()).or(same.first())?;
-        // Istio merges rules of one selector: the first that has a policy gives it.
-        let mut merged = same.iter().filter(|id| selector(id) == selector(first));
-        merged.find(|id| self.visible[**id].document.traffic_policy.is_some()).or(Some(first)).copied()
+        let Some(first) = same.iter().find(|id| selector(id).is_some()).or(same.first()) else { return Vec::new() };
+        same.iter().filter(|id| selector(id) == selector(first)).copied().collect()
     }
 
     /// Warns of rules that speak for nobody, of rules that an older one silences, and of ports that nobody has.

@@ -8,10 +8,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{EndpointAddress, LoadBalancer, Location, OutlierDetection, PortProtocol, TcpKeepalive};
+use crate::config::{
+    EndpointAddress, LoadBalancing, Location, OutlierDetection, PortProtocol, ProxyProtocol, RetryBudget, TcpKeepalive,
+    Tunnel,
+};
+use crate::policy::authorization::Authorization;
 use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::publish::Addresses;
+use crate::policy::reach::{Reach, Unreachable};
 use crate::tls::{ClientProfile, ProfileRequest};
 
 /// What may happen to a flow.
@@ -21,14 +26,46 @@ pub enum Decision<'t> {
     Forward(&'t Arc<Cluster>),
     /// Nothing names it and unknown destinations are allowed: plainly to the original destination.
     Passthrough,
-    Deny(Denial),
+    Deny(Denial<'t>),
 }
 
 /// Why a flow may not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Denial {
+pub enum Denial<'t> {
     /// `REGISTRY_ONLY` and no ServiceEntry names it: 502 for HTTP (`block_all`), closed for the rest.
     BlackHole,
+    /// An AuthorizationPolicy forbids it: 403 for HTTP, closed for the rest.
+    Forbidden {
+        /// As Envoy logs it: `rbac_access_denied_matched_policy[…]`.
+        details: &'t str,
+        /// Where it was to go; `None` when no ServiceEntry names that.
+        cluster: Option<&'t str>,
+    },
+    /// It may not go to the address that the application dialled: 403 for HTTP, closed for the rest.
+    Unreachable { why: Unreachable, cluster: Option<&'t str> },
+}
+
+impl Denial<'_> {
+    /// Why, in one word for the access log.
+    #[must_use]
+    pub fn details(&self) -> &str {
+        match self {
+            Denial::BlackHole => "direct_response",
+            Denial::Forbidden { details, .. } => details,
+            Denial::Unreachable { why, .. } => why.details(),
+        }
+    }
+
+    /// Where it would have gone, as the access log names it.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        match self {
+            Denial::BlackHole => "BlackHoleCluster",
+            Denial::Forbidden { cluster, .. } | Denial::Unreachable { cluster, .. } => {
+                cluster.unwrap_or("PassthroughCluster")
+            }
+        }
+    }
 }
 
 /// What is known of a connection from its original destination alone.
@@ -37,7 +74,7 @@ pub enum FirstLook<'t> {
     /// Look at the first bytes.
     Sniff,
     /// A declared TCP port: never inspected, so that a server may speak first.
-    Opaque(&'t Arc<Cluster>),
+    Decided(Decision<'t>),
 }
 
 /// One port of one ServiceEntry host, with the policy that a DestinationRule gives it.
@@ -54,7 +91,12 @@ pub struct Cluster {
     /// The TLS that the rules ask for, also where its material could not be loaded; for explaining, never for
     /// connecting. `None` when `transport` was decided without asking for material.
     pub tls_request: Option<ProfileRequest>,
-    pub load_balancer: LoadBalancer,
+    pub balancing: LoadBalancing,
+    /// Connections go through a forward proxy. TLS of a cluster of requests is then spoken through the tunnel, with the
+    /// target; that of a cluster of bytes with the forward proxy, as in Istio.
+    pub tunnel: Option<Tunnel>,
+    /// The upstream is told who connects.
+    pub proxy_protocol: Option<ProxyProtocol>,
     pub limits: PoolLimits,
     /// What of the limits is used; shared with the clusters of this name in older tables.
     pub occupancy: Arc<Occupancy>,
@@ -64,6 +106,10 @@ pub struct Cluster {
     pub health: Arc<Health>,
     /// Position in the table, for per-worker state (round robin, counters): `0..table.clusters().len()`.
     pub index: usize,
+    /// What AuthorizationPolicies say of it.
+    pub(super) authorization: Option<Arc<Authorization>>,
+    /// Where connections may go that follow the application.
+    pub(super) reach: Reach,
     /// What in the configuration made it.
     pub origin: Origin,
 }
@@ -148,11 +194,15 @@ impl fmt::Debug for Transport {
 }
 
 /// `connectionPool` with Istio's defaults filled in (`None` = no limit).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoolLimits {
     pub max_connections: Option<u32>,
     pub max_pending_requests: Option<u32>,
     pub max_requests_per_connection: Option<u32>,
+    pub max_requests: Option<u32>,
+    /// Of no meaning beside a `retry_budget`.
+    pub max_retries: Option<u32>,
+    pub retry_budget: Option<RetryBudget>,
     pub connect_timeout: Duration,
     pub http_idle_timeout: Duration,
     /// `None` never ends an idle opaque connection.

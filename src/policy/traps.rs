@@ -70,7 +70,7 @@ pub(super) fn of_service(
     let tls = policy.and_then(|policy| policy.tls.as_ref());
     match tls.filter(|tls| originates(tls)) {
         _ if carries == Carries::Tls => {}
-        Some(tls) => of_tls(entry, port, tls, endpoints, carries, problems),
+        Some(tls) => of_tls(entry, port, policy, tls, endpoints, carries, problems),
         None => {
             of_plaintext(port, carries, problems);
             let general = rule.and_then(|rule| rule.traffic_policy.as_ref()?.all.tls.as_ref());
@@ -127,6 +127,7 @@ fn of_replaced(port: &ServicePort, general: &ClientTls, problems: &mut Problems)
 fn of_tls(
     entry: &ServiceEntry,
     port: &ServicePort,
+    policy: Option<&PortPolicy>,
     tls: &ClientTls,
     endpoints: &Endpoints,
     carries: Carries,
@@ -150,7 +151,8 @@ fn of_tls(
             problems.warn(&tls.at, message);
         }
     }
-    if upstream_ports(port, endpoints).any(|upstream| upstream == 80) {
+    let is_tunnelled = policy.is_some_and(|policy| policy.tunnel.is_some());
+    if !is_tunnelled && upstream_ports(port, endpoints).any(|upstream| upstream == 80) {
         let hint = if entry.resolution == Resolution::None {
             "targetPort: 443"
         } else {

@@ -136,7 +136,7 @@ impl<'a> Compiler<'a> {
             (entry, rule.and_then(|(rule, _)| Some(policy_of(rule.traffic_policy.as_ref()?, port.number))))
         } else {
             let (rule, _) = rule?;
-            let subset = rule.subsets.iter().find(|one| one.name == subset_name)?;
+            let subset = self.rules.subset(host, self.workload.namespace_of(&entry.meta), subset_name)?;
             entry_of_subset = with_labels(entry, subset);
             policy_of_subset = merged(rule.traffic_policy.as_ref(), subset.traffic_policy.as_ref(), port.number);
             (&entry_of_subset, policy_of_subset.as_ref())
@@ -180,6 +180,9 @@ fn merged(rule: Option<&TrafficPolicy>, subset: Option<&TrafficPolicy>, port: u1
             load_balancer: own.load_balancer.or(all.load_balancer),
             connection_pool: own.connection_pool.or(all.connection_pool),
             outlier_detection: own.outlier_detection.or(all.outlier_detection),
+            tunnel: own.tunnel.or(all.tunnel),
+            proxy_protocol: own.proxy_protocol.or(all.proxy_protocol),
+            retry_budget: own.retry_budget.or(all.retry_budget),
         },
         ports: match rule {
             Some(rule) if subset.ports.is_empty() => rule.ports.clone(),

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
 use crate::io::{self, Socket};
-use crate::policy::{Decision, Denial, FirstLook, PolicyTable};
+use crate::policy::{Cluster, Decision, Denial, Facts, FirstLook, PolicyTable, Sni, Unread};
+use crate::proxy::affinity;
 use crate::proxy::context::Context;
 use crate::proxy::detect::{Spoken, detect};
 use crate::proxy::guard::Refusal;
@@ -98,9 +99,9 @@ fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: System
 async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Close {
     let table = context.policy.load_full();
     let mut reader = Reader::new(client);
-    if let FirstLook::Opaque(cluster) = table.first_look(parties.destination) {
-        let target = Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination };
-        return Box::pin(tunnel(context, &table, &mut reader, parties, target, None)).await;
+    if let FirstLook::Decided(decision) = table.first_look(parties.destination) {
+        let facts = Facts { destination: parties.destination, sni: Sni::Unread, request: None };
+        return by_decision(context, &table, &mut reader, &decision, &facts, parties).await;
     }
     let settings = table.settings();
     let patience = settings.protocol_detection_timeout;
@@ -115,21 +116,33 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
             Spoken::Protocol(Detection::Tls(hello)) => {
                 let sni = hello.name().cloned();
                 let decision = table.tls(parties.destination, sni.as_ref());
-                by_decision(context, &table, &mut reader, parties, &decision, sni).await
+                let facts = Facts {
+                    destination: parties.destination,
+                    sni: sni.as_ref().map_or(Sni::Absent, Sni::Name),
+                    request: None,
+                };
+                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
             }
-            Spoken::Protocol(_) if would_leave_plain(&table, parties) => {
-                refuse_unreadable(context, parties);
+            Spoken::Protocol(_) if must_be_read(&table, parties).is_some() => {
+                refuse_unreadable(context, parties, must_be_read(&table, parties));
                 Close::Abort
             }
-            Spoken::Silence if would_leave_plain(&table, parties) || needs_name(&table, parties) => {
+            Spoken::Silence if must_be_read(&table, parties).is_some() || needs_name(&table, parties) => {
                 // What the application says will decide, and passing it on unread would be wrong: it has time to say it.
                 match io::timeout(settings.idle_timeout, reader.fill()).await {
                     Ok(Ok(true)) => continue,
                     _ => Close::Orderly,
                 }
             }
-            Spoken::Protocol(_) | Spoken::Silence => {
-                by_decision(context, &table, &mut reader, parties, &table.opaque(parties.destination), None).await
+            Spoken::Protocol(_) => {
+                let facts = Facts { destination: parties.destination, sni: Sni::Absent, request: None };
+                let decision = table.opaque(parties.destination, Unread::Unknown);
+                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
+            }
+            Spoken::Silence => {
+                let facts = Facts { destination: parties.destination, sni: Sni::Unread, request: None };
+                let decision = table.opaque(parties.destination, Unread::Unseen);
+                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
             }
         };
     }
@@ -137,13 +150,22 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
 
 /// Whether only a name can allow this connection.
 fn needs_name(table: &PolicyTable, parties: Parties) -> bool {
-    table.knows_names(parties.destination) && matches!(table.opaque(parties.destination), Decision::Deny(_))
+    table.knows_names(parties.destination)
+        && matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Deny(_))
 }
 
-/// Whether bytes that are not read would pass in plaintext at a port where requests must leave as TLS: an HTTP client
-/// that connects early and speaks late, HTTP/2 without TLS, or a request that is none.
-fn would_leave_plain(table: &PolicyTable, parties: Parties) -> bool {
-    table.originates_tls(parties.destination) && matches!(table.opaque(parties.destination), Decision::Passthrough)
+/// Why bytes that are not read must not pass to where they were going: requests to this port must leave as TLS, or are
+/// judged, and it may be one from an HTTP client that connects early and speaks late, one in HTTP/2, or one that is
+/// written so that only its server takes it for one.
+fn must_be_read(table: &PolicyTable, parties: Parties) -> Option<&'static str> {
+    if !matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Passthrough) {
+        return None;
+    }
+    if table.originates_tls(parties.destination) {
+        return Some("neither_http1_nor_tls_on_a_port_with_tls_origination");
+    }
+    let judged = table.judges_requests(parties.destination);
+    judged.then_some("neither_http1_nor_tls_on_a_port_with_authorization_policies")
 }
 
 fn count_detection(context: &Context, spoken: &Spoken) {
@@ -157,13 +179,12 @@ fn count_detection(context: &Context, spoken: &Spoken) {
     }
 }
 
-/// Bytes whose host egret cannot read, at a port where requests must leave as TLS: passing them on would be plaintext by
-/// accident.
-fn refuse_unreadable(context: &Rc<Context>, parties: Parties) {
+/// Passing these bytes on could be plaintext by accident, or past the policy.
+fn refuse_unreadable(context: &Rc<Context>, parties: Parties, why: Option<&str>) {
     context.counters.refused_protocol.increment();
     let record = ConnectionRecord {
         flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
-        termination: Some("neither_http1_nor_tls_on_a_port_with_tls_origination".to_owned()),
+        termination: why.map(str::to_owned),
         ..ConnectionRecord::new(parties)
     };
     record.log(context);
@@ -173,29 +194,45 @@ async fn by_decision(
     context: &Rc<Context>,
     table: &PolicyTable,
     reader: &mut Reader<'_>,
-    parties: Parties,
     decision: &Decision<'_>,
-    sni: Option<Hostname>,
+    facts: &Facts<'_, '_>,
+    parties: Parties,
 ) -> Close {
-    let original = parties.destination;
+    let sni = match facts.sni {
+        Sni::Name(name) => Some(name.clone()),
+        Sni::Unread | Sni::Absent => None,
+    };
     let target = match decision {
-        Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
-        Decision::Passthrough => Target::Passthrough(original),
+        Decision::Forward(cluster) => unread(cluster, parties),
+        Decision::Passthrough => Target::Passthrough(parties.destination),
         Decision::Deny(denial) => {
             context.counters.refused_policy.increment();
             denied(*denial, parties, sni).log(context);
             return Close::Abort;
         }
     };
+    context.audit(table, target.cluster(), facts);
     // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
     Box::pin(tunnel(context, table, reader, parties, target, sni)).await
 }
 
-fn denied(denial: Denial, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
+/// The target of a connection whose bytes are not read.
+fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target {
+    let hash = affinity::of_connection(cluster, parties.client);
+    Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination, client: parties.client, hash }
+}
+
+fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
     match denial {
         Denial::BlackHole => ConnectionRecord {
             flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
             cluster: Some("BlackHoleCluster".to_owned()),
+            sni,
+            ..ConnectionRecord::new(parties)
+        },
+        Denial::Forbidden { .. } | Denial::Unreachable { .. } => ConnectionRecord {
+            termination: Some(denial.details().to_owned()),
+            cluster: Some(denial.cluster().to_owned()),
             sni,
             ..ConnectionRecord::new(parties)
         },
@@ -219,7 +256,7 @@ async fn tunnel(
         None => Close::Abort,
         Some(upstream) => {
             let relayed = {
-                let mut back = Reader::new(&upstream);
+                let mut back = Reader::resuming(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
             };
             if let End::Upstream(error) = &relayed.end {

@@ -10,7 +10,7 @@ use crate::config::AccessLogFormat;
 use crate::io;
 use crate::observe::{AccessRecord, Counter, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
 use crate::policy::publish::Published;
-use crate::policy::{PolicyTable, Transport};
+use crate::policy::{Cluster, Facts, PolicyTable, Sni, Transport};
 use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
 use crate::tls::{self, TlsError};
@@ -122,6 +122,24 @@ impl Context {
         let mut log = self.log.borrow_mut();
         log.hand_over(&self.sink);
         self.counters.log_lines_dropped.set(log.dropped());
+    }
+
+    /// Tells of a flow that AUDIT policies are about.
+    pub fn audit(&self, table: &PolicyTable, cluster: Option<&Cluster>, facts: &Facts<'_, '_>) {
+        for policy in table.audits(cluster, facts) {
+            self.counters.audited.increment();
+            let sni = match facts.sni {
+                Sni::Name(name) => Some(name.as_str()),
+                Sni::Unread | Sni::Absent => None,
+            };
+            let destination = facts.destination;
+            if let Some(request) = facts.request {
+                let (method, target) = (request.method.escape_ascii(), request.target.escape_ascii());
+                tracing::info!(policy, %destination, host = %request.host, %method, %target, "audited request");
+            } else {
+                tracing::info!(policy, %destination, sni, "audited connection");
+            }
+        }
     }
 
     /// Takes back an upstream connection that may carry another request.

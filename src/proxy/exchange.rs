@@ -10,7 +10,7 @@ use crate::config::{Fault, Settings};
 use crate::flow::{Host, ResponseFlags};
 use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, local_reply_with};
 use crate::io;
-use crate::policy::{Decision, Outcome, PolicyTable, Routed};
+use crate::policy::{Cluster, Decision, Denial, Facts, Outcome, PolicyTable, Routed, TunnelRefusal};
 use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
@@ -78,26 +78,28 @@ impl<'e> Exchange<'e, '_> {
     /// # Errors
     /// What to answer instead of the upstream's response.
     async fn attempt(&mut self) -> Result<Next, Failure> {
-        if self.request.head.is_connect() {
-            return Err(Failure::request(405, "connect_not_allowed", "CONNECT is not carried"));
-        }
         let host = match &self.request.head.authority {
-            Some(authority) => authority.host.clone(),
-            None => Host::Ip(self.parties.destination.ip()),
+            // It names where the tunnel leads; the request itself goes where the application connected to.
+            Some(authority) if !self.request.head.is_connect() => authority.host.clone(),
+            _ => Host::Ip(self.parties.destination.ip()),
         };
-        let plan = self.plan(&host).await?;
+        let plan = if self.request.head.is_connect() { self.plan_tunnel(&host)? } else { self.plan(&host).await? };
         let security = plan.target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
+        let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries();
         // What cannot be sent a second time must not meet a connection that its server is just closing.
         let mut reuse = if transfer::is_replayable(self.request) { Reuse::Allowed } else { Reuse::Recent };
         loop {
             let lent = match self.lend(&plan, &security, reuse, tries.begun).await {
                 Ok(lent) => lent,
-                Err(failure) if failure.may_pass && tries.after_connect_failure() => {
+                Err(failure) if failure.may_pass && tries.after_connect_failure(failure.was_refused) => {
                     self.back_off(&mut tries).await;
                     continue;
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => {
+                    let spent = failure.may_pass && tries.are_allowed();
+                    return Err(failure.with(limit_reached(spent) | tries.flags()));
+                }
             };
             self.note_connection(&lent);
             match self.carry(lent, &plan, &tries).await {
@@ -105,13 +107,12 @@ impl<'e> Exchange<'e, '_> {
                     if tries.is_spent() && tries.covers(self.progress.status.get()) {
                         self.record.add_flags(ResponseFlags::RETRY_LIMIT);
                     }
+                    self.record.add_flags(tries.flags());
                     return Ok(next);
                 }
-                Tried::Failed(mut failure) => {
-                    if tries.is_spent() {
-                        failure.flags |= ResponseFlags::RETRY_LIMIT;
-                    }
-                    return Err(failure);
+                Tried::Failed(failure) => {
+                    let spent = tries.is_spent() && tries.covers_reset();
+                    return Err(failure.with(limit_reached(spent) | tries.flags()));
                 }
                 Tried::Stale => reuse = Reuse::Never,
                 Tried::Again => self.back_off(&mut tries).await,
@@ -124,29 +125,71 @@ impl<'e> Exchange<'e, '_> {
     async fn plan(&mut self, host: &Host) -> Result<Plan<'e>, Failure> {
         let original = self.parties.destination;
         let table: &'e PolicyTable = self.table;
-        match routing::ask(table, original, host, self.request) {
+        match routing::viewed(host, self.request, |view| table.http_request(original, view)) {
             Routed::Unrouted(decision) => {
-                let (name, cluster) = match &decision {
-                    Decision::Forward(cluster) => ("default", cluster.name.as_str()),
-                    Decision::Passthrough => ("allow_any", "PassthroughCluster"),
-                    Decision::Deny(_) => {
-                        self.context.counters.refused_policy.increment();
-                        ("block_all", "BlackHoleCluster")
-                    }
-                };
-                self.record.route(name, Some(cluster));
-                Plan::unrouted(&decision, original)
+                let plan = self.plan_unrouted(&decision)?;
+                self.audit(host, plan.target.cluster());
+                Ok(plan)
             }
             Routed::Route(route, taken) => {
                 self.record.route(route.name.clone(), None);
                 self.suffer(route.fault).await?;
-                let plan = Plan::routed(route, taken, original, self.request, self.context.roll())?;
+                let plan = Plan::routed(route, taken, self.parties, self.request, self.context.roll())?;
                 self.record.route(route.name.clone(), Some(plan.target.name()));
+                self.admit(host, &plan)?;
                 Ok(plan)
             }
             Routed::NoRoute(_) => Err(Failure::no_route()),
             Routed::AmbiguousPath => Err(Failure::request(400, "path_normalization_failed", AmbiguousPath.to_string())),
         }
+    }
+
+    /// # Errors
+    /// The request may not go where its route sends it.
+    fn admit(&self, host: &Host, plan: &Plan<'_>) -> Result<(), Failure> {
+        let Some(cluster) = plan.target.cluster() else { return Ok(()) };
+        let original = self.parties.destination;
+        routing::viewed(host, self.request, |view| {
+            self.table.admit_routed(cluster, original, view).map_err(|denial| {
+                self.context.counters.refused_policy.increment();
+                Failure::denied(&denial)
+            })
+        })?;
+        self.audit(host, Some(cluster));
+        Ok(())
+    }
+
+    fn audit(&self, host: &Host, cluster: Option<&Cluster>) {
+        routing::viewed(host, self.request, |view| {
+            self.context.audit(self.table, cluster, &Facts::of_request(self.parties.destination, view));
+        });
+    }
+
+    fn plan_unrouted(&mut self, decision: &Decision<'_>) -> Result<Plan<'e>, Failure> {
+        let (name, cluster) = match decision {
+            Decision::Forward(cluster) => ("default", cluster.name.as_str()),
+            Decision::Passthrough => ("allow_any", "PassthroughCluster"),
+            Decision::Deny(denial) => {
+                self.context.counters.refused_policy.increment();
+                (if matches!(denial, Denial::BlackHole) { "block_all" } else { "default" }, denial.cluster())
+            }
+        };
+        self.record.route(name, Some(cluster));
+        Plan::unrouted(decision, self.parties, self.request)
+    }
+
+    /// A request for a tunnel: judged by where the tunnel leads, and passed on to the forward proxy at `host`.
+    fn plan_tunnel(&mut self, host: &Host) -> Result<Plan<'e>, Failure> {
+        let table: &'e PolicyTable = self.table;
+        let Some(authority) = &self.request.head.authority else { return Err(Failure::no_route()) };
+        let refused = match (table.tunnel(authority), self.context.guard.check_tunnel(authority)) {
+            (Ok(()), Ok(())) => return self.plan_unrouted(&table.carrier(self.parties.destination, host)),
+            (Err(off @ TunnelRefusal::Off), _) => Failure::request(405, "connect_not_allowed", off.to_string()),
+            (Err(refusal), _) => Failure::no_tunnel(403, "connect_denied", &refusal.to_string()),
+            (_, Err(refusal)) => Failure::no_tunnel(403, "connect_denied", &refusal.to_string()),
+        };
+        self.context.counters.refused_policy.increment();
+        Err(refused)
     }
 
     async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {
@@ -199,10 +242,8 @@ impl<'e> Exchange<'e, '_> {
         self.context.count_connect_error(error);
         self.record.upstream = error.address();
         let mut failure = Failure::connect(error);
-        if error.address().is_some() {
-            failure.flags |= ResponseFlags::RETRY_LIMIT;
-        }
-        failure.may_pass = true;
+        failure.may_pass = error.address().is_some();
+        failure.was_refused = matches!(error, ConnectError::Tcp { .. });
         failure
     }
 
@@ -235,9 +276,11 @@ impl<'e> Exchange<'e, '_> {
         let (context, request, progress) = (self.context, self.request, &self.progress);
         let client = self.reader.stream();
         let mut back = Reader::new(&lent.stream);
+        // Bytes that were meant for a tunnel must not be read as a request when there will be none.
+        let is_astray = request.head.is_connect() && !self.reader.bytes().is_empty();
         let to_client = || ClientContext {
             version: request.head.version,
-            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun(),
+            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun() && !is_astray,
         };
         let settings = self.table.settings();
         let is_held = transfer::is_held(request);
@@ -298,9 +341,12 @@ impl<'e> Exchange<'e, '_> {
 
     /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
     async fn give_up(&mut self, broken: Broken, lent: Lent, target: &Target, tries: &Tries<'_>) -> Tried {
-        let (reused, address) = (lent.is_reused(), lent.address());
+        let (address, heard) = (lent.address(), self.progress.heard.get());
+        let stale = matches!(broken, Broken::Upstream(_)) && lent.is_reused() && !heard;
+        if stale {
+            self.context.upstreams.note_closed(&lent);
+        }
         self.context.upstreams.discard(lent).abort().await;
-        let stale = matches!(broken, Broken::Upstream(_)) && reused && !self.progress.heard.get();
         if stale && transfer::is_replayable(self.request) {
             self.context.counters.requests_retried.increment();
             return Tried::Stale;
@@ -396,8 +442,12 @@ impl<'e> Exchange<'e, '_> {
 /// sending (FIN) still waits.
 async fn interrupted(client: &Stream, progress: &Progress, settings: &Settings, since: Instant) -> Broken {
     let gone = async {
-        client.socket().failed().await;
+        client.lost().await;
         Broken::Client
     };
     future::or(gone, async { Broken::Overdue(overdue(progress, settings, since).await) }).await
+}
+
+fn limit_reached(reached: bool) -> ResponseFlags {
+    if reached { ResponseFlags::RETRY_LIMIT } else { ResponseFlags::default() }
 }

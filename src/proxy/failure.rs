@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::flow::ResponseFlags;
+use crate::policy::Denial;
 use crate::proxy::clocks::Clock;
 use crate::upstream::{ConnectError, StreamError};
 
@@ -20,15 +21,30 @@ pub struct Failure {
     pub transport: Option<String>,
     /// Further header fields of the answer.
     pub fields: Vec<(String, String)>,
-    /// No connection could be had: another try may have one.
+    /// No connection to a server could be had: another try may have one.
     pub may_pass: bool,
+    /// And that was clear at once: refused, unreachable.
+    pub was_refused: bool,
 }
 
 impl Failure {
     /// No ServiceEntry names the host and unknown ones are not allowed: Istio's `block_all`, 502 without a body.
-    #[must_use]
-    pub fn blocked() -> Self {
+    fn blocked() -> Self {
         Self::new(502, ResponseFlags::default(), "direct_response", String::new())
+    }
+
+    /// The policy forbids it.
+    #[must_use]
+    pub fn denied(denial: &Denial<'_>) -> Self {
+        match denial {
+            Denial::BlackHole => Self::blocked(),
+            Denial::Forbidden { details, .. } => {
+                Self::new(403, ResponseFlags::default(), details, "RBAC: access denied".to_owned())
+            }
+            Denial::Unreachable { why, .. } => {
+                Self::new(403, ResponseFlags::default(), why.details(), why.reason().to_owned())
+            }
+        }
     }
 
     /// An answer that a route gives itself.
@@ -67,6 +83,12 @@ impl Failure {
         Self { details: "upstream_per_try_timeout".to_owned(), ..Self::timeout() }
     }
 
+    /// A tunnel that must not be asked for.
+    #[must_use]
+    pub fn no_tunnel(status: u16, details: &str, reason: &str) -> Self {
+        Self::new(status, ResponseFlags::default(), details, reason.to_owned())
+    }
+
     /// The policy asks for TLS that cannot be given.
     #[must_use]
     pub fn refused(reason: &str) -> Self {
@@ -84,7 +106,9 @@ impl Failure {
                 Self::new(503, error.flags(), "no_healthy_upstream", body)
             }
             ConnectError::Overflow(_) => Self::before_response(503, error.flags(), "overflow", None),
-            ConnectError::TcpTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
+            ConnectError::TcpTimeout { .. }
+            | ConnectError::TunnelTimeout { .. }
+            | ConnectError::HandshakeTimeout { .. } => {
                 Self::before_response(503, error.flags(), "connection timeout", Some(reason))
             }
             _ => Self::before_response(503, error.flags(), "remote connection failure", Some(reason)),
@@ -140,8 +164,23 @@ impl Failure {
         Self::new(status, flags, details, body.to_owned())
     }
 
+    /// With these flags as well.
+    #[must_use]
+    pub fn with(self, flags: ResponseFlags) -> Self {
+        Self { flags: self.flags | flags, ..self }
+    }
+
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {
-        Self { status, flags, details: details.to_owned(), body, transport: None, fields: Vec::new(), may_pass: false }
+        Self {
+            status,
+            flags,
+            details: details.to_owned(),
+            body,
+            transport: None,
+            fields: Vec::new(),
+            may_pass: false,
+            was_refused: false,
+        }
     }
 
     fn before_response(status: u16, flags: ResponseFlags, reset: &str, transport: Option<String>) -> Self {
@@ -153,7 +192,7 @@ impl Failure {
         };
         let details =
             format!("upstream_reset_before_response_started{{{}}}", Underscored([Some(reset), transport.as_deref()]));
-        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false }
+        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false, was_refused: false }
     }
 }
 

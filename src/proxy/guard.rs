@@ -3,9 +3,9 @@
 //! A proxy that dials itself loops until descriptors run out, and one that dials loopback on behalf of whoever reaches
 //! its port lends out its own network position. Both end here, before a byte is read.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::flow::OriginalDst;
+use crate::flow::{Authority, Host, OriginalDst};
 
 /// Which destinations are egret itself.
 #[derive(Clone, Debug)]
@@ -34,6 +34,21 @@ pub enum Refusal {
 }
 
 impl Guard {
+    /// Whether an application may ask for a tunnel to `authority` at all. A name is resolved elsewhere; those that mean
+    /// the host itself are known (RFC 6761 §6.3).
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_tunnel(&self, authority: &Authority) -> Result<(), Refusal> {
+        match &authority.host {
+            Host::Ip(ip) => self.check(OriginalDst::new(SocketAddr::new(*ip, authority.port.unwrap_or(0)))),
+            Host::Name(name) => {
+                let last = name.as_str().rsplit('.').next();
+                if last == Some("localhost") { Err(Refusal::Loopback) } else { Ok(()) }
+            }
+        }
+    }
+
     /// # Errors
     /// Why `dst` must not be dialled.
     pub fn check(&self, dst: OriginalDst) -> Result<(), Refusal> {
@@ -83,6 +98,26 @@ fn is_local_address(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tunnels_to_this_host_are_refused_under_any_name() {
+        let guard = Guard { own_ports: vec![15001], allow_loopback: false };
+        for (authority, allowed) in [
+            ("site.example:443", true),
+            ("localhost.example:443", true),
+            ("192.0.2.1:443", true),
+            ("localhost:443", false),
+            ("a.LOCALHOST.:443", false),
+            ("127.0.0.1:443", false),
+            ("[::ffff:127.0.0.1]:15001", false),
+            ("0.0.0.0:443", false),
+            ("[::1]:443", false),
+            ("224.0.0.1:443", false),
+        ] {
+            let authority = Authority::parse(authority).unwrap();
+            assert_eq!(guard.check_tunnel(&authority).is_ok(), allowed, "{authority}");
+        }
+    }
 
     #[test]
     fn refuses_itself_loopback_and_what_cannot_be_dialled() {

@@ -5,6 +5,7 @@
 //! ([`opaque`]). What goes wrong becomes a [`failure`] with the status, flags and words that the application and the
 //! log get. Nothing here knows how sockets are driven or how records are sealed.
 
+mod affinity;
 mod clocks;
 mod connection;
 mod context;

@@ -53,7 +53,9 @@ pub async fn relay(client: &mut Reader<'_>, upstream: &mut Reader<'_>, clocks: R
             Err(end) => end,
         }
     };
-    let end = future::or(both, expire(&traffic.moved, clocks)).await;
+    // An application that has finished sending may still leave, and the server say nothing for long.
+    let left = async { End::Client(near.left().await.into()) };
+    let end = future::or(both, future::or(left, expire(&traffic.moved, clocks))).await;
     Relayed { sent: traffic.sent.get(), received: traffic.received.get(), end }
 }
 

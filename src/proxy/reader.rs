@@ -18,6 +18,12 @@ impl<'s> Reader<'s> {
         Self { stream, lease: None, gathered: Vec::new() }
     }
 
+    /// Of a stream that has been read from before, to the beginning of what is to come.
+    #[must_use]
+    pub fn resuming(stream: &'s Stream) -> Self {
+        Self { lease: stream.early(), ..Self::new(stream) }
+    }
+
     /// What has arrived and was not taken.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -2,33 +2,37 @@
 //!
 //! Nothing is sent here; `exchange` does what is planned.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::RetryOn;
-use crate::flow::{Host, OriginalDst};
+use crate::flow::{Host, ResponseFlags};
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
-use crate::policy::{Action, Decision, Destination, HttpRoute, PolicyTable, RequestView, Routed, Taken};
+use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, RequestView, Taken};
+use crate::proxy::affinity::Affinity;
+use crate::proxy::connection::Parties;
 use crate::proxy::failure::Failure;
 use crate::proxy::http1::Request;
-use crate::upstream::Target;
+use crate::upstream::{self, Counted, Retry, Target};
 
 /// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.
 const BACKOFF: Duration = Duration::from_millis(25);
 
-/// What the table says of a request.
-#[must_use]
-pub fn ask<'t>(table: &'t PolicyTable, destination: OriginalDst, host: &Host, request: &Request) -> Routed<'t> {
+/// Istio's retries where a route says nothing of them: so many, and only where no connection was had.
+const DEFAULT_ATTEMPTS: u32 = 2;
+
+/// Gives `look` what policy may ask of a request.
+pub fn viewed<T>(host: &Host, request: &Request, look: impl FnOnce(&RequestView<'_>) -> T) -> T {
     let (head, raw) = (&request.head, &request.raw[..]);
-    let view = RequestView {
+    look(&RequestView {
         host,
         authority: head.authority_text.map(|at| at.of(raw)).unwrap_or_default(),
         method: head.method_text.of(raw),
         target: head.path(raw).unwrap_or(b"/"),
         field: &|name| head.field(raw, name),
-    };
-    table.http_request(destination, &view)
+    })
 }
 
 /// Where a request goes, and how.
@@ -36,17 +40,39 @@ pub struct Plan<'t> {
     pub target: Target,
     route: Option<(&'t HttpRoute, &'t Destination)>,
     path: Option<Vec<u8>>,
+    /// The route's changes of the response, and a cookie.
+    with_cookie: Option<Box<FieldEdits>>,
 }
 
 impl<'t> Plan<'t> {
     /// Where no route speaks of the request; `Err` when it may not leave.
-    pub fn unrouted(decision: &Decision<'_>, original: OriginalDst) -> Result<Self, Failure> {
-        let target = match decision {
-            Decision::Forward(cluster) => Target::Cluster { cluster: Arc::clone(cluster), original },
-            Decision::Passthrough => Target::Passthrough(original),
-            Decision::Deny(_) => return Err(Failure::blocked()),
-        };
-        Ok(Self { target, route: None, path: None })
+    pub fn unrouted(decision: &Decision<'_>, parties: Parties, request: &Request) -> Result<Self, Failure> {
+        match decision {
+            Decision::Forward(cluster) => Ok(Self::to(cluster, parties, request, None, None)),
+            Decision::Passthrough => {
+                let target = Target::Passthrough(parties.destination);
+                Ok(Self { target, route: None, path: None, with_cookie: None })
+            }
+            Decision::Deny(denial) => Err(Failure::denied(denial)),
+        }
+    }
+
+    fn to(
+        cluster: &Arc<Cluster>,
+        parties: Parties,
+        request: &Request,
+        route: Option<(&'t HttpRoute, &'t Destination)>,
+        path: Option<Vec<u8>>,
+    ) -> Self {
+        let Parties { client, destination: original, .. } = parties;
+        let Affinity { hash, cookie } = Affinity::of_request(cluster, request, client, original);
+        let with_cookie = cookie.map(|cookie| {
+            let mut edits = route.map(|(_, to)| to.response.clone()).unwrap_or_default();
+            edits.add.push(("set-cookie".to_owned(), cookie));
+            Box::new(edits)
+        });
+        let target = Target::Cluster { cluster: Arc::clone(cluster), original, client, hash };
+        Self { target, route, path, with_cookie }
     }
 
     /// # Errors
@@ -54,7 +80,7 @@ impl<'t> Plan<'t> {
     pub fn routed(
         route: &'t HttpRoute,
         taken: Taken,
-        original: OriginalDst,
+        parties: Parties,
         request: &Request,
         dice: u64,
     ) -> Result<Self, Failure> {
@@ -71,10 +97,9 @@ impl<'t> Plan<'t> {
                 return Err(Failure::direct(redirect.code, "", fields));
             }
         };
-        let found = to.and_then(|to| Some((to, to.cluster(original.port())?)));
+        let found = to.and_then(|to| Some((to, to.cluster(parties.destination.port())?)));
         let (to, cluster) = found.ok_or_else(Failure::no_cluster)?;
-        let target_cluster = Target::Cluster { cluster: Arc::clone(cluster), original };
-        Ok(Self { target: target_cluster, route: Some((route, to)), path: route.rewritten(target, taken) })
+        Ok(Self::to(cluster, parties, request, Some((route, to)), route.rewritten(target, taken)))
     }
 
     #[must_use]
@@ -90,7 +115,7 @@ impl<'t> Plan<'t> {
     #[must_use]
     pub fn response_edits(&self) -> &FieldEdits {
         const NONE: &FieldEdits = &FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
-        self.route.map_or(NONE, |(_, to)| &to.response)
+        self.with_cookie.as_deref().or(self.route.map(|(_, to)| &to.response)).unwrap_or(NONE)
     }
 
     #[must_use]
@@ -102,11 +127,15 @@ impl<'t> Plan<'t> {
     pub fn tries(&self) -> Tries<'t> {
         let retries = self.route.and_then(|(route, _)| route.retries.as_ref());
         Tries {
-            left: retries.map_or(0, |retries| retries.attempts),
+            left: retries.map_or(DEFAULT_ATTEMPTS, |retries| retries.attempts),
             made: 0,
+            is_asked_for: retries.is_some(),
             begun: io::now(),
-            on: retries.map_or(&[], |retries| &retries.on),
+            on: retries.map_or(&[RetryOn::ConnectFailure], |retries| &retries.on),
             timeout: retries.and_then(|retries| retries.per_try_timeout),
+            counted_by: retries.map(|_| self.target.clone()),
+            counted: Cell::new(None),
+            denied: Cell::new(false),
         }
     }
 }
@@ -115,23 +144,61 @@ impl<'t> Plan<'t> {
 pub struct Tries<'t> {
     left: u32,
     made: u32,
+    /// By a route; else they are the default.
+    is_asked_for: bool,
     /// When the first began.
     pub begun: Instant,
     on: &'t [RetryOn],
     /// For one try.
     pub timeout: Option<Duration>,
+    /// Whose `retryBudget` or `maxRetries` holds.
+    counted_by: Option<Target>,
+    counted: Cell<Option<Counted>>,
+    denied: Cell<bool>,
 }
 
 impl Tries<'_> {
+    /// Without a route's word, only after what came at once (`was_refused`): a server that does not answer has been
+    /// waited for, and one whose certificate is wrong has it still.
     #[must_use]
-    pub fn after_connect_failure(&self) -> bool {
-        self.left > 0 && self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::Reset))
+    pub fn after_connect_failure(&self, was_refused: bool) -> bool {
+        let covers = self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::Reset));
+        self.left > 0 && covers && (was_refused || self.is_asked_for) && self.is_granted()
     }
 
     #[must_use]
     pub fn after_reset(&self) -> bool {
+        self.left > 0 && self.covers_reset() && self.is_granted()
+    }
+
+    #[must_use]
+    pub fn covers_reset(&self) -> bool {
         let resets = |on: &RetryOn| matches!(on, RetryOn::Reset | RetryOn::GatewayError | RetryOn::ServerError);
-        self.left > 0 && self.on.iter().any(resets)
+        self.on.iter().any(resets)
+    }
+
+    /// Whether the cluster has room for another try; it is taken until the next, or until all is over.
+    fn is_granted(&self) -> bool {
+        let Some(target) = &self.counted_by else { return true };
+        self.counted.set(None);
+        match upstream::retry(target) {
+            Retry::Uncounted => return true,
+            Retry::Counted(counted) => self.counted.set(Some(counted)),
+            Retry::Denied => self.denied.set(true),
+        }
+        !self.denied.get()
+    }
+
+    /// That there was no room for a try that the route wanted.
+    #[must_use]
+    pub fn flags(&self) -> ResponseFlags {
+        if self.denied.get() { ResponseFlags::UPSTREAM_OVERFLOW } else { ResponseFlags::default() }
+    }
+
+    /// Whether there were any at all.
+    #[must_use]
+    pub fn are_allowed(&self) -> bool {
+        self.left + self.made > 0
     }
 
     /// Whether an answer of `status` is one that the route does not want, were there tries left.
@@ -147,7 +214,7 @@ impl Tries<'_> {
 
     #[must_use]
     pub fn after_status(&self, status: u16) -> bool {
-        self.left > 0 && self.covers(status)
+        self.left > 0 && self.covers(status) && self.is_granted()
     }
 
     #[must_use]
@@ -170,16 +237,22 @@ mod tests {
     #[test]
     fn tries_are_counted_and_wait_longer_each_time() {
         let begun = Instant::now();
-        let on = [RetryOn::GatewayError, RetryOn::Status(429)];
-        let mut tries = Tries { left: 2, made: 0, begun, on: &on, timeout: None };
-        assert!(tries.after_connect_failure() && tries.after_reset() && !tries.is_spent());
+        let tries = |left, made, is_asked_for, on| {
+            let (counted, denied) = (Cell::new(None), Cell::new(false));
+            Tries { left, made, is_asked_for, begun, on, timeout: None, counted_by: None, counted, denied }
+        };
+        let mut several = tries(2, 0, true, &[RetryOn::GatewayError, RetryOn::Status(429)]);
+        assert!(several.after_connect_failure(false) && several.after_reset() && !several.is_spent());
         for (status, expected) in [(502, true), (503, true), (504, true), (500, false), (429, true), (200, false)] {
-            assert_eq!(tries.after_status(status), expected, "{status}");
+            assert_eq!(several.after_status(status), expected, "{status}");
         }
-        assert_eq!((tries.take(), tries.take()), (BACKOFF, BACKOFF * 2));
-        assert!(tries.is_spent() && tries.covers(503) && !tries.after_status(503) && !tries.after_reset());
-        assert_eq!(Tries { left: 100, made: 60, begun, on: &on, timeout: None }.take(), BACKOFF * 10);
-        let connect = Tries { left: 1, made: 0, begun, on: &[RetryOn::ConnectFailure], timeout: None };
-        assert!(connect.after_connect_failure() && !connect.after_reset() && !connect.after_status(503));
+        assert_eq!((several.take(), several.take()), (BACKOFF, BACKOFF * 2));
+        assert!(several.is_spent() && several.covers(503) && !several.after_status(503) && !several.after_reset());
+        assert_eq!(tries(100, 60, true, &[]).take(), BACKOFF * 10);
+        let connect = tries(1, 0, true, &[RetryOn::ConnectFailure]);
+        assert!(connect.after_connect_failure(false) && !connect.after_reset() && !connect.after_status(503));
+        let unasked = tries(1, 0, false, &[RetryOn::ConnectFailure]);
+        assert!(unasked.after_connect_failure(true) && !unasked.after_connect_failure(false) && unasked.are_allowed());
+        assert!(!tries(0, 0, true, &[RetryOn::ConnectFailure]).are_allowed());
     }
 }

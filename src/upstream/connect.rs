@@ -8,9 +8,10 @@ use nix::errno::Errno;
 use rustls::pki_types::ServerName;
 
 use super::stream::{Stream, StreamError};
-use crate::config::{Settings, TcpKeepalive};
+use super::tunnel::{self, TunnelError};
+use crate::config::{Settings, TcpKeepalive, Tunnel};
 use crate::flow::ResponseFlags;
-use crate::io::{self, ConnectOptions, Keepalive, Socket};
+use crate::io::{self, ConnectOptions, Keepalive, Lease, Socket};
 use crate::policy::{Outcome, PoolLimits};
 use crate::tls::{Refusal, TlsError};
 
@@ -32,6 +33,12 @@ pub enum ConnectError {
     /// No answer in time.
     #[error("connect to {address}: no answer within {} ms", .after.as_millis())]
     TcpTimeout { address: SocketAddr, after: Duration },
+    /// There is no tunnel through the forward proxy.
+    #[error("tunnel through {address}: {source}")]
+    Tunnel { address: SocketAddr, source: TunnelError },
+    /// The forward proxy did not answer in time.
+    #[error("tunnel through {address}: no answer to CONNECT within {} ms", .after.as_millis())]
+    TunnelTimeout { address: SocketAddr, after: Duration },
     /// The handshake failed: the reason names what to do.
     #[error("{source}")]
     Handshake { address: SocketAddr, source: StreamError },
@@ -58,6 +65,8 @@ impl ConnectError {
             ConnectError::NoEndpoint | ConnectError::AllEjected(_) | ConnectError::Overflow(_) => None,
             ConnectError::Tcp { address, .. }
             | ConnectError::TcpTimeout { address, .. }
+            | ConnectError::Tunnel { address, .. }
+            | ConnectError::TunnelTimeout { address, .. }
             | ConnectError::Handshake { address, .. }
             | ConnectError::HandshakeTimeout { address, .. } => Some(*address),
         }
@@ -77,8 +86,13 @@ impl ConnectError {
         match self {
             ConnectError::NoEndpoint | ConnectError::AllEjected(_) | ConnectError::Overflow(_) => None,
             ConnectError::Tcp { source, .. } if is_ours(source) => None,
-            ConnectError::Tcp { .. } | ConnectError::Handshake { .. } => Some(Outcome::Failed),
-            ConnectError::TcpTimeout { .. } | ConnectError::HandshakeTimeout { .. } => Some(Outcome::TimedOut),
+            ConnectError::Tunnel { source: TunnelError::Denied { status, .. }, .. } => Some(Outcome::Answered(*status)),
+            ConnectError::Tcp { .. } | ConnectError::Tunnel { .. } | ConnectError::Handshake { .. } => {
+                Some(Outcome::Failed)
+            }
+            ConnectError::TcpTimeout { .. }
+            | ConnectError::TunnelTimeout { .. }
+            | ConnectError::HandshakeTimeout { .. } => Some(Outcome::TimedOut),
         }
     }
 
@@ -92,7 +106,9 @@ impl ConnectError {
             | ConnectError::AllEjected(_)
             | ConnectError::Overflow(_)
             | ConnectError::Tcp { .. }
-            | ConnectError::TcpTimeout { .. } => None,
+            | ConnectError::TcpTimeout { .. }
+            | ConnectError::Tunnel { .. }
+            | ConnectError::TunnelTimeout { .. } => None,
         }
     }
 }
@@ -158,5 +174,19 @@ pub(super) async fn tls(
         }
         Ok(Err(source)) => Err(ConnectError::Handshake { address, source }),
         Err(io::Elapsed) => Err(ConnectError::HandshakeTimeout { address, after: clocks.handshake }),
+    }
+}
+
+/// Asks the forward proxy at the other end for a tunnel; gives what the target said first.
+pub(super) async fn tunnel(
+    stream: &Stream,
+    address: SocketAddr,
+    wanted: &Tunnel,
+    clocks: &Clocks,
+) -> Result<Option<Lease>, ConnectError> {
+    match io::timeout(clocks.handshake, tunnel::open(stream, wanted)).await {
+        Ok(Ok(early)) => Ok(early),
+        Ok(Err(source)) => Err(ConnectError::Tunnel { address, source }),
+        Err(io::Elapsed) => Err(ConnectError::TunnelTimeout { address, after: clocks.handshake }),
     }
 }

@@ -1,15 +1,19 @@
 //! Connections to the outside: which endpoint, over which security, new or warm.
 //!
-//! One [`Upstreams`] a worker; nothing here is shared between threads. It knows addresses and TLS, not HTTP: whether a
-//! connection may be used again is for the caller to say.
+//! One [`Upstreams`] a worker; nothing here is shared between threads. It knows addresses and TLS, and of HTTP only how to
+//! ask a forward proxy for a tunnel: whether a connection may be used again is for the caller to say.
 
 mod admission;
 mod balance;
+mod budget;
 mod connect;
+mod hash_table;
 mod outliers;
 mod pool;
+mod proxy_protocol;
 mod stream;
 mod target;
+mod tunnel;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -18,7 +22,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use budget::{Counted, Retry, begin, retry};
 pub use connect::{Clocks, ConnectError};
+pub use hash_table::hash;
 pub use outliers::note;
 pub use pool::{Pool, PoolKey, Warm};
 pub use stream::{Idle, Stream, StreamError};
@@ -26,9 +32,9 @@ pub use target::{Security, Target};
 
 use admission::{Admission, Pending, Share, Slot};
 use balance::Balancer;
+use tunnel::TunnelError;
 
-use crate::config::LoadBalancer;
-use crate::io;
+use crate::io::{self, Socket};
 use crate::policy::{Outcome, PoolLimits};
 use crate::tls::ClientProfile;
 
@@ -43,6 +49,7 @@ pub struct Lent {
     key: PoolKey,
     requests: u32,
     since: Instant,
+    rested: Duration,
 }
 
 impl Lent {
@@ -93,7 +100,7 @@ impl Upstreams {
     ) -> Result<Lent, ConnectError> {
         let mut failed = ConnectError::NoEndpoint;
         for address in self.order(target)? {
-            let key = PoolKey::new(address, security);
+            let key = PoolKey::new(address, security, target.way());
             if let Some(warm) = self.warm(&key, reuse) {
                 return Ok(self.lent(key, warm));
             }
@@ -102,7 +109,7 @@ impl Upstreams {
                 Admitted::Limited(slot, pending) => (Some(slot), Some(pending)),
                 Admitted::Unlimited => (None, None),
             };
-            match Box::pin(self.connect(address, target, security, clocks, slot)).await {
+            match Box::pin(self.connect(&key, target, security, clocks, slot)).await {
                 Ok(stream) if stream.spoke_first() => {
                     Box::pin(stream.abort()).await;
                     failed = ConnectError::Handshake { address, source: StreamError::SpokeFirst };
@@ -111,7 +118,13 @@ impl Upstreams {
                 Ok(stream) => {
                     return Ok(self.lent(
                         key,
-                        Warm { local: stream.socket().local_addr().ok(), stream, requests: 0, since: io::now() },
+                        Warm {
+                            local: stream.socket().local_addr().ok(),
+                            stream,
+                            requests: 0,
+                            since: io::now(),
+                            rested: Duration::ZERO,
+                        },
                     ));
                 }
                 Err(error) => {
@@ -129,7 +142,8 @@ impl Upstreams {
 
     fn lent(&self, key: PoolKey, warm: Warm) -> Lent {
         self.balancer.borrow_mut().begin(key.address());
-        Lent { stream: warm.stream, local: warm.local, key, requests: warm.requests + 1, since: warm.since }
+        let Warm { stream, local, requests, since, rested } = warm;
+        Lent { stream, local, key, requests: requests + 1, since, rested }
     }
 
     /// Waits for the right to open a connection, or for one that another request gives back.
@@ -173,7 +187,8 @@ impl Upstreams {
                 }
                 None => None,
             };
-            match self.connect(address, target, security, clocks, slot).await {
+            let key = PoolKey::new(address, security, target.way());
+            match self.connect(&key, target, security, clocks, slot).await {
                 Ok(stream) => {
                     note(target, address, Outcome::Connected);
                     return Ok(stream);
@@ -199,11 +214,16 @@ impl Upstreams {
             return lent.stream.close();
         }
         let share = lent.stream.share().map(Rc::clone);
-        let warm = Warm { stream: lent.stream, local: lent.local, requests: lent.requests, since: lent.since };
-        self.pool.borrow_mut().put(lent.key, warm, now, expires);
+        let Lent { stream, local, key, requests, since, rested } = lent;
+        self.pool.borrow_mut().put(key, Warm { stream, local, requests, since, rested }, now, expires);
         if let Some(share) = share {
             share.release();
         }
+    }
+
+    /// Notes that the server closed `lent`, a connection used before, without a byte of an answer.
+    pub fn note_closed(&self, lent: &Lent) {
+        self.pool.borrow_mut().note_closed(&lent.key, lent.rested, io::now());
     }
 
     /// Takes a connection back that must not be used again.
@@ -217,6 +237,7 @@ impl Upstreams {
         self.pool.borrow_mut().retain_profiles(current);
         self.configs.borrow_mut().retain(|digest, _| current.contains(digest));
         self.admission.forget_unused();
+        self.balancer.borrow_mut().forget_tables();
     }
 
     /// Lets go of idle connections that were closed by their server or are too old.
@@ -230,32 +251,59 @@ impl Upstreams {
     }
 
     fn order(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-        let by = match target {
-            Target::Cluster { cluster, .. } => cluster.load_balancer,
-            Target::Passthrough(_) => LoadBalancer::Passthrough,
-        };
-        Ok(self.balancer.borrow_mut().order(target.name(), by, outliers::usable(target)?))
+        Ok(self.balancer.borrow_mut().order(&target.choice(), outliers::usable(target)?, io::now()))
     }
 
     async fn connect(
         &self,
-        address: SocketAddr,
+        key: &PoolKey,
         target: &Target,
         security: &Security,
         clocks: &Clocks,
         slot: Option<Slot>,
     ) -> Result<Stream, ConnectError> {
         let clocks = clocks.with_limits(target.limits());
+        let address = key.address();
         let socket = connect::tcp(address, target.limits().and_then(|l| l.tcp_keepalive), &clocks).await?;
-        let mut stream = match security {
-            Security::Plaintext => Stream::plaintext(socket),
-            Security::Tls { profile, name } => {
-                let config = self.config(profile);
-                connect::tls(socket, address, &config, name.clone(), &clocks).await?
+        if let Some((version, source, destination)) = key.way().and_then(|way| way.announced) {
+            // It is queued; what follows waits for it, and learns of an error.
+            drop(socket.send(proxy_protocol::header(version, source, destination)));
+        }
+        let mut stream = match key.way().and_then(|way| way.tunnel.as_ref()) {
+            None => self.secure(socket, address, security, &clocks).await?,
+            Some(tunnel) if target.is_opaque() => {
+                let stream = self.secure(socket, address, security, &clocks).await?;
+                if let Some(early) = connect::tunnel(&stream, address, tunnel, &clocks).await? {
+                    stream.unread(early);
+                }
+                stream
+            }
+            Some(tunnel) => {
+                let plain = Stream::plaintext(socket);
+                if connect::tunnel(&plain, address, tunnel, &clocks).await?.is_some() {
+                    return Err(ConnectError::Tunnel { address, source: TunnelError::SpokeFirst });
+                }
+                self.secure(plain.into_socket(), address, security, &clocks).await?
             }
         };
         stream.occupy(slot);
         Ok(stream)
+    }
+
+    async fn secure(
+        &self,
+        socket: Socket,
+        address: SocketAddr,
+        security: &Security,
+        clocks: &Clocks,
+    ) -> Result<Stream, ConnectError> {
+        match security {
+            Security::Plaintext => Ok(Stream::plaintext(socket)),
+            Security::Tls { profile, name } => {
+                let config = self.config(profile);
+                connect::tls(socket, address, &config, name.clone(), clocks).await
+            }
+        }
     }
 
     fn config(&self, profile: &ClientProfile) -> Arc<rustls::ClientConfig> {

@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use super::Reuse;
 use super::admission::Share;
 use super::stream::{Idle, Stream};
-use super::target::Security;
+use super::target::{Security, Way};
 
 /// Most idle connections kept under one key and worker; the oldest goes first.
 const MAX_IDLE_PER_KEY: usize = 512;
@@ -24,26 +24,38 @@ const MAX_IDLE_PER_KEY: usize = 512;
 /// the few servers with a shorter limit announce it (`Keep-Alive: timeout=1`).
 const RECENT: Duration = Duration::from_secs(1);
 
+/// How long a server that closed a connection within [`RECENT`], unannounced, gets what cannot be sent twice over new
+/// connections only: it will do so again.
+const WARY: Duration = Duration::from_secs(60);
+
+/// Servers that are remembered for it.
+const MAX_WARY: usize = 1024;
+
 /// The identity of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolKey {
     address: SocketAddr,
     tls: Option<([u8; 32], ServerName<'static>)>,
+    way: Option<Box<Way>>,
 }
 
 impl PoolKey {
     #[must_use]
-    pub fn new(address: SocketAddr, security: &Security) -> Self {
+    pub fn new(address: SocketAddr, security: &Security, way: Option<Box<Way>>) -> Self {
         let tls = match security {
             Security::Plaintext => None,
             Security::Tls { profile, name } => Some((profile.digest(), name.clone())),
         };
-        Self { address, tls }
+        Self { address, tls, way }
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn way(&self) -> Option<&Way> {
+        self.way.as_deref()
     }
 }
 
@@ -56,6 +68,8 @@ pub struct Warm {
     pub requests: u32,
     /// When it was made.
     pub since: Instant,
+    /// How long it had been idle when it was taken.
+    pub rested: Duration,
 }
 
 struct Entry {
@@ -69,26 +83,51 @@ struct Entry {
 pub struct Pool {
     idle: HashMap<PoolKey, Vec<Entry>, RandomState>,
     total: usize,
+    /// Until when to be wary of servers that close soon.
+    wary: HashMap<PoolKey, Instant>,
 }
 
 impl Pool {
     /// The connection used last under `key` that is still open and silent; idle for less than [`RECENT`] if `reuse` asks
     /// for that.
     pub fn take(&mut self, key: &PoolKey, now: Instant, reuse: Reuse) -> Option<Warm> {
-        let oldest = match reuse {
-            Reuse::Allowed => None,
-            Reuse::Recent => Some(RECENT),
+        let (oldest, look): (_, fn(&Stream) -> Idle) = match reuse {
+            Reuse::Allowed => (None, Stream::idle_state),
+            Reuse::Recent => (Some(RECENT), Stream::idle_state_now),
             Reuse::Never => return None,
         };
+        if reuse == Reuse::Recent && self.wary.get(key).is_some_and(|until| now < *until) {
+            self.drop_oldest(key);
+            return None;
+        }
         let entries = self.idle.get_mut(key)?;
+        let mut found = None;
         while let Some(entry) = entries.pop_if(|entry| oldest.is_none_or(|age| now < entry.idle_since + age)) {
             self.total -= 1;
-            if entry.expires > now && entry.warm.stream.idle_state() == Idle::Usable {
-                return Some(entry.warm);
+            let rested = now.saturating_duration_since(entry.idle_since);
+            if entry.expires > now {
+                if look(&entry.warm.stream) == Idle::Usable {
+                    found = Some(Warm { rested, ..entry.warm });
+                    break;
+                }
+                be_wary(&mut self.wary, key, rested, now);
             }
             entry.warm.stream.close();
         }
-        None
+        found
+    }
+
+    /// The server closed a connection under `key` that had been idle for `rested`, before it answered.
+    pub fn note_closed(&mut self, key: &PoolKey, rested: Duration, now: Instant) {
+        be_wary(&mut self.wary, key, rested, now);
+    }
+
+    /// Makes room for the connection that is opened although there are idle ones.
+    fn drop_oldest(&mut self, key: &PoolKey) {
+        if let Some(entries) = self.idle.get_mut(key).filter(|entries| !entries.is_empty()) {
+            entries.remove(0).warm.stream.close();
+            self.total -= 1;
+        }
     }
 
     /// Keeps a connection for the next request, until `expires` at the latest.
@@ -115,12 +154,14 @@ impl Pool {
 
     /// Lets go of what the servers closed and of what is too old.
     pub fn sweep(&mut self, now: Instant) {
+        self.wary.retain(|_, until| now < *until);
         self.retain(|entry| entry.expires > now && entry.warm.stream.idle_state() == Idle::Usable);
     }
 
     /// Lets go of connections that were verified under a profile which no policy uses any more.
     pub fn retain_profiles(&mut self, current: &HashSet<[u8; 32]>) {
         let stale = |key: &PoolKey| key.tls.as_ref().is_some_and(|(digest, _)| !current.contains(digest));
+        self.wary.retain(|key, _| !stale(key));
         for (_, entries) in self.idle.extract_if(|key, _| stale(key)) {
             self.total -= entries.len();
             close_all(entries);
@@ -148,6 +189,16 @@ impl Pool {
     pub fn is_empty(&self) -> bool {
         self.total == 0
     }
+}
+
+fn be_wary(wary: &mut HashMap<PoolKey, Instant>, key: &PoolKey, rested: Duration, now: Instant) {
+    if rested >= RECENT {
+        return;
+    }
+    if wary.len() >= MAX_WARY {
+        wary.clear();
+    }
+    wary.insert(key.clone(), now + WARY);
 }
 
 fn close_all(entries: Vec<Entry>) {

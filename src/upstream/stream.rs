@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_lite::future;
 use rustls::pki_types::ServerName;
 
 use super::admission::{Share, Slot};
@@ -35,6 +36,9 @@ pub enum StreamError {
 
 /// How long a connection that is to be reset may still hand over what is queued.
 const ABORT_FLUSH: Duration = Duration::from_secs(1);
+
+/// How often the kernel is asked about a peer that has finished sending.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A connected byte stream.
 pub struct Stream {
@@ -85,6 +89,21 @@ impl Stream {
                 return Err(error.into());
             }
         }
+    }
+
+    /// Puts bytes back that have been received already.
+    pub(super) fn unread(&self, bytes: Lease) {
+        self.opened.borrow_mut().push_front(bytes);
+    }
+
+    /// What was put back before anything else was done with a stream without TLS; with TLS, [`recv`](Self::recv) gives it.
+    pub fn early(&self) -> Option<Lease> {
+        self.tls.is_none().then(|| self.opened.borrow_mut().pop_front()).flatten()
+    }
+
+    /// The socket of a stream that was only used to agree on what follows.
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
     }
 
     pub(super) fn occupy(&mut self, slot: Option<Slot>) {
@@ -203,6 +222,28 @@ impl Stream {
         self.socket.abort();
     }
 
+    /// Resolves with the reason when the peer resets the connection, whatever is still unread.
+    pub async fn lost(&self) -> io::Error {
+        match self.socket.ended().await {
+            Ok(()) => self.left().await,
+            Err(error) => error,
+        }
+    }
+
+    /// Resolves with the reason when the peer resets the connection after it has finished sending. The kernel reports
+    /// nothing that comes behind a FIN, so from then on it is asked.
+    pub async fn left(&self) -> io::Error {
+        if self.socket.ended().await.is_err() {
+            return future::pending().await;
+        }
+        loop {
+            if let Some(error) = self.socket.take_error() {
+                return error;
+            }
+            crate::io::sleep(ASK_AGAIN).await;
+        }
+    }
+
     /// Whether a request may be sent on this idle stream. Takes in what the TLS peer may say at any time (session
     /// tickets, key updates); anything else spends the stream.
     pub fn idle_state(&self) -> Idle {
@@ -218,6 +259,12 @@ impl Stream {
             self.open(tls, records);
         }
         Idle::Spent
+    }
+
+    /// As [`idle_state`](Self::idle_state), by what the kernel knows at this moment: a server that has just closed is
+    /// seen before the engine's next turn. Costs a system call.
+    pub fn idle_state_now(&self) -> Idle {
+        if self.socket.is_quiet() { self.idle_state() } else { Idle::Spent }
     }
 
     /// Whether what has been taken in already rules out another request: plaintext that nobody asked for, an end, or keys

@@ -5,14 +5,23 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use crate::flow::{Host, OriginalDst};
-use crate::policy::{Cluster, PoolLimits, Transport};
+use super::balance::Choice;
+use crate::config::{LoadBalancer, LoadBalancing, ProxyProtocol, Tunnel};
+use crate::flow::{ClientAddr, Host, OriginalDst};
+use crate::policy::{Cluster, ClusterProtocol, PoolLimits, Transport};
 use crate::tls::ClientProfile;
 
 /// A cluster of the policy table, or the original destination as the application dialled it.
 #[derive(Clone)]
 pub enum Target {
-    Cluster { cluster: Arc<Cluster>, original: OriginalDst },
+    Cluster {
+        cluster: Arc<Cluster>,
+        original: OriginalDst,
+        /// Who wants to go there.
+        client: ClientAddr,
+        /// Of the key that the cluster's `consistentHash` asks for, where there is one.
+        hash: Option<u64>,
+    },
     Passthrough(OriginalDst),
 }
 
@@ -23,6 +32,15 @@ pub enum Security {
     Tls { profile: Arc<ClientProfile>, name: ServerName<'static> },
 }
 
+/// What a connection has been through, and whom it was announced for. Part of a pooled connection's identity: one that
+/// was made for one application's connection serves no other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Way {
+    pub(super) tunnel: Option<Tunnel>,
+    /// Source and destination that the upstream was told.
+    pub(super) announced: Option<(ProxyProtocol, SocketAddr, SocketAddr)>,
+}
+
 impl Target {
     /// The name in the access log: `outbound|80||example.com` or `PassthroughCluster`.
     #[must_use]
@@ -30,6 +48,15 @@ impl Target {
         match self {
             Target::Cluster { cluster, .. } => &cluster.name,
             Target::Passthrough(_) => "PassthroughCluster",
+        }
+    }
+
+    /// `None` for what no ServiceEntry names.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Target::Cluster { cluster, .. } => Some(cluster),
+            Target::Passthrough(_) => None,
         }
     }
 
@@ -48,12 +75,36 @@ impl Target {
         }
     }
 
+    /// How one of several endpoints is chosen.
+    pub(super) fn choice(&self) -> Choice<'_> {
+        const DIALLED: &LoadBalancing = &LoadBalancing { by: LoadBalancer::Passthrough, hash: None, warmup: None };
+        match self {
+            Target::Cluster { cluster, hash, .. } => {
+                Choice { cluster: &cluster.name, balancing: &cluster.balancing, hash: *hash }
+            }
+            Target::Passthrough(_) => Choice { cluster: self.name(), balancing: DIALLED, hash: None },
+        }
+    }
+
+    /// What happens on a new connection before it is secured, or used; `None` mostly.
+    pub(super) fn way(&self) -> Option<Box<Way>> {
+        let Target::Cluster { cluster, original, client, .. } = self else { return None };
+        let announced = cluster.proxy_protocol.map(|version| (version, client.addr(), original.addr()));
+        let tunnel = cluster.tunnel.clone();
+        (tunnel.is_some() || announced.is_some()).then(|| Box::new(Way { tunnel, announced }))
+    }
+
+    /// Whether its bytes are not read.
+    pub(super) fn is_opaque(&self) -> bool {
+        matches!(self, Target::Cluster { cluster, .. } if cluster.protocol == ClusterProtocol::Opaque)
+    }
+
     /// The addresses that may be dialled now, with their weights.
     #[must_use]
     pub fn addresses(&self) -> Vec<(SocketAddr, u32)> {
         match self {
             Target::Passthrough(original) => vec![(original.addr(), 1)],
-            Target::Cluster { cluster, original } => {
+            Target::Cluster { cluster, original, .. } => {
                 let mut found = Vec::new();
                 cluster.endpoints.for_each(original.addr(), |address, weight| found.push((address, weight)));
                 found

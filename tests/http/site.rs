@@ -10,6 +10,7 @@ use crate::lab::{Family, Lab};
 
 pub const HOST: &str = "site.example";
 
+#[allow(dead_code, reason = "not every test looks at the server")]
 pub struct Site {
     pub lab: Lab,
     pub server: Server,
@@ -36,7 +37,7 @@ impl Site {
     }
 }
 
-fn rule(pool: &str) -> String {
+pub fn rule(pool: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1
 kind: DestinationRule

@@ -16,6 +16,7 @@ pub mod capture;
 pub mod client;
 pub mod credentials;
 pub mod documents;
+pub mod forward;
 pub mod names;
 pub mod netns;
 pub mod nginx;

@@ -18,7 +18,7 @@ pub fn require_root_and_tools() {
     assert!(geteuid().is_root(), "this test makes network namespaces and needs root: run `make test`");
     let folders = std::env::var("PATH").unwrap_or_default();
     let found = |tool: &str| folders.split(':').any(|folder| Path::new(folder).join(tool).exists());
-    for tool in ["ip", "nft", "setpriv", "curl", "openssl", "nginx", "tcpdump"] {
+    for tool in ["ip", "nft", "setpriv", "curl", "openssl", "nginx", "apache2", "tcpdump"] {
         assert!(found(tool), "{tool} is not installed: run `make setup`");
     }
 }

@@ -30,24 +30,34 @@ impl Lab {
     /// Starts the proxy alone, and waits until it says it is ready.
     #[track_caller]
     pub fn start_egret(&self, flags: &[&str]) -> Egret<'_> {
-        let mut egret = self.launch_egret(flags);
-        eventually("egret is ready", || {
-            assert!(egret.process.ended().is_none(), "egret ended: {}", egret.stderr());
-            egret.get(15021, "/healthz/ready").is_some_and(|(status, _)| status == 200)
-        });
-        egret
+        self.launch_egret(flags).wait()
+    }
+
+    /// [`start_egret`](Self::start_egret), run by the command `wrapper`, with `EGRET_ENGINE` as given.
+    #[track_caller]
+    pub fn start_egret_behind(&self, wrapper: &[&str], engine: &str, flags: &[&str]) -> Egret<'_> {
+        self.launch_egret_behind(wrapper, engine, flags).wait()
     }
 
     /// Starts the proxy alone, ready or not.
     #[track_caller]
     pub fn launch_egret(&self, flags: &[&str]) -> Egret<'_> {
+        let engine = Engine::of_this_run();
+        self.launch_egret_behind(engine.wrapper(), engine.choice(), flags)
+    }
+
+    #[track_caller]
+    fn launch_egret_behind(&self, wrapper: &[&str], engine: &str, flags: &[&str]) -> Egret<'_> {
         let config = self.config_dir();
         let binary = self.binary();
-        let mut arguments = PROXY.to_vec();
+        let mut arguments = wrapper.to_vec();
+        arguments.push("setpriv");
+        arguments.extend(PROXY);
         arguments.extend([utf8(&binary), "run", "--config", utf8(&config)]);
         arguments.extend(flags);
-        let process = Kept::start(self.pod.command("setpriv", &arguments), self.dir(), "egret");
-        Egret { process, lab: self }
+        let mut command = self.pod.command("env", &arguments);
+        command.env("EGRET_ENGINE", engine);
+        Egret { process: Kept::start(command, self.dir(), "egret"), lab: self }
     }
 
     /// Runs one of egret's commands in the pod as root, to its end.
@@ -68,6 +78,46 @@ impl Lab {
     }
 }
 
+/// Which engine every proxy of this run of the tests has, by the variable `EGRET_TEST_ENGINE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Unset: what the proxy chooses.
+    Auto,
+    Uring,
+    Epoll,
+    /// `denied`: what the proxy chooses where io_uring is forbidden as the default profiles of runtimes forbid it.
+    Denied,
+}
+
+impl Engine {
+    pub fn of_this_run() -> Engine {
+        match std::env::var("EGRET_TEST_ENGINE").as_deref() {
+            Err(_) | Ok("" | "auto") => Engine::Auto,
+            Ok("uring") => Engine::Uring,
+            Ok("epoll") => Engine::Epoll,
+            Ok("denied") => Engine::Denied,
+            Ok(other) => panic!("EGRET_TEST_ENGINE={other}: write auto, uring, epoll or denied"),
+        }
+    }
+
+    fn choice(self) -> &'static str {
+        match self {
+            Engine::Auto | Engine::Denied => "auto",
+            Engine::Uring => "uring",
+            Engine::Epoll => "epoll",
+        }
+    }
+
+    /// The command that runs the proxy's.
+    fn wrapper(self) -> &'static [&'static str] {
+        if self == Engine::Denied { &WITHOUT_IO_URING } else { &[] }
+    }
+}
+
+/// Runs the command that follows it with io_uring forbidden.
+pub const WITHOUT_IO_URING: [&str; 2] =
+    ["/usr/bin/python3", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/without_io_uring.py")];
+
 /// Memory of the process in KiB, from `/proc/PID/status`.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -76,6 +126,15 @@ pub struct Memory {
 }
 
 impl Egret<'_> {
+    #[track_caller]
+    fn wait(mut self) -> Self {
+        eventually("egret is ready", || {
+            assert!(self.process.ended().is_none(), "egret ended: {}", self.stderr());
+            self.get(15021, "/healthz/ready").is_some_and(|(status, _)| status == 200)
+        });
+        self
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }

@@ -4,15 +4,20 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::Finding;
 use crate::config::Settings;
+use crate::control::limits::{self, Granted};
 use crate::control::{RESERVED_DESCRIPTORS, cores};
 use crate::io;
 
-/// The oldest kernel with everything that the engine's rings need.
-const OLDEST_KERNEL: (u32, u32) = (6, 1);
+/// The oldest kernel that egret is made for, on epoll.
+const OLDEST_KERNEL: (u32, u32) = (5, 15);
+/// The oldest kernel with everything that rings need.
+const OLDEST_FOR_RINGS: (u32, u32) = (6, 1);
 /// Pinned pages of a worker's receive ring and of what older accounting adds; the smallest default of any runtime.
 const LOCKED_BYTES: u64 = 64 * 1024;
 /// Fewer descriptors than this leave nothing for connections.
-const FEWEST_DESCRIPTORS: u64 = RESERVED_DESCRIPTORS * 2;
+const FEWEST_DESCRIPTORS: u64 = 48;
+/// Open before there is any connection.
+const OPEN_AT_FIRST: u64 = 20;
 
 pub(super) fn findings() -> Vec<Finding> {
     let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
@@ -31,7 +36,12 @@ fn kernel(release: &str) -> Finding {
     let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
     let (oldest_major, oldest_minor) = OLDEST_KERNEL;
     match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) if (major, minor) >= OLDEST_KERNEL => Finding::ok("kernel", release),
+        (Some(major), Some(minor)) if (major, minor) >= OLDEST_FOR_RINGS => Finding::ok("kernel", release),
+        (Some(major), Some(minor)) if (major, minor) >= OLDEST_KERNEL => {
+            let (major, minor) = OLDEST_FOR_RINGS;
+            let message = format!("{release}: egret runs on epoll; io_uring as it needs it came with {major}.{minor}");
+            Finding::warn("kernel", message)
+        }
         (Some(_), Some(_)) => Finding::fail(
             "kernel",
             format!("{release} is older than {oldest_major}.{oldest_minor}; use nodes with a newer kernel"),
@@ -51,9 +61,12 @@ fn sysctl(text: Option<&str>) -> Finding {
             "kernel.io_uring_disabled=1: only a group may use io_uring; set it to 0 on the node, or give the proxy the \
              group of kernel.io_uring_group",
         ),
-        Some(value) => Finding::fail(
+        Some(value) => Finding::warn(
             CHECK,
-            format!("kernel.io_uring_disabled={value}: nobody may use io_uring; set it to 0 on the node"),
+            format!(
+                "kernel.io_uring_disabled={value}: nobody may use io_uring, so egret runs on epoll; for io_uring set it to \
+                 0 on the node"
+            ),
         ),
     }
 }
@@ -61,7 +74,7 @@ fn sysctl(text: Option<&str>) -> Finding {
 fn engine(probed: Result<io::Features, io::EngineError>) -> Finding {
     match probed {
         Ok(features) => Finding::ok("io_uring", format!("works here; {features}")),
-        Err(error) => Finding::fail("io_uring", error.to_string()),
+        Err(error) => Finding::warn("io_uring", format!("egret runs on epoll: {error}")),
     }
 }
 
@@ -84,7 +97,10 @@ fn descriptors(limit: u64) -> Finding {
         return Finding::fail(CHECK, format!("{limit}: too few for any connection; raise the hard limit to {wanted}"));
     }
     if limit < wanted {
-        let pairs = (limit - RESERVED_DESCRIPTORS) / 2;
+        let granted = Granted { descriptors: limit, open: OPEN_AT_FIRST, memory: None };
+        let wanted_pairs = Settings::default().max_connections;
+        let plan = limits::plan(granted, wanted_pairs, 1, io::EngineOptions::default());
+        let pairs = plan.engine.max_connections;
         let message = format!(
             "{limit} is enough for {pairs} connections, fewer than maxConnections; raise the hard limit to {wanted} \
              (ulimit -Hn, or the container runtime's default limits)"
@@ -127,18 +143,20 @@ mod tests {
     fn each_state_has_its_verdict_and_its_remedy() {
         check(&kernel("6.1.0-18-amd64"), Ok, "6.1.0");
         check(&kernel("7.0"), Ok, "7.0");
-        check(&kernel("5.15.0"), Fail, "newer kernel");
-        check(&kernel("6.0.19"), Fail, "6.1");
+        check(&kernel("5.10.0"), Fail, "newer kernel");
+        check(&kernel("5.15.0"), Warn, "epoll");
+        check(&kernel("6.0.19"), Warn, "6.1");
         check(&kernel("weird"), Warn, "io_uring below");
         check(&sysctl(None), Ok, "nothing is forbidden");
         check(&sysctl(Some("0\n")), Ok, "=0");
         check(&sysctl(Some("1\n")), Warn, "kernel.io_uring_group");
-        check(&sysctl(Some("2\n")), Fail, "set it to 0");
-        check(&engine(Err(io::EngineError::Memory { step: "x" })), Fail, "RLIMIT_MEMLOCK");
+        check(&sysctl(Some("2\n")), Warn, "set it to 0");
+        check(&engine(Err(io::EngineError::Memory { step: "x" })), Warn, "RLIMIT_MEMLOCK");
         check(&locked_memory(0), Warn, "ulimit -l");
         check(&locked_memory(u64::MAX), Ok, "unlimited");
-        check(&descriptors(64), Fail, "raise the hard limit");
-        check(&descriptors(1024), Warn, "448 connections");
+        check(&descriptors(32), Fail, "raise the hard limit");
+        check(&descriptors(64), Warn, "15 connections");
+        check(&descriptors(1024), Warn, "467 connections");
         check(&descriptors(1 << 20), Ok, "1048576 descriptors");
         check(&cpus(8, None, 8), Ok, "default: 8");
         check(&cpus(8, Some(1500), 2), Ok, "1500m: workers by default: 2");

@@ -53,6 +53,14 @@ fn access() {
 }
 
 #[test]
+fn forward_proxy() {
+    let resources = example("forward-proxy.yaml").resources;
+    let policy = resources.destination_rules[0].traffic_policy.as_ref().unwrap();
+    assert_eq!(policy.all.tunnel.as_ref().map(ToString::to_string).as_deref(), Some("api.example.com:443"));
+    assert_eq!(policy.all.tls.as_ref().map(|tls| tls.mode), Some(TlsMode::Simple));
+}
+
+#[test]
 fn simple() {
     let resources = example("egress-tls-origination/simple.yaml").resources;
     assert_eq!(resources.service_entries[0].ports[0].target_port, Some(443));
@@ -73,7 +81,7 @@ fn mutual() {
     let selector = rule.workload_selector.as_ref().unwrap();
     assert_eq!(selector.get("app").map(String::as_str), Some("sleep"));
     let policy = rule.traffic_policy.as_ref().unwrap();
-    assert_eq!(policy.all.load_balancer, Some(LoadBalancer::RoundRobin));
+    assert_eq!(policy.all.load_balancer.as_ref().map(|balancing| balancing.by), Some(LoadBalancer::RoundRobin));
     let tls = policy.ports[0].1.tls.as_ref().unwrap();
     assert_eq!(tls.mode, TlsMode::Mutual);
     assert_eq!(tls.credential_name.as_deref(), Some("client-credential"));
@@ -114,7 +122,7 @@ fn settings_show_every_field_at_its_default() {
     let text = fs::read_to_string(examples().join("settings.yaml")).unwrap();
     let fields = text.lines().filter(|line| line.starts_with("  ") && line.as_bytes()[2].is_ascii_lowercase());
     // One less than lines: `name` of the metadata.
-    assert_eq!(fields.count() - 1, 16, "a field of Settings is missing from the example, or from this test");
+    assert_eq!(fields.count() - 1, 19, "a field of Settings is missing from the example, or from this test");
 }
 
 /// A second opinion: `serde_yaml` reads the same keys and values, in the same order, from every example.

@@ -86,3 +86,8 @@ fn in_the_other_kinds() {
 fn in_virtual_services() {
     check(include_str!("virtual-service.txt"), 9);
 }
+
+#[test]
+fn in_authorization_policies() {
+    check(include_str!("authorization-policy.txt"), 6);
+}

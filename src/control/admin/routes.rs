@@ -195,7 +195,7 @@ fn page() -> Reply {
 
 fn ready(admin: &dyn Admin, _: Option<&str>) -> Reply {
     match admin.ready() {
-        Ok(()) => text(StatusCode::OK, "LIVE\n"),
+        Ok(detail) => text(StatusCode::OK, format!("LIVE\n{detail}")),
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }

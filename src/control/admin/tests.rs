@@ -17,8 +17,8 @@ struct Recorder {
 }
 
 impl Admin for Recorder {
-    fn ready(&self) -> Result<(), String> {
-        self.unready.map_or(Ok(()), |why| Err(why.to_owned()))
+    fn ready(&self) -> Result<String, String> {
+        self.unready.map_or(Ok("engine: x\n".to_owned()), |why| Err(why.to_owned()))
     }
 
     fn metrics(&self) -> String {
@@ -87,8 +87,8 @@ fn exchange(address: &str, bytes: &[u8]) -> String {
 fn every_route_answers() {
     let done = with_server(None, |[admin, health, metrics]| {
         for (path, expected) in [
-            ("/ready", "LIVE\n"),
-            ("/healthz/ready", "LIVE\n"),
+            ("/ready", "LIVE\nengine: x\n"),
+            ("/healthz/ready", "LIVE\nengine: x\n"),
             ("/stats/prometheus", "egret_up 1\n"),
             ("/certs", "[\n  {\n    \"name\": \"client-credential\"\n  }\n]\n"),
             ("/connections?all", "[]\n"),

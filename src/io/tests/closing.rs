@@ -189,7 +189,7 @@ fn a_dropped_listener_frees_what_nobody_took() {
 
 #[test]
 fn what_is_queued_when_the_engine_is_dropped_still_arrives() {
-    let mut engine = Engine::new(EngineOptions::default()).unwrap();
+    let mut engine = Engine::new(options()).unwrap();
     let bytes = pattern(4 << 20, 2);
     let peer = engine.run(async {
         let (listener, address) = listen();
@@ -208,7 +208,7 @@ fn what_is_queued_when_the_engine_is_dropped_still_arrives() {
 
 #[test]
 fn a_socket_that_outlives_its_engine_answers_with_errors() {
-    let mut engine = Engine::new(EngineOptions::default()).unwrap();
+    let mut engine = Engine::new(options()).unwrap();
     let (near, far) = engine.run(pair());
     drop(engine);
     run(async {
@@ -220,7 +220,7 @@ fn a_socket_that_outlives_its_engine_answers_with_errors() {
 
 #[test]
 fn an_engine_that_is_dropped_in_the_middle_frees_everything() {
-    let mut engine = Engine::new(EngineOptions::default()).unwrap();
+    let mut engine = Engine::new(options()).unwrap();
     let (kept, sockets) = engine.run(async {
         let (listener, _) = listen();
         spawn(async move { drop(listener.accept().await) });

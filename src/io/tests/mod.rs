@@ -1,4 +1,4 @@
-//! Tests of the whole engine over real loopback sockets.
+//! Tests of the whole engine over real loopback sockets, on io_uring and (once more, in a child process) on epoll.
 
 mod closing;
 mod limits;
@@ -14,8 +14,36 @@ use super::*;
 /// Far longer than any test needs: reaching it is a failure, not a measurement.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Set in the child process that runs these tests on epoll.
+const ON_EPOLL: &str = "EGRET_TEST_ON_EPOLL";
+
+fn kind() -> EngineKind {
+    if std::env::var_os(ON_EPOLL).is_some() { EngineKind::Epoll } else { EngineKind::Uring }
+}
+
+fn options() -> EngineOptions {
+    EngineOptions { kind: kind(), restrict_ring: true, ..Default::default() }
+}
+
+#[test]
+fn all_of_it_on_epoll() {
+    if kind() == EngineKind::Epoll {
+        return;
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .arg("io::tests::")
+        .env(ON_EPOLL, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{text}{}", String::from_utf8_lossy(&child.stderr));
+    assert!(text.contains("test result: ok") && !text.contains(" 0 passed"), "{text}");
+}
+
 /// Runs `main` on a new engine; afterwards nothing of it is left.
-fn run_with<T>(options: EngineOptions, main: impl Future<Output = T>) -> T {
+fn run_with<T>(mut options: EngineOptions, main: impl Future<Output = T>) -> T {
+    options.kind = kind();
+    options.restrict_ring = true;
     let mut engine = Engine::new(options).unwrap();
     let output = engine.run(async {
         let output = timeout(DEADLINE, main).await.expect("the test must end");

@@ -88,7 +88,7 @@ fn an_idle_engine_does_not_turn() {
 
 #[test]
 fn wakes_from_another_thread() {
-    let mut engine = Engine::new(EngineOptions::default()).unwrap();
+    let mut engine = Engine::new(options()).unwrap();
     let remote = engine.remote();
     let (commands, received) = mpsc::channel();
     let sender = std::thread::spawn(move || {
@@ -126,7 +126,7 @@ fn a_channel_of_another_thread_wakes_a_task() {
 #[test]
 fn a_waker_may_outlive_its_engine() {
     let (send, keep) = mpsc::channel();
-    let mut engine = Engine::new(EngineOptions::default()).unwrap();
+    let mut engine = Engine::new(options()).unwrap();
     engine.run(async {
         spawn(std::future::poll_fn(move |cx| {
             send.send(cx.waker().clone()).unwrap();
@@ -141,10 +141,10 @@ fn a_waker_may_outlive_its_engine() {
 
 #[test]
 fn a_thread_has_one_engine_at_a_time() {
-    let first = Engine::new(EngineOptions::default()).unwrap();
-    assert!(matches!(Engine::new(EngineOptions::default()), Err(EngineError::Occupied)));
+    let first = Engine::new(options()).unwrap();
+    assert!(matches!(Engine::new(options()), Err(EngineError::Occupied)));
     drop(first);
     for _ in 0..40 {
-        drop(Engine::new(EngineOptions::default()).unwrap());
+        drop(Engine::new(options()).unwrap());
     }
 }

@@ -1,0 +1,244 @@
+//! AuthorizationPolicies, compiled, and what they say of a flow: DENY first, then ALLOW, as Istio judges.
+//!
+//! Not everything that a rule asks for is known of every flow: bytes have no method, and a path may have no form that
+//! all servers agree on. What is not known never helps a flow out: a DENY takes it for a match, an ALLOW for none. That
+//! is also Istio's rule for fields of HTTP on other connections. Nothing is allocated where a path is written as it is
+//! compared, and nothing at all is asked where no policy speaks.
+
+use std::borrow::Cow;
+
+use ipnet::IpNet;
+
+use crate::config::{
+    AuthorizationAction, AuthorizationCondition, AuthorizationOperation, AuthorizationRule, TextPattern, Wanted,
+};
+use crate::flow::{Host, Hostname, OriginalDst};
+use crate::http::{parameterless_path, split_query};
+use crate::policy::http_routes::RequestView;
+
+/// What is known of a flow.
+#[derive(Clone, Copy)]
+pub struct Facts<'f, 'r> {
+    pub destination: OriginalDst,
+    pub sni: Sni<'f>,
+    /// `None` for what is not read as requests.
+    pub request: Option<&'f RequestView<'r>>,
+}
+
+impl<'f, 'r> Facts<'f, 'r> {
+    /// A request outside TLS.
+    #[must_use]
+    pub fn of_request(destination: OriginalDst, request: &'f RequestView<'r>) -> Self {
+        Self { destination, sni: Sni::Absent, request: Some(request) }
+    }
+}
+
+/// The name that a ClientHello asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sni<'f> {
+    /// Nobody has looked at the connection's first bytes.
+    Unread,
+    /// They are no ClientHello, or one without a name.
+    Absent,
+    Name(&'f Hostname),
+}
+
+/// All that is judged for one destination.
+#[derive(Debug, Default)]
+pub(super) struct Authorization {
+    pub(super) deny: Vec<Policy>,
+    /// One must match, if there are any.
+    pub(super) allow: Vec<Policy>,
+    pub(super) audit: Vec<Policy>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    /// `namespace/name`
+    pub(super) name: String,
+    pub(super) rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    /// As Envoy writes it into the log.
+    pub(super) details: String,
+    pub(super) to: Option<Vec<AuthorizationOperation>>,
+    pub(super) when: Vec<AuthorizationCondition>,
+}
+
+/// What Envoy logs where policies allow something, and not this.
+const NONE_MATCHED: &str = "rbac_access_denied_matched_policy[none]";
+
+impl Policy {
+    /// `None` when nothing that this pod sends is meant by any of its rules.
+    pub(super) fn new(namespace: &str, name: &str, rules: &[AuthorizationRule], own_namespace: &str) -> Self {
+        let of_namespace = |wanted: &Wanted<TextPattern>| {
+            is_wanted(wanted, |pattern| pattern.is_match(own_namespace.as_bytes(), false))
+        };
+        let kept = rules.iter().enumerate().filter(|(_, rule)| {
+            let from = rule.from.as_ref().is_none_or(|all| all.iter().any(|one| of_namespace(&one.namespaces)));
+            from && rule.when.iter().all(|condition| match condition {
+                AuthorizationCondition::Namespace(wanted) => of_namespace(wanted),
+                _ => true,
+            })
+        });
+        let rules = kept.map(|(at, rule)| Rule {
+            details: format!("rbac_access_denied_matched_policy[ns[{namespace}]-policy[{name}]-rule[{at}]]"),
+            to: rule.to.clone(),
+            when: rule.when.clone(),
+        });
+        Self { name: format!("{namespace}/{name}"), rules: rules.collect() }
+    }
+}
+
+impl Authorization {
+    pub(super) fn add(&mut self, action: AuthorizationAction, policy: Policy) {
+        match action {
+            AuthorizationAction::Allow => self.allow.push(policy),
+            AuthorizationAction::Deny => self.deny.push(policy),
+            AuthorizationAction::Audit => self.audit.push(policy),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.deny.is_empty() && self.allow.is_empty() && self.audit.is_empty()
+    }
+
+    /// Whether there is anything that it may refuse.
+    pub(super) fn forbids_something(&self) -> bool {
+        !self.deny.is_empty() || !self.allow.is_empty()
+    }
+
+    /// # Errors
+    /// The log's words for why the flow may not leave.
+    pub(super) fn judge(&self, facts: &Facts<'_, '_>) -> Result<(), &str> {
+        let seen = Seen::of(facts);
+        let denies = |rule: &&Rule| seen.matches(rule, Reading::Loose);
+        if let Some(rule) = self.deny.iter().flat_map(|policy| &policy.rules).find(denies) {
+            return Err(&rule.details);
+        }
+        let allows = |rule: &Rule| seen.matches(rule, Reading::Strict);
+        let allowed = self.allow.is_empty() || self.allow.iter().flat_map(|policy| &policy.rules).any(allows);
+        if allowed { Ok(()) } else { Err(NONE_MATCHED) }
+    }
+
+    /// The AUDIT policies that a flow is meant by.
+    pub(super) fn audits(&self, facts: &Facts<'_, '_>) -> Vec<&str> {
+        if self.audit.is_empty() {
+            return Vec::new();
+        }
+        let seen = Seen::of(facts);
+        let meant = |policy: &&Policy| policy.rules.iter().any(|rule| seen.matches(rule, Reading::Loose));
+        self.audit.iter().filter(meant).map(|policy| policy.name.as_str()).collect()
+    }
+}
+
+/// What becomes of a doubt: what is unknown, and what can be read in two ways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// It is a match.
+    Loose,
+    /// It is none.
+    Strict,
+}
+
+impl Reading {
+    fn inverse(self) -> Self {
+        match self {
+            Reading::Loose => Reading::Strict,
+            Reading::Strict => Reading::Loose,
+        }
+    }
+}
+
+/// The facts in the form that patterns are compared with.
+struct Seen<'f, 'r> {
+    facts: &'f Facts<'f, 'r>,
+    host: Option<Cow<'f, str>>,
+    /// `None` when there is none, or no form of it that everybody agrees on.
+    path: Option<Cow<'f, [u8]>>,
+}
+
+impl<'f, 'r> Seen<'f, 'r> {
+    fn of(facts: &'f Facts<'f, 'r>) -> Self {
+        let host = facts.request.map(|request| match request.host {
+            Host::Name(name) => Cow::Borrowed(name.as_str()),
+            ip @ Host::Ip(_) => Cow::Owned(ip.to_string()),
+        });
+        let path = facts.request.and_then(|request| parameterless_path(split_query(request.target).0).ok());
+        // `*` of OPTIONS is the whole server.
+        Self { facts, host, path: path.filter(|path| path.starts_with(b"/")) }
+    }
+
+    fn matches(&self, rule: &Rule, reading: Reading) -> bool {
+        rule.to.as_ref().is_none_or(|all| all.iter().any(|one| self.is_operation(one, reading)))
+            && rule.when.iter().all(|one| self.fulfils(one, reading))
+    }
+
+    fn is_operation(&self, wanted: &AuthorizationOperation, reading: Reading) -> bool {
+        let port = self.facts.destination.port();
+        is_wanted(&wanted.ports, |wanted| *wanted == port)
+            && self.is_method(&wanted.methods, reading)
+            && text(&wanted.hosts, self.host.as_deref().map(str::as_bytes), reading)
+            && text(&wanted.paths, self.path.as_deref(), reading)
+    }
+
+    /// Methods are told apart by case (RFC 9110 §9.1), and some servers do not know that.
+    fn is_method(&self, wanted: &Wanted<TextPattern>, reading: Reading) -> bool {
+        both_ways(wanted, reading, |pattern, reading| match self.facts.request {
+            Some(request) => pattern.is_match(request.method, reading == Reading::Loose),
+            None => reading == Reading::Loose,
+        })
+    }
+
+    fn fulfils(&self, condition: &AuthorizationCondition, reading: Reading) -> bool {
+        let destination = self.facts.destination;
+        match condition {
+            AuthorizationCondition::Header(name, wanted) => match self.facts.request {
+                None => text(wanted, None, reading),
+                Some(request) => {
+                    let value = (request.field)(name);
+                    both_ways(wanted, reading, |pattern, reading| {
+                        value.as_deref().is_some_and(|value| is_value(pattern, value, reading))
+                    })
+                }
+            },
+            AuthorizationCondition::Sni(wanted) => match self.facts.sni {
+                Sni::Unread => text(wanted, None, reading),
+                Sni::Absent => text(wanted, Some(b""), reading),
+                Sni::Name(name) => text(wanted, Some(name.as_str().as_bytes()), reading),
+            },
+            AuthorizationCondition::Port(wanted) => is_wanted(wanted, |port| *port == destination.port()),
+            AuthorizationCondition::Address(wanted) => {
+                is_wanted(wanted, |network: &IpNet| network.contains(&destination.ip()))
+            }
+            // Judged where the rule was compiled.
+            AuthorizationCondition::Namespace(_) => true,
+        }
+    }
+}
+
+/// A field may be written several times, and a list in one line: whoever forbids a value means each of them.
+fn is_value(pattern: &TextPattern, value: &[u8], reading: Reading) -> bool {
+    let each = || value.split(|&b| b == b',').any(|one| pattern.is_match(one.trim_ascii(), false));
+    pattern.is_match(value, false) || reading == Reading::Loose && each()
+}
+
+/// Whether a text, if it is known, is one of those wanted and none of those not.
+fn text(wanted: &Wanted<TextPattern>, found: Option<&[u8]>, reading: Reading) -> bool {
+    both_ways(wanted, reading, |pattern, reading| match found {
+        Some(found) => pattern.is_match(found, false),
+        None => reading == Reading::Loose,
+    })
+}
+
+/// A doubt that makes a match of what is wanted makes none of what is not.
+fn both_ways(wanted: &Wanted<TextPattern>, reading: Reading, is_match: impl Fn(&TextPattern, Reading) -> bool) -> bool {
+    (wanted.any_of.is_empty() || wanted.any_of.iter().any(|one| is_match(one, reading)))
+        && !wanted.none_of.iter().any(|one| is_match(one, reading.inverse()))
+}
+
+fn is_wanted<T>(wanted: &Wanted<T>, is_match: impl Fn(&T) -> bool) -> bool {
+    (wanted.any_of.is_empty() || wanted.any_of.iter().any(&is_match)) && !wanted.none_of.iter().any(&is_match)
+}

@@ -1,0 +1,131 @@
+//! Which AuthorizationPolicies speak of which traffic: those of the workload of everything it sends, those with targets of
+//! what goes to their ServiceEntries.
+//!
+//! It knows namespaces and selectors, and nothing of what rules ask for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{
+    AuthorizationAction, AuthorizationPolicy, AuthorizationScope, AuthorizationTarget, PortProtocol, Resources,
+    ServiceEntry,
+};
+use crate::policy::authorization::{Authorization, Policy};
+use crate::policy::problems::Problems;
+use crate::policy::scope::{ROOT_NAMESPACE, Workload, oldest_first};
+
+pub(super) struct Authorized<'r> {
+    workload: &'r Workload,
+    /// For what goes to no entry that has policies of its own.
+    everything: Option<Arc<Authorization>>,
+    general: Vec<&'r AuthorizationPolicy>,
+    /// Namespace and name of an entry → its own.
+    targeted: HashMap<(&'r str, &'r str), Vec<&'r AuthorizationPolicy>>,
+    /// Made once an entry.
+    of_entries: HashMap<(String, String), Arc<Authorization>>,
+}
+
+impl<'r> Authorized<'r> {
+    pub(super) fn visible(resources: &'r Resources, workload: &'r Workload, problems: &mut Problems) -> Self {
+        let mut general = Vec::new();
+        let mut targeted: HashMap<_, Vec<_>> = HashMap::new();
+        for policy in oldest_first(&resources.authorization_policies, |policy| &policy.meta) {
+            let namespace = workload.namespace_of(&policy.meta);
+            if policy.dry_run {
+                let message = "istio.io/dry-run: this policy is left out; dry runs are not supported, use action AUDIT";
+                problems.warn(&policy.meta.at, message.to_owned());
+                continue;
+            }
+            match &policy.scope {
+                AuthorizationScope::Workloads(selector) => {
+                    let here = namespace == workload.namespace || namespace == ROOT_NAMESPACE;
+                    if here && selector.as_ref().is_none_or(|selector| workload.matches(selector)) {
+                        general.push(policy);
+                    }
+                }
+                AuthorizationScope::ServiceEntries(targets) => {
+                    for target in targets {
+                        targeted.entry((namespace, target.name.as_str())).or_default().push(policy);
+                    }
+                }
+            }
+        }
+        let mut all = Self { workload, everything: None, general, targeted, of_entries: HashMap::new() };
+        all.everything = all.made(&[]);
+        all
+    }
+
+    /// What holds for unknown destinations.
+    pub(super) fn everything(&self) -> Option<Arc<Authorization>> {
+        self.everything.clone()
+    }
+
+    pub(super) fn of_entry(&mut self, entry: &ServiceEntry, problems: &mut Problems) -> Option<Arc<Authorization>> {
+        let key = (self.workload.namespace_of(&entry.meta), entry.meta.name.as_str());
+        let Some(own) = self.targeted.get(&key) else { return self.everything() };
+        let key = (key.0.to_owned(), key.1.to_owned());
+        if let Some(made) = self.of_entries.get(&key) {
+            return Some(Arc::clone(made));
+        }
+        for policy in own {
+            warn_of_unreadable(policy, entry, problems);
+        }
+        let made = self.made(own)?;
+        self.of_entries.insert(key, Arc::clone(&made));
+        Some(made)
+    }
+
+    fn made(&self, own: &[&AuthorizationPolicy]) -> Option<Arc<Authorization>> {
+        let mut all = Authorization::default();
+        for policy in self.general.iter().chain(own) {
+            let (namespace, name) = (self.workload.namespace_of(&policy.meta), policy.meta.name.as_str());
+            all.add(policy.action, Policy::new(namespace, name, &policy.rules, &self.workload.namespace));
+        }
+        (!all.is_empty()).then(|| Arc::new(all))
+    }
+
+    /// Warns of targets that are no ServiceEntry which the workload sees.
+    pub(super) fn warn_of_the_unused(&self, problems: &mut Problems) {
+        let seen = |namespace: &str, name: &str| self.of_entries.contains_key(&(namespace.to_owned(), name.to_owned()));
+        for ((namespace, name), policies) in self.targeted.iter().filter(|((ns, name), _)| !seen(ns, name)) {
+            for policy in policies {
+                let AuthorizationScope::ServiceEntries(targets) = &policy.scope else { continue };
+                let all_of_it = targets.iter().filter(|AuthorizationTarget { name: target, .. }| target == name);
+                for target in all_of_it {
+                    let message = format!(
+                        "no ServiceEntry {name} of namespace {namespace} is seen here, so this policy does not hold for \
+                         it: a target is named by its metadata.name, not by its host"
+                    );
+                    problems.warn(&target.at, message);
+                }
+            }
+        }
+    }
+}
+
+/// An ALLOW that asks for what only HTTP has lets nothing to an entry that has no HTTP.
+fn warn_of_unreadable(policy: &AuthorizationPolicy, entry: &ServiceEntry, problems: &mut Problems) {
+    let opaque = |protocol| {
+        use PortProtocol::{Https, Mongo, Mysql, Redis, Tcp, Tls};
+        matches!(protocol, Https | Tls | Tcp | Mongo | Mysql | Redis)
+    };
+    let never_http = !entry.ports.is_empty() && entry.ports.iter().all(|port| opaque(port.protocol));
+    let asks = |policy: &AuthorizationPolicy| {
+        !policy.rules.is_empty()
+            && policy.rules.iter().all(|rule| {
+                rule.to.as_ref().is_some_and(|all| {
+                    all.iter().all(|one| {
+                        !(one.hosts.asks_nothing() && one.methods.asks_nothing() && one.paths.asks_nothing())
+                    })
+                })
+            })
+    };
+    if never_http && policy.action == AuthorizationAction::Allow && asks(policy) {
+        let message = format!(
+            "every rule asks for hosts, methods or paths, which are not known of connections to {}: its ports carry no \
+             plain HTTP, so this policy allows nothing there; ask for ports or connection.sni",
+            entry.meta.name
+        );
+        problems.warn(&policy.meta.at, message);
+    }
+}

@@ -1,0 +1,144 @@
+//! May a tunnel that an application asks a forward proxy for (CONNECT) lead where it says? Nobody can look into it
+//! afterwards, so more is asked than of a request: the host and port must be named, whatever the outbound policy allows.
+//!
+//! It knows nothing of the proxy that is asked, nor of addresses that must never be dialled.
+
+use std::net::SocketAddr;
+
+use crate::config::ConnectPolicy;
+use crate::flow::{Authority, Host, Hostname, OriginalDst};
+use crate::policy::decide::{PolicyTable, Unread};
+use crate::policy::table::{Cluster, Decision, Transport};
+
+/// Why a tunnel is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TunnelRefusal {
+    #[error("CONNECT is not carried; connectPolicy: REGISTRY_ONLY passes it on to hosts and ports of ServiceEntries")]
+    Off,
+    #[error("no ServiceEntry names this host and port")]
+    Unknown,
+    /// Inside a tunnel it would not happen.
+    #[error("requests to this host and port leave as TLS that egret originates, which a tunnel would go past")]
+    OriginatesTls,
+    #[error("a VirtualService routes requests to this host, which a tunnel would go past")]
+    Routed,
+    #[error("AuthorizationPolicies speak of this host, which a tunnel would go past")]
+    Judged,
+}
+
+impl PolicyTable {
+    /// Whether a tunnel to `authority` may be asked for.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn tunnel(&self, authority: &Authority) -> Result<(), TunnelRefusal> {
+        if self.settings.connect_policy == ConnectPolicy::Deny {
+            return Err(TunnelRefusal::Off);
+        }
+        let port = authority.port.ok_or(TunnelRefusal::Unknown)?;
+        let mut found = match &authority.host {
+            Host::Name(name) => self.naming(name, port),
+            Host::Ip(ip) => self.holding(OriginalDst::new(SocketAddr::new(*ip, port))),
+        };
+        found.retain(|cluster| cluster.origin.port == port);
+        if found.is_empty() {
+            return Err(TunnelRefusal::Unknown);
+        }
+        if found.iter().any(|cluster| !matches!(cluster.transport, Transport::Plaintext)) {
+            return Err(TunnelRefusal::OriginatesTls);
+        }
+        let judges = |cluster: &&Cluster| cluster.authorization.as_ref().is_some_and(|all| all.forbids_something());
+        if found.iter().any(judges) {
+            return Err(TunnelRefusal::Judged);
+        }
+        if self.services.of(&authority.host).is_some() {
+            return Err(TunnelRefusal::Routed);
+        }
+        Ok(())
+    }
+
+    fn naming(&self, name: &Hostname, port: u16) -> Vec<&Cluster> {
+        let on_port = self.clusters.iter().filter(|cluster| cluster.origin.port == port);
+        on_port.filter(|cluster| covers(&cluster.host, name)).map(AsRef::as_ref).collect()
+    }
+
+    /// The clusters that connections to this address may go to.
+    fn holding(&self, dst: OriginalDst) -> Vec<&Cluster> {
+        let host = Host::Ip(dst.ip());
+        let decisions = [self.http(dst, &host), self.tls(dst, None), self.opaque(dst, Unread::Unseen)];
+        let forward = |decision| match decision {
+            Decision::Forward(cluster) => Some(&**cluster),
+            Decision::Passthrough | Decision::Deny(_) => None,
+        };
+        decisions.into_iter().filter_map(forward).collect()
+    }
+}
+
+/// Whether a cluster's host (`*` and `*.suffix` are wildcards) covers `name`.
+fn covers(host: &str, name: &Hostname) -> bool {
+    let below = |suffix: &str| name.as_str().strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
+    host == "*" || host == name.as_str() || host.strip_prefix("*.").is_some_and(below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PortProtocol::{Http, Https, Tcp};
+    use crate::config::Resolution::{Dns, None as Original, Static};
+    use crate::config::{AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
+    use crate::policy::fixture::{compiled, entry, meta, rule};
+
+    #[test]
+    fn only_what_is_named_and_leaves_as_it_is() {
+        let entries = vec![
+            entry(&["a.example"], &[], Dns).with_port(443, Https).with_port(25, Tcp),
+            entry(&["*.wild.example"], &[], Original).with_port(443, Https),
+            entry(&["secure.example"], &[], Dns).with_port(80, Http).with_port(8443, Https),
+            entry(&["mail.example"], &["192.0.2.7"], Static).with_port(993, Tcp).with_ip("192.0.2.7"),
+        ];
+        let mut resources = Resources {
+            service_entries: entries,
+            destination_rules: vec![rule("r", "secure.example")],
+            ..Resources::default()
+        };
+        let off = compiled(&resources).0;
+        resources.settings.connect_policy = ConnectPolicy::RegistryOnly;
+        let table = compiled(&resources).0;
+        for (authority, expected) in [
+            ("a.example:443", Ok(())),
+            ("A.Example.:443", Ok(())),
+            ("a.example:444", Err(TunnelRefusal::Unknown)),
+            ("b.example:443", Err(TunnelRefusal::Unknown)),
+            ("b.example:25", Err(TunnelRefusal::Unknown)),
+            ("x.wild.example:443", Ok(())),
+            ("wild.example:443", Err(TunnelRefusal::Unknown)),
+            ("xwild.example:443", Err(TunnelRefusal::Unknown)),
+            ("secure.example:80", Err(TunnelRefusal::OriginatesTls)),
+            ("192.0.2.7:993", Ok(())),
+            ("192.0.2.8:993", Err(TunnelRefusal::Unknown)),
+            ("192.0.2.7:443", Err(TunnelRefusal::Unknown)),
+            ("a.example", Err(TunnelRefusal::Unknown)),
+        ] {
+            let authority = Authority::parse(authority).unwrap();
+            assert_eq!(table.tunnel(&authority), expected, "{authority}");
+            assert_eq!(off.tunnel(&authority), Err(TunnelRefusal::Off), "{authority}");
+        }
+    }
+
+    /// What a policy asks for could not be seen inside.
+    #[test]
+    fn not_where_policies_judge() {
+        let entries = vec![entry(&["a.example"], &[], Dns).with_port(443, Https)];
+        let mut resources = Resources { service_entries: entries, ..Resources::default() };
+        resources.settings.connect_policy = ConnectPolicy::RegistryOnly;
+        resources.authorization_policies.push(AuthorizationPolicy {
+            meta: meta("p"),
+            scope: AuthorizationScope::Workloads(None),
+            action: AuthorizationAction::Allow,
+            rules: Vec::new(),
+            dry_run: false,
+        });
+        let authority = Authority::parse("a.example:443").unwrap();
+        assert_eq!(compiled(&resources).0.tunnel(&authority), Err(TunnelRefusal::Judged));
+    }
+}

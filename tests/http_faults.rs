@@ -1,0 +1,186 @@
+//! Servers that are down, frozen, unreachable or gone without a word: each is told apart, within the time that the
+//! policy gives, and none leaves anything behind.
+
+mod lab;
+#[path = "http/site.rs"]
+mod site;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use lab::client::HttpClient;
+use lab::documents::service_entry;
+use lab::process::{self, Kept};
+use lab::server::HttpServer;
+use lab::{Family, Lab, PATIENCE, eventually};
+use nix::sys::signal::Signal;
+use site::{HOST, Site, answering};
+
+/// Rules for what arrives outside, in nft's words.
+fn outside_rules(lab: &Lab, rules: &str) {
+    let table = format!("add table inet lab; add chain inet lab in {{ type filter hook input priority 0; }}; {rules}");
+    process::finish(lab.outside.command("nft", &[&table])).succeeded();
+}
+
+/// What the kernel knows of the proxy's connections to `port`.
+fn sockets(lab: &Lab, port: u16) -> String {
+    process::finish(lab.pod.command("ss", &["-tnoH", &format!("dport = :{port}")])).succeeded().stdout
+}
+
+#[test]
+fn why_a_server_cannot_be_reached_is_told_apart_and_in_time() {
+    let site = Site::new("{}", answering(""));
+    // 203.0.113.2 drops, 3 answers that there is no such host, on 4 nobody listens.
+    outside_rules(
+        &site.lab,
+        "add rule inet lab in ip daddr 203.0.113.2 tcp dport 80 drop; \
+         add rule inet lab in ip daddr 203.0.113.3 tcp dport 80 reject with icmpx type host-unreachable",
+    );
+    let reasons = [(2, "no answer within 400 ms"), (3, "No route to host"), (4, "Connection refused")];
+    for (number, _) in reasons {
+        let host = format!("down{number}.example");
+        site.lab.names.set(&host, &[Lab::address(Family::V4, number)]);
+        site.lab.configure(&format!("{host}.yaml"), &down(&host));
+    }
+    let egret = site.lab.egret(&[]);
+    for (number, reason) in reasons {
+        let begun = Instant::now();
+        let response = site.open().get(&format!("down{number}.example"), "/down").unwrap();
+        let body = String::from_utf8(response.body).unwrap();
+        let wanted = format!("connect to 203.0.113.{number}:80: {reason}");
+        assert!(response.head.status == 503 && body.contains(&wanted), "{body}");
+        // The kernel's own patience is two minutes.
+        assert!(begun.elapsed() < PATIENCE, "{reason} took {:?}", begun.elapsed());
+        egret.log_line(&["\"GET /down ", " 503 UF,URX ", &wanted.replace(' ', "_")]);
+    }
+    assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 200, "the others are served as before");
+}
+
+/// A host with a connect timeout of its own.
+fn down(host: &str) -> String {
+    let rule = site::rule("{tcp: {connectTimeout: 400ms}}")
+        .replace(HOST, host)
+        .replace("name: site", &format!("name: {host}"));
+    format!("{}---\n{rule}", service_entry(host, &[(80, "HTTP", None)]))
+}
+
+#[test]
+fn a_frozen_server_is_waited_for_and_comes_back() {
+    let lab = Lab::new();
+    let at = Lab::address(Family::V4, 1);
+    lab.names.set(HOST, &[at]);
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    let egret = lab.egret(&["--request-timeout", "1s"]);
+    let folder = lab.dir().join("served");
+    fs::create_dir(&folder).unwrap();
+    let arguments = ["-I", "-m", "http.server", "80", "--bind", "203.0.113.1", "--directory", lab::utf8(&folder)];
+    let server = Kept::start(lab.outside.command("/usr/bin/python3", &arguments), lab.dir(), "served");
+    let ask = |path: &str| {
+        let mut client = HttpClient::new(lab.connect(SocketAddr::new(at, 80)).unwrap());
+        client.get(HOST, path).is_ok_and(|response| response.head.status == 200)
+    };
+    eventually("the server is up", || ask("/"));
+    server.signal(Signal::SIGSTOP);
+    // Its kernel still takes connections.
+    let asking = (0..20).map(|_| {
+        let mut client = HttpClient::new(lab.connect(SocketAddr::new(at, 80)).unwrap());
+        client.send(format!("GET /frozen HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+        client
+    });
+    for mut client in asking.collect::<Vec<_>>() {
+        assert_eq!(client.response().unwrap().head.status, 504);
+    }
+    egret.log_line(&["\"GET /frozen ", " 504 UT ", "response_timeout"]);
+    server.signal(Signal::SIGCONT);
+    eventually("it is served again", || ask("/"));
+}
+
+#[test]
+fn a_server_that_vanishes_is_noticed_by_keepalive() {
+    let (told, heard) = std::sync::mpsc::channel();
+    let told = Mutex::new(told);
+    let pool = "{tcp: {tcpKeepalive: {time: 1s, interval: 1s, probes: 2}}}";
+    let site = Site::new(pool, move |stream| {
+        let mut server = HttpServer::new(stream);
+        server.request()?;
+        let _ = told.lock().unwrap().send(());
+        server.connection().rest().map(drop)
+    });
+    let egret = site.lab.egret(&["--workers", "1"]);
+    let mut client = site.open();
+    client.send(format!("GET /gone HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+    heard.recv_timeout(PATIENCE).unwrap();
+    let known = sockets(&site.lab, 80);
+    assert!(known.lines().any(|line| line.contains("203.0.113.1:80") && line.contains("keepalive")), "{known}");
+    outside_rules(&site.lab, "add rule inet lab in ip daddr 203.0.113.1 tcp dport 80 drop");
+    let response = client.response().unwrap();
+    let body = String::from_utf8_lossy(&response.body);
+    assert!(response.head.status == 503 && body.contains("timed out"), "{body}");
+    egret.log_line(&["\"GET /gone ", " 503 UC ", "timed_out"]);
+}
+
+/// Holds every answer back until it is opened.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+#[test]
+fn local_ports_run_out_and_come_back() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let site = Site::new("{}", move |stream| {
+        let mut server = HttpServer::new(stream);
+        while server.request()?.is_some() {
+            let open = held.0.0.lock().unwrap();
+            drop(held.0.1.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+            server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+        Ok(())
+    });
+    let egret = site.lab.egret(&[]);
+    let range = "/proc/sys/net/ipv4/ip_local_port_range";
+    site.lab.pod.enter(|| fs::write(range, "40000 40031")).unwrap();
+    // To two addresses, for the application's own ports are as few.
+    let mut clients: Vec<_> = (0..50)
+        .map(|number| {
+            let to = SocketAddr::new(Lab::address(Family::V4, 8 + number % 2), 80);
+            let mut client = HttpClient::new(site.lab.connect(to).unwrap());
+            client.send(format!("GET /{number} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+            client
+        })
+        .collect();
+    egret.log_line(&[" 503 UF,URX ", "Cannot_assign_requested_address"]);
+    *gate.0.0.lock().unwrap() = true;
+    gate.0.1.notify_all();
+    let statuses: Vec<_> = clients.iter_mut().map(|client| client.response().unwrap().head.status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 32, "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
+    for client in &mut clients {
+        assert_eq!(client.get(HOST, "/again").unwrap().head.status, 200, "every connection goes on");
+    }
+}
+
+#[test]
+fn a_port_nobody_listens_on_is_tried_thrice_and_no_more() {
+    let lab = Lab::new();
+    let at = SocketAddr::new(Lab::address(Family::V4, 1), 80);
+    lab.names.set(HOST, &[at.ip()]);
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    let egret = lab.egret(&[]);
+    let post = || {
+        let mut client = HttpClient::new(lab.connect(at).unwrap());
+        let post = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody");
+        client.send(post.as_bytes()).unwrap();
+        client.response().unwrap().head.status
+    };
+    (0..20).for_each(|_| assert_eq!(post(), 503));
+    assert_eq!(egret.metric("egret_upstream_connect_failures_total"), Some(60.0));
+    assert_eq!(egret.metric("egret_requests_retried_total"), Some(40.0));
+    let listener = lab.outside.enter(|| TcpListener::bind(at)).unwrap();
+    let serving = std::thread::spawn(move || answering("")(listener.accept()?.0));
+    assert_eq!(post(), 200, "it is back at once");
+    drop(egret);
+    // However its connection ended.
+    let _ = serving.join().unwrap();
+}
