@@ -71,8 +71,9 @@ impl Lab {
         let copy = self.dir().join("egret");
         if !copy.exists() {
             let built = std::env::var("EGRET_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_egret").to_owned());
-            fs::copy(&built, &copy).unwrap_or_else(|error| panic!("{built}: {error}"));
-            super::process::run("chmod", &["755", utf8(&copy)]);
+            // Not by this process: a child that another test makes meanwhile would hold the file open for writing, and
+            // what is open for writing cannot be executed.
+            super::process::run("install", &["-m", "755", &built, utf8(&copy)]);
         }
         copy
     }
