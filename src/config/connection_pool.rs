@@ -25,8 +25,9 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<ConnectionP
 
 fn read_tcp(tcp: &mut Object<'_>, pool: &mut ConnectionPool, report: &mut Report) {
     pool.max_connections = count(tcp, "maxConnections", report);
-    pool.connect_timeout = at_least_a_millisecond(tcp, "connectTimeout", report);
-    pool.max_connection_duration = at_least_a_millisecond(tcp, "maxConnectionDuration", report);
+    pool.connect_timeout = tcp.optional("connectTimeout").and_then(|time| time.at_least_a_millisecond(report));
+    pool.max_connection_duration =
+        tcp.optional("maxConnectionDuration").and_then(|time| time.at_least_a_millisecond(report));
     pool.tcp_idle_timeout = tcp.optional("idleTimeout").and_then(|field| field.duration(report));
     pool.tcp_keepalive = tcp.optional("tcpKeepalive").and_then(|field| read_keepalive(&field, report));
 }
@@ -65,14 +66,4 @@ fn read_http(http: &mut Object<'_>, pool: &mut ConnectionPool, report: &mut Repo
 fn count(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Option<u32> {
     let number = object.optional(name)?.whole(&(0..=i64::from(i32::MAX)), report)?;
     u32::try_from(number).ok().filter(|number| *number != 0)
-}
-
-fn at_least_a_millisecond(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Option<Duration> {
-    let field = object.optional(name)?;
-    let duration = field.duration(report)?;
-    if duration < Duration::from_millis(1) {
-        field.error("must be at least \"1ms\"", report);
-        return None;
-    }
-    Some(duration)
 }

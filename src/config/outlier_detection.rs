@@ -35,8 +35,8 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<OutlierDete
     let consecutive_gateway = times(&mut object, "consecutiveGatewayErrors", report);
     let consecutive_local = times(&mut object, "consecutiveLocalOriginFailures", report);
     let split = object.optional("splitExternalLocalOriginErrors").and_then(|field| field.boolean(report));
-    let interval = time(&mut object, "interval", report);
-    let base_ejection_time = time(&mut object, "baseEjectionTime", report);
+    let interval = object.optional("interval").and_then(|time| time.at_least_a_millisecond(report));
+    let base_ejection_time = object.optional("baseEjectionTime").and_then(|time| time.at_least_a_millisecond(report));
     // Zero is "not set" here: a proto3 int32 cannot say it.
     let max_ejection_percent = percent(&mut object, "maxEjectionPercent", report).filter(|percent| *percent > 0);
     let min_health_percent = percent(&mut object, "minHealthPercent", report);
@@ -72,14 +72,4 @@ fn times(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Op
 fn percent(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Option<u32> {
     let number = object.optional(name)?.whole(&(0..=100), report)?;
     u32::try_from(number).ok()
-}
-
-fn time(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Option<Duration> {
-    let field = object.optional(name)?;
-    let duration = field.duration(report)?;
-    if duration < Duration::from_millis(1) {
-        field.error("must be at least \"1ms\"", report);
-        return None;
-    }
-    Some(duration)
 }

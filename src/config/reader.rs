@@ -254,6 +254,16 @@ impl<'n> Field<'n> {
         parsed.map_err(|message| self.error(message, report)).ok()
     }
 
+    /// A duration as Istio's validation wants most of them.
+    pub fn at_least_a_millisecond(&self, report: &mut Report) -> Option<Duration> {
+        let duration = self.duration(report)?;
+        if duration < Duration::from_millis(1) {
+            self.error("must be at least \"1ms\"", report);
+            return None;
+        }
+        Some(duration)
+    }
+
     /// A number of bytes, plain or as a Kubernetes quantity.
     pub fn bytes(&self, report: &mut Report) -> Option<u64> {
         let parsed = match &self.node.value {

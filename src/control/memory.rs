@@ -44,7 +44,7 @@ fn bytes(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok().filter(|limit| *limit < 1 << 60)
 }
 
-/// Looks at memory in use. Its files are opened once: a confined process could not later.
+/// Looks at memory in use. The process's own file is opened once, for it is read twice a second.
 pub struct Gauge {
     limit: u64,
     resident: File,

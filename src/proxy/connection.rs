@@ -123,10 +123,6 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
                 };
                 by_decision(context, &table, &mut reader, &decision, &facts, parties).await
             }
-            Spoken::Protocol(_) if must_be_read(&table, parties).is_some() => {
-                refuse_unreadable(context, parties, must_be_read(&table, parties));
-                Close::Abort
-            }
             Spoken::Silence if must_be_read(&table, parties).is_some() || needs_name(&table, parties) => {
                 // What the application says will decide, and passing it on unread would be wrong: it has time to say it.
                 match io::timeout(settings.idle_timeout, reader.fill()).await {
@@ -135,6 +131,10 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
                 }
             }
             Spoken::Protocol(_) => {
+                if let Some(why) = must_be_read(&table, parties) {
+                    refuse_unreadable(context, parties, why);
+                    return Close::Abort;
+                }
                 let facts = Facts { destination: parties.destination, sni: Sni::Absent, request: None };
                 let decision = table.opaque(parties.destination, Unread::Unknown);
                 by_decision(context, &table, &mut reader, &decision, &facts, parties).await
@@ -180,11 +180,11 @@ fn count_detection(context: &Context, spoken: &Spoken) {
 }
 
 /// Passing these bytes on could be plaintext by accident, or past the policy.
-fn refuse_unreadable(context: &Rc<Context>, parties: Parties, why: Option<&str>) {
+fn refuse_unreadable(context: &Rc<Context>, parties: Parties, why: &str) {
     context.counters.refused_protocol.increment();
     let record = ConnectionRecord {
         flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
-        termination: why.map(str::to_owned),
+        termination: Some(why.to_owned()),
         ..ConnectionRecord::new(parties)
     };
     record.log(context);

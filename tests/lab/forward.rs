@@ -45,13 +45,7 @@ impl ForwardProxy {
 impl Drop for ForwardProxy {
     fn drop(&mut self) {
         // SIGTERM, not SIGKILL: the parent takes its children with it.
-        self.process.signal(nix::sys::signal::Signal::SIGTERM);
-        for _ in 0..500 {
-            if self.process.ended().is_some() {
-                return;
-            }
-            std::thread::park_timeout(std::time::Duration::from_millis(10));
-        }
+        self.process.end_with_children();
     }
 }
 

@@ -68,13 +68,7 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         // SIGTERM, not SIGKILL: the master takes its workers with it.
-        self.process.signal(nix::sys::signal::Signal::SIGTERM);
-        for _ in 0..500 {
-            if self.process.ended().is_some() {
-                return;
-            }
-            std::thread::park_timeout(std::time::Duration::from_millis(10));
-        }
+        self.process.end_with_children();
     }
 }
 

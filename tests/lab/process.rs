@@ -105,6 +105,18 @@ impl Kept {
         let _ = kill(Pid::from_raw(self.pid().cast_signed()), signal);
     }
 
+    /// SIGTERM and up to five seconds' patience, for whoever takes children of its own with it. Does not fail: what drops
+    /// a server calls it too, while a failed test unwinds.
+    pub fn end_with_children(&mut self) {
+        self.signal(Signal::SIGTERM);
+        for _ in 0..500 {
+            if self.ended().is_some() {
+                return;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
+        }
+    }
+
     /// Sends the signal and waits for the end.
     #[track_caller]
     pub fn stop(&mut self, signal: Signal) -> ExitStatus {
