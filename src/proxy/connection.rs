@@ -76,7 +76,7 @@ pub enum Close {
 
 fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Parties, Refusal> {
     let client = socket.peer_addr().map_err(|_| Refusal::NotRedirected)?;
-    let destination = OriginalDst::new(socket.original_dst().map_err(|_| Refusal::NotRedirected)?);
+    let destination = OriginalDst::new(socket.original_dst(client).map_err(|_| Refusal::NotRedirected)?);
     context.guard.check(destination)?;
     Ok(Parties { client: ClientAddr::new(client), destination, since, at })
 }
@@ -84,8 +84,9 @@ fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> 
 fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: SystemTime, at: Instant) {
     context.count_refusal(refusal);
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    let client = ClientAddr::new(socket.peer_addr().unwrap_or(unknown));
-    let destination = OriginalDst::new(socket.original_dst().unwrap_or(unknown));
+    let peer = socket.peer_addr().unwrap_or(unknown);
+    let client = ClientAddr::new(peer);
+    let destination = OriginalDst::new(socket.original_dst(peer).unwrap_or(unknown));
     tracing::debug!(%client, %destination, reason = %refusal, "connection refused");
     let record = ConnectionRecord {
         flags: ResponseFlags::NO_ROUTE,
