@@ -28,9 +28,13 @@ fn judge(message: &Message) -> Result<(), String> {
     if body.is_complete() != message.is_complete || length + used != raw.len() {
         return Err(format!("of {} bytes {} are a request", raw.len(), length + used));
     }
+    // httparse hands targets out as text.
+    let line = raw.iter().position(|&byte| byte == b'\r').unwrap_or_default();
+    let target = raw[..line].iter().map(|byte| if byte.is_ascii() { *byte } else { b'x' });
+    let text: Vec<u8> = target.chain(raw[line..].iter().copied()).collect();
     let mut fields = [httparse::EMPTY_HEADER; 200];
     let mut request = httparse::Request::new(&mut fields);
-    if request.parse(raw) != Ok(httparse::Status::Complete(length)) {
+    if request.parse(&text) != Ok(httparse::Status::Complete(length)) {
         return Err("httparse sees another head".to_owned());
     }
     let count = |name: &str| request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count();
