@@ -361,6 +361,9 @@ mod tests {
     #[test]
     fn scarce_buffers_are_copied_out_and_return_at_once() {
         let pool = Pool::new(4, 64, 1).unwrap();
+        let mut provided = Vec::new();
+        pool.take_returned(&mut provided);
+        assert_eq!(provided.len(), 4, "the kernel has them all");
         let kept: Vec<Lease> = (0..4).map(|id| filled(&pool, id, &[id as u8; 10])).collect();
         assert_eq!(pool.in_use(), 2, "the third and fourth lease live on the heap");
         assert_eq!(pool.copied(), 2);
