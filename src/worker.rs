@@ -138,7 +138,10 @@ impl Worker {
     pub fn join(self, deadline: Instant) {
         while self.is_running() {
             if Instant::now() >= deadline {
-                return tracing::warn!(worker = self.thread.thread().name(), "a worker does not end; ending without it");
+                return tracing::warn!(
+                    worker = self.thread.thread().name(),
+                    "a worker does not end; ending without it"
+                );
             }
             std::thread::sleep(JOIN_INTERVAL);
         }

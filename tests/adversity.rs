@@ -76,7 +76,8 @@ fn without_a_descriptor_for_the_upstream_a_request_is_answered_and_the_next_one_
         leave_descriptors(&egret, 1);
         let mut refused = 0;
         eventually("requests are answered with the reason", || {
-            refused += usize::from(ask(&lab).is_ok_and(|(status, body)| status == 503 && body.contains("Too many open")));
+            refused +=
+                usize::from(ask(&lab).is_ok_and(|(status, body)| status == 503 && body.contains("Too many open")));
             refused == 20
         });
         limit_descriptors(&egret, "4096");
@@ -208,7 +209,10 @@ fn a_clock_that_jumps_moves_no_timer_and_certificates_are_judged_anew() {
     let path = shim.split_once('=').unwrap().1;
     assert!(Path::new(path).exists(), "{path} is not installed: run `make setup`");
     let (lab, _nginx) = lab(Leaf::Seasonal);
-    lab.configure("settings.yaml", "apiVersion: egret/v1\nkind: Settings\nspec: {idleTimeout: 10m, drainDuration: 1m}\n");
+    lab.configure(
+        "settings.yaml",
+        "apiVersion: egret/v1\nkind: Settings\nspec: {idleTimeout: 10m, drainDuration: 1m}\n",
+    );
     let file = format!("FAKETIME_TIMESTAMP_FILE={}", lab::utf8(&lab.dir().join("clock")));
     for engine in ENGINES {
         lab.write("clock", "+0");
@@ -259,7 +263,13 @@ fn locked_memory_for_the_trial_ring_but_not_for_all_workers_means_epoll() {
         });
         let said = egret.stderr();
         let epoll = said.contains("egret runs on epoll") || said.contains("engine=\"epoll\"");
-        seen.insert(if said.contains(FELL_BACK) { "fell back" } else if epoll { "epoll" } else { "uring" });
+        seen.insert(if said.contains(FELL_BACK) {
+            "fell back"
+        } else if epoll {
+            "epoll"
+        } else {
+            "uring"
+        });
         println!("{kibibytes} KiB: {seen:?}");
         egret.stop(nix::sys::signal::Signal::SIGKILL);
     }

@@ -102,7 +102,9 @@ pub enum ControlError {
     /// Running on with fewer workers would leave connections in a listener that nobody serves.
     #[error("a worker thread ended; stopping, so that traffic is refused rather than left waiting")]
     WorkerDied,
-    #[error("a worker has not answered for half a minute; stopping, so that traffic is refused rather than left waiting")]
+    #[error(
+        "a worker has not answered for half a minute; stopping, so that traffic is refused rather than left waiting"
+    )]
     WorkerStuck,
 }
 
@@ -156,6 +158,8 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     confinement.after_workers();
     state.set_confinement(confinement.report());
     tracing::info!("ready");
+    crate::io::release_heap();
+    crate::io::release_program();
     state.warn_of_expiry();
     let mut expiry_looked_at = Instant::now();
     loop {

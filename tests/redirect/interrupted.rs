@@ -54,7 +54,8 @@ fn by_table(pod: &Pod) -> BTreeMap<String, BTreeSet<String>> {
         let output = pod.run(program, arguments);
         assert!(output.status.success(), "{program}: {output:?}");
         let mut table = String::new();
-        for line in String::from_utf8_lossy(&output.stdout).lines().map(|line| line.split(" [").next().unwrap().trim()) {
+        for line in String::from_utf8_lossy(&output.stdout).lines().map(|line| line.split(" [").next().unwrap().trim())
+        {
             let is_trial = ["EGRET_S_", "EGRET_PROBE", "state_"].iter().any(|name| line.contains(name));
             if line.starts_with("table ") || line.starts_with('*') {
                 table = format!("{program} {line}");
