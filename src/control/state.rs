@@ -17,6 +17,7 @@ use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
 use crate::control::process;
 use crate::control::reload::Reloader;
+use crate::control::watchdog::{Look, Watchdog};
 use crate::io::Chosen;
 use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
@@ -26,6 +27,9 @@ use crate::worker::{Order, Worker};
 
 /// How long the access log's writer has for its last lines when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How long workers have to end.
+const LAST_TURNS: Duration = Duration::from_secs(1);
 
 /// The state of a running process.
 pub struct State {
@@ -40,7 +44,8 @@ pub struct State {
     started: Instant,
     /// Whose traffic the metrics are about.
     source: Source,
-    engine: Chosen,
+    engine: RefCell<Chosen>,
+    watchdog: RefCell<Watchdog>,
     confinement: RefCell<Report>,
     log: RefCell<Option<LogSink>>,
 }
@@ -71,7 +76,8 @@ impl State {
             asked: Rc::new(Notify::new()),
             started: Instant::now(),
             source,
-            engine,
+            engine: RefCell::new(engine),
+            watchdog: RefCell::default(),
             confinement: RefCell::default(),
             log: RefCell::default(),
         }
@@ -87,8 +93,13 @@ impl State {
     }
 
     #[must_use]
-    pub fn engine(&self) -> &Chosen {
-        &self.engine
+    pub fn engine(&self) -> Chosen {
+        self.engine.borrow().clone()
+    }
+
+    /// The workers do not run on what was chosen at first.
+    pub fn set_engine(&self, engine: Chosen) {
+        *self.engine.borrow_mut() = engine;
     }
 
     /// Reads everything anew; true when a new table was published.
@@ -146,6 +157,21 @@ impl State {
         self.workers.borrow().iter().all(|(worker, _)| worker.is_running())
     }
 
+    /// Have workers stopped answering? Call it as often as [`Watchdog`] wants; false when one is beyond hope.
+    #[must_use]
+    pub fn workers_answer(&self) -> bool {
+        let look = self.watchdog.borrow_mut().look(self.workers.borrow().iter().map(|(worker, _)| worker.heard()));
+        match look {
+            Look::Ask(number) => self.order(Order::Answer(number)),
+            Look::Silent { workers, news: true } => {
+                tracing::warn!(workers, "workers do not answer; connections that they hold are not served meanwhile");
+            }
+            Look::Rest | Look::Silent { .. } => {}
+            Look::GivenUp => return false,
+        }
+        true
+    }
+
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.workers.borrow().iter().map(|(worker, _)| worker.open.load(Ordering::Relaxed)).sum()
@@ -162,8 +188,7 @@ impl State {
     }
 
     pub fn stop_workers(&self) {
-        self.order(Order::Quit);
-        self.workers.take().into_iter().for_each(|(worker, _)| worker.join());
+        end_workers(self.workers.take());
         // What cannot be written by then is lost with the process.
         let _ = self.log.take().map(|log| log.flush(LAST_LINES));
     }
@@ -205,6 +230,13 @@ impl State {
     }
 }
 
+/// Tells workers to end, and waits a moment for it.
+pub(super) fn end_workers(workers: Vec<(Worker, Arc<WorkerCounters>)>) {
+    workers.iter().for_each(|(worker, _)| worker.order(Order::Quit));
+    let deadline = Instant::now() + LAST_TURNS;
+    workers.into_iter().for_each(|(worker, _)| worker.join(deadline));
+}
+
 fn names(reloader: &Reloader) -> Value {
     let rows = reloader.resolver().snapshot().into_iter().map(|status| {
         json!({
@@ -227,7 +259,10 @@ impl Admin for State {
             (None, Some(error)) => Err(format!("configuration not usable: {error}")),
             (None, None) => Err("configuration not read yet".to_owned()),
             (Some(_), _) if self.workers.borrow().is_empty() => Err("workers not started yet".to_owned()),
-            (Some(_), _) => Ok(format!("engine: {} ({})\n", self.engine.kind.name(), self.engine.reason)),
+            (Some(_), _) => {
+                let Chosen { kind, reason } = self.engine();
+                Ok(format!("engine: {} ({reason})\n", kind.name()))
+            }
         }
     }
 
@@ -250,8 +285,10 @@ impl Admin for State {
         out.sample("egret_access_log_write_failures_total", &[], failed);
         out.family("egret_workers_resting", "gauge", "Workers that leave new connections in the backlog now.");
         out.sample("egret_workers_resting", &[], self.resting_workers() as u64);
+        out.family("egret_workers_silent", "gauge", "Workers that have stopped answering the control thread.");
+        out.sample("egret_workers_silent", &[], self.watchdog.borrow().silent() as u64);
         out.family("egret_engine_info", "gauge", "How sockets are driven: 1 for the engine in use.");
-        out.sample("egret_engine_info", &[("engine", self.engine.kind.name())], 1);
+        out.sample("egret_engine_info", &[("engine", self.engine().kind.name())], 1);
         process::render(&mut out);
         if let Some(policy) = &view.policy {
             health::render(policy.load().clusters(), &mut out);
@@ -261,12 +298,13 @@ impl Admin for State {
     }
 
     fn server_info(&self) -> Value {
+        let engine = self.engine();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "state": if self.draining.get() { "DRAINING" } else if self.ready().is_ok() { "LIVE" } else { "PRE_INITIALIZING" },
             "uptime_s": self.started.elapsed().as_secs(),
-            "engine": self.engine.kind.name(),
-            "engine_reason": self.engine.reason,
+            "engine": engine.kind.name(),
+            "engine_reason": engine.reason,
             "confinement": self.confinement.borrow().lines().iter().cloned().collect::<BTreeMap<_, _>>(),
             "workers": self.workers.borrow().len(),
             "policy_version": self.view.borrow().version,
