@@ -8,7 +8,7 @@ use futures_lite::future;
 
 use crate::config::{Fault, Settings};
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, local_reply_with};
+use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, Version, local_reply_with};
 use crate::io;
 use crate::policy::{Cluster, Decision, Denial, Facts, Outcome, PolicyTable, Routed, TunnelRefusal};
 use crate::proxy::clocks::{Clock, overdue};
@@ -332,11 +332,14 @@ impl<'e> Exchange<'e, '_> {
         } else {
             self.context.upstreams.discard(lent).close();
         }
+        let head = &self.request.head;
+        let is_last = head.version == Version::Http11 && !head.keep_alive && self.reader.bytes().is_empty();
         match (received.client_keep_alive, uploaded) {
             (true, true) => Next::Request,
-            (false, true) => Next::Close(Close::Orderly),
-            // The rest of the request is still coming; the answer must survive it.
-            (_, false) => Next::Close(Close::Gently),
+            // The application itself said that it sends nothing more.
+            (false, true) if is_last => Next::Close(Close::Orderly),
+            // The rest of the request is still coming, or another one; the answer must survive it.
+            _ => Next::Close(Close::Gently),
         }
     }
 
