@@ -61,9 +61,8 @@ pub fn chunked(chunks: usize) -> Vec<u8> {
 
 /// A ClientHello record for `name`: what a small client sends, with the usual extensions.
 pub fn client_hello(name: &str) -> Vec<u8> {
-    let extension = |number: u16, data: &[u8]| {
-        [&number.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat()
-    };
+    let extension =
+        |number: u16, data: &[u8]| [&number.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat();
     let name = [&[0][..], &(name.len() as u16).to_be_bytes(), name.as_bytes()].concat();
     let names = [&(name.len() as u16).to_be_bytes()[..], &name].concat();
     let extensions = [

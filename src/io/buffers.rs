@@ -204,7 +204,10 @@ impl Drop for HeapBlock {
 }
 
 enum Backing {
-    Pool { pool: Rc<Pool>, id: u16 },
+    Pool {
+        pool: Rc<Pool>,
+        id: u16,
+    },
     Heap(Rc<HeapBlock>),
     /// Of no bytes.
     Nothing,

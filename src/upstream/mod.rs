@@ -181,7 +181,12 @@ impl Upstreams {
     ///
     /// # Errors
     /// As [`lend`](Self::lend), but nothing waits where the limit of connections is reached.
-    pub async fn dial(&self, target: &Target<'_>, security: &Security<'_>, clocks: &Clocks) -> Result<Stream, ConnectError> {
+    pub async fn dial(
+        &self,
+        target: &Target<'_>,
+        security: &Security<'_>,
+        clocks: &Clocks,
+    ) -> Result<Stream, ConnectError> {
         let mut failed = ConnectError::NoEndpoint;
         for &address in &*self.order(target)? {
             let slot = match self.share(target) {

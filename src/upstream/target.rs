@@ -30,7 +30,10 @@ pub enum Target<'t> {
 pub enum Security<'s> {
     Plaintext,
     /// `name`: what the session is opened with, as [`ClientProfile::session_name`] gave it.
-    Tls { profile: &'s Arc<ClientProfile>, name: &'s Host },
+    Tls {
+        profile: &'s Arc<ClientProfile>,
+        name: &'s Host,
+    },
 }
 
 /// What a connection has been through, and whom it was announced for. Part of a pooled connection's identity: one that
