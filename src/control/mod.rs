@@ -149,6 +149,8 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     confinement.after_workers();
     state.set_confinement(confinement.report());
     tracing::info!("ready");
+    crate::io::release_heap();
+    crate::io::release_program();
     state.warn_of_expiry();
     let mut upkeep = Upkeep::new(Rc::clone(&state), watch, confinement, pressure, hangup);
     loop {

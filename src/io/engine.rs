@@ -138,6 +138,13 @@ pub fn allow_accepting(allowed: bool) {
     context().reactor.allow_accepting(allowed);
 }
 
+/// Gives back the memory that this thread's engine keeps for being busy: buffers beyond the first few, which are had
+/// again when they are needed. For when there is nothing to do.
+pub fn release_spares() {
+    context().reactor.pool.release_spares();
+    super::spares::clear();
+}
+
 /// Figures of an engine, since it began or (where marked) now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStats {

@@ -131,6 +131,14 @@ impl Connection {
         self.receive.borrow().total
     }
 
+    /// Gives back what an empty queue keeps for the next bytes.
+    pub(super) fn relax_receive(&self) {
+        let mut side = self.receive.borrow_mut();
+        if side.queue.is_empty() {
+            side.queue = VecDeque::new();
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn unread(&self) -> usize {
         self.receive.borrow().unread

@@ -77,6 +77,12 @@ impl Socket {
         self.connection.expect_bulk(bytes);
     }
 
+    /// Gives back the room that queues keep for more: nothing is expected for a while.
+    pub fn relax(&self) {
+        self.connection.relax_receive();
+        self.connection.relax_send();
+    }
+
     /// Queues `bytes` now, after everything queued before; dropping the future does not take them back. The future
     /// resolves when the queue is below the high-water mark.
     ///

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
-
 use super::balance::Choice;
 use crate::config::{LoadBalancer, LoadBalancing, ProxyProtocol, Tunnel};
 use crate::flow::{ClientAddr, Host, OriginalDst};
@@ -12,10 +10,12 @@ use crate::policy::{Cluster, ClusterProtocol, PoolLimits, Transport};
 use crate::tls::ClientProfile;
 
 /// A cluster of the policy table, or the original destination as the application dialled it.
-#[derive(Clone)]
-pub enum Target {
+///
+/// Borrowed from the table: a count of the cluster would be a cache line that every worker writes for every request.
+#[derive(Clone, Copy)]
+pub enum Target<'t> {
     Cluster {
-        cluster: Arc<Cluster>,
+        cluster: &'t Arc<Cluster>,
         original: OriginalDst,
         /// Who wants to go there.
         client: ClientAddr,
@@ -26,10 +26,11 @@ pub enum Target {
 }
 
 /// How one connection must be secured. Part of a pooled connection's identity.
-#[derive(Clone)]
-pub enum Security {
+#[derive(Clone, Copy)]
+pub enum Security<'s> {
     Plaintext,
-    Tls { profile: Arc<ClientProfile>, name: ServerName<'static> },
+    /// `name`: what the session is opened with, as [`ClientProfile::session_name`] gave it.
+    Tls { profile: &'s Arc<ClientProfile>, name: &'s Host },
 }
 
 /// What a connection has been through, and whom it was announced for. Part of a pooled connection's identity: one that
@@ -41,10 +42,10 @@ pub struct Way {
     pub(super) announced: Option<(ProxyProtocol, SocketAddr, SocketAddr)>,
 }
 
-impl Target {
+impl<'t> Target<'t> {
     /// The name in the access log: `outbound|80||example.com` or `PassthroughCluster`.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &'t str {
         match self {
             Target::Cluster { cluster, .. } => &cluster.name,
             Target::Passthrough(_) => "PassthroughCluster",
@@ -53,7 +54,7 @@ impl Target {
 
     /// `None` for what no ServiceEntry names.
     #[must_use]
-    pub fn cluster(&self) -> Option<&Cluster> {
+    pub fn cluster(&self) -> Option<&'t Cluster> {
         match self {
             Target::Cluster { cluster, .. } => Some(cluster),
             Target::Passthrough(_) => None,
@@ -68,7 +69,7 @@ impl Target {
     }
 
     #[must_use]
-    pub fn limits(&self) -> Option<&PoolLimits> {
+    pub fn limits(&self) -> Option<&'t PoolLimits> {
         match self {
             Target::Cluster { cluster, .. } => Some(&cluster.limits),
             Target::Passthrough(_) => None,
@@ -76,7 +77,7 @@ impl Target {
     }
 
     /// How one of several endpoints is chosen.
-    pub(super) fn choice(&self) -> Choice<'_> {
+    pub(super) fn choice(&self) -> Choice<'t> {
         const DIALLED: &LoadBalancing = &LoadBalancing { by: LoadBalancer::Passthrough, hash: None, warmup: None };
         match self {
             Target::Cluster { cluster, hash, .. } => {
@@ -99,16 +100,11 @@ impl Target {
         matches!(self, Target::Cluster { cluster, .. } if cluster.protocol == ClusterProtocol::Opaque)
     }
 
-    /// The addresses that may be dialled now, with their weights.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<(SocketAddr, u32)> {
+    /// Calls `each` with every address that may be dialled now, and its weight.
+    pub(super) fn each_address(&self, mut each: impl FnMut(SocketAddr, u32)) {
         match self {
-            Target::Passthrough(original) => vec![(original.addr(), 1)],
-            Target::Cluster { cluster, original, .. } => {
-                let mut found = Vec::new();
-                cluster.endpoints.for_each(original.addr(), |address, weight| found.push((address, weight)));
-                found
-            }
+            Target::Passthrough(original) => each(original.addr(), 1),
+            Target::Cluster { cluster, original, .. } => cluster.endpoints.for_each(original.addr(), each),
         }
     }
 
@@ -116,13 +112,16 @@ impl Target {
     ///
     /// # Errors
     /// The reason why TLS, which the policy wants, cannot be had. Never answered with plaintext instead.
-    pub fn security(&self, host: &Host) -> Result<Security, Arc<str>> {
+    pub fn security<'s>(&self, host: &'s Host) -> Result<Security<'s>, Arc<str>>
+    where
+        't: 's,
+    {
         let Target::Cluster { cluster, .. } = self else { return Ok(Security::Plaintext) };
         match &cluster.transport {
             Transport::Plaintext => Ok(Security::Plaintext),
             Transport::Refused(reason) => Err(Arc::clone(reason)),
-            Transport::Tls(profile) => match profile.server_name(host) {
-                Ok(name) => Ok(Security::Tls { profile: Arc::clone(profile), name }),
+            Transport::Tls(profile) => match profile.session_name(host) {
+                Ok(name) => Ok(Security::Tls { profile, name }),
                 Err(error) => Err(error.to_string().into()),
             },
         }
