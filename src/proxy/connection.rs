@@ -134,7 +134,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
                 };
                 by_decision(context, &table, reader, &decision, &facts, parties).await
             }
-            Spoken::Silence if must_be_read(&table, parties).is_some() || needs_name(&table, parties) => {
+            Spoken::Silence if table.must_be_read(parties.destination).is_some() || needs_name(&table, parties) => {
                 // What the application says will decide, and passing it on unread would be wrong: it has time to say it.
                 match io::timeout(settings.idle_timeout, reader.fill()).await {
                     Ok(Ok(true)) => continue,
@@ -142,7 +142,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
                 }
             }
             Spoken::Protocol(_) => {
-                if let Some(why) = must_be_read(&table, parties) {
+                if let Some(why) = table.must_be_read(parties.destination) {
                     refuse_unreadable(context, parties, why);
                     return Some(Close::Abort);
                 }
@@ -164,10 +164,6 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
 fn needs_name(table: &PolicyTable, parties: Parties) -> bool {
     table.knows_names(parties.destination)
         && matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Deny(_))
-}
-
-fn must_be_read(table: &PolicyTable, parties: Parties) -> Option<&'static str> {
-    table.must_be_read(parties.destination)
 }
 
 fn count_detection(context: &Context, spoken: &Spoken) {
