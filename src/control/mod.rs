@@ -7,6 +7,7 @@ pub mod admin;
 pub mod ask;
 mod confinement;
 pub mod cores;
+mod dump;
 mod expiry;
 mod health;
 pub mod limits;
@@ -18,6 +19,7 @@ mod reload;
 pub mod resolve;
 mod runtime;
 mod state;
+mod upkeep;
 pub mod watch;
 mod watchdog;
 
@@ -38,6 +40,7 @@ use crate::control::pressure::Pressure;
 use crate::control::reload::{Reloader, Sources};
 use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
+use crate::control::upkeep::{Look, Upkeep, WATCH_INTERVAL};
 use crate::control::watch::Watch;
 use crate::io::{Choice, Chosen, EngineError, EngineKind, EngineOptions, choose};
 use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
@@ -53,10 +56,6 @@ pub const HEALTH_PORT: u16 = 15021;
 pub const METRICS_PORT: u16 = 15090;
 pub const DNS_PORT: u16 = 15053;
 
-/// How often files are looked at for changes.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
-/// How often certificates are looked at for their end.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 /// How often a draining process looks whether it may end.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// So long before a drain's deadline nobody new is let in, so that those who are in can be served.
@@ -137,13 +136,14 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
     tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
     let mut stop = Stop::new(Rc::clone(&state))?;
+    let hangup = signal(SignalKind::hangup()).map_err(ControlError::Signals)?;
 
     if !first_table(&state, &mut watch, &mut stop).await {
         return Ok(());
     }
     // Before files are confined: these are read where nothing else is.
     let granted = granted();
-    let mut pressure = Pressure::new(Rc::clone(&state));
+    let pressure = Pressure::new(Rc::clone(&state));
     confinement.before_workers(state.watched());
     let plan = Plan {
         workers: options.workers,
@@ -161,25 +161,13 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     crate::io::release_heap();
     crate::io::release_program();
     state.warn_of_expiry();
-    let mut expiry_looked_at = Instant::now();
+    let mut upkeep = Upkeep::new(Rc::clone(&state), watch, confinement, pressure, hangup);
     loop {
-        tokio::select! {
+        let why = tokio::select! {
             () = stop.requested() => break,
-            () = tokio::time::sleep(WATCH_INTERVAL) => {}
-        }
-        if watch.changed() {
-            if state.reload().await {
-                state.order(Order::PolicyChanged);
-            }
-            watch.set_paths(state.watched());
-            confinement.warn_of(&state.watched());
-            state.warn_of_expiry();
-        }
-        if expiry_looked_at.elapsed() > EXPIRY_INTERVAL {
-            expiry_looked_at = Instant::now();
-            state.warn_of_expiry();
-        }
-        pressure.look();
+            why = upkeep.reason() => why,
+        };
+        upkeep.look(why).await;
         if !state.workers_run() {
             return Err(ControlError::WorkerDied);
         }
@@ -188,7 +176,7 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
         }
     }
     if !state.is_quitting() {
-        drain(&state, &mut stop).await;
+        drain(&mut upkeep, &mut stop).await;
     }
     state.stop_workers();
     Ok(())
@@ -296,9 +284,10 @@ fn granted() -> Granted {
 }
 
 /// Serves on while applications have connections open, until the deadline or a second request to stop.
-async fn drain(state: &State, stop: &mut Stop) {
+async fn drain(upkeep: &mut Upkeep, stop: &mut Stop) {
+    let state = Rc::clone(&upkeep.state);
     let (minimum, longest) = state.drain_durations();
-    let began = Instant::now();
+    let (began, mut looked_at) = (Instant::now(), Instant::now());
     tracing::info!(open = state.open_connections(), "draining");
     state.set_draining();
     state.order(Order::Drain);
@@ -319,6 +308,10 @@ async fn drain(state: &State, stop: &mut Stop) {
         tokio::select! {
             () = stop.requested() => return,
             () = tokio::time::sleep(DRAIN_POLL) => {}
+        }
+        if looked_at.elapsed() >= WATCH_INTERVAL {
+            looked_at = Instant::now();
+            upkeep.look(Look::Due).await;
         }
     }
 }

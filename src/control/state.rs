@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::config::Resources;
 use crate::confine::Report;
 use crate::control::admin::Admin;
+use crate::control::dump;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
 use crate::control::process;
-use crate::control::reload::Reloader;
 use crate::control::watchdog::{Look, Watchdog};
+use crate::control::reload::{Reloader, Status};
+use crate::explain::{Known, Material, Question, Target, explain};
 use crate::io::Chosen;
 use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
@@ -54,10 +57,8 @@ pub struct State {
 #[derive(Default)]
 struct View {
     policy: Option<Published<PolicyTable>>,
-    error: Option<String>,
-    problems: Vec<String>,
-    version: u64,
-    failures: u64,
+    resources: Option<Rc<Resources>>,
+    status: Status,
     credentials: Vec<Credential>,
     names: Value,
     watched: Vec<PathBuf>,
@@ -106,13 +107,10 @@ impl State {
     pub async fn reload(&self) -> bool {
         let Some(mut reloader) = self.reloader.take() else { return false };
         let published = reloader.reload().await;
-        let status = reloader.status();
         *self.view.borrow_mut() = View {
             policy: reloader.table().cloned(),
-            error: status.error(),
-            problems: status.problems.iter().map(ToString::to_string).collect(),
-            version: status.version,
-            failures: status.failures,
+            resources: reloader.resources().cloned(),
+            status: reloader.status().clone(),
             credentials: reloader.store().credentials(),
             names: names(&reloader),
             watched: reloader.watched(),
@@ -255,7 +253,7 @@ impl Admin for State {
             return Err("draining".to_owned());
         }
         let view = self.view.borrow();
-        match (&view.policy, &view.error) {
+        match (&view.policy, view.status.error()) {
             (None, Some(error)) => Err(format!("configuration not usable: {error}")),
             (None, None) => Err("configuration not read yet".to_owned()),
             (Some(_), _) if self.workers.borrow().is_empty() => Err("workers not started yet".to_owned()),
@@ -276,9 +274,9 @@ impl Admin for State {
         let namespaces = self.namespaces();
         render_traffic(&mut out, &self.source, &namespaces, workers.iter().map(|(_, counters)| &counters.traffic));
         out.family("egret_policy_version", "gauge", "Policy tables published so far.");
-        out.sample("egret_policy_version", &[], view.version);
+        out.sample("egret_policy_version", &[], view.status.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
-        out.sample("egret_reload_failures_total", &[], view.failures);
+        out.sample("egret_reload_failures_total", &[], view.status.failures);
         let failed = self.log.borrow().as_ref().map_or(0, |log| log.stats().batches_failed);
         let help = "Writes of the access log that failed, and lost at least a part of what they held.";
         out.family("egret_access_log_write_failures_total", "counter", help);
@@ -307,23 +305,35 @@ impl Admin for State {
             "engine_reason": engine.reason,
             "confinement": self.confinement.borrow().lines().iter().cloned().collect::<BTreeMap<_, _>>(),
             "workers": self.workers.borrow().len(),
-            "policy_version": self.view.borrow().version,
+            "policy_version": self.view.borrow().status.version,
             "open_connections": self.open_connections(),
         })
     }
 
     fn config_dump(&self) -> Value {
         let view = self.view.borrow();
-        let clusters: Vec<_> = view.policy.as_ref().map_or_else(Vec::new, |policy| {
-            policy.load().clusters().iter().map(|cluster| format!("{cluster:?}")).collect()
-        });
-        json!({
-            "version": view.version,
-            "error": view.error,
-            "problems": view.problems,
-            "clusters": clusters,
-            "names": view.names,
-        })
+        let table = view.policy.as_ref().map(Published::load_full);
+        let in_force = table.as_deref().zip(view.resources.as_deref());
+        dump::config_dump(&view.status, in_force, &self.source.namespace, &view.names)
+    }
+
+    fn routes(&self) -> Value {
+        self.policy().map(|policy| policy.load().routes()).map_or_else(|| json!([]), |rows| json!(rows))
+    }
+
+    fn endpoints(&self) -> Value {
+        self.policy().map(|policy| policy.load().endpoints()).map_or_else(|| json!([]), |rows| json!(rows))
+    }
+
+    fn explain(&self, question: &Question) -> Result<Value, String> {
+        let target = Target::parse(question).map_err(|error| format!("{}: {error}", question.url))?;
+        let view = self.view.borrow();
+        let (Some(policy), Some(resources)) = (&view.policy, &view.resources) else {
+            return Err("there is no policy yet: the configuration has not been usable so far".to_owned());
+        };
+        let table = policy.load();
+        let known = Known { table: &table, resources, problems: &view.status.warnings, material: Material::Loaded };
+        serde_json::to_value(explain(&target, known)).map_err(|error| error.to_string())
     }
 
     fn certs(&self) -> Value {

@@ -77,7 +77,7 @@ pub enum Close {
 
 fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Parties, Refusal> {
     let client = socket.peer_addr().map_err(|_| Refusal::NotRedirected)?;
-    let destination = OriginalDst::new(socket.original_dst().map_err(|_| Refusal::NotRedirected)?);
+    let destination = OriginalDst::new(socket.original_dst(client).map_err(|_| Refusal::NotRedirected)?);
     context.guard.check(destination)?;
     Ok(Parties { client: ClientAddr::new(client), destination, since, at })
 }
@@ -85,8 +85,9 @@ fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> 
 fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: SystemTime, at: Instant) {
     context.count_refusal(refusal);
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    let client = ClientAddr::new(socket.peer_addr().unwrap_or(unknown));
-    let destination = OriginalDst::new(socket.original_dst().unwrap_or(unknown));
+    let peer = socket.peer_addr().unwrap_or(unknown);
+    let client = ClientAddr::new(peer);
+    let destination = OriginalDst::new(socket.original_dst(peer).unwrap_or(unknown));
     tracing::debug!(%client, %destination, reason = %refusal, "connection refused");
     let record = ConnectionRecord {
         flags: ResponseFlags::NO_ROUTE,
@@ -165,18 +166,8 @@ fn needs_name(table: &PolicyTable, parties: Parties) -> bool {
         && matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Deny(_))
 }
 
-/// Why bytes that are not read must not pass to where they were going: requests to this port must leave as TLS, or are
-/// judged, and it may be one from an HTTP client that connects early and speaks late, one in HTTP/2, or one that is
-/// written so that only its server takes it for one.
 fn must_be_read(table: &PolicyTable, parties: Parties) -> Option<&'static str> {
-    if !matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Passthrough) {
-        return None;
-    }
-    if table.originates_tls(parties.destination) {
-        return Some("neither_http1_nor_tls_on_a_port_with_tls_origination");
-    }
-    let judged = table.judges_requests(parties.destination);
-    judged.then_some("neither_http1_nor_tls_on_a_port_with_authorization_policies")
+    table.must_be_read(parties.destination)
 }
 
 fn count_detection(context: &Context, spoken: &Spoken) {

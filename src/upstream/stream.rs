@@ -123,6 +123,12 @@ impl Stream {
         !self.opened.borrow().is_empty()
     }
 
+    /// Whether [`recv`](Self::recv) has something that came in the same receive as what it gave last.
+    #[must_use]
+    pub fn has_opened(&self) -> bool {
+        !self.opened.borrow().is_empty()
+    }
+
     /// The next bytes of the peer; `None` after its orderly end.
     ///
     /// # Errors
