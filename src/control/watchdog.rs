@@ -44,10 +44,10 @@ impl Watchdog {
             return Look::Ask(self.asked);
         }
         self.missed += 1;
-        match self.missed {
-            GIVEN_UP.. => Look::GivenUp,
-            _ => Look::Silent { workers: self.silent, news: self.silent != before },
+        if self.missed >= GIVEN_UP {
+            return Look::GivenUp;
         }
+        Look::Silent { workers: self.silent, news: self.silent != before }
     }
 
     /// Workers that did not answer when last looked at.
