@@ -10,7 +10,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use egret::flow::Host;
 use egret::http::{BodyLength, BodyScanner};
 use egret::io::Lease;
-use egret::sniff::detect;
+use egret::sniff::{Detection, detect};
 use egret::tls::{
     Alpn, ClientProfile, MinimumVersion, NameCheck, ProfileMode, ProfileRequest, Session, SniSource, TrustSource,
 };
@@ -28,6 +28,7 @@ const SIZES: [usize; 3] = [10, 1_000, 10_000];
 
 fn sniffing(bench: &mut Criterion) {
     let hello = cases::client_hello("api.example.com");
+    assert!(matches!(detect(&hello), Detection::Tls(_)), "the hello is one");
     let mut group = bench.benchmark_group("sniff");
     group.bench_function("http1", |b| b.iter(|| detect(black_box(cases::REQUEST))));
     group.bench_function("client hello", |b| b.iter(|| detect(black_box(&hello))));
@@ -166,7 +167,9 @@ fn alarms(bench: &mut Criterion) {
     group.bench_function("1,000 go off", |b| {
         b.iter(|| {
             let (mut wheel, mut due) = (wheel::Wheel::new(), Vec::new());
-            (0..1_000_u64).for_each(|at| drop(wheel.insert(at * 7, at)));
+            for at in 0..1_000_u64 {
+                wheel.insert(at * 7, at);
+            }
             wheel.advance(7_000, &mut due);
             assert_eq!((due.len(), wheel.len()), (1_000, 0));
         });

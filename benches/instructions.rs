@@ -103,7 +103,9 @@ fn logging() -> Work {
 
 fn alarm() -> Work {
     let mut wheel = wheel::Wheel::new();
-    (0..1_000).for_each(|at| drop(wheel.insert(10_000 + at * 37, ())));
+    for at in 0..1_000 {
+        wheel.insert(10_000 + at * 37, ());
+    }
     Box::new(move || {
         let key = wheel.insert(black_box(15_000), ());
         black_box(wheel.remove(key));

@@ -21,7 +21,7 @@ const ORDER: [&[&str]; 9] = [
     &["flow"],
     &["config", "confine", "dns", "http", "io", "observe", "sniff", "tls"],
     &["policy"],
-    &["upstream"],
+    &["explain", "upstream"],
     &["proxy"],
     &["worker"],
     &["control", "inject", "redirect"],

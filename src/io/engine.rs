@@ -40,6 +40,11 @@ pub(super) fn context() -> Rc<Context> {
     CURRENT.with_borrow(Clone::clone).expect("called on a thread that has an engine")
 }
 
+/// As [`context`], for a look at it only.
+pub(super) fn with_context<T>(look: impl FnOnce(&Context) -> T) -> T {
+    CURRENT.with_borrow(|current| look(current.as_ref().expect("called on a thread that has an engine")))
+}
+
 /// A worker's engine. It lives on the thread that made it; a thread has at most one.
 pub struct Engine {
     context: Rc<Context>,

@@ -122,10 +122,13 @@ impl Context {
             }
         }
         self.is_busy.set(false);
-        if before.saturating_sub(self.released_at.get()) >= MANY_COMPLETIONS {
+        // What the first requests needed, above all the code of handshakes, is needed seldom afterwards.
+        let is_first = self.released_at.get() == 0;
+        if is_first || before.saturating_sub(self.released_at.get()) >= MANY_COMPLETIONS {
             self.released_at.set(before);
             io::release_spares();
             io::release_heap();
+            io::release_program();
         }
     }
 

@@ -203,7 +203,7 @@ fn warmth(warmup: &Warmup, seconds: f64) -> f64 {
     if passed >= 1.0 {
         return 1.0;
     }
-    passed.max(0.0).powf(1.0 / warmup.aggression).max(warmup.minimum_percent / 100.0)
+    libm::pow(passed.max(0.0), 1.0 / warmup.aggression).max(warmup.minimum_percent / 100.0)
 }
 
 /// Turn after turn a position below `total`, such that any stretch of turns is spread evenly: multiples of the golden
