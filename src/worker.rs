@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc;
+
 use crate::io::{Engine, EngineError, EngineOptions, Listener, Remote, Shedding};
 use crate::observe::{LogSink, WorkerCounters};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
-use crate::proxy::{self, Context, Guard};
+use crate::proxy::{self, Context, Guard, Names, Question};
 
 /// What the control thread may ask of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub struct WorkerOptions {
     pub guard: Guard,
     pub counters: Arc<WorkerCounters>,
     pub log: LogSink,
+    /// Where names are asked for that only a request tells.
+    pub names: mpsc::Sender<Question>,
 }
 
 /// A running worker, seen from the control thread.
@@ -127,7 +131,8 @@ impl Worker {
 
 async fn work(options: WorkerOptions, inbox: Receiver<Order>, open: Arc<AtomicUsize>) {
     let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(options.number as u64 + 1);
-    let context = Rc::new(Context::new(options.policy, options.guard, options.counters, options.log, seed));
+    let names = Names::new(options.names);
+    let context = Rc::new(Context::new(options.policy, options.guard, options.counters, options.log, names, seed));
     for listener in options.listeners {
         crate::io::spawn(accept(Rc::clone(&context), listener, Arc::clone(&open)));
     }

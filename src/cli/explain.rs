@@ -17,8 +17,8 @@ use crate::config::{Location, OutboundPolicy, Problem, Resources, Severity};
 use crate::flow::{Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{
-    Cluster, Decision, Denial, FirstLook, Materials, PolicyTable, RequestView, Routed, Transport, Unread, Workload,
-    compile,
+    Cluster, Decision, Denial, Facts, FirstLook, Materials, PolicyTable, RequestView, Routed, Sni, Transport, Unread,
+    Workload, compile,
 };
 use crate::tls::{ClientProfile, ProfileRequest};
 
@@ -146,12 +146,19 @@ fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Repor
     let (table, problems) = compile(resources, workload, &mut Offline);
     let dst = target.dst(resources);
     let (seen_as, decision, virtual_service) = match ask(&table, target, dst) {
+        (seen_as, Asked::Decided(Decision::Split(split))) => {
+            let sni = target.sni().map_or(Sni::Absent, Sni::Name);
+            let facts = Facts { destination: dst, sni, request: None };
+            (seen_as, table.fallen(Decision::Split(split), &facts, 0), Some(words::split(split)))
+        }
         (seen_as, Asked::Decided(decision)) => (seen_as, decision, None),
         (seen_as, Asked::Sent(cluster, route)) => (seen_as, Decision::Forward(cluster), Some(route)),
         (seen_as, Asked::Answered(outcome)) => return Report::answered(target, &table, dst, seen_as, outcome),
     };
     let (verdict, outcome, cluster) = match decision {
         Decision::Passthrough => (Verdict::Passthrough, passed(&table, target, dst), None),
+        Decision::Split(split) => (Verdict::Deny, words::split(split), None),
+        Decision::ByName => (Verdict::Passthrough, by_name(&table, target, dst), None),
         Decision::Deny(denial) => (Verdict::Deny, denied(&table, target, dst, denial), None),
         Decision::Forward(cluster) => {
             let refused = cluster.tls_request.is_none() && matches!(cluster.transport, Transport::Refused(_));
@@ -175,6 +182,7 @@ fn explain(target: &Target, resources: &Resources, workload: &Workload) -> Repor
 fn outbound_policy(table: &PolicyTable) -> &'static str {
     match table.settings().outbound_traffic_policy {
         OutboundPolicy::AllowAny => "ALLOW_ANY",
+        OutboundPolicy::AllowAnyDynamicDns => "ALLOW_ANY_DYNAMIC_DNS",
         OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
     }
 }
@@ -230,6 +238,11 @@ fn passed(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
     )
 }
 
+fn by_name(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
+    let (why, host, port) = (unknown(table, target, dst), &target.host, dst.port());
+    format!("{why}; unknown destinations are allowed: passed on unchanged to what {host} resolves to then, port {port}")
+}
+
 fn denied(table: &PolicyTable, target: &Target, dst: OriginalDst, denial: Denial<'_>) -> String {
     let answer = |status: u16| match target.speaks {
         Speaks::Http => format!("answered with {status}"),
@@ -239,6 +252,7 @@ fn denied(table: &PolicyTable, target: &Target, dst: OriginalDst, denial: Denial
         Denial::BlackHole => {
             format!("{}; unknown destinations are forbidden: {}", unknown(table, target, dst), answer(502))
         }
+        Denial::NoCluster(name) => format!("the route leads to {name}, which no ServiceEntry lists: {}", answer(503)),
         Denial::Forbidden { details, cluster } => format!(
             "an AuthorizationPolicy forbids it on the way to {}: {}, logged as {details}",
             cluster.unwrap_or("what no ServiceEntry lists"),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::{EndpointAddress, HashKey, LoadBalancer};
 use crate::flow::Host;
-use crate::policy::{Action, Cluster, ClusterProtocol, Endpoints, HttpRoute, Transport};
+use crate::policy::{Action, Cluster, ClusterProtocol, Endpoints, HttpRoute, Split, Transport};
 use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
 #[derive(Clone, Debug, Serialize)]
@@ -79,6 +79,13 @@ fn names(request: &ProfileRequest, host: &Host) -> String {
     }
 }
 
+/// Where a `tls` or `tcp` route sends connections, by weight.
+pub(super) fn split(split: &Split) -> String {
+    let total: u64 = split.destinations.iter().map(|to| u64::from(to.weight)).sum();
+    let each = split.destinations.iter().map(|to| format!("{} ({} of {total})", to.name, to.weight));
+    format!("{}: to {}", split.source, each.collect::<Vec<_>>().join(", "))
+}
+
 /// What becomes of a flow that a cluster takes.
 pub(super) fn forwarded(cluster: &Cluster, host: &Host, http: bool) -> String {
     let carried = match (cluster.protocol, http) {
@@ -110,6 +117,10 @@ pub(super) fn endpoints(endpoints: &Endpoints, dialled: u16) -> Vec<String> {
     match endpoints {
         Endpoints::OriginalDst { port_override } => {
             vec![format!("the address dialled, port {}", port_override.unwrap_or(dialled))]
+        }
+        Endpoints::ByName { port_override } => {
+            let port = port_override.unwrap_or(dialled);
+            vec![format!("what the name asked for resolves to then, port {port}")]
         }
         Endpoints::Resolved(sources) => {
             let each = sources.iter().map(|source| {

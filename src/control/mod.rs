@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{Sender, channel};
 
 use crate::config::SettingsOverrides;
 use crate::confine::Steps;
@@ -41,7 +42,7 @@ use crate::control::watch::Watch;
 use crate::io::{Choice, Chosen, EngineError, EngineOptions, choose};
 use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
 use crate::policy::Workload;
-use crate::proxy::Guard;
+use crate::proxy::{Guard, Question};
 use crate::tls::{Store, StoreOptions};
 use crate::worker::{Order, Worker, WorkerError, WorkerOptions};
 
@@ -51,6 +52,8 @@ pub const HEALTH_PORT: u16 = 15021;
 pub const METRICS_PORT: u16 = 15090;
 pub const DNS_PORT: u16 = 15053;
 
+/// Questions about names that workers may have asked and nobody has read.
+const QUESTIONS: usize = 1024;
 /// How often files are looked at for changes.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How often certificates are looked at for their end.
@@ -124,6 +127,8 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     );
     let mut watch = Watch::new(sources.config.clone());
     let resolver = Resolver::new(ResolverOptions::default());
+    let (names, questions) = channel(QUESTIONS);
+    resolver.answer(questions);
     let source = Source { namespace: sources.workload.namespace.clone(), labels: sources.workload.labels.clone() };
     let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source, engine));
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
@@ -144,6 +149,7 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
         port: options.proxy_port,
         restrict_ring: confinement.restricts_rings(),
         granted,
+        names,
     };
     state.set_workers(start_workers(&plan, &state)?);
     confinement.after_workers();
@@ -205,6 +211,7 @@ struct Plan {
     port: u16,
     restrict_ring: bool,
     granted: Granted,
+    names: Sender<Question>,
 }
 
 fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCounters>)>, ControlError> {
@@ -237,6 +244,7 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCo
             guard: guard.clone(),
             counters: Arc::clone(&counters),
             log: log.clone(),
+            names: plan.names.clone(),
         })?;
         workers.push((worker, counters));
     }

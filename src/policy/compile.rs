@@ -4,12 +4,12 @@
 //! What cannot be computed (key material, addresses of names) is asked of [`Materials`]. Whatever a cluster lacks
 //! refuses that cluster alone: the table is always made.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{
-    DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol, Problem,
-    Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TrafficPolicy, TunnelProtocol,
+    ByteRoute, DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol,
+    Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TrafficPolicy, TunnelProtocol, VirtualService,
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
@@ -24,6 +24,7 @@ use crate::policy::reach::Reach;
 use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy};
+use crate::policy::splits::Pending;
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
 use crate::policy::traps;
 use crate::tls::{ClientProfile, ProfileRequest};
@@ -67,12 +68,26 @@ pub fn compile(
     settings.outbound_traffic_policy = outbound_policy(resources, workload);
     let authorized = Authorized::visible(resources, workload, &mut problems);
     let table = PolicyTable { settings, elsewhere: authorized.everything(), ..PolicyTable::default() };
-    let mut compiler = Compiler { workload, materials, rules, authorized, table, problems, hosts: HashSet::new() };
+    let mut compiler = Compiler {
+        workload,
+        materials,
+        rules,
+        authorized,
+        table,
+        problems,
+        hosts: HashSet::new(),
+        byte_services: Vec::new(),
+        pending: Vec::new(),
+        carrying: HashMap::new(),
+        used: HashSet::new(),
+    };
+    compiler.see_splits(&resources.virtual_services);
     let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
     entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
     for entry in &entries {
         compiler.add_entry(entry);
     }
+    compiler.add_splits(&entries);
     compiler.add_virtual_services(&resources.virtual_services, &entries);
     compiler.finish()
 }
@@ -86,6 +101,14 @@ pub(super) struct Compiler<'a> {
     pub(super) problems: Problems,
     /// Every host that some entry has, for rules that speak for none.
     hosts: HashSet<HostPattern>,
+    /// VirtualServices with routes for bytes, oldest first.
+    pub(super) byte_services: Vec<&'a VirtualService>,
+    /// Their routes that have claimed something; a claim's split is the position here, and then in the table.
+    pub(super) pending: Vec<Pending<'a>>,
+    /// Clusters made for such routes, by name and whether they carry the application's TLS.
+    pub(super) carrying: HashMap<(String, bool), Arc<Cluster>>,
+    /// Routes that have claimed something.
+    pub(super) used: HashSet<*const ByteRoute>,
 }
 
 /// One port of one host, with the policy that holds for it.
@@ -110,7 +133,7 @@ impl<'a> Compiler<'a> {
         let namespace = self.workload.namespace_of(&entry.meta);
         for host in entry.hosts.iter().filter(|host| **host != HostPattern::Any) {
             self.hosts.insert(host.clone());
-            for port in entry.ports.iter().filter(|port| port.protocol != PortProtocol::Udp) {
+            for port in entry.ports.iter().filter(|port| is_served(entry, port)) {
                 let rule = self.rules.select(host, namespace, port.number);
                 let policy = rule.and_then(|(rule, _)| Some(policy_of(rule.traffic_policy.as_ref()?, port.number)));
                 self.add_service(&Service { entry, host, port, rule, policy });
@@ -139,13 +162,15 @@ impl<'a> Compiler<'a> {
 
     fn add_tls(&mut self, service: &Service<'a>) {
         let id = self.table.clusters.len();
-        let claims = self.routes(service).claim_tls(service.host, &service.entry.addresses, id);
+        let routed = self.claim_sni_routes(service, id);
+        let addresses = &service.entry.addresses;
+        let claims = routed.unwrap_or_else(|| self.routes(service).claim_tls(service.host, addresses, id));
         self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Tls);
     }
 
     fn add_bytes(&mut self, service: &Service<'a>, speaks: Speaks) {
         let id = self.table.clusters.len();
-        let claims = self.routes(service).claim_bytes(&service.entry.addresses, speaks, id);
+        let claims = self.claim_byte_routes(service, speaks, id);
         self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Bytes);
     }
 
@@ -158,16 +183,16 @@ impl<'a> Compiler<'a> {
         self.settle(service, &claims, ClusterProtocol::SameAsClient, Carries::Http1);
 
         let bytes = self.table.clusters.len();
-        let claims = self.routes(service).claim_bytes(addresses, Speaks::Either, bytes);
+        let claims = self.claim_byte_routes(service, Speaks::Either, bytes);
         self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Bytes);
-        if claims.won && wanted_by(service, Carries::Tls) != Wanted::Plaintext {
-            let id = self.table.clusters.len();
-            let claims = self.routes(service).claim_detected_tls(addresses, bytes, id);
+        if claims.won
+            && let Some(claims) = self.claim_detected_tls(service, bytes)
+        {
             self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Tls);
         }
     }
 
-    fn routes(&mut self, service: &Service<'_>) -> &mut PortRoutes {
+    pub(super) fn routes(&mut self, service: &Service<'_>) -> &mut PortRoutes {
         self.table.ports.entry(service.port.number).or_default()
     }
 
@@ -197,7 +222,9 @@ impl<'a> Compiler<'a> {
         carries: Carries,
     ) -> Cluster {
         let Service { entry, host, port, rule, policy } = *service;
-        let balancing = policy.and_then(|policy| policy.load_balancer.clone()).unwrap_or_default();
+        let balancing = policy.and_then(|policy| policy.load_balancer.clone());
+        // The addresses of one name are no endpoints that could be told apart for long.
+        let balancing = balancing.filter(|_| entry.resolution != Resolution::DynamicDns).unwrap_or_default();
         let found = endpoints(entry, host, port, balancing.by, self.materials, &mut self.problems);
         let (endpoints, (transport, tls_request)) = match found {
             Ok(endpoints) => {
@@ -325,7 +352,17 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
+/// Whether a port has clusters at all. DYNAMIC_DNS needs a name in what is said first; HTTPS would have one, but in Istio
+/// that has no cluster either.
+pub(super) fn is_served(entry: &ServiceEntry, port: &ServicePort) -> bool {
+    use PortProtocol::{Grpc, GrpcWeb, Http, Http2, Tls, Udp};
+    match entry.resolution {
+        Resolution::DynamicDns => matches!(port.protocol, Http | Http2 | Grpc | GrpcWeb | Tls),
+        _ => port.protocol != Udp,
+    }
+}
+
+pub(super) fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
     // The application's own TLS goes through a tunnel, and ours ends at the forward proxy: no TLS in TLS for a server.
     let is_tunnelled = service.policy.is_some_and(|policy| policy.tunnel.is_some());
     let carries = if is_tunnelled && carries == Carries::Tls { Carries::Bytes } else { carries };
@@ -334,6 +371,7 @@ fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
         carries,
         selects_workload: service.rule.is_some_and(|(rule, _)| rule.workload_selector.is_some()),
         entry_names: &service.entry.subject_alt_names,
+        resolution: service.entry.resolution,
     };
     wanted(service.policy.and_then(|policy| policy.tls.as_ref()), &context)
 }

@@ -202,12 +202,16 @@ async fn by_decision(
         Sni::Name(name) => Some(name.clone()),
         Sni::Unread | Sni::Absent => None,
     };
-    let target = match decision {
+    let target = match table.fallen(decision.clone(), facts, context.roll()) {
         Decision::Forward(cluster) => unread(cluster, parties),
-        Decision::Passthrough => Target::Passthrough(parties.destination),
+        Decision::Passthrough | Decision::ByName => Target::Passthrough(parties.destination),
+        Decision::Split(split) => {
+            denied(Denial::NoCluster(&split.source.name), parties, sni).log(context);
+            return Close::Abort;
+        }
         Decision::Deny(denial) => {
             context.counters.refused_policy.increment();
-            denied(*denial, parties, sni).log(context);
+            denied(denial, parties, sni).log(context);
             return Close::Abort;
         }
     };
@@ -219,7 +223,8 @@ async fn by_decision(
 /// The target of a connection whose bytes are not read.
 fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target {
     let hash = affinity::of_connection(cluster, parties.client);
-    Target::Cluster { cluster: Arc::clone(cluster), original: parties.destination, client: parties.client, hash }
+    let Parties { client, destination: original, .. } = parties;
+    Target::Cluster { cluster: Arc::clone(cluster), original, client, hash, found: Vec::new() }
 }
 
 fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
@@ -227,6 +232,13 @@ fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> Connec
         Denial::BlackHole => ConnectionRecord {
             flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
             cluster: Some("BlackHoleCluster".to_owned()),
+            sni,
+            ..ConnectionRecord::new(parties)
+        },
+        Denial::NoCluster(name) => ConnectionRecord {
+            flags: ResponseFlags::NO_CLUSTER,
+            termination: Some(denial.details().to_owned()),
+            cluster: Some(name.to_owned()),
             sni,
             ..ConnectionRecord::new(parties)
         },
@@ -252,9 +264,9 @@ async fn tunnel(
         ConnectionRecord { cluster: Some(target.name().to_owned()), sni, ..ConnectionRecord::new(parties) };
     context.count_opened(record.cluster.as_deref());
     record.counted = true;
-    let close = match dial(context, table, &target, &mut record).await {
+    let close = match dial(context, table, target, &mut record).await {
         None => Close::Abort,
-        Some(upstream) => {
+        Some((upstream, target)) => {
             let relayed = {
                 let mut back = Reader::resuming(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
@@ -272,9 +284,10 @@ async fn tunnel(
 async fn dial(
     context: &Rc<Context>,
     table: &PolicyTable,
-    target: &Target,
+    target: Target,
     record: &mut ConnectionRecord,
-) -> Option<Stream> {
+) -> Option<(Stream, Target)> {
+    let target = find(context, table, target, record).await?;
     let host = Host::Ip(target.original().ip());
     let security = match target.security(&host) {
         Ok(security) => security,
@@ -285,18 +298,42 @@ async fn dial(
             return None;
         }
     };
-    match context.upstreams.dial(target, &security, &Clocks::of(table.settings())).await {
+    match context.upstreams.dial(&target, &security, &Clocks::of(table.settings())).await {
         Ok(upstream) => {
             context.count_connect(&upstream);
             record.upstream = upstream.socket().peer_addr().ok();
             record.upstream_local = upstream.socket().local_addr().ok();
-            Some(upstream)
+            Some((upstream, target))
         }
         Err(error) => {
             context.count_connect_error(&error);
             record.flags = error.flags() | ResponseFlags::RETRY_LIMIT;
             record.upstream = error.address();
             record.transport_failure = Some(error.to_string());
+            None
+        }
+    }
+}
+
+/// `target`, with the addresses of the server name where only that can tell them.
+async fn find(
+    context: &Rc<Context>,
+    table: &PolicyTable,
+    target: Target,
+    record: &mut ConnectionRecord,
+) -> Option<Target> {
+    if !target.is_by_name() {
+        return Some(target);
+    }
+    let dialled = Host::Ip(target.original().ip());
+    let host = record.sni.clone().map_or(dialled, Host::Name);
+    match context.names.find(target, &host, table, &context.guard).await {
+        Ok(found) => Some(found),
+        Err(unfound) => {
+            context.counters.names_unfound.increment();
+            record.flags = ResponseFlags::DNS_FAILURE;
+            record.termination = Some(unfound.details().to_owned());
+            record.transport_failure = Some(unfound.to_string());
             None
         }
     }

@@ -1,6 +1,6 @@
 //! Where one request or connection goes: the decision of the policy made concrete for one flow.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use super::balance::Choice;
 use crate::config::{LoadBalancer, LoadBalancing, ProxyProtocol, Tunnel};
 use crate::flow::{ClientAddr, Host, OriginalDst};
-use crate::policy::{Cluster, ClusterProtocol, PoolLimits, Transport};
+use crate::policy::{Cluster, ClusterProtocol, Endpoints, PoolLimits, Transport};
 use crate::tls::ClientProfile;
 
 /// A cluster of the policy table, or the original destination as the application dialled it.
@@ -21,6 +21,13 @@ pub enum Target {
         client: ClientAddr,
         /// Of the key that the cluster's `consistentHash` asks for, where there is one.
         hash: Option<u64>,
+        /// What its name resolves to, where only a request can tell it.
+        found: Vec<IpAddr>,
+    },
+    /// What no entry names, at the addresses of its name.
+    ByName {
+        original: OriginalDst,
+        found: Vec<IpAddr>,
     },
     Passthrough(OriginalDst),
 }
@@ -47,6 +54,7 @@ impl Target {
     pub fn name(&self) -> &str {
         match self {
             Target::Cluster { cluster, .. } => &cluster.name,
+            Target::ByName { .. } => "AllowAnyDynamicDNSCluster",
             Target::Passthrough(_) => "PassthroughCluster",
         }
     }
@@ -56,14 +64,51 @@ impl Target {
     pub fn cluster(&self) -> Option<&Cluster> {
         match self {
             Target::Cluster { cluster, .. } => Some(cluster),
-            Target::Passthrough(_) => None,
+            Target::ByName { .. } | Target::Passthrough(_) => None,
         }
+    }
+
+    /// Whether its addresses must be found by the name that it was asked for by.
+    #[must_use]
+    pub fn is_by_name(&self) -> bool {
+        match self {
+            Target::Cluster { cluster, .. } => matches!(cluster.endpoints, Endpoints::ByName { .. }),
+            Target::ByName { .. } => true,
+            Target::Passthrough(_) => false,
+        }
+    }
+
+    /// The port that it is dialled at where it has no endpoints of its own.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let dialled = self.original().port();
+        match self {
+            Target::Cluster { cluster, .. } => match cluster.endpoints {
+                Endpoints::OriginalDst { port_override } | Endpoints::ByName { port_override } => {
+                    port_override.unwrap_or(dialled)
+                }
+                Endpoints::Resolved(_) => dialled,
+            },
+            Target::ByName { .. } | Target::Passthrough(_) => dialled,
+        }
+    }
+
+    /// The same, at these addresses.
+    #[must_use]
+    pub fn found(mut self, ips: Vec<IpAddr>) -> Self {
+        match &mut self {
+            Target::Cluster { found, .. } | Target::ByName { found, .. } => *found = ips,
+            Target::Passthrough(_) => {}
+        }
+        self
     }
 
     #[must_use]
     pub fn original(&self) -> OriginalDst {
         match self {
-            Target::Cluster { original, .. } | Target::Passthrough(original) => *original,
+            Target::Cluster { original, .. } | Target::ByName { original, .. } | Target::Passthrough(original) => {
+                *original
+            }
         }
     }
 
@@ -71,7 +116,7 @@ impl Target {
     pub fn limits(&self) -> Option<&PoolLimits> {
         match self {
             Target::Cluster { cluster, .. } => Some(&cluster.limits),
-            Target::Passthrough(_) => None,
+            Target::ByName { .. } | Target::Passthrough(_) => None,
         }
     }
 
@@ -82,7 +127,9 @@ impl Target {
             Target::Cluster { cluster, hash, .. } => {
                 Choice { cluster: &cluster.name, balancing: &cluster.balancing, hash: *hash }
             }
-            Target::Passthrough(_) => Choice { cluster: self.name(), balancing: DIALLED, hash: None },
+            Target::ByName { .. } | Target::Passthrough(_) => {
+                Choice { cluster: self.name(), balancing: DIALLED, hash: None }
+            }
         }
     }
 
@@ -104,6 +151,10 @@ impl Target {
     pub fn addresses(&self) -> Vec<(SocketAddr, u32)> {
         match self {
             Target::Passthrough(original) => vec![(original.addr(), 1)],
+            Target::ByName { found, .. } | Target::Cluster { found, .. } if !found.is_empty() => {
+                found.iter().map(|ip| (SocketAddr::new(*ip, self.port()), 1)).collect()
+            }
+            Target::ByName { .. } => Vec::new(),
             Target::Cluster { cluster, original, .. } => {
                 let mut found = Vec::new();
                 cluster.endpoints.for_each(original.addr(), |address, weight| found.push((address, weight)));
