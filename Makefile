@@ -3,7 +3,7 @@
 # rustup puts cargo here on a machine where `make setup` has just installed it.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help setup demo test lint bench audit image
+.PHONY: help setup demo test lint bench functions instructions audit image
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -24,6 +24,13 @@ lint: setup ## Formatting, clippy and shellcheck, without a warning
 
 bench: setup ## Compare with nginx, HAProxy and Envoy: CPU time per request, latency, memory (a quarter of an hour)
 	@scripts/bench
+
+functions: setup ## Time the pure functions, compile policies of 10 to 10,000 hosts (Criterion; some minutes)
+	cargo bench --locked --bench functions
+
+instructions: ## Fail where a pure hot function takes over 5 % more instructions than benches/instructions.txt says
+	@scripts/setup --bench
+	@scripts/instructions
 
 audit: ## Check dependencies for advisories, licences and origin (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }

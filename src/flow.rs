@@ -282,10 +282,6 @@ flags! {
     DOWNSTREAM_CLOSED = 6, "DC";
     /// The request timed out waiting for the upstream.
     UPSTREAM_TIMEOUT = 7, "UT";
-    /// egret reset the connection.
-    LOCAL_RESET = 8, "LR";
-    /// The upstream reset the connection.
-    UPSTREAM_RESET = 9, "UR";
     /// The upstream closed the connection.
     UPSTREAM_CLOSED = 10, "UC";
     /// Idle too long.
@@ -294,12 +290,8 @@ flags! {
     DOWNSTREAM_PROTOCOL_ERROR = 12, "DPE";
     /// The upstream broke its protocol.
     UPSTREAM_PROTOCOL_ERROR = 13, "UPE";
-    /// Refused because egret itself is at a limit.
-    OVERLOAD = 14, "OM";
     /// The name could not be resolved.
     DNS_FAILURE = 15, "DF";
-    /// Refused by an authorization policy.
-    UNAUTHORIZED = 16, "UAEX";
     /// A route delayed the request on purpose.
     DELAY_INJECTED = 17, "DI";
     /// A route refused the request on purpose.

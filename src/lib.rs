@@ -20,6 +20,8 @@ pub mod sniff;
 pub mod tls;
 
 pub mod policy;
+
+pub mod explain;
 pub mod upstream;
 
 pub mod proxy;

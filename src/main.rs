@@ -15,12 +15,11 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Status(args) => show::status(&args),
         Command::Secrets(args) => show::secrets(&args),
+        Command::Routes(args) => show::routes(&args),
+        Command::Endpoints(args) => show::endpoints(&args),
         Command::Connections(args) => show::connections(&args),
         Command::Log(args) => show::log(&args),
         Command::Wait(args) => show::wait(&args),
-        Command::Explain(args) => explain::run(&args, |paths| {
-            let loaded = egret::config::load(paths);
-            (loaded.resources, loaded.problems)
-        }),
+        Command::Explain(args) => explain::run(&args),
     }
 }

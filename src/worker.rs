@@ -4,9 +4,10 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -15,6 +16,9 @@ use crate::observe::{LogSink, WorkerCounters};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
 use crate::proxy::{self, Context, Guard, Names, Question};
+
+/// How often it is looked whether a thread has ended.
+const JOIN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What the control thread may ask of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +30,12 @@ pub enum Order {
     Drain,
     /// Accept connections, or leave them in the backlog.
     Accept(bool),
+    /// Answer no handshake, so that listeners can be closed without resetting who waits in the backlog; or go on.
+    HoldBack(bool),
     /// Write the engine's figures into the counters.
     Report,
+    /// Say that this has been heard, by [`Worker::heard`].
+    Answer(u64),
     /// Stop at once.
     Quit,
     /// For tests, which no release has: the next connection panics, or the worker itself.
@@ -67,6 +75,7 @@ pub struct Worker {
     pub shedding: Arc<Shedding>,
     /// Connections of applications that are open now.
     pub open: Arc<AtomicUsize>,
+    heard: Arc<AtomicU64>,
 }
 
 /// Why a worker could not start.
@@ -90,7 +99,8 @@ impl Worker {
         let (orders, inbox) = channel();
         let (report, started) = channel();
         let open = Arc::new(AtomicUsize::new(0));
-        let gauge = Arc::clone(&open);
+        let heard = Arc::new(AtomicU64::new(0));
+        let told = Told { inbox, open: Arc::clone(&open), heard: Arc::clone(&heard) };
         let thread =
             std::thread::Builder::new().name(format!("worker-{}", options.number)).spawn(move || match Engine::new(
                 options.engine.clone(),
@@ -100,14 +110,14 @@ impl Worker {
                         tracing::info!("bounds of each worker: {}", engine.bounds());
                     }
                     let _ = report.send(Ok((engine.remote(), engine.shedding())));
-                    engine.run(work(options, inbox, gauge));
+                    engine.run(work(options, told));
                 }
                 Err(error) => {
                     let _ = report.send(Err(error));
                 }
             })?;
         let (remote, shedding) = started.recv().map_err(|_| WorkerError::Died)??;
-        Ok(Self { thread, orders, remote, shedding, open })
+        Ok(Self { thread, orders, remote, shedding, open, heard })
     }
 
     /// Hands an order over; a worker that has ended ignores it.
@@ -122,27 +132,52 @@ impl Worker {
         !self.thread.is_finished()
     }
 
-    /// Waits for the thread's end.
-    pub fn join(self) {
+    /// The number of the latest [`Order::Answer`] that it has heard.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the thread's end, until `deadline`: one that is stuck ends with the process.
+    pub fn join(self, deadline: Instant) {
+        while self.is_running() {
+            if Instant::now() >= deadline {
+                return tracing::warn!(
+                    worker = self.thread.thread().name(),
+                    "a worker does not end; ending without it"
+                );
+            }
+            std::thread::sleep(JOIN_INTERVAL);
+        }
         // A panic has been reported by the panic hook; there is nothing to add.
         let _ = self.thread.join();
     }
 }
 
-async fn work(options: WorkerOptions, inbox: Receiver<Order>, open: Arc<AtomicUsize>) {
+/// What the control thread shares with a worker.
+struct Told {
+    inbox: Receiver<Order>,
+    open: Arc<AtomicUsize>,
+    heard: Arc<AtomicU64>,
+}
+
+async fn work(options: WorkerOptions, told: Told) {
     let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(options.number as u64 + 1);
     let names = Names::new(options.names);
     let context = Rc::new(Context::new(options.policy, options.guard, options.counters, options.log, names, seed));
-    for listener in options.listeners {
-        crate::io::spawn(accept(Rc::clone(&context), listener, Arc::clone(&open)));
+    let listeners: Vec<Rc<Listener>> = options.listeners.into_iter().filter_map(listener).collect();
+    for listener in &listeners {
+        crate::io::spawn(accept(Rc::clone(&context), Rc::clone(listener), Arc::clone(&told.open)));
     }
     loop {
         crate::io::woken().await;
         loop {
-            match inbox.try_recv() {
+            match told.inbox.try_recv() {
                 Ok(Order::PolicyChanged) => context.policy_changed(),
                 Ok(Order::Accept(allowed)) => crate::io::allow_accepting(allowed),
                 Ok(Order::Drain) => context.drain.begin(),
+                Ok(Order::HoldBack(hold)) => hold_back(&listeners, hold),
+                Ok(Order::Answer(number)) => told.heard.store(number, Ordering::Relaxed),
                 Ok(Order::Report) => report(&context.counters),
                 #[cfg(debug_assertions)]
                 Ok(Order::Panic(Panicking::Connection)) => NEXT_PANICS.set(true),
@@ -174,11 +209,20 @@ fn report(counters: &WorkerCounters) {
     counters.open_sockets.set(stats.open_sockets as u64);
 }
 
-async fn accept(context: Rc<Context>, listener: TcpListener, open: Arc<AtomicUsize>) {
-    let listener = match Listener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "a listener cannot be used"),
-    };
+fn listener(socket: TcpListener) -> Option<Rc<Listener>> {
+    let listener = Listener::from_std(socket).inspect_err(|error| tracing::error!(%error, "a listener cannot be used"));
+    listener.ok().map(Rc::new)
+}
+
+fn hold_back(listeners: &[Rc<Listener>], hold: bool) {
+    for listener in listeners {
+        if let Err(error) = listener.hold_back(hold) {
+            tracing::warn!(%error, hold, "a listener's handshakes");
+        }
+    }
+}
+
+async fn accept(context: Rc<Context>, listener: Rc<Listener>, open: Arc<AtomicUsize>) {
     loop {
         match listener.accept().await {
             Ok(socket) => {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use lab::Lab;
 use lab::process::{Finished, finish};
+use lab::proxy::WITHOUT_IO_URING;
 use serde_json::Value;
 
 const EGRET: &str = env!("CARGO_BIN_EXE_egret");
@@ -75,6 +76,25 @@ fn a_sysctl_that_forbids_io_uring_is_named() {
     let (said, rows) = doctor(&lab, &["unshare", "--mount", "sh", "-c", &script, "sh"]);
     assert_eq!(said.code(), Some(0));
     expect(&rows, "io_uring sysctl", "warn", "set it to 0 on the node");
+}
+
+#[test]
+fn a_seccomp_profile_that_forbids_io_uring_is_named() {
+    let lab = Lab::new();
+    let (said, rows) = doctor(&lab, &WITHOUT_IO_URING);
+    assert_eq!(said.code(), Some(0));
+    expect(&rows, "io_uring", "warn", "egret runs on epoll: io_uring_setup: io_uring is forbidden (EPERM)");
+    expect(&rows, "io_uring", "warn", "seccomp");
+}
+
+#[test]
+fn a_small_share_of_a_cpu_is_named() {
+    let lab = Lab::new();
+    let shown = "mount -t tmpfs none /sys/fs/cgroup && echo '10000 100000' >/sys/fs/cgroup/cpu.max && exec \"$@\"";
+    let (said, rows) = doctor(&lab, &["unshare", "--mount", "sh", "-c", shown, "sh"]);
+    assert_eq!(said.code(), Some(0));
+    expect(&rows, "cpu", "warn", "the CPU limit is 100m");
+    expect(&rows, "cpu", "warn", "raise it to 1000m");
 }
 
 #[test]

@@ -5,13 +5,14 @@ mod lab;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use lab::client::{HttpClient, Response};
 use lab::documents::{origination, service_entry};
 use lab::pki::Leaf;
 use lab::server::{HttpServer, Pattern, Server, TlsStream};
-use lab::{Family, Lab};
+use lab::{Family, Lab, PATIENCE};
 
 const PLAIN: &str = "plain.example";
 const SECURE: &str = "secure.example";
@@ -217,14 +218,84 @@ fn judge(lab: &Lab, host: &str, case: &Case) -> Result<(), String> {
     }
 }
 
+fn judge_all(lab: &Lab) {
+    let both = [PLAIN, SECURE].into_iter().flat_map(|host| CASES.iter().map(move |case| (host, case)));
+    let judged = both.map(|(host, case)| (host, case.name, judge(lab, host, case)));
+    let faults: Vec<_> = judged.filter(|(.., verdict)| verdict.is_err()).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
 #[test]
 fn every_framing_arrives_as_it_was_sent() {
     let (lab, _servers) = lab_with(answer_plainly, answer_securely);
     let _egret = lab.egret(&[]);
-    let both = [PLAIN, SECURE].into_iter().flat_map(|host| CASES.iter().map(move |case| (host, case)));
-    let judged = both.map(|(host, case)| (host, case.name, judge(&lab, host, case)));
-    let faults: Vec<_> = judged.filter(|(.., verdict)| verdict.is_err()).collect();
-    assert!(faults.is_empty(), "{faults:#?}");
+    judge_all(&lab);
+}
+
+/// Every byte is a segment of its own, and over TLS a record.
+#[test]
+fn every_framing_arrives_also_in_single_bytes() {
+    let (lab, _servers) = lab_with(
+        |stream| {
+            stream.set_nodelay(true)?;
+            answer(&mut HttpServer::new(SingleBytes(stream))).map(drop)
+        },
+        |stream| {
+            stream.sock.set_nodelay(true)?;
+            let mut stream = SingleBytes(stream);
+            if answer(&mut HttpServer::new(&mut stream))? == Close {
+                stream.0.conn.send_close_notify();
+                stream.0.conn.complete_io(&mut stream.0.sock)?;
+            }
+            stream.0.sock.shutdown(Shutdown::Write)
+        },
+    );
+    let _egret = lab.egret(&[]);
+    judge_all(&lab);
+}
+
+struct SingleBytes<S>(S);
+
+impl<S: Read> Read for SingleBytes<S> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.read(bytes)
+    }
+}
+
+impl<S: Write> Write for SingleBytes<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.0.write(&bytes[..bytes.len().min(1)])?;
+        self.0.flush()?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Also through TLS, which has an end of its own in each direction.
+#[test]
+fn who_has_finished_sending_gets_the_answer_that_comes_later() {
+    let (tell, told) = mpsc::channel();
+    let told = Arc::new(Mutex::new(told));
+    let late = move |stream: &mut dyn ReadWrite| -> io::Result<()> {
+        let mut server = HttpServer::new(stream);
+        server.request()?;
+        told.lock().unwrap().recv_timeout(PATIENCE).map_err(io::Error::other)?;
+        server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+    };
+    let also_late = late.clone();
+    let (lab, _servers) = lab_with(move |mut stream| late(&mut stream), move |mut stream| also_late(&mut stream));
+    let _egret = lab.egret(&[]);
+    for host in [PLAIN, SECURE] {
+        let mut client = open(&lab);
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        tell.send(()).unwrap();
+        assert_eq!(client.response().unwrap().body, b"late", "{host}");
+        assert_eq!(client.rest().unwrap(), b"", "{host}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #[path = "../fuzz/properties.rs"]
 mod properties;
+#[path = "../fuzz/records.rs"]
+mod records;
 
 use std::fs;
 use std::path::Path;
@@ -41,4 +43,9 @@ fn chunked_body() {
 #[test]
 fn sniff() {
     replay("sniff", properties::sniff);
+}
+
+#[test]
+fn tls_records() {
+    replay("tls_records", records::tls_records);
 }

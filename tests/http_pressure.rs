@@ -13,13 +13,24 @@ use std::time::Duration;
 
 use lab::client::{Framing, HttpClient, find};
 use lab::documents::service_entry;
+use lab::process;
 use lab::server::{HttpServer, Pattern, Server};
 use lab::{Family, Lab, PATIENCE, eventually};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use site::{HOST, Site, answering};
 
 const GIBIBYTE: u64 = 1 << 30;
-const SLOW: usize = 200;
+
+/// Slow readers and writers; `EGRET_SLOW` asks for more.
+fn slow() -> usize {
+    std::env::var("EGRET_SLOW").map_or(200, |all| all.parse().expect("a number of connections"))
+}
+
+/// As many descriptors as this process may have.
+fn raise_descriptors() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+}
 
 /// A gibibyte for `/large`, and counts what its sockets took of it; "ok" for everything else.
 fn generous(sent: Arc<AtomicU64>) -> impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static {
@@ -61,12 +72,14 @@ fn settled(what: &str, mut value: impl FnMut() -> u64) -> u64 {
 
 #[test]
 fn slow_readers_stop_their_servers_and_cost_little_memory() {
+    raise_descriptors();
+    let slow = slow();
     let sent = Arc::new(AtomicU64::new(0));
     let site = Site::new("{}", generous(Arc::clone(&sent)));
     let egret = site.lab.egret(&[]);
     assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 200);
     let before = egret.memory();
-    let mut readers: Vec<HttpClient> = (0..SLOW)
+    let mut readers: Vec<HttpClient> = (0..slow)
         .map(|_| {
             let mut client = site.open();
             client.send(format!("GET /large HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
@@ -79,13 +92,13 @@ fn slow_readers_stop_their_servers_and_cost_little_memory() {
         reader.stream().read_exact(&mut [0; 1]).unwrap();
     }
     let memory = egret.memory();
-    let each = memory.resident_kib.saturating_sub(before.resident_kib) / SLOW as u64;
+    let each = memory.resident_kib.saturating_sub(before.resident_kib) / slow as u64;
     println!(
-        "{SLOW} slow readers: the servers sent {} KiB each, the proxy grew by {each} KiB each",
-        held / 1024 / SLOW as u64
+        "{slow} slow readers: the servers sent {} KiB each, the proxy grew by {each} KiB each",
+        held / 1024 / slow as u64
     );
     assert!(each < 512, "{each} KiB each: {before:?} to {memory:?}");
-    assert!(held < GIBIBYTE * SLOW as u64 / 20, "the servers were not stopped: {held} bytes");
+    assert!(held < GIBIBYTE * slow as u64 / 20, "the servers were not stopped: {held} bytes");
     assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 200, "an ordinary client is served");
     drop(readers);
     eventually("they are let go", || egret.metric("egret_connections_active") == Some(0.0));
@@ -93,11 +106,12 @@ fn slow_readers_stop_their_servers_and_cost_little_memory() {
 
 #[test]
 fn slow_writers_disturb_nobody() {
+    raise_descriptors();
     let site = Site::new("{}", answering(""));
     let egret = site.lab.egret(&[]);
     let body = b"a byte at a time";
     let head = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n", body.len());
-    let mut writers: Vec<HttpClient> = (0..SLOW)
+    let mut writers: Vec<HttpClient> = (0..slow())
         .map(|_| {
             let mut client = site.open();
             client.send(head.as_bytes()).unwrap();
@@ -144,10 +158,11 @@ fn a_refusal_reaches_who_is_still_sending_a_gibibyte() {
     assert_eq!(site.server.accepted(), 0);
 }
 
+/// `EGRET_SHORT` asks for more connections.
 #[test]
 fn thousands_of_short_connections_leave_nothing() {
-    const ROUNDS: usize = 10;
     const EACH: usize = 500;
+    let rounds = std::env::var("EGRET_SHORT").map_or(10, |all| all.parse::<usize>().expect("a number") / EACH);
     let site = Site::new("{http: {maxRequestsPerConnection: 1}}", answering(""));
     let egret = site.lab.egret(&["--access-log", "OFF"]);
     let round = || {
@@ -174,19 +189,24 @@ fn thousands_of_short_connections_leave_nothing() {
     };
     round();
     let (descriptors, memory) = (egret.descriptors(), egret.memory());
-    (1..ROUNDS).for_each(|_| round());
+    (1..rounds).for_each(|_| round());
     eventually("every descriptor is back", || egret.descriptors() <= descriptors + 4);
     let after = egret.memory();
-    println!("{} short connections: {memory:?} to {after:?}", ROUNDS * EACH);
+    let waiting = process::finish(site.lab.pod.command("ss", &["-tanH", "state", "time-wait"])).succeeded().stdout;
+    println!(
+        "{} short connections: {descriptors} to {} descriptors, {memory:?} to {after:?}, {} in TIME_WAIT",
+        rounds * EACH,
+        egret.descriptors(),
+        waiting.lines().count()
+    );
     assert!(after.resident_kib < memory.resident_kib + 4096, "{memory:?} to {after:?}");
 }
 
-/// slowhttptest's attacks, while an ordinary client goes on asking. `EGRET_SLOW` makes them larger.
+/// slowhttptest's attacks, while an ordinary client goes on asking.
 #[test]
 fn slow_attacks_are_not_noticed_by_others() {
-    let connections: u32 = std::env::var("EGRET_SLOW").map_or(200, |all| all.parse().expect("a number of connections"));
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let connections = slow();
+    raise_descriptors();
     let lab = Lab::new();
     let at = Lab::address(Family::V4, 1);
     lab.names.set(HOST, &[at]);
@@ -229,7 +249,7 @@ fn slow_attacks_are_not_noticed_by_others() {
             attacked.stdout,
             attacked.stderr
         );
-        let each = memory.peak_kib.saturating_sub(before.peak_kib) / u64::from(connections);
+        let each = memory.peak_kib.saturating_sub(before.peak_kib) / connections as u64;
         assert!(each < 512, "{each} KiB for each connection: {before:?} to {memory:?}");
     }
     lab::within(PATIENCE, "all are gone", || egret.metric("egret_connections_active") == Some(0.0));

@@ -211,6 +211,85 @@ fn only_the_registry_is_let_out() {
     }
 }
 
+/// First flights that are TLS, nearly TLS, or cut short; at ports that promise something else, too.
+fn first_flights() -> Vec<(&'static str, Vec<u8>)> {
+    let hello = client_hello("inner.example");
+    let changed = |at: usize, to: u8| {
+        let mut bytes = hello.clone();
+        bytes[at] = to;
+        bytes
+    };
+    // The handshake message alone, in two records.
+    let (first, second) = hello[5..].split_at(40);
+    let record = |part: &[u8]| [&[22, 3, 1][..], &(part.len() as u16).to_be_bytes(), part].concat();
+    vec![
+        ("a hello", hello.clone()),
+        ("a hello in two records", [record(first), record(second)].concat()),
+        ("a hello that ends early", hello[..hello.len() / 2].to_vec()),
+        ("a record header", hello[..5].to_vec()),
+        ("a hello of a length that lies", changed(6, 0xff)),
+        ("a hello of SSL 3", changed(2, 0)),
+        ("a record of TLS 1.3", changed(2, 4)),
+        ("an SSLv2 hello", vec![0x80, 0x2e, 1, 3, 1, 0, 3, 0, 0, 0, 16, 1, 0, 0x80]),
+        ("a first byte that lies", b"\x16 is no TLS".to_vec()),
+        ("an HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec()),
+    ]
+}
+
+/// Behind each comes the application's FIN, and the server answers only then.
+#[test]
+fn first_flights_pass_whole_or_not_at_all() {
+    let flights = first_flights();
+    let lab = Lab::new();
+    let ports = [80, 443, 7007];
+    let echo = |mut stream: TcpStream| {
+        let received = read_all(&mut stream);
+        stream.write_all(&received)
+    };
+    let servers = ports.map(|port| Server::start(&lab, outside(Family::V4, port), echo));
+    {
+        let _egret = lab.egret(&[]);
+        for (port, (name, flight)) in ports.iter().flat_map(|port| flights.iter().map(move |flight| (port, flight))) {
+            let mut client = lab.connect(outside(Family::V4, *port)).unwrap();
+            client.set_nodelay(true).unwrap();
+            flight.iter().for_each(|byte| client.write_all(&[*byte]).unwrap());
+            client.shutdown(Shutdown::Write).unwrap();
+            assert!(read_all(&mut client) == *flight, "{name} to {port}");
+        }
+    }
+    let before = servers.each_ref().map(Server::accepted);
+    lab.configure("other.yaml", &static_tcp("other.example", Lab::address(Family::V4, 2), 2525));
+    let egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
+    for (port, (name, flight)) in ports.iter().flat_map(|port| flights.iter().map(move |flight| (port, flight))) {
+        let mut client = lab.connect(outside(Family::V4, *port)).unwrap();
+        let _ = client.write_all(flight);
+        let _ = client.shutdown(Shutdown::Write);
+        let end = client.read(&mut [0; 64]);
+        let is_closed = matches!(&end, Ok(0)) || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset);
+        assert!(is_closed, "{name} to {port} was answered");
+    }
+    assert_eq!(servers.each_ref().map(Server::accepted), before, "something left");
+    egret.log_line(&["\"- - -\" 0 UH "]);
+}
+
+/// Once it is clear that nobody speaks soon, whoever speaks first is heard.
+#[test]
+fn tls_after_a_long_silence_passes() {
+    let lab = Lab::new();
+    let at = outside(Family::V4, 443);
+    let _server = Server::start(&lab, at, |mut stream| {
+        let received = read_all(&mut stream);
+        stream.write_all(&received)
+    });
+    let egret = lab.egret(&SHORT_WAIT);
+    let mut client = lab.connect(at).unwrap();
+    eventually("egret has waited for the first byte", || egret.metric("egret_connections_detected_total") == Some(1.0));
+    let hello = client_hello("inner.example");
+    client.write_all(&hello).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert!(read_all(&mut client) == hello);
+}
+
 /// Where requests must leave as TLS nothing passes unread: neither what an early client says late, which would look like
 /// a server that speaks first, nor what is no request.
 #[test]

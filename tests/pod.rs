@@ -271,6 +271,9 @@ fn the_documents_mutual_tls_example_works_in_a_pod() {
     let direct = ["exec", "sleep-pod-0-sleep", "curl", "-sSk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"];
     let direct = podman.run(&[&direct[..], &[&format!("https://{SERVER}")]].concat());
     assert_eq!(direct, "400");
+    // The profile of config/seccomp, loaded by runc, is what lets io_uring through.
+    let status = podman.run(&["exec", "sleep-pod-0-egret", "egret", "status"]);
+    assert!(status.contains("uring") && status.contains("this host allows io_uring"), "{status}");
     let state = podman.run(&["inspect", "--format", "{{.Config.User}} {{.EffectiveCaps}}", "sleep-pod-0-egret"]);
     assert_eq!(state, "1337:1337 []\n");
 }
@@ -290,4 +293,50 @@ fn a_pod_whose_rules_cannot_be_written_does_not_start() {
     assert!(!said.status.success(), "{said:?}");
     let running = podman.run(&["ps", "--format", "{{.Names}}"]);
     assert!(!running.contains("sleep-pod-0-sleep") && !running.contains("sleep-pod-0-egret\n"), "{running}");
+}
+
+/// The profile that podman brings, with Docker's answer to what it does not allow: EPERM. Neither allows io_uring.
+fn default_profile(podman: &Podman) -> PathBuf {
+    let installed = "/usr/share/containers/seccomp.json";
+    let text = fs::read_to_string(installed).unwrap_or_else(|error| panic!("{installed}: {error}; run `make setup`"));
+    let mut profile: serde_json::Value = serde_json::from_str(&text).unwrap();
+    profile["defaultErrnoRet"] = 1.into();
+    profile["defaultErrno"] = "EPERM".into();
+    for rule in profile["syscalls"].as_array_mut().unwrap() {
+        rule["names"].as_array_mut().unwrap().retain(|name| !name.as_str().unwrap().starts_with("io_uring"));
+    }
+    let file = podman.path("default.json");
+    fs::write(&file, profile.to_string()).unwrap();
+    file
+}
+
+#[test]
+fn under_the_profiles_of_runtimes_it_takes_epoll_and_under_its_own_io_uring() {
+    let podman = Podman::new("profiles");
+    podman.egret_image();
+    let config = podman.path("config");
+    fs::create_dir(&config).unwrap();
+    fs::copy(at("config/kubernetes/base/settings.yaml"), config.join("settings.yaml")).unwrap();
+    let volume = format!("{}:/etc/egret:ro", utf8(&config));
+    let image = concat!("egret:", env!("CARGO_PKG_VERSION"));
+    let profile = |path: &Path| format!("--security-opt=seccomp={}", utf8(path));
+    for (name, seccomp, engine, reason) in [
+        ("podman", None, "epoll", "io_uring is not there (ENOSYS)"),
+        ("docker", Some(profile(&default_profile(&podman))), "epoll", "io_uring is forbidden (EPERM)"),
+        ("own", Some(profile(&at("config/seccomp/egret.json"))), "uring", "this host allows io_uring"),
+    ] {
+        let mut run = vec!["run", "-d", "--name", name, "--network=none", "--read-only", "--cap-drop=all"];
+        run.extend(["--security-opt=no-new-privileges", "-v", &volume]);
+        run.extend(seccomp.as_deref());
+        run.push(image);
+        podman.run(&run);
+        podman.run(&["exec", name, "egret", "wait", "--timeout", "20"]);
+        let status = podman.run(&["exec", name, "egret", "status"]);
+        assert!(status.contains(engine) && status.contains(reason), "{name}: {status}");
+        assert!(status.contains("system calls left"), "{name}: {status}");
+        // Told to end, it ends by itself, not by a kill.
+        podman.run(&["stop", "--time=10", name]);
+        assert_eq!(podman.run(&["inspect", "--format", "{{.State.ExitCode}}", name]), "0\n", "{name}");
+        podman.run(&["rm", name]);
+    }
 }

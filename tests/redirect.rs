@@ -4,6 +4,8 @@
 
 #[path = "redirect/golden.rs"]
 mod golden;
+#[path = "redirect/interrupted.rs"]
+mod interrupted;
 #[path = "redirect/pod.rs"]
 mod pod;
 

@@ -118,7 +118,7 @@ fn routes_do_what_they_say() {
     has(&get("/teapot"), &["HTTP/1.1 418 ", "x-by: route\r\n", "short and stout"]);
     egret.log_line(&["\"GET /teapot HTTP/1.1\" 418 - direct_response", " teapot"]);
     has(&get("/faulty"), &["HTTP/1.1 555 ", "fault filter abort"]);
-    egret.log_line(&["\"GET /faulty HTTP/1.1\" 555 ", " fault_filter_abort"]);
+    egret.log_line(&["\"GET /faulty HTTP/1.1\" 555 DI,FI fault_filter_abort"]);
 
     let rewritten = get("/v1/x?q=1");
     has(

@@ -21,7 +21,7 @@ const ORDER: [&[&str]; 9] = [
     &["flow"],
     &["config", "confine", "dns", "http", "io", "observe", "sniff", "tls"],
     &["policy"],
-    &["upstream"],
+    &["explain", "upstream"],
     &["proxy"],
     &["worker"],
     &["control", "inject", "redirect"],
@@ -288,7 +288,8 @@ fn modules_do_not_use_each_other_in_circles() {
 fn unsafe_code_is_in_the_engine_only() {
     let mut faults = Vec::new();
     for source in rust(&["src", "tests", "benches"]) {
-        if source.path.starts_with("src/io") {
+        // An allocator that counts can be declared in no other way.
+        if source.path.starts_with("src/io") || source.path.ends_with("tests/allocations.rs") {
             continue;
         }
         let found = tokens(&source.syntax.items).into_iter().filter(|token| token.is("unsafe"));

@@ -124,15 +124,15 @@ def memory(lab, proxies):
 
 
 def pss_at_rest(pid):
-    """The memory once it no longer changes: what a burst left over may take a moment to be returned."""
-    last = [measure.pss_kib(pid)]
+    """The memory once it has not changed for some seconds: what a burst left over may take a moment to be returned."""
+    last, since = [measure.pss_kib(pid)], [time.monotonic()]
 
     def unchanged():
         time.sleep(0.5)
         now = measure.pss_kib(pid)
-        same = abs(now - last[0]) < 64
-        last[0] = now
-        return same
+        if abs(now - last[0]) >= 64:
+            last[0], since[0] = now, time.monotonic()
+        return time.monotonic() - since[0] >= 4
 
     until("memory comes to rest", unchanged)
     return last[0]

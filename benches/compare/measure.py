@@ -29,7 +29,7 @@ class Load:
 
 @dataclass
 class Cell:
-    """Figures of one run of a load. Times in microseconds; `foreign` in cores."""
+    """Figures of one run of a load. Times in microseconds, CPU times a request; `foreign` in cores."""
 
     proxy: str
     load: str
@@ -40,6 +40,8 @@ class Cell:
     p99_us: float
     rate: float
     foreign: float
+    # Of the load generator, in whose time a part of the kernel's work for the connection is done.
+    generator_us: float
 
     def as_dict(self):
         return asdict(self)
@@ -119,15 +121,16 @@ def run(lab, proxy, load, seconds, core=0):
         return own_ns() + sum(cpu_ns(pid) for pid in watched)
 
     busy, our, cpu, began = busy_ns(), ours(), cpu_ns(proxy.process.pid), time.monotonic()
+    generator = own_ns()
     figures = wrk(proxy, load, seconds, core)
-    cpu = cpu_ns(proxy.process.pid) - cpu
+    generator, cpu = own_ns() - generator, cpu_ns(proxy.process.pid) - cpu
     our, busy, took = ours() - our, busy_ns() - busy, time.monotonic() - began
     requests = figures["requests"]
     # Nothing came through: as wrong as an answer can be.
     errors = figures["errors"] if requests else max(1, figures["errors"])
     return Cell(proxy.name, load.name, requests, errors, round(cpu / 1000 / max(1, requests), 2), figures["p50"],
                 figures["p99"], round(requests / (figures["micros"] / 1e6), 1),
-                round(max(0.0, (busy - our) / 1e9 / took), 3))
+                round(max(0.0, (busy - our) / 1e9 / took), 3), round(generator / 1000 / max(1, requests), 2))
 
 
 def wrk(proxy, load, seconds, core):

@@ -1,4 +1,7 @@
-"""A bar chart as SVG: for each load, each proxy's CPU time relative to the best peer's."""
+"""Charts, each as SVG and as PNG beside it: for each load, each proxy's CPU time relative to the best peer's; and how
+figures went over the minutes of a run."""
+
+import subprocess
 
 COLOURS = {"egret": "#1b7f5c", "egret-epoll": "#7fbfa5", "nginx": "#7a8794", "haproxy": "#a9b4be", "envoy": "#d3dae0"}
 ROW, BAR, LEFT, WIDTH, TOP = 90, 14, 90, 560, 56
@@ -19,8 +22,14 @@ def write(path, bars, labels):
         out += group(TOP + ROW * at, load, figures)
     one = LEFT + WIDTH / MOST
     out.append(f'<line x1="{one}" x2="{one}" y1="{TOP - 6}" y2="{height - 10}" stroke="#c33" stroke-dasharray="4 3"/>')
+    save(path, out)
+
+
+def save(path, out):
+    """Writes the lines of a chart, and draws it as PNG, twice as large as its units so that it can be read."""
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(out) + "\n</svg>\n")
+    subprocess.run(["rsvg-convert", "--zoom=2", f"--output={path.removesuffix('.svg')}.png", path], check=True)
 
 
 def group(top, load, figures):
@@ -52,5 +61,4 @@ def courses(path, samples, keys):
         out += [f'<text x="{LEFT}" y="{top - 6}">{key} (most: {most:,.1f})</text>',
                 f'<rect x="{LEFT}" y="{top}" width="{WIDTH}" height="{high}" fill="none" stroke="#ccc"/>',
                 f'<polyline points="{points}" fill="none" stroke="{COLOURS["egret"]}" stroke-width="1.5"/>']
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("\n".join(out) + "\n</svg>\n")
+    save(path, out)

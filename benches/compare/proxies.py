@@ -194,7 +194,8 @@ PROXIES = {proxy.name: proxy for proxy in (Egret, EgretOnEpoll, Nginx, Haproxy, 
 
 def check_tools(names):
     """Raises with all that is missing and how to get it."""
-    missing = [tool for tool in ("ip", "nft", "wrk", "curl", "openssl", "taskset", "setpriv", "nginx", "ss") if not shutil.which(tool)]
+    missing = [tool for tool in ("ip", "nft", "wrk", "curl", "openssl", "taskset", "setpriv", "nginx", "ss",
+                             "rsvg-convert") if not shutil.which(tool)]
     if "haproxy" in names and not shutil.which("haproxy"):
         missing.append("haproxy")
     if "nginx" in names and not os.path.exists(f"{NGINX_MODULES}/ngx_stream_module.so"):

@@ -1,7 +1,7 @@
 //! `egret check PATH…`: every error and warning of a configuration at once, as a compiler would print them.
 //!
-//! Files that are sound one by one are then compiled as `egret run` would, credentials and all, so that a destination
-//! which would answer 503 is known before it does. Needs no running proxy, no network, no privileges: fit for a commit
+//! What is sound is then compiled as `egret run` would, credentials and all, so that a destination which would answer 503
+//! is known before it does. What has an error is left out of that, and nothing is said to be missing meanwhile. Needs no running proxy, no network, no privileges: fit for a commit
 //! hook.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,9 +49,8 @@ pub enum Output {
 /// Exits with 1 if there is an error; warnings alone are no failure.
 pub fn run(args: &Args) -> ExitCode {
     let mut loaded = config::load(&args.paths);
-    if count(&loaded.problems, Severity::Error) == 0 {
-        loaded.problems.extend(problems_in_use(&loaded.resources, args));
-    }
+    let in_use = problems_in_use(&loaded.resources, args);
+    loaded.problems.extend(in_use);
     let problems = problems_of(&loaded);
     let written = match args.output {
         Output::Text => write_text(&problems, loaded.files.len(), &mut io::stderr().lock(), &mut io::stdout().lock()),

@@ -3,8 +3,7 @@
 pub mod check;
 pub mod doctor;
 pub mod explain;
-mod explain_target;
-mod explain_words;
+mod grid;
 pub mod init;
 pub mod inject;
 pub mod run;
@@ -40,6 +39,10 @@ pub enum Command {
     Status(show::Args),
     /// List the credentials that a running proxy uses
     Secrets(show::Args),
+    /// List what a running proxy decides by: port, host or SNI, address, and where that leads
+    Routes(show::Args),
+    /// List where connections go now: addresses, their health, the names that they are of
+    Endpoints(show::Args),
     /// Count the connections that a running proxy carries
     Connections(show::Args),
     /// Change how much a running proxy says

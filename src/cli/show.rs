@@ -1,11 +1,14 @@
-//! `egret status`, `secrets`, `connections`, `log`, `wait`: questions to a running proxy, answered by its admin endpoint.
+//! `egret status`, `secrets`, `routes`, `endpoints`, `connections`, `log`, `wait`: questions to a running proxy, answered by its admin endpoint.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::cli::grid::grid;
 use crate::control::ask::{self, AskError, Reply};
+use crate::policy::{Document, EndpointRow, EndpointStatus, RouteRow};
 use crate::tls::{SecretRow, secrets_text};
 
 /// How often `wait` asks.
@@ -65,10 +68,72 @@ pub fn status(args: &Args) -> ExitCode {
 
 /// `egret secrets`: the columns of `istioctl proxy-config secret`.
 pub fn secrets(args: &Args) -> ExitCode {
-    let rows = json(args, "/certs").and_then(|value| match args.output {
+    table(args, "/certs", |rows: Vec<SecretRow>| secrets_text(&rows))
+}
+
+/// `egret routes`: what the table in force decides by.
+pub fn routes(args: &Args) -> ExitCode {
+    let header = ["PORT", "PROTOCOL", "HOST", "ADDRESS", "TLS", "CLUSTER", "ENTRY", "RULE", "ROUTE", "FROM"];
+    table(args, "/routes", |rows: Vec<RouteRow>| grid(&header, rows.iter().map(route_columns)))
+}
+
+/// `egret endpoints`: the columns of `istioctl proxy-config endpoints`, and whence an address comes.
+pub fn endpoints(args: &Args) -> ExitCode {
+    let header = ["ENDPOINT", "STATUS", "OUTLIER CHECK", "WEIGHT", "RESOLVED FROM", "CONNECTIONS", "CLUSTER"];
+    table(args, "/endpoints", |rows: Vec<EndpointRow>| grid(&header, rows.iter().map(endpoint_columns)))
+}
+
+fn route_columns(row: &RouteRow) -> Vec<String> {
+    let object = |document: &Option<Document>| {
+        document.as_ref().map_or("-".to_owned(), |document| format!("{}/{}", document.namespace, document.name))
+    };
+    let from = [&row.virtual_service, &row.service_entry].into_iter().flatten().next();
+    let route = match (&row.virtual_service, &row.route) {
+        (Some(service), Some(route)) => format!("{}/{} {route}", service.namespace, service.name),
+        _ => "-".to_owned(),
+    };
+    vec![
+        row.port.map_or("*".to_owned(), |port| port.to_string()),
+        row.protocol.clone(),
+        row.host.clone(),
+        row.address.clone(),
+        row.tls.clone(),
+        row.cluster.clone(),
+        object(&row.service_entry),
+        object(&row.destination_rule),
+        route,
+        from.map_or("-".to_owned(), |document| format!("{}:{}", document.file, document.line)),
+    ]
+}
+
+fn endpoint_columns(row: &EndpointRow) -> Vec<String> {
+    let (status, check) = match row.status {
+        EndpointStatus::Healthy => ("HEALTHY", "OK"),
+        EndpointStatus::Ejected => ("UNHEALTHY", "FAILED"),
+        EndpointStatus::Unresolved => ("UNRESOLVED", "-"),
+        EndpointStatus::Refused => ("REFUSED", "-"),
+    };
+    let connections = match (row.connections, row.max_connections) {
+        (Some(now), Some(most)) => format!("{now} of {most}"),
+        _ => "-".to_owned(),
+    };
+    vec![
+        row.endpoint.clone(),
+        status.to_owned(),
+        check.to_owned(),
+        row.weight.to_string(),
+        row.resolved_from.clone().unwrap_or_else(|| "-".to_owned()),
+        connections,
+        row.cluster.clone(),
+    ]
+}
+
+/// Prints the rows at `path`: for people as `shown` does, for programs as they came.
+fn table<R: DeserializeOwned>(args: &Args, path: &str, shown: impl FnOnce(Vec<R>) -> String) -> ExitCode {
+    let rows = json(args, path).and_then(|value| match args.output {
         Output::Json => Ok(format!("{value:#}\n")),
-        Output::Text => serde_json::from_value::<Vec<SecretRow>>(value)
-            .map(|rows| secrets_text(&rows))
+        Output::Text => serde_json::from_value(value)
+            .map(shown)
             .map_err(|error| format!("the proxy's answer is not understood ({error}); is it another version?")),
     });
     finish(rows.map(|text| {

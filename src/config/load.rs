@@ -130,7 +130,10 @@ impl Loader {
             Resource::AuthorizationPolicy(policy) => resources.authorization_policies.push(policy),
             Resource::Sidecar(sidecar) => resources.sidecars.push(sidecar),
             Resource::Secret(secret) => resources.secrets.push(secret),
-            Resource::Settings(_, settings) => resources.settings = settings,
+            Resource::Settings(meta, settings) => {
+                resources.settings = settings;
+                resources.settings_at = Some(meta.at);
+            }
             Resource::VirtualService(service) => resources.virtual_services.push(service),
         }
     }
@@ -141,6 +144,7 @@ impl Loader {
 
     fn finish(mut self) -> Loaded {
         self.loaded.problems.sort_by(|a, b| a.at.cmp(&b.at));
+        self.loaded.resources.incomplete = self.loaded.has_errors();
         self.loaded
     }
 }

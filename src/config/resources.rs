@@ -71,6 +71,10 @@ pub struct Resources {
     pub sidecars: Vec<Sidecar>,
     pub secrets: Vec<Secret>,
     pub settings: Settings,
+    /// Where the Settings document stands, if there is one.
+    pub settings_at: Option<Location>,
+    /// Some document has an error and was left out: nothing can be said to be missing.
+    pub incomplete: bool,
 }
 
 /// `metadata` of a Kubernetes object.
@@ -203,6 +207,16 @@ pub enum EndpointAddress {
     Name(Hostname),
     /// `unix:///path` or `unix://@abstract`, as written.
     Unix(String),
+}
+
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndpointAddress::Ip(ip) => ip.fmt(f),
+            EndpointAddress::Name(name) => name.fmt(f),
+            EndpointAddress::Unix(path) => f.write_str(path),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

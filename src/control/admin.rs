@@ -23,6 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::explain::Question;
+
 /// Connections to one listener at the same time.
 const MAX_CONNECTIONS: usize = 64;
 const MAX_HEADERS: usize = 64;
@@ -42,6 +44,12 @@ pub trait Admin {
     fn metrics(&self) -> String;
     fn server_info(&self) -> serde_json::Value;
     fn config_dump(&self) -> serde_json::Value;
+    /// What the table in force decides by.
+    fn routes(&self) -> serde_json::Value;
+    /// Where connections go now.
+    fn endpoints(&self) -> serde_json::Value;
+    /// What would become of a connection. `Err`: what is wrong with the question.
+    fn explain(&self, question: &Question) -> Result<serde_json::Value, String>;
     fn certs(&self) -> serde_json::Value;
     fn connections(&self) -> serde_json::Value;
     /// `level` is `debug` or a filter such as `info,egret::io=trace`. `Err`: what is wrong with it.

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod ask;
 mod confinement;
 pub mod cores;
+mod dump;
 mod expiry;
 mod health;
 pub mod limits;
@@ -18,7 +19,9 @@ mod reload;
 pub mod resolve;
 mod runtime;
 mod state;
+mod upkeep;
 pub mod watch;
+mod watchdog;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -38,10 +41,12 @@ use crate::control::pressure::Pressure;
 use crate::control::reload::{Reloader, Sources};
 use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
+use crate::control::upkeep::{Look, Upkeep, WATCH_INTERVAL};
 use crate::control::watch::Watch;
-use crate::io::{Choice, Chosen, EngineError, EngineOptions, choose};
+use crate::io::{Choice, Chosen, EngineError, EngineKind, EngineOptions, choose};
 use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
-use crate::policy::Workload;
+use crate::policy::publish::Published;
+use crate::policy::{PolicyTable, Workload};
 use crate::proxy::{Guard, Question};
 use crate::tls::{Store, StoreOptions};
 use crate::worker::{Order, Worker, WorkerError, WorkerOptions};
@@ -54,12 +59,10 @@ pub const DNS_PORT: u16 = 15053;
 
 /// Questions about names that workers may have asked and nobody has read.
 const QUESTIONS: usize = 1024;
-/// How often files are looked at for changes.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
-/// How often certificates are looked at for their end.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 /// How often a draining process looks whether it may end.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
+/// So long before a drain's deadline nobody new is let in, so that those who are in can be served.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// Descriptors that are not connections: rings, listeners, files, the control thread's own.
 pub const RESERVED_DESCRIPTORS: u64 = 128;
 
@@ -101,6 +104,10 @@ pub enum ControlError {
     /// Running on with fewer workers would leave connections in a listener that nobody serves.
     #[error("a worker thread ended; stopping, so that traffic is refused rather than left waiting")]
     WorkerDied,
+    #[error(
+        "a worker has not answered for half a minute; stopping, so that traffic is refused rather than left waiting"
+    )]
+    WorkerStuck,
 }
 
 /// Runs the proxy until it is told to stop.
@@ -134,13 +141,14 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
     tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
     let mut stop = Stop::new(Rc::clone(&state))?;
+    let hangup = signal(SignalKind::hangup()).map_err(ControlError::Signals)?;
 
     if !first_table(&state, &mut watch, &mut stop).await {
         return Ok(());
     }
     // Before files are confined: these are read where nothing else is.
     let granted = granted();
-    let mut pressure = Pressure::new(Rc::clone(&state));
+    let pressure = Pressure::new(Rc::clone(&state));
     confinement.before_workers(state.watched());
     let plan = Plan {
         workers: options.workers,
@@ -148,6 +156,7 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
         allow_loopback: options.allow_loopback,
         port: options.proxy_port,
         restrict_ring: confinement.restricts_rings(),
+        may_change: options.engine == Choice::Auto && state.engine().kind == EngineKind::Uring,
         granted,
         names,
     };
@@ -155,32 +164,25 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     confinement.after_workers();
     state.set_confinement(confinement.report());
     tracing::info!("ready");
+    crate::io::release_heap();
+    crate::io::release_program();
     state.warn_of_expiry();
-    let mut expiry_looked_at = Instant::now();
+    let mut upkeep = Upkeep::new(Rc::clone(&state), watch, confinement, pressure, hangup);
     loop {
-        tokio::select! {
+        let why = tokio::select! {
             () = stop.requested() => break,
-            () = tokio::time::sleep(WATCH_INTERVAL) => {}
-        }
-        if watch.changed() {
-            if state.reload().await {
-                state.order(Order::PolicyChanged);
-            }
-            watch.set_paths(state.watched());
-            confinement.warn_of(&state.watched());
-            state.warn_of_expiry();
-        }
-        if expiry_looked_at.elapsed() > EXPIRY_INTERVAL {
-            expiry_looked_at = Instant::now();
-            state.warn_of_expiry();
-        }
-        pressure.look();
+            why = upkeep.reason() => why,
+        };
+        upkeep.look(why).await;
         if !state.workers_run() {
             return Err(ControlError::WorkerDied);
         }
+        if !state.workers_answer() {
+            return Err(ControlError::WorkerStuck);
+        }
     }
     if !state.is_quitting() {
-        drain(&state, &mut stop).await;
+        drain(&mut upkeep, &mut stop).await;
     }
     state.stop_workers();
     Ok(())
@@ -210,11 +212,13 @@ struct Plan {
     allow_loopback: bool,
     port: u16,
     restrict_ring: bool,
+    /// To epoll, where rings that should work do not.
+    may_change: bool,
     granted: Granted,
     names: Sender<Question>,
 }
 
-fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCounters>)>, ControlError> {
+fn start_workers(plan: &Plan, state: &State) -> Result<Workers, ControlError> {
     let policy = state.policy().expect("workers start after the first table");
     let settings = policy.load().settings().clone();
     let wanted = plan.workers.unwrap_or_else(cores::available);
@@ -226,27 +230,55 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Vec<(Worker, Arc<WorkerCo
     };
     let limits = limits::plan(plan.granted, settings.max_connections, wanted, engine);
     limits.reduced.iter().for_each(|what| tracing::warn!("{what}"));
-    let count = limits.workers;
     let log = LogSink::start(&LogTarget::Stdout).map_err(ControlError::Log)?;
     state.set_log(log.clone());
+    match start_on(&limits.engine, limits.workers, plan, &policy, &log) {
+        // What a trial ring was allowed, a ring for each worker may not be: locked memory counts for all of them.
+        Err(ControlError::Worker(WorkerError::Engine(error))) if plan.may_change => {
+            let reason = format!("a worker's ring, after a trial that went well: {error}");
+            tracing::warn!(reason, "running on epoll");
+            state.set_engine(Chosen { kind: EngineKind::Epoll, reason });
+            let engine = EngineOptions { kind: EngineKind::Epoll, ..limits.engine };
+            start_on(&engine, limits.workers, plan, &policy, &log)
+        }
+        outcome => outcome,
+    }
+}
+
+type Workers = Vec<(Worker, Arc<WorkerCounters>)>;
+
+/// All workers, or none.
+fn start_on(
+    engine: &EngineOptions,
+    count: usize,
+    plan: &Plan,
+    policy: &Published<PolicyTable>,
+    log: &LogSink,
+) -> Result<Workers, ControlError> {
     let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT, DNS_PORT];
     let guard = Guard { own_ports, allow_loopback: plan.allow_loopback };
     let mut sets = listen::listeners(plan.port, count)?;
-    tracing::info!(workers = count, connections_a_worker = limits.engine.max_connections, port = plan.port, "starting");
-    let mut workers = Vec::with_capacity(count);
+    tracing::info!(workers = count, connections_a_worker = engine.max_connections, port = plan.port, "starting");
+    let mut workers = Workers::with_capacity(count);
     for number in (0..count).rev() {
         let counters = Arc::new(WorkerCounters::default());
         let worker = Worker::start(WorkerOptions {
             number,
             listeners: sets.pop().expect("a set of listeners a worker"),
-            engine: limits.engine.clone(),
+            engine: engine.clone(),
             policy: policy.clone(),
             guard: guard.clone(),
             counters: Arc::clone(&counters),
             log: log.clone(),
             names: plan.names.clone(),
-        })?;
-        workers.push((worker, counters));
+        });
+        match worker {
+            Ok(worker) => workers.push((worker, counters)),
+            Err(error) => {
+                state::end_workers(workers);
+                return Err(error.into());
+            }
+        }
     }
     Ok(workers)
 }
@@ -260,16 +292,34 @@ fn granted() -> Granted {
 }
 
 /// Serves on while applications have connections open, until the deadline or a second request to stop.
-async fn drain(state: &State, stop: &mut Stop) {
+async fn drain(upkeep: &mut Upkeep, stop: &mut Stop) {
+    let state = Rc::clone(&upkeep.state);
     let (minimum, longest) = state.drain_durations();
-    let began = Instant::now();
+    let (began, mut looked_at) = (Instant::now(), Instant::now());
     tracing::info!(open = state.open_connections(), "draining");
     state.set_draining();
     state.order(Order::Drain);
-    while began.elapsed() < longest && (state.open_connections() > 0 || began.elapsed() < minimum) {
+    let last_call = longest.saturating_sub(LAST_CALL.min(longest / 2));
+    let mut closing = false;
+    while began.elapsed() < longest {
+        let idle = state.open_connections() == 0;
+        if idle && closing {
+            return;
+        }
+        // Closing a listener resets who waits in its backlog. So nobody is let into it any more, those who are in it are
+        // served, and only if that leaves nobody, the listeners may go.
+        let close = began.elapsed() >= minimum && (idle || began.elapsed() >= last_call);
+        if close != closing {
+            closing = close;
+            state.order(Order::HoldBack(closing));
+        }
         tokio::select! {
             () = stop.requested() => return,
             () = tokio::time::sleep(DRAIN_POLL) => {}
+        }
+        if looked_at.elapsed() >= WATCH_INTERVAL {
+            looked_at = Instant::now();
+            upkeep.look(Look::Due).await;
         }
     }
 }

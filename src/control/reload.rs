@@ -2,11 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use crate::config::{self, Problem, Resources, SettingsOverrides, Severity};
 use crate::control::resolve::Resolver;
+use crate::control::watch::at_rest;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{Health, Materials, Occupancy, PolicyTable, Workload, compile};
@@ -29,6 +33,20 @@ pub struct Status {
     pub version: u64,
     pub failures: u64,
     /// Errors and warnings of the latest reload.
+    pub problems: Vec<Problem>,
+    /// When the table in force was published; `None` before the first.
+    pub loaded_at: Option<Timestamp>,
+    /// Those of the table in force.
+    pub warnings: Vec<Problem>,
+    /// The latest reload that changed nothing, also when a later one did.
+    pub failed: Option<Failed>,
+}
+
+/// A reload that changed nothing.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    pub at: Timestamp,
+    /// Its errors.
     pub problems: Vec<Problem>,
 }
 
@@ -55,7 +73,9 @@ pub struct Reloader {
     table: Option<Published<PolicyTable>>,
     status: Status,
     /// What the table in force was made from: credentials go on being replaced while a file is broken.
-    good: Option<Resources>,
+    good: Option<Rc<Resources>>,
+    /// Warnings of the files that it was made from.
+    read: Vec<Problem>,
 }
 
 impl Reloader {
@@ -63,14 +83,15 @@ impl Reloader {
     pub fn new(sources: Sources, store: Store, resolver: Resolver) -> Self {
         let (occupancies, healths) = (HashMap::new(), HashMap::new());
         let status = Status::default();
-        Self { sources, store, resolver, occupancies, healths, table: None, status, good: None }
+        Self { sources, store, resolver, occupancies, healths, table: None, status, good: None, read: Vec::new() }
     }
 
     /// Reads everything anew. With an error in any file the policy in force stays, and the problems say why; only its
     /// credentials are replaced, which must not expire because of a typing error elsewhere. Otherwise the new table is
     /// published once its names have had an answer. True when one was.
     pub async fn reload(&mut self) -> bool {
-        let loaded = config::load(&self.sources.config);
+        let begun = Instant::now();
+        let loaded = at_rest(&self.sources.config, || config::load(&self.sources.config));
         let mut problems = loaded.problems;
         if has_errors(&problems) {
             self.keep(problems);
@@ -80,23 +101,27 @@ impl Reloader {
         self.sources.overrides.apply(&mut resources.settings);
         self.store.set_minimum(resources.settings.min_tls_version);
         self.store.refresh(&resources.secrets);
-        let found = self.publish(&resources).await;
-        problems.extend(found);
+        let read = begun.elapsed();
+        self.read.clone_from(&problems);
+        problems.extend(self.publish(&resources).await);
+        tracing::debug!(?read, whole = ?begun.elapsed(), "reloaded");
         report(&problems);
+        self.status.warnings.clone_from(&problems);
         self.status.problems = problems;
-        self.good = Some(resources);
+        self.good = Some(Rc::new(resources));
         true
     }
 
     /// Publishes the policy in force again if the files of its credentials have changed. Secrets that are documents
     /// stay: they stand in the files that are broken.
     async fn replace_credentials(&mut self) -> bool {
-        let Some(resources) = self.good.take() else { return false };
+        let Some(resources) = self.good.clone() else { return false };
         let changed = self.store.refresh(&resources.secrets).changed;
         if changed {
-            report(&self.publish(&resources).await);
+            let problems = self.publish(&resources).await;
+            report(&problems);
+            self.status.warnings = [&self.read[..], &problems].concat();
         }
-        self.good = Some(resources);
         changed
     }
 
@@ -104,7 +129,9 @@ impl Reloader {
     async fn publish(&mut self, resources: &Resources) -> Vec<Problem> {
         self.store.begin_round();
         let mut names = HashSet::new();
+        let begun = Instant::now();
         let (table, mut problems) = self.compile(resources, &mut names);
+        let compiled = begun.elapsed();
         self.resolver.protect(table.protected());
         problems.extend(self.store.problems().into_iter().map(warning));
         let open = self.resolver.settle(SETTLE).await;
@@ -113,7 +140,9 @@ impl Reloader {
         }
         self.status.version += 1;
         let table = table.with_version(self.status.version);
-        tracing::info!(version = self.status.version, clusters = table.clusters().len(), "policy published");
+        self.status.loaded_at = Some(Timestamp::now());
+        let clusters = table.clusters().len();
+        tracing::info!(version = self.status.version, clusters, ?compiled, "policy published");
         match &self.table {
             Some(published) => published.publish(table),
             None => self.table = Some(Published::new(table)),
@@ -135,6 +164,8 @@ impl Reloader {
     fn keep(&mut self, problems: Vec<Problem>) {
         report(&problems);
         self.status.failures += 1;
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).cloned().collect();
+        self.status.failed = Some(Failed { at: Timestamp::now(), problems: errors });
         self.status.problems = problems;
         if self.table.is_some() {
             tracing::error!(version = self.status.version, "configuration not usable; the policy in force stays");
@@ -147,6 +178,12 @@ impl Reloader {
     #[must_use]
     pub fn table(&self) -> Option<&Published<PolicyTable>> {
         self.table.as_ref()
+    }
+
+    /// What the table in force was made from.
+    #[must_use]
+    pub fn resources(&self) -> Option<&Rc<Resources>> {
+        self.good.as_ref()
     }
 
     #[must_use]

@@ -13,7 +13,11 @@ use crate::io::EngineKind;
 pub fn block_on<F: Future>(engine: EngineKind, main: F) -> io::Result<F::Output> {
     if engine == EngineKind::Uring {
         // A handful of entries: this ring carries no traffic.
-        return Ok(tokio_uring::builder().entries(16).start(main));
+        match tokio_uring::Runtime::new(tokio_uring::builder().entries(16)) {
+            Ok(runtime) => return Ok(runtime.block_on(main)),
+            // The trial ring's memory may still be counted as locked.
+            Err(error) => tracing::warn!(%error, "no ring for the control thread; it runs on epoll"),
+        }
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(tokio::task::LocalSet::new().block_on(&runtime, main))

@@ -11,12 +11,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::config::Resources;
 use crate::confine::Report;
 use crate::control::admin::Admin;
+use crate::control::dump;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
 use crate::control::process;
-use crate::control::reload::Reloader;
+use crate::control::reload::{Reloader, Status};
+use crate::control::watchdog::{Look, Watchdog};
+use crate::explain::{Known, Material, Question, Target, explain};
 use crate::io::Chosen;
 use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
@@ -26,6 +30,9 @@ use crate::worker::{Order, Worker};
 
 /// How long the access log's writer has for its last lines when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How long workers have to end.
+const LAST_TURNS: Duration = Duration::from_secs(1);
 
 /// The state of a running process.
 pub struct State {
@@ -40,7 +47,8 @@ pub struct State {
     started: Instant,
     /// Whose traffic the metrics are about.
     source: Source,
-    engine: Chosen,
+    engine: RefCell<Chosen>,
+    watchdog: RefCell<Watchdog>,
     confinement: RefCell<Report>,
     log: RefCell<Option<LogSink>>,
 }
@@ -49,10 +57,8 @@ pub struct State {
 #[derive(Default)]
 struct View {
     policy: Option<Published<PolicyTable>>,
-    error: Option<String>,
-    problems: Vec<String>,
-    version: u64,
-    failures: u64,
+    resources: Option<Rc<Resources>>,
+    status: Status,
     credentials: Vec<Credential>,
     names: Value,
     watched: Vec<PathBuf>,
@@ -71,7 +77,8 @@ impl State {
             asked: Rc::new(Notify::new()),
             started: Instant::now(),
             source,
-            engine,
+            engine: RefCell::new(engine),
+            watchdog: RefCell::default(),
             confinement: RefCell::default(),
             log: RefCell::default(),
         }
@@ -87,21 +94,23 @@ impl State {
     }
 
     #[must_use]
-    pub fn engine(&self) -> &Chosen {
-        &self.engine
+    pub fn engine(&self) -> Chosen {
+        self.engine.borrow().clone()
+    }
+
+    /// The workers do not run on what was chosen at first.
+    pub fn set_engine(&self, engine: Chosen) {
+        *self.engine.borrow_mut() = engine;
     }
 
     /// Reads everything anew; true when a new table was published.
     pub async fn reload(&self) -> bool {
         let Some(mut reloader) = self.reloader.take() else { return false };
         let published = reloader.reload().await;
-        let status = reloader.status();
         *self.view.borrow_mut() = View {
             policy: reloader.table().cloned(),
-            error: status.error(),
-            problems: status.problems.iter().map(ToString::to_string).collect(),
-            version: status.version,
-            failures: status.failures,
+            resources: reloader.resources().cloned(),
+            status: reloader.status().clone(),
             credentials: reloader.store().credentials(),
             names: names(&reloader),
             watched: reloader.watched(),
@@ -146,6 +155,21 @@ impl State {
         self.workers.borrow().iter().all(|(worker, _)| worker.is_running())
     }
 
+    /// Have workers stopped answering? Call it as often as [`Watchdog`] wants; false when one is beyond hope.
+    #[must_use]
+    pub fn workers_answer(&self) -> bool {
+        let look = self.watchdog.borrow_mut().look(self.workers.borrow().iter().map(|(worker, _)| worker.heard()));
+        match look {
+            Look::Ask(number) => self.order(Order::Answer(number)),
+            Look::Silent { workers, news: true } => {
+                tracing::warn!(workers, "workers do not answer; connections that they hold are not served meanwhile");
+            }
+            Look::Rest | Look::Silent { .. } => {}
+            Look::GivenUp => return false,
+        }
+        true
+    }
+
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.workers.borrow().iter().map(|(worker, _)| worker.open.load(Ordering::Relaxed)).sum()
@@ -162,8 +186,7 @@ impl State {
     }
 
     pub fn stop_workers(&self) {
-        self.order(Order::Quit);
-        self.workers.take().into_iter().for_each(|(worker, _)| worker.join());
+        end_workers(self.workers.take());
         // What cannot be written by then is lost with the process.
         let _ = self.log.take().map(|log| log.flush(LAST_LINES));
     }
@@ -205,6 +228,13 @@ impl State {
     }
 }
 
+/// Tells workers to end, and waits a moment for it.
+pub(super) fn end_workers(workers: Vec<(Worker, Arc<WorkerCounters>)>) {
+    workers.iter().for_each(|(worker, _)| worker.order(Order::Quit));
+    let deadline = Instant::now() + LAST_TURNS;
+    workers.into_iter().for_each(|(worker, _)| worker.join(deadline));
+}
+
 fn names(reloader: &Reloader) -> Value {
     let rows = reloader.resolver().snapshot().into_iter().map(|status| {
         json!({
@@ -223,11 +253,14 @@ impl Admin for State {
             return Err("draining".to_owned());
         }
         let view = self.view.borrow();
-        match (&view.policy, &view.error) {
+        match (&view.policy, view.status.error()) {
             (None, Some(error)) => Err(format!("configuration not usable: {error}")),
             (None, None) => Err("configuration not read yet".to_owned()),
             (Some(_), _) if self.workers.borrow().is_empty() => Err("workers not started yet".to_owned()),
-            (Some(_), _) => Ok(format!("engine: {} ({})\n", self.engine.kind.name(), self.engine.reason)),
+            (Some(_), _) => {
+                let Chosen { kind, reason } = self.engine();
+                Ok(format!("engine: {} ({reason})\n", kind.name()))
+            }
         }
     }
 
@@ -241,17 +274,19 @@ impl Admin for State {
         let namespaces = self.namespaces();
         render_traffic(&mut out, &self.source, &namespaces, workers.iter().map(|(_, counters)| &counters.traffic));
         out.family("egret_policy_version", "gauge", "Policy tables published so far.");
-        out.sample("egret_policy_version", &[], view.version);
+        out.sample("egret_policy_version", &[], view.status.version);
         out.family("egret_reload_failures_total", "counter", "Reloads that changed nothing.");
-        out.sample("egret_reload_failures_total", &[], view.failures);
+        out.sample("egret_reload_failures_total", &[], view.status.failures);
         let failed = self.log.borrow().as_ref().map_or(0, |log| log.stats().batches_failed);
         let help = "Writes of the access log that failed, and lost at least a part of what they held.";
         out.family("egret_access_log_write_failures_total", "counter", help);
         out.sample("egret_access_log_write_failures_total", &[], failed);
         out.family("egret_workers_resting", "gauge", "Workers that leave new connections in the backlog now.");
         out.sample("egret_workers_resting", &[], self.resting_workers() as u64);
+        out.family("egret_workers_silent", "gauge", "Workers that have stopped answering the control thread.");
+        out.sample("egret_workers_silent", &[], self.watchdog.borrow().silent() as u64);
         out.family("egret_engine_info", "gauge", "How sockets are driven: 1 for the engine in use.");
-        out.sample("egret_engine_info", &[("engine", self.engine.kind.name())], 1);
+        out.sample("egret_engine_info", &[("engine", self.engine().kind.name())], 1);
         process::render(&mut out);
         if let Some(policy) = &view.policy {
             health::render(policy.load().clusters(), &mut out);
@@ -261,31 +296,44 @@ impl Admin for State {
     }
 
     fn server_info(&self) -> Value {
+        let engine = self.engine();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "state": if self.draining.get() { "DRAINING" } else if self.ready().is_ok() { "LIVE" } else { "PRE_INITIALIZING" },
             "uptime_s": self.started.elapsed().as_secs(),
-            "engine": self.engine.kind.name(),
-            "engine_reason": self.engine.reason,
+            "engine": engine.kind.name(),
+            "engine_reason": engine.reason,
             "confinement": self.confinement.borrow().lines().iter().cloned().collect::<BTreeMap<_, _>>(),
             "workers": self.workers.borrow().len(),
-            "policy_version": self.view.borrow().version,
+            "policy_version": self.view.borrow().status.version,
             "open_connections": self.open_connections(),
         })
     }
 
     fn config_dump(&self) -> Value {
         let view = self.view.borrow();
-        let clusters: Vec<_> = view.policy.as_ref().map_or_else(Vec::new, |policy| {
-            policy.load().clusters().iter().map(|cluster| format!("{cluster:?}")).collect()
-        });
-        json!({
-            "version": view.version,
-            "error": view.error,
-            "problems": view.problems,
-            "clusters": clusters,
-            "names": view.names,
-        })
+        let table = view.policy.as_ref().map(Published::load_full);
+        let in_force = table.as_deref().zip(view.resources.as_deref());
+        dump::config_dump(&view.status, in_force, &self.source.namespace, &view.names)
+    }
+
+    fn routes(&self) -> Value {
+        self.policy().map(|policy| policy.load().routes()).map_or_else(|| json!([]), |rows| json!(rows))
+    }
+
+    fn endpoints(&self) -> Value {
+        self.policy().map(|policy| policy.load().endpoints()).map_or_else(|| json!([]), |rows| json!(rows))
+    }
+
+    fn explain(&self, question: &Question) -> Result<Value, String> {
+        let target = Target::parse(question).map_err(|error| format!("{}: {error}", question.url))?;
+        let view = self.view.borrow();
+        let (Some(policy), Some(resources)) = (&view.policy, &view.resources) else {
+            return Err("there is no policy yet: the configuration has not been usable so far".to_owned());
+        };
+        let table = policy.load();
+        let known = Known { table: &table, resources, problems: &view.status.warnings, material: Material::Loaded };
+        serde_json::to_value(explain(&target, known)).map_err(|error| error.to_string())
     }
 
     fn certs(&self) -> Value {

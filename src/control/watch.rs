@@ -69,6 +69,23 @@ impl Watch {
     }
 }
 
+/// How often what changes while it is read is read again.
+const MAX_READINGS: usize = 3;
+
+/// What `read` makes of `paths`, read again where they change meanwhile: a file that is being written when another one
+/// is the reason to read must not be taken for what it is at that moment.
+pub fn at_rest<T>(paths: &[PathBuf], mut read: impl FnMut() -> T) -> T {
+    let mut readings = 0;
+    loop {
+        let before = look(paths);
+        let value = read();
+        readings += 1;
+        if readings == MAX_READINGS || look(paths) == before {
+            return value;
+        }
+    }
+}
+
 /// Everything below the watched paths, by path.
 type Snapshot = BTreeMap<PathBuf, Fingerprint>;
 
@@ -307,5 +324,28 @@ mod tests {
         assert!(!settles(&mut watch));
         watch.set_paths(vec![other]);
         assert!(!settles(&mut watch), "a path that is no longer watched is no change");
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, "whole").unwrap();
+        let paths = [folder.path().to_owned()];
+        for (changes, expected) in [(0, 1), (1, 2), (2, 3), (9, 3)] {
+            let mut readings = 0;
+            let seen = at_rest(&paths, || {
+                readings += 1;
+                let text = fs::read_to_string(&file).unwrap();
+                if readings <= changes {
+                    fs::write(&file, "x".repeat(readings)).unwrap();
+                }
+                text
+            });
+            assert_eq!(readings, expected, "{changes} changes");
+            if changes == 1 {
+                assert_eq!(seen, "x", "what it came to rest at");
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ mod grammar;
 mod head;
 mod method;
 mod path;
+mod recent;
 mod reply;
 mod request;
 mod response;

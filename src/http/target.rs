@@ -3,6 +3,7 @@
 use super::error::RequestError;
 use super::head::Span;
 use super::method::Method;
+use super::recent::recent_authority;
 use crate::flow::Authority;
 
 /// The four forms of a request target.
@@ -68,8 +69,10 @@ fn parse_absolute(text: &[u8], start: usize) -> Result<Target, RequestError> {
 
 /// `host [":" port]` without userinfo (RFC 9110 §4.2.4), as in a target or a Host field.
 pub(super) fn parse_authority(text: &[u8]) -> Result<Authority, RequestError> {
-    let text = std::str::from_utf8(text).map_err(|_| RequestError::Host)?;
-    Authority::parse(text).map_err(|_| RequestError::Host)
+    recent_authority(text, || {
+        let text = std::str::from_utf8(text).map_err(|_| RequestError::Host)?;
+        Authority::parse(text).map_err(|_| RequestError::Host)
+    })
 }
 
 #[cfg(test)]

@@ -23,8 +23,13 @@ pub(super) struct Pool {
     size: usize,
     /// Leases on each buffer; 0: it is the kernel's, or on its way there.
     holders: Box<[Cell<u32>]>,
+    /// Neither leased nor the kernel's; the most recently used last.
     returned: RefCell<Vec<u16>>,
     in_use: Cell<usize>,
+    /// Buffers that the kernel has to fill, and how many it ought to have: it fills them in turn, so that few are few
+    /// pages touched and a warm cache. As many as are filled in a turn are not enough.
+    provided: Cell<usize>,
+    depth: Cell<usize>,
     copied: Cell<u64>,
     /// Blocks for large receives that nobody uses, the warmest last.
     spare: RefCell<Vec<Vec<u8>>>,
@@ -35,6 +40,9 @@ pub(super) struct Pool {
 
 /// Bytes of a block: measured, 128 KiB are as good as more.
 pub(super) const BLOCK_BYTES: usize = 128 * 1024;
+
+/// Buffers that the kernel has at first, and again after a rest.
+const FIRST_DEPTH: usize = 32;
 
 /// Unused blocks kept; the rest go back to the allocator.
 const MAX_SPARE_BLOCKS: usize = 16;
@@ -48,6 +56,8 @@ impl Pool {
             holders: vec![Cell::new(0); usize::from(count)].into(),
             returned: RefCell::new((0..count).rev().collect()),
             in_use: Cell::new(0),
+            provided: Cell::new(0),
+            depth: Cell::new(usize::from(count).min(FIRST_DEPTH)),
             copied: Cell::new(0),
             spare: RefCell::default(),
             blocks_in_use: Cell::new(0),
@@ -83,9 +93,29 @@ impl Pool {
         unsafe { self.memory.start().add(usize::from(id) * self.size) }
     }
 
-    /// Moves the buffers that came back since the last call to `to`, the most recently used last.
+    /// Moves as many free buffers to `to` as the kernel ought to have more, those used most recently. Twice as many from
+    /// now on when it has filled half of them since the last call.
     pub(super) fn take_returned(&self, to: &mut Vec<u16>) {
-        to.append(&mut self.returned.borrow_mut());
+        let provided = self.provided.get();
+        if provided * 2 < self.depth.get() {
+            self.depth.set((self.depth.get() * 2).min(self.count()));
+        }
+        let mut returned = self.returned.borrow_mut();
+        let kept = returned.len().saturating_sub(self.depth.get().saturating_sub(provided));
+        to.extend(returned.drain(kept..));
+        self.provided.set(provided + to.len());
+    }
+
+    /// Lets go of the memory behind free buffers, and of spare blocks.
+    pub(super) fn release_spares(&self) {
+        self.depth.set(self.count().min(FIRST_DEPTH));
+        self.spare.take();
+        let mut free = self.returned.borrow().clone();
+        free.sort_unstable();
+        for run in free.chunk_by(|one, next| one + 1 == *next) {
+            let first = usize::from(run[0]) * self.size;
+            self.memory.release(first..first + run.len() * self.size);
+        }
     }
 
     /// Takes over buffer `id`, of which the kernel has filled `length` bytes.
@@ -96,6 +126,7 @@ impl Pool {
         assert_eq!(holders.get(), 0, "the kernel filled a buffer that was not its own");
         holders.set(1);
         self.in_use.set(self.in_use.get() + 1);
+        self.provided.set(self.provided.get() - 1);
         let lease = Lease { start, length, backing: Backing::Pool { pool: Rc::clone(self), id } };
         if self.free() * 2 >= self.count() {
             return lease;
@@ -173,8 +204,13 @@ impl Drop for HeapBlock {
 }
 
 enum Backing {
-    Pool { pool: Rc<Pool>, id: u16 },
+    Pool {
+        pool: Rc<Pool>,
+        id: u16,
+    },
     Heap(Rc<HeapBlock>),
+    /// Of no bytes.
+    Nothing,
 }
 
 impl Clone for Backing {
@@ -185,6 +221,7 @@ impl Clone for Backing {
                 Backing::Pool { pool: Rc::clone(pool), id: *id }
             }
             Backing::Heap(block) => Backing::Heap(Rc::clone(block)),
+            Backing::Nothing => Backing::Nothing,
         }
     }
 }
@@ -209,6 +246,9 @@ impl Lease {
     /// A lease on heap memory, so that made-up bytes can stand in for received ones.
     #[must_use]
     pub fn from_vec(bytes: Vec<u8>) -> Self {
+        if bytes.capacity() == 0 {
+            return Self { start: NonNull::dangling(), length: 0, backing: Backing::Nothing };
+        }
         Self::on_heap(HeapBlock::new(bytes, None))
     }
 
@@ -277,6 +317,7 @@ impl std::fmt::Debug for Lease {
         let place = match self.backing {
             Backing::Pool { id, .. } => format!("buffer {id}"),
             Backing::Heap(_) => "heap".to_owned(),
+            Backing::Nothing => "nowhere".to_owned(),
         };
         write!(f, "Lease({} bytes, {place})", self.length)
     }

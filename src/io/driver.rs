@@ -39,8 +39,9 @@ pub(super) enum Submission {
     /// Receive until end of stream, error, cancellation or lack of buffers; every completion names a pool buffer.
     /// Stops after about `limit` bytes where the driver can; elsewhere the caller cancels it.
     Receive { fd: RawFd, limit: u32 },
-    /// Receive once, into memory of the caller.
-    ReceiveInto { fd: RawFd, start: *mut u8, length: u32 },
+    /// Receive once, into memory of the caller; with `gather` not before as many bytes are there as the socket's
+    /// `SO_RCVLOWAT` says, where the driver can.
+    ReceiveInto { fd: RawFd, start: *mut u8, length: u32, gather: bool },
     /// Send all of one piece.
     Send { fd: RawFd, start: *const u8, length: u32, manner: Manner },
     /// Send all of several pieces, `length` bytes together.

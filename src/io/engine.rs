@@ -40,6 +40,11 @@ pub(super) fn context() -> Rc<Context> {
     CURRENT.with_borrow(Clone::clone).expect("called on a thread that has an engine")
 }
 
+/// As [`context`], for a look at it only.
+pub(super) fn with_context<T>(look: impl FnOnce(&Context) -> T) -> T {
+    CURRENT.with_borrow(|current| look(current.as_ref().expect("called on a thread that has an engine")))
+}
+
 /// A worker's engine. It lives on the thread that made it; a thread has at most one.
 pub struct Engine {
     context: Rc<Context>,
@@ -136,6 +141,13 @@ pub async fn woken() {
 /// Lets this thread's listeners accept, or leaves connections in the backlog: memory is short.
 pub fn allow_accepting(allowed: bool) {
     context().reactor.allow_accepting(allowed);
+}
+
+/// Gives back the memory that this thread's engine keeps for being busy: buffers beyond the first few, which are had
+/// again when they are needed. For when there is nothing to do.
+pub fn release_spares() {
+    context().reactor.pool.release_spares();
+    super::spares::clear();
 }
 
 /// Figures of an engine, since it began or (where marked) now.

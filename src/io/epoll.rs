@@ -150,7 +150,7 @@ impl Epoll {
             match submission {
                 Submission::Accept { fd, many } => self.attempt_accept(id, fd, many, done),
                 Submission::Receive { fd, limit } => self.attempt_receive(id, fd, limit, done),
-                Submission::ReceiveInto { fd, start, length } => {
+                Submission::ReceiveInto { fd, start, length, .. } => {
                     let all = length as usize;
                     // SAFETY: the memory is the operation's until it ends: the contract of `Driver::submit`.
                     self.attempt_once(id, fd, all, || unsafe { attempt::receive(fd, start, all) }, done);

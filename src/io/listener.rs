@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 
 use super::connection::{Connection, Origin};
 use super::driver::{Completion, OpId};
@@ -35,6 +35,9 @@ const MANY_FROM: usize = 512;
 
 /// When nothing of ours closes, a shortage of descriptors (another process's, say) is looked at again after this time.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Lets no packet pass: a classic BPF program of one instruction, "return 0 bytes".
+const NOTHING: [SockFilter; 1] = [SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0)];
 
 /// A listening socket.
 pub struct Listener {
@@ -111,6 +114,17 @@ impl Listener {
     /// None that a listening socket is known to give.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.accepting.listener.local_addr()
+    }
+
+    /// With `true`, no handshake is answered any more, while connections that wait in the backlog are still accepted. So
+    /// a listener can be closed without resetting anyone: whoever comes meanwhile asks again, and learns then whether
+    /// somebody listens. With `false`, handshakes go on.
+    ///
+    /// # Errors
+    /// The kernel lacks memory for a filter of one instruction, or there was none to take away.
+    pub fn hold_back(&self, hold: bool) -> io::Result<()> {
+        let socket = SockRef::from(&self.accepting.listener);
+        if hold { socket.attach_filter(&NOTHING) } else { socket.detach_filter() }
     }
 }
 

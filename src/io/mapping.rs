@@ -3,7 +3,10 @@
 #![allow(unsafe_code, reason = "mmap and munmap have no safe form")]
 
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
+
+use super::memory::page_size;
 
 /// A private anonymous mapping, unmapped when dropped.
 pub(super) struct Mapping {
@@ -30,6 +33,18 @@ impl Mapping {
 
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    /// Lets go of the whole pages in these bytes: they are zero when they are touched next. Nobody uses them now.
+    pub(super) fn release(&self, bytes: Range<usize>) {
+        let page = page_size();
+        let (first, end) = (bytes.start.next_multiple_of(page), bytes.end.min(self.length) / page * page);
+        if first < end {
+            // SAFETY: first < length, so the result lies inside the mapping.
+            let start = unsafe { self.start.add(first) };
+            // SAFETY: the range is inside the mapping, which is private and anonymous; the caller vouches for its users.
+            unsafe { libc::madvise(start.as_ptr().cast(), end - first, libc::MADV_DONTNEED) };
+        }
     }
 }
 

@@ -22,7 +22,8 @@ pub(super) enum Operation {
     Accept(Rc<Accepting>, bool),
     /// With the number of bytes after which it is to end.
     Receive(Rc<Connection>, u32),
-    ReceiveInto(Rc<Connection>, Vec<u8>),
+    /// Into a block; whether it waits for the socket's low-water mark.
+    ReceiveInto(Rc<Connection>, Vec<u8>, bool),
     Send(Rc<Connection>, Batch, Manner),
     Connect(Rc<Connection>, Rc<Connecting>),
     ReadEvent(Remote, Box<u64>),
@@ -33,10 +34,11 @@ impl Operation {
         match self {
             Operation::Accept(accepting, many) => Submission::Accept { fd: accepting.descriptor(), many: *many },
             Operation::Receive(connection, limit) => Submission::Receive { fd: connection.descriptor(), limit: *limit },
-            Operation::ReceiveInto(connection, space) => Submission::ReceiveInto {
+            Operation::ReceiveInto(connection, space, gather) => Submission::ReceiveInto {
                 fd: connection.descriptor(),
                 start: space.as_mut_ptr(),
                 length: u32::try_from(space.len()).unwrap_or(u32::MAX),
+                gather: *gather,
             },
             Operation::Send(connection, batch, manner) => {
                 let (fd, manner) = (connection.descriptor(), *manner);

@@ -34,6 +34,8 @@ pub(super) enum Alarm {
     /// A closed connection has had its time to send what was queued.
     Linger(Rc<Connection>),
     ResumeAccepting,
+    /// A receive that waits for many bytes has waited long enough.
+    Hurry(Weak<Connection>),
 }
 
 pub(super) struct Reactor {
@@ -231,7 +233,7 @@ impl Reactor {
                 self.note_activity(&connection);
                 connection.on_receive(done);
             }
-            Operation::ReceiveInto(connection, block) => {
+            Operation::ReceiveInto(connection, block, _) => {
                 self.note_activity(&connection);
                 connection.on_receive_into(done, block);
             }
@@ -409,6 +411,11 @@ impl Reactor {
                 Alarm::Wake(waker) => waker.wake(),
                 Alarm::Linger(connection) => connection.give_up_sending(),
                 Alarm::ResumeAccepting => self.resume_accepting.set(true),
+                Alarm::Hurry(connection) => {
+                    if let Some(connection) = connection.upgrade() {
+                        connection.hurry();
+                    }
+                }
             }
         }
     }

@@ -14,20 +14,38 @@
 //! From `Off` it is armed again as soon as the unread bytes are below the low-water mark, so that an idle connection's
 //! end is noticed without anybody asking. What arrived stays queued whoever waits or stops waiting for it; the end of
 //! the stream or its error comes after the bytes that preceded it, and stays.
+//!
+//! A single receive of a body that is known to go on waits for many bytes (`SO_RCVLOWAT`), since each receive costs an
+//! acknowledgement, which the peer's transmission answers on our time. A peer that takes longer than [`PATIENCE`] to send
+//! them is not waited for again while the same is expected of it.
+
+#![allow(unsafe_code, reason = "a socket option that no crate has")]
 
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::buffers::Lease;
 use super::connection::Connection;
 use super::driver::{Completion, OpId};
 use super::operations::Operation;
+use super::reactor::Alarm;
 use super::waiters::Waiters;
+use super::wheel::AlarmKey;
 
 /// From this many expected bytes on, a receive of its own into a large block beats a stream of small buffers.
-const BULK_FROM: u64 = 32 * 1024;
+const BULK_FROM: u64 = 16 * 1024;
+
+/// So many bytes a receive waits for at most, and only where more will come; for fewer than [`BULK_FROM`] it does not.
+const GATHER: u64 = 64 * 1024;
+
+/// Of what is expected, so much may have been received already: a record whose rest is still to come.
+const MAY_BE_HERE: u64 = 17 * 1024;
+
+/// How long it waits for them; then it takes what there is.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
 pub(super) struct ReceiveSide {
@@ -37,8 +55,14 @@ pub(super) struct ReceiveSide {
     arming: Arming,
     end: Option<End>,
     closing: bool,
-    /// Bytes that the reader expects to follow.
+    /// Bytes that the reader expects to follow those that have arrived.
     bulk: u64,
+    /// From how many bytes on the socket is readable; 0 as 1.
+    low_water_mark: u32,
+    /// Goes off when a receive that gathers has waited long enough.
+    patience: Option<AlarmKey>,
+    /// It has gone off: no receive gathers again until something else is expected.
+    is_slow: bool,
     waiters: Waiters,
 }
 
@@ -131,15 +155,36 @@ impl Connection {
         self.receive.borrow().total
     }
 
+    /// Gives back what an empty queue keeps for the next bytes.
+    pub(super) fn relax_receive(&self) {
+        let mut side = self.receive.borrow_mut();
+        if side.queue.is_empty() {
+            side.queue = VecDeque::new();
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn unread(&self) -> usize {
         self.receive.borrow().unread
     }
 
-    /// The reader expects `bytes` more.
+    /// As the kernel has it.
+    #[cfg(test)]
+    pub(super) fn low_water_mark(&self) -> libc::c_int {
+        let (mut value, mut size) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+        let place = (&raw mut value).cast();
+        // SAFETY: value and size are what this option writes, and live until the call returns.
+        let result =
+            unsafe { libc::getsockopt(self.descriptor(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, place, &raw mut size) };
+        assert_eq!(result, 0);
+        value
+    }
+
+    /// The reader expects `bytes` more, some of which may have arrived.
     pub(super) fn expect_bulk(&self, bytes: u64) {
         let mut side = self.receive.borrow_mut();
-        side.bulk = bytes;
+        side.bulk = bytes.saturating_sub(side.unread as u64);
+        side.is_slow &= bytes > 0;
         if side.bulk >= BULK_FROM
             && let Arming::Multishot(id) = side.arming
         {
@@ -160,13 +205,39 @@ impl Connection {
             return;
         }
         let block = if side.bulk >= BULK_FROM { reactor.pool.block() } else { None };
+        let certain = side.bulk.saturating_sub(MAY_BE_HERE).min(GATHER);
+        let gathers = block.is_some() && !side.is_slow && certain >= BULK_FROM;
+        self.set_low_water_mark(&mut side, if gathers { certain as u32 } else { 0 });
         side.arming = if let Some(block) = block {
-            Arming::Single(reactor.start(Operation::ReceiveInto(Rc::clone(self), block)))
+            side.patience = gathers.then(|| reactor.set_alarm(PATIENCE, Alarm::Hurry(Rc::downgrade(self))));
+            Arming::Single(reactor.start(Operation::ReceiveInto(Rc::clone(self), block, gathers)))
         } else {
             let room = reactor.high_water().saturating_sub(side.unread).max(1);
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
             Arming::Multishot(reactor.start(Operation::Receive(Rc::clone(self), limit)))
         };
+    }
+
+    /// Lets the socket be readable from `bytes` on.
+    fn set_low_water_mark(&self, side: &mut ReceiveSide, bytes: u32) {
+        if side.low_water_mark == bytes {
+            return;
+        }
+        side.low_water_mark = bytes;
+        let value = bytes.max(1) as libc::c_int;
+        let (level, name, size) = (libc::SOL_SOCKET, libc::SO_RCVLOWAT, size_of::<libc::c_int>() as libc::socklen_t);
+        // SAFETY: the value is an int, as this option wants it, and is read during the call only.
+        let result = unsafe { libc::setsockopt(self.descriptor(), level, name, (&raw const value).cast(), size) };
+        debug_assert_eq!(result, 0, "every socket takes this option");
+    }
+
+    /// What has come must do: the peer takes its time.
+    pub(super) fn hurry(&self) {
+        let mut side = self.receive.borrow_mut();
+        side.patience = None;
+        side.is_slow = true;
+        // The kernel looks at once whether what is there is enough now.
+        self.set_low_water_mark(&mut side, 0);
     }
 
     /// Buffers have come back since the receive ended for lack of one.
@@ -194,7 +265,9 @@ impl Connection {
         let lease = self.reactor.pool.claim_block(block, length);
         let mut side = self.receive.borrow_mut();
         side.bulk = side.bulk.saturating_sub(length as u64);
+        let patience = side.patience.take();
         drop(side);
+        drop(patience.map(|key| self.reactor.clear_alarm(key)));
         self.on_received(done, (length > 0).then_some(lease));
     }
 
@@ -245,12 +318,13 @@ impl Connection {
         side.closing = true;
         let unread = std::mem::take(&mut side.queue);
         let waiting = side.waiters.take();
+        let patience = side.patience.take();
         if let Arming::Multishot(id) | Arming::Single(id) | Arming::Cancelling(id) = side.arming {
             side.arming = Arming::Cancelling(id);
             self.reactor.cancel(id);
         }
         drop(side);
-        drop((unread, waiting));
+        drop((unread, waiting, patience.map(|key| self.reactor.clear_alarm(key))));
     }
 }
 

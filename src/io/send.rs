@@ -169,6 +169,14 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Gives back what an empty queue keeps for the next bytes.
+    pub(super) fn relax_send(&self) {
+        let mut side = self.send.borrow_mut();
+        if side.queue.is_empty() {
+            side.queue = VecDeque::new();
+        }
+    }
+
     pub(super) fn unsent(&self) -> usize {
         self.send.borrow().unsent
     }

@@ -77,6 +77,12 @@ impl Socket {
         self.connection.expect_bulk(bytes);
     }
 
+    /// Gives back the room that queues keep for more: nothing is expected for a while.
+    pub fn relax(&self) {
+        self.connection.relax_receive();
+        self.connection.relax_send();
+    }
+
     /// Queues `bytes` now, after everything queued before; dropping the future does not take them back. The future
     /// resolves when the queue is below the high-water mark.
     ///
@@ -129,14 +135,15 @@ impl Socket {
     }
 
     /// Where the client meant to connect before a REDIRECT rule sent it here: `SO_ORIGINAL_DST`
-    /// (linux/netfilter_ipv4.h), or its IPv6 sibling when the connection is IPv6 and not a mapped IPv4 one.
+    /// (linux/netfilter_ipv4.h), or its IPv6 sibling when the connection is IPv6 and not a mapped IPv4 one, which the
+    /// client's own address ([`peer_addr`](Self::peer_addr)) tells.
     ///
     /// # Errors
     /// `ENOENT` when the connection is not known to conntrack; `ENOPROTOOPT` when conntrack is not loaded.
-    pub fn original_dst(&self) -> io::Result<SocketAddr> {
+    pub fn original_dst(&self, client: SocketAddr) -> io::Result<SocketAddr> {
         let socket = SockRef::from(&*self.connection);
-        let original = match self.local_addr()? {
-            SocketAddr::V6(local) if local.ip().to_ipv4_mapped().is_none() => socket.original_dst_v6()?,
+        let original = match client {
+            SocketAddr::V6(client) if client.ip().to_ipv4_mapped().is_none() => socket.original_dst_v6()?,
             _ => socket.original_dst_v4()?,
         };
         address(&original)

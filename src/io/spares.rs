@@ -36,6 +36,11 @@ pub(super) fn give_back(mut bytes: Vec<u8>) {
     });
 }
 
+/// Gives all of them to the allocator.
+pub(super) fn clear() {
+    let _ = SPARES.try_with(|spares| spares.iter().for_each(|kept| drop(kept.take())));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

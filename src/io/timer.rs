@@ -6,18 +6,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::engine::context;
+use super::engine::with_context;
 use super::reactor::{Alarm, Reactor};
 use super::wheel::AlarmKey;
 
 /// The time at the beginning of this turn. Costs nothing, and is behind the clock by what this turn has taken so far.
 pub fn now() -> Instant {
-    context().reactor.now()
+    with_context(|context| context.reactor.now())
 }
 
 /// Resolves `duration` from [`now`], never earlier, and at most about a millisecond later than the engine can.
 pub fn sleep(duration: Duration) -> Sleep {
-    let reactor = Rc::clone(&context().reactor);
+    let reactor = with_context(|context| Rc::clone(&context.reactor));
     // Beyond what an Instant can hold is never: thirty years stand for it.
     let never = Duration::from_secs(30 * 365 * 86_400);
     let deadline = reactor.now().checked_add(duration).unwrap_or_else(|| reactor.now() + never);
@@ -26,7 +26,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 
 /// Resolves at `deadline`, see [`sleep`].
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline, alarm: None, reactor: Rc::clone(&context().reactor) }
+    Sleep { deadline, alarm: None, reactor: with_context(|context| Rc::clone(&context.reactor)) }
 }
 
 /// See [`sleep`].

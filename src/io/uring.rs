@@ -208,7 +208,11 @@ impl Driver for Uring {
     }
 
     fn cancel(&mut self, id: OpId) {
-        self.push(opcode::AsyncCancel::new(id.0).build().user_data(CANCELLATION));
+        let mut entry = opcode::AsyncCancel::new(id.0).build();
+        if self.can_be_quiet {
+            entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        }
+        self.push(entry.user_data(CANCELLATION));
     }
 
     fn provide(&mut self, ids: &mut Vec<u16>) {
@@ -275,7 +279,10 @@ fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {
             let entry = opcode::RecvMulti::new(Fd(fd), GROUP).build();
             if limits_receives { limited(entry, limit) } else { entry }
         }
-        Submission::ReceiveInto { fd, start, length } => opcode::Recv::new(Fd(fd), start, length).build(),
+        Submission::ReceiveInto { fd, start, length, gather } => {
+            let entry = opcode::Recv::new(Fd(fd), start, length).build();
+            if gather { polling_first(entry) } else { entry }
+        }
         Submission::Send { fd, start, length, manner } => {
             opcode::Send::new(Fd(fd), start, length).flags(send_flags(manner)).build()
         }
@@ -285,6 +292,19 @@ fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {
         Submission::Connect { fd, address, length } => opcode::Connect::new(Fd(fd), address, length).build(),
         Submission::ReadEvent { fd, into } => opcode::Read::new(Fd(fd), into.cast(), size_of::<u64>() as u32).build(),
     }
+}
+
+/// A receive that waits for readiness before it looks for bytes (kernel 5.19): the low-water mark counts for readiness
+/// only.
+fn polling_first(mut entry: squeue::Entry) -> squeue::Entry {
+    const IOPRIO: usize = 2;
+    const IORING_RECVSEND_POLL_FIRST: u16 = 1;
+    let fields = (&raw mut entry).cast::<u8>();
+    // SAFETY: an entry is the 64 bytes of `struct io_uring_sqe`; these are the two of its field at offset 2.
+    let field = unsafe { fields.add(IOPRIO) }.cast::<[u8; 2]>();
+    // SAFETY: as above; bytes need no alignment.
+    unsafe { field.write(IORING_RECVSEND_POLL_FIRST.to_ne_bytes()) };
+    entry
 }
 
 /// A multishot receive that ends after `limit` bytes (kernel 6.17, `optlen`). Without it one fast peer can fill all

@@ -1,7 +1,9 @@
 //! A worker's access-log lines between two hand-overs to the writer. Bounded: what does not fit is dropped and counted.
 
+use std::sync::Arc;
+
 use super::access_log::AccessRecord;
-use super::log_sink::{Full, LogSink};
+use super::log_sink::{Full, LogSink, Spares};
 
 /// The form of access-log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,7 @@ pub struct LogBuffer {
     lines: Vec<u8>,
     count: u64,
     dropped: u64,
+    spares: Arc<Spares>,
 }
 
 /// From here on a batch is worth a hand-over without waiting for the end of the turn.
@@ -61,7 +64,7 @@ impl LogBuffer {
     /// Takes the lines that wait: whole lines, in order.
     pub fn take(&mut self) -> Vec<u8> {
         self.count = 0;
-        std::mem::take(&mut self.lines)
+        std::mem::replace(&mut self.lines, self.spares.take())
     }
 
     /// Hands the lines that wait to `sink`. When it is behind they stay here, up to the bound.
@@ -70,7 +73,7 @@ impl LogBuffer {
             return;
         }
         let count = self.count;
-        if let Err(Full(lines)) = sink.submit(self.take()) {
+        if let Err(Full(lines)) = sink.submit_from(&self.spares.clone(), self.take()) {
             self.lines = lines;
             self.count = count;
         }

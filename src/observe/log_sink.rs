@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,13 +45,40 @@ struct State {
 }
 
 enum Message {
-    Batch(Vec<u8>),
+    /// Whole lines, and where their memory goes when they are written.
+    Batch(Vec<u8>, Option<Arc<Spares>>),
     /// Everything before this has been written (or lost) once it is answered.
     Flush(SyncSender<()>),
 }
 
 /// Batches that may wait for the writer: at 32 KiB and more each, some megabytes.
 const QUEUE: usize = 64;
+
+/// Memory of batches that have been written, on its way back to the worker that filled them: a worker that always gets
+/// some back allocates nothing for its log.
+#[derive(Debug, Default)]
+pub struct Spares(Mutex<Vec<Vec<u8>>>);
+
+impl Spares {
+    /// One that is being written, and one that waits.
+    const MOST: usize = 2;
+
+    /// What a batch has normally; the memory of a larger one goes back to the allocator.
+    const MAX_BYTES: usize = 64 << 10;
+
+    /// Empty memory, of the size that the last batches had. Never waits.
+    pub fn take(&self) -> Vec<u8> {
+        self.0.try_lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default()
+    }
+
+    fn give(&self, mut batch: Vec<u8>) {
+        batch.clear();
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < Self::MOST && batch.capacity() <= Self::MAX_BYTES {
+            spare.push(batch);
+        }
+    }
+}
 
 /// A pause before trying again what would block: a full queue, a pipe that somebody made non-blocking.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -84,10 +111,22 @@ impl LogSink {
     /// # Errors
     /// [`Full`] with the lines when the writer is behind.
     pub fn submit(&self, batch: Vec<u8>) -> Result<(), Full> {
-        match self.messages.try_send(Message::Batch(batch)) {
+        self.send(batch, None)
+    }
+
+    /// As [`submit`](Self::submit); the batch's memory goes back to `spares` afterwards.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_from(&self, spares: &Arc<Spares>, batch: Vec<u8>) -> Result<(), Full> {
+        self.send(batch, Some(Arc::clone(spares)))
+    }
+
+    fn send(&self, batch: Vec<u8>, spares: Option<Arc<Spares>>) -> Result<(), Full> {
+        match self.messages.try_send(Message::Batch(batch, spares)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => match message {
-                Message::Batch(batch) => Err(Full(batch)),
+                Message::Batch(batch, _) => Err(Full(batch)),
                 Message::Flush(_) => unreachable!("a batch was sent"),
             },
         }
@@ -130,7 +169,12 @@ impl<W: Write> Writer<W> {
     fn run(mut self, queue: &Receiver<Message>) {
         for message in queue {
             match message {
-                Message::Batch(batch) => self.write(&batch),
+                Message::Batch(batch, spares) => {
+                    self.write(&batch);
+                    if let Some(spares) = spares {
+                        spares.give(batch);
+                    }
+                }
                 // Whoever asked may have lost patience.
                 Message::Flush(done) => drop(done.try_send(())),
             }
@@ -197,6 +241,25 @@ mod tests {
         assert!(sink.flush(PATIENCE));
         assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
         assert_eq!(sink.stats(), LogSinkStats { bytes_written: expected.len() as u64, batches_failed: 0 });
+    }
+
+    #[test]
+    fn the_memory_of_a_batch_comes_back() {
+        let sink = LogSink::over(io::sink()).unwrap();
+        let spares = Arc::new(Spares::default());
+        let batch = Vec::with_capacity(4096);
+        let address = batch.as_ptr();
+        for batch in [batch, Vec::with_capacity(Spares::MAX_BYTES + 1)] {
+            sink.submit_from(&spares, batch).unwrap();
+        }
+        assert!(sink.flush(PATIENCE));
+        let back = spares.take();
+        assert_eq!((back.as_ptr(), back.len()), (address, 0));
+        assert_eq!(spares.take().capacity(), 0, "too much to keep");
+        for _ in 0..5 {
+            spares.give(Vec::with_capacity(1));
+        }
+        assert_eq!(spares.0.lock().unwrap().len(), Spares::MOST);
     }
 
     #[test]

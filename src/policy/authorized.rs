@@ -96,7 +96,7 @@ impl<'r> Authorized<'r> {
                         "no ServiceEntry {name} of namespace {namespace} is seen here, so this policy does not hold for \
                          it: a target is named by its metadata.name, not by its host"
                     );
-                    problems.warn(&target.at, message);
+                    problems.warn_of_absence(&target.at, message);
                 }
             }
         }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use crate::config::{
     ByteRoute, DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol,
-    Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TrafficPolicy, TunnelProtocol, VirtualService,
+    Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol, VirtualService,
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
 use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, limits};
+use crate::policy::guarded::Guarded;
 use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
@@ -23,6 +24,7 @@ use crate::policy::publish::Addresses;
 use crate::policy::reach::Reach;
 use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
+pub(super) use crate::policy::rules::policy_of;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy};
 use crate::policy::splits::Pending;
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
@@ -62,7 +64,7 @@ pub fn compile(
     workload: &Workload,
     materials: &mut dyn Materials,
 ) -> (PolicyTable, Vec<Problem>) {
-    let mut problems = Problems::default();
+    let mut problems = Problems::new(resources.incomplete);
     let rules = Rules::visible(resources, workload, &mut problems);
     let mut settings = resources.settings.clone();
     settings.outbound_traffic_policy = outbound_policy(resources, workload);
@@ -76,6 +78,7 @@ pub fn compile(
         table,
         problems,
         hosts: HashSet::new(),
+        hosts_of_requests: HashSet::new(),
         byte_services: Vec::new(),
         pending: Vec::new(),
         carrying: HashMap::new(),
@@ -100,7 +103,9 @@ pub(super) struct Compiler<'a> {
     pub(super) table: PolicyTable,
     pub(super) problems: Problems,
     /// Every host that some entry has, for rules that speak for none.
-    hosts: HashSet<HostPattern>,
+    pub(super) hosts: HashSet<HostPattern>,
+    /// Those of them that plain requests can go to.
+    pub(super) hosts_of_requests: HashSet<HostPattern>,
     /// VirtualServices with routes for bytes, oldest first.
     pub(super) byte_services: Vec<&'a VirtualService>,
     /// Their routes that have claimed something; a claim's split is the position here, and then in the table.
@@ -125,6 +130,7 @@ impl<'a> Compiler<'a> {
     fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
         self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
         self.authorized.warn_of_the_unused(&mut self.problems);
+        self.table.guarded = Guarded::of(&self.table.clusters, &self.table.services);
         (self.table, self.problems.into_sorted())
     }
 
@@ -133,9 +139,13 @@ impl<'a> Compiler<'a> {
         let namespace = self.workload.namespace_of(&entry.meta);
         for host in entry.hosts.iter().filter(|host| **host != HostPattern::Any) {
             self.hosts.insert(host.clone());
+            if traps::has_requests(entry) {
+                self.hosts_of_requests.insert(host.clone());
+            }
             for port in entry.ports.iter().filter(|port| is_served(entry, port)) {
                 let rule = self.rules.select(host, namespace, port.number);
                 let policy = rule.and_then(|(rule, _)| Some(policy_of(rule.traffic_policy.as_ref()?, port.number)));
+                self.rules.warn_of_hidden_tls(host, namespace, port, &mut self.problems);
                 self.add_service(&Service { entry, host, port, rule, policy });
             }
         }
@@ -374,9 +384,4 @@ pub(super) fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
         resolution: service.entry.resolution,
     };
     wanted(service.policy.and_then(|policy| policy.tls.as_ref()), &context)
-}
-
-/// The settings of a port: its own entry replaces everything, Istio's `GetPortLevelTrafficPolicy`.
-pub(super) fn policy_of(policy: &TrafficPolicy, port: u16) -> &PortPolicy {
-    policy.ports.iter().find(|(number, _)| *number == port).map_or(&policy.all, |(_, own)| own)
 }

@@ -12,11 +12,12 @@ use ipnet::IpNet;
 use crate::config::{OutboundPolicy, Settings};
 use crate::flow::{Host, Hostname, OriginalDst};
 use crate::policy::authorization::{Authorization, Facts, Sni};
+use crate::policy::guarded::Guarded;
 use crate::policy::http_routes::{self, HttpServices, RequestView, Routed};
 use crate::policy::reach::{Unreachable, is_protected};
 use crate::policy::routes::{Match, PortRoutes};
 use crate::policy::splits::Split;
-use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, Endpoints, FirstLook, Transport};
+use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, Endpoints, FirstLook};
 
 /// What may leave, and how. Made by [`compile`](super::compile).
 #[derive(Debug, Default)]
@@ -27,6 +28,7 @@ pub struct PolicyTable {
     pub(super) ports: HashMap<u16, PortRoutes>,
     pub(super) services: HttpServices,
     pub(super) splits: Vec<Split>,
+    pub(super) guarded: Guarded,
     /// What AuthorizationPolicies say of destinations that no entry names.
     pub(super) elsewhere: Option<Arc<Authorization>>,
 }
@@ -64,22 +66,6 @@ impl PolicyTable {
     /// Whether some name, in a Host field or an SNI, may decide about a connection to this port.
     pub fn knows_names(&self, dst: OriginalDst) -> bool {
         self.ports.get(&dst.port()).is_some_and(PortRoutes::has_names)
-    }
-
-    /// Whether requests to this port may have to leave as TLS: bytes whose host cannot be read must then not pass.
-    pub fn originates_tls(&self, dst: OriginalDst) -> bool {
-        let mut on_port = self.clusters.iter().filter(|cluster| cluster.origin.port == dst.port());
-        let routed = self.ports.contains_key(&dst.port()) && self.services.originate_tls();
-        routed || on_port.any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
-    }
-
-    /// Whether requests to this port are judged by the entry of their host: what cannot be read must then not pass.
-    pub fn judges_requests(&self, dst: OriginalDst) -> bool {
-        self.clusters.iter().any(|cluster| {
-            cluster.origin.port == dst.port()
-                && cluster.protocol != ClusterProtocol::Opaque
-                && cluster.authorization.as_ref().is_some_and(|all| all.forbids_something())
-        })
     }
 
     /// What may be done before the first byte. A port that no entry mentions is looked at as well, so that the log

@@ -42,6 +42,16 @@ impl<T> HostMap<T> {
         }
     }
 
+    /// The values of every pattern that covers everything that `pattern` covers, the most specific first.
+    pub(super) fn covering(&self, pattern: &HostPattern) -> Vec<&T> {
+        let name = match pattern {
+            HostPattern::Exact(name) | HostPattern::Wildcard(name) => name.as_str(),
+            HostPattern::Any => "",
+        };
+        let above = suffixes(name).filter_map(|suffix| self.wildcard.get(suffix));
+        self.get(pattern).into_iter().chain(above).chain(&self.any).collect()
+    }
+
     /// The value kept for exactly this pattern.
     pub(super) fn get(&self, pattern: &HostPattern) -> Option<&T> {
         match pattern {
@@ -58,6 +68,13 @@ impl<T> HostMap<T> {
             HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix.clone()).or_insert_with(make),
             HostPattern::Any => self.any.get_or_insert_with(make),
         }
+    }
+
+    /// Every pattern and its value, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (HostPattern, &T)> {
+        let exact = self.exact.iter().map(|(name, value)| (HostPattern::Exact(name.clone()), value));
+        let wildcard = self.wildcard.iter().map(|(suffix, value)| (HostPattern::Wildcard(suffix.clone()), value));
+        exact.chain(wildcard).chain(self.any.iter().map(|value| (HostPattern::Any, value)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -121,6 +138,8 @@ mod tests {
             ("*", None),
         ] {
             assert_eq!(all.find_covering(&pattern(wanted)).map(String::as_str), expected, "{wanted}");
+            assert_eq!(all.covering(&pattern(wanted)).first().map(|found| found.as_str()), expected, "{wanted}");
         }
+        assert_eq!(all.covering(&pattern("www.example.com")), ["www.example.com", "*.example.com", "*.com"]);
     }
 }

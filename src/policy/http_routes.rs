@@ -95,6 +95,11 @@ impl Destination {
         }
     }
 
+    /// The first of its clusters.
+    pub(super) fn any_cluster(&self) -> Option<&Arc<Cluster>> {
+        self.all().next()
+    }
+
     fn all(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         match &self.clusters {
             Clusters::One(cluster) => cluster.as_slice().iter(),

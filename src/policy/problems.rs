@@ -9,9 +9,22 @@ pub(super) struct Problems {
     found: Vec<Problem>,
     /// A rule that holds for many hosts is warned of once, not once a host.
     seen: HashSet<(String, String)>,
+    /// Documents with errors were left out.
+    incomplete: bool,
 }
 
 impl Problems {
+    pub(super) fn new(incomplete: bool) -> Self {
+        Self { incomplete, ..Self::default() }
+    }
+
+    /// As [`warn`](Self::warn), of something that nobody has written. A document that has an error might be it.
+    pub(super) fn warn_of_absence(&mut self, at: &Location, message: String) {
+        if !self.incomplete {
+            self.warn(at, message);
+        }
+    }
+
     pub(super) fn warn(&mut self, at: &Location, message: String) {
         if self.seen.insert((at.to_string(), message.clone())) {
             self.found.push(Problem { severity: Severity::Warning, at: Some(at.clone()), message });

@@ -8,6 +8,8 @@
 //! One deliberate difference: a range that has no answer does not hide the entries without addresses behind it, where
 //! Envoy would give up (istio#52235).
 
+mod held;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -7,11 +7,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::config::{DestinationRule, HostPattern, Location, PortPolicy, Resources, Subset};
+use crate::config::{
+    ClientTls, DestinationRule, HostPattern, Location, PortPolicy, PortProtocol, Resources, ServicePort, Subset,
+    TrafficPolicy,
+};
 use crate::flow::Hostname;
 use crate::policy::hosts::{HostMap, suffixes};
 use crate::policy::problems::Problems;
 use crate::policy::scope::{ROOT_NAMESPACE, Workload, oldest_first};
+use crate::policy::traps::originates;
 
 #[derive(Debug)]
 pub(super) struct Rules<'r> {
@@ -29,6 +33,12 @@ struct Rule<'r> {
     host: HostPattern,
     /// Ports of the hosts that it was chosen for.
     applied: BTreeSet<u16>,
+}
+
+impl<'r> Rule<'r> {
+    fn tls(&self, port: u16) -> Option<&'r ClientTls> {
+        policy_of(self.document.traffic_policy.as_ref()?, port).tls.as_ref()
+    }
 }
 
 impl<'r> Rules<'r> {
@@ -99,8 +109,33 @@ impl<'r> Rules<'r> {
                 self.warn_of_silenced(rule, problems);
                 warn_of_unknown_ports(rule, problems);
             } else {
-                problems.warn(&rule.document.meta.at, unknown_host(rule, hosts));
+                problems.warn_of_absence(&rule.document.meta.at, unknown_host(rule, hosts));
             }
+        }
+    }
+
+    /// Warns where a rule for `*.example.com` asks for TLS and a more specific one, which does not, holds instead.
+    pub(super) fn warn_of_hidden_tls(
+        &self,
+        host: &HostPattern,
+        namespace: &str,
+        port: &ServicePort,
+        problems: &mut Problems,
+    ) {
+        let Some(chosen) = self.choose(host, namespace).map(|id| &self.visible[id]) else { return };
+        if chosen.tls(port.number).is_some() || matches!(port.protocol, PortProtocol::Https | PortProtocol::Tls) {
+            return;
+        }
+        let tiers = [self.own, namespace, ROOT_NAMESPACE].into_iter().filter_map(|tier| self.by_namespace.get(tier));
+        let covering = tiers.flat_map(|map| map.covering(host)).flatten().map(|id| &self.visible[*id]);
+        let hidden = covering.filter(|rule| rule.host != chosen.host);
+        if let Some(hidden) = hidden.into_iter().find(|rule| rule.tls(port.number).is_some_and(originates)) {
+            let message = format!(
+                "{host} leaves in plaintext on port {}: this rule hides {} at {}, which asks for TLS for {}, as a whole; \
+                 repeat its tls block here (or `mode: DISABLE` if that is meant)",
+                port.number, hidden.document.meta.name, hidden.document.meta.at, hidden.host
+            );
+            problems.warn(&chosen.document.meta.at, message);
         }
     }
 
@@ -122,6 +157,11 @@ impl<'r> Rules<'r> {
             problems.warn(&rule.document.meta.at, message);
         }
     }
+}
+
+/// The settings of a port: its own entry replaces everything, Istio's `GetPortLevelTrafficPolicy`.
+pub(super) fn policy_of(policy: &TrafficPolicy, port: u16) -> &PortPolicy {
+    policy.ports.iter().find(|(number, _)| *number == port).map_or(&policy.all, |(_, own)| own)
 }
 
 /// How the warning begins that a rule selects other workloads; without meaning where no workload is given.
@@ -210,7 +250,7 @@ fn warn_of_unknown_ports(rule: &Rule<'_>, problems: &mut Problems) {
             rule.host,
             known.join(", ")
         );
-        problems.warn(place(rule.document, settings), message);
+        problems.warn_of_absence(place(rule.document, settings), message);
     }
 }
 

@@ -53,10 +53,10 @@ pub enum Denial<'t> {
     Unreachable { why: Unreachable, cluster: Option<&'t str> },
 }
 
-impl Denial<'_> {
+impl<'t> Denial<'t> {
     /// Why, in one word for the access log.
     #[must_use]
-    pub fn details(&self) -> &str {
+    pub fn details(&self) -> &'t str {
         match self {
             Denial::BlackHole => "direct_response",
             Denial::NoCluster(_) => "cluster_not_found",
@@ -67,7 +67,7 @@ impl Denial<'_> {
 
     /// Where it would have gone, as the access log names it.
     #[must_use]
-    pub fn cluster(&self) -> &str {
+    pub fn cluster(&self) -> &'t str {
         match self {
             Denial::BlackHole => "BlackHoleCluster",
             Denial::NoCluster(name) => name,

@@ -2,6 +2,9 @@
 //!
 //! Nothing here changes a decision.
 
+mod names;
+mod routes;
+
 use crate::config::{
     ClientTls, DestinationRule, EndpointAddress, HostPattern, OutlierDetection, PortPolicy, PortProtocol, Resolution,
     ServiceEntry, ServicePort, TlsMode,
@@ -11,15 +14,40 @@ use crate::policy::origination::Carries;
 use crate::policy::problems::Problems;
 use crate::policy::table::Endpoints;
 
+pub(super) use routes::{of_routes, of_unseen_requests};
+
 /// What an entry alone shows.
 pub(super) fn of_entry(entry: &ServiceEntry, problems: &mut Problems) {
     if entry.hosts.contains(&HostPattern::Any) {
         problems.warn(&entry.meta.at, "the host * is left out: a ServiceEntry must name hosts".to_owned());
     }
+    names::of_entry(entry, problems);
     for port in &entry.ports {
-        if let Some(message) = of_port(entry, port) {
-            problems.warn(&port.at, message);
-        }
+        let messages = [of_port(entry, port), of_number(port)];
+        messages.into_iter().flatten().for_each(|message| problems.warn(&port.at, message));
+    }
+}
+
+/// Ports whose servers speak first by the rules of their protocol: FTP, SSH, SMTP, POP3, IMAP, submission, MySQL.
+const SERVER_FIRST: [u16; 7] = [21, 22, 25, 110, 143, 587, 3306];
+/// Ports whose protocol begins in plaintext and turns to TLS by a command of its own, besides most of those above: LDAP,
+/// PostgreSQL.
+const STARTS_TLS_ITSELF: [u16; 8] = [21, 25, 110, 143, 389, 587, 3306, 5432];
+
+/// What the number of a port and its protocol say of each other.
+fn of_number(port: &ServicePort) -> Option<String> {
+    let number = port.number;
+    match port.protocol {
+        PortProtocol::Https | PortProtocol::Tls if number == 80 => Some(
+            "port 80 is declared to carry TLS, so plain HTTP requests to it are not this entry's; declare HTTP (80 and \
+             443 are easily mixed up)"
+                .to_owned(),
+        ),
+        PortProtocol::Auto if SERVER_FIRST.contains(&number) => Some(format!(
+            "port {number} has no protocol, and its servers usually speak first: every connection waits for \
+             protocolDetectionTimeout before it is carried; declare TCP"
+        )),
+        _ => None,
     }
 }
 
@@ -72,18 +100,58 @@ pub(super) fn of_service(
     if let Some((rules, message)) = outliers.and_then(|rules| Some((rules, of_outliers(rules, endpoints)?))) {
         problems.warn(&rules.at, message);
     }
+    of_requests_settings(entry, port, rule, carries, problems);
     let tls = policy.and_then(|policy| policy.tls.as_ref());
     match tls.filter(|tls| originates(tls)) {
         _ if carries == Carries::Tls => {}
         Some(tls) => of_tls(entry, port, policy, tls, endpoints, carries, problems),
         None => {
-            of_plaintext(port, carries, problems);
-            let general = rule.and_then(|rule| rule.traffic_policy.as_ref()?.all.tls.as_ref());
-            if let (Some(general), None) = (general.filter(|tls| originates(tls)), tls) {
-                of_replaced(port, general, problems);
+            of_plaintext(port, policy, endpoints, carries, problems);
+            let Some(traffic) = rule.and_then(|rule| rule.traffic_policy.as_ref()).filter(|_| tls.is_none()) else {
+                return;
+            };
+            match traffic.all.tls.as_ref().filter(|tls| originates(tls)) {
+                Some(general) => of_replaced(port, general, problems),
+                None => of_uncovered(port, &traffic.ports, carries, problems),
             }
         }
     }
+}
+
+/// Limits of requests where there are none to be seen.
+fn of_requests_settings(
+    entry: &ServiceEntry,
+    port: &ServicePort,
+    rule: Option<&DestinationRule>,
+    carries: Carries,
+    problems: &mut Problems,
+) {
+    let Some((rule, traffic)) = rule.and_then(|rule| Some((rule, rule.traffic_policy.as_ref()?))) else { return };
+    let own = traffic.ports.iter().find(|(number, _)| *number == port.number).map(|(_, own)| own);
+    let only_bytes = entry.ports.iter().all(|port| !may_carry_requests(port.protocol));
+    let Some(policy) = own.or(only_bytes.then_some(&traffic.all)) else { return };
+    let has_http = policy.connection_pool.as_ref().is_some_and(|pool| {
+        let counts = [pool.http1_max_pending_requests, pool.max_requests_per_connection, pool.max_requests];
+        counts.iter().any(Option::is_some) || pool.max_retries.is_some() || pool.http_idle_timeout.is_some()
+    });
+    if has_http && matches!(carries, Carries::Tls | Carries::Bytes) && port.protocol != PortProtocol::Auto {
+        let message = format!(
+            "connectionPool.http has no effect on port {}, where no requests are seen; connectionPool.tcp (maxConnections, \
+             idleTimeout) has",
+            port.number
+        );
+        problems.warn(&rule.meta.at, message);
+    }
+}
+
+fn may_carry_requests(protocol: PortProtocol) -> bool {
+    use PortProtocol::{Auto, Grpc, GrpcWeb, Http, Http2};
+    matches!(protocol, Http | Http2 | Grpc | GrpcWeb | Auto)
+}
+
+/// Whether plain requests can be this entry's at all.
+pub(super) fn has_requests(entry: &ServiceEntry) -> bool {
+    entry.ports.iter().any(|port| may_carry_requests(port.protocol))
 }
 
 /// Why endpoints would never be ejected, where that can be known.
@@ -107,16 +175,44 @@ fn of_outliers(rules: &OutlierDetection, endpoints: &Endpoints) -> Option<String
     })
 }
 
-fn originates(tls: &ClientTls) -> bool {
+pub(super) fn originates(tls: &ClientTls) -> bool {
     matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual)
 }
 
-fn of_plaintext(port: &ServicePort, carries: Carries, problems: &mut Problems) {
+fn of_plaintext(
+    port: &ServicePort,
+    policy: Option<&PortPolicy>,
+    endpoints: &Endpoints,
+    carries: Carries,
+    problems: &mut Problems,
+) {
     let declared_http = matches!(carries, Carries::Http1 | Carries::Http2) && port.protocol != PortProtocol::Auto;
+    let is_tunnelled = policy.is_some_and(|policy| policy.tunnel.is_some());
     if declared_http && port.number == 443 {
         let message = "port 443 is declared as plain HTTP: an application that speaks TLS on it is not matched by this \
                        entry; declare HTTPS to pass the application's own TLS through";
         problems.warn(&port.at, message.to_owned());
+    } else if declared_http && !is_tunnelled && upstream_ports(port, endpoints).any(|upstream| upstream == 443) {
+        let message = format!(
+            "requests to port {} leave in plaintext for port 443 of the server, which expects TLS: no DestinationRule of \
+             this workload asks for TLS there; add one with portLevelSettings for port {} and `tls: {{mode: SIMPLE}}`",
+            port.number, port.number
+        );
+        problems.warn(&port.at, message);
+    }
+}
+
+/// A port beside those that a rule gives TLS.
+fn of_uncovered(port: &ServicePort, ports: &[(u16, PortPolicy)], carries: Carries, problems: &mut Problems) {
+    let with_tls = ports.iter().find(|(_, policy)| policy.tls.as_ref().is_some_and(originates));
+    let is_http = matches!(carries, Carries::Http1 | Carries::Http2) && port.protocol != PortProtocol::Auto;
+    if let (Some((other, _)), true) = (with_tls, is_http) {
+        let message = format!(
+            "port {} leaves in plaintext: the DestinationRule of this host asks for TLS on port {other} alone; add \
+             portLevelSettings for port {} (or `mode: DISABLE` if that is meant)",
+            port.number, port.number
+        );
+        problems.warn(&port.at, message);
     }
 }
 
@@ -155,6 +251,16 @@ fn of_tls(
             );
             problems.warn(&tls.at, message);
         }
+    }
+    if port.protocol == PortProtocol::Mysql
+        || (carries == Carries::Bytes && upstream_ports(port, endpoints).any(|to| STARTS_TLS_ITSELF.contains(&to)))
+    {
+        let message = format!(
+            "TLS from the first byte on, which few servers of this kind understand: on port {} TLS begins with a \
+             command of the protocol itself; leave the tls block out and let the application ask for TLS",
+            port.number
+        );
+        problems.warn(&tls.at, message);
     }
     let is_tunnelled = policy.is_some_and(|policy| policy.tunnel.is_some());
     if !is_tunnelled && upstream_ports(port, endpoints).any(|upstream| upstream == 80) {

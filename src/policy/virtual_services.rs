@@ -13,6 +13,7 @@ use crate::policy::http_routes::{Action, Clusters, Destination, HttpRoute, HttpS
 use crate::policy::origination::Carries;
 use crate::policy::scope::oldest_first;
 use crate::policy::table::{Cluster, ClusterProtocol, Source};
+use crate::policy::traps;
 
 /// What a route sends to its destinations.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +51,11 @@ impl<'a> Compiler<'a> {
         let source =
             Source { namespace: namespace.to_owned(), name: service.meta.name.clone(), at: service.meta.at.clone() };
         let id = self.table.services.services.len();
+        traps::of_routes(service, &mut self.problems);
         for host in &service.hosts {
+            if self.hosts.contains(host) && !self.hosts_of_requests.contains(host) {
+                traps::of_unseen_requests(service, &host.to_string(), &mut self.problems);
+            }
             let holder = *self.table.services.by_host.get_or_insert_with(host, || id);
             if holder != id {
                 let older = &self.table.services.services[holder].source;
@@ -130,7 +135,7 @@ impl<'a> Compiler<'a> {
                 Carried::Bytes { .. } => "connections that this route sends there are closed",
             };
             let message = format!("no ServiceEntry lists {}{at}{subset}: {lost}", to.host);
-            self.problems.warn(&to.at, message);
+            self.problems.warn_of_absence(&to.at, message);
         }
         let shown = port.map_or(String::new(), |port| port.to_string());
         Destination {

@@ -1,6 +1,6 @@
 //! A connection's life: admitted or refused, looked at, decided on, carried, logged.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -41,6 +41,7 @@ pub async fn serve(context: &Rc<Context>, socket: Socket) {
     let (since, at) = (SystemTime::now(), io::now());
     context.counters.connections_accepted.increment();
     context.counters.connections_active.increment();
+    context.note_busy();
     serve_admitted(context, socket, since, at).await;
     context.counters.connections_active.decrement();
     context.counters.connections_closed.increment();
@@ -52,7 +53,7 @@ async fn serve_admitted(context: &Rc<Context>, socket: Socket, since: SystemTime
         Err(refusal) => return refuse(context, socket, refusal, since, at),
     };
     let client = Stream::plaintext(socket);
-    let close = carry(context, &client, parties).await;
+    let close = carry(context, &client, &parties).await;
     context.counters.client_received_bytes.add(client.socket().bytes_received());
     context.counters.client_sent_bytes.add(client.socket().bytes_sent());
     match close {
@@ -76,7 +77,7 @@ pub enum Close {
 
 fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Parties, Refusal> {
     let client = socket.peer_addr().map_err(|_| Refusal::NotRedirected)?;
-    let destination = OriginalDst::new(socket.original_dst().map_err(|_| Refusal::NotRedirected)?);
+    let destination = OriginalDst::new(socket.original_dst(client).map_err(|_| Refusal::NotRedirected)?);
     context.guard.check(destination)?;
     Ok(Parties { client: ClientAddr::new(client), destination, since, at })
 }
@@ -84,8 +85,9 @@ fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> 
 fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: SystemTime, at: Instant) {
     context.count_refusal(refusal);
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    let client = ClientAddr::new(socket.peer_addr().unwrap_or(unknown));
-    let destination = OriginalDst::new(socket.original_dst().unwrap_or(unknown));
+    let peer = socket.peer_addr().unwrap_or(unknown);
+    let client = ClientAddr::new(peer);
+    let destination = OriginalDst::new(socket.original_dst(peer).unwrap_or(unknown));
     tracing::debug!(%client, %destination, reason = %refusal, "connection refused");
     let record = ConnectionRecord {
         flags: ResponseFlags::NO_ROUTE,
@@ -96,23 +98,32 @@ fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: System
     socket.abort();
 }
 
-async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Close {
-    let table = context.policy.load_full();
+async fn carry(context: &Rc<Context>, client: &Stream, parties: &Parties) -> Close {
     let mut reader = Reader::new(client);
+    // Boxed, and over before requests are served: a connection at rest holds neither its room nor the table that it saw.
+    match Box::pin(carry_unread(context, &mut reader, *parties)).await {
+        Some(close) => close,
+        None => http1::serve(context, &mut reader, parties).await,
+    }
+}
+
+/// Looks at a connection and carries its bytes, if they are not to be read; `None`: they are HTTP/1.
+async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Option<Close> {
+    let table = context.policy.load_full();
     if let FirstLook::Decided(decision) = table.first_look(parties.destination) {
         let facts = Facts { destination: parties.destination, sni: Sni::Unread, request: None };
-        return by_decision(context, &table, &mut reader, &decision, &facts, parties).await;
+        return Some(by_decision(context, &table, reader, &decision, &facts, parties).await);
     }
     let settings = table.settings();
     let patience = settings.protocol_detection_timeout;
     loop {
-        let Ok(spoken) = detect(&mut reader, patience, settings.request_headers_timeout).await else {
-            return Close::Abort;
+        let Ok(spoken) = detect(reader, patience, settings.request_headers_timeout).await else {
+            return Some(Close::Abort);
         };
         count_detection(context, &spoken);
-        return match spoken {
+        let close = match spoken {
             Spoken::Nothing => Close::Orderly,
-            Spoken::Protocol(Detection::Http1) => http1::serve(context, &mut reader, parties).await,
+            Spoken::Protocol(Detection::Http1) => return None,
             Spoken::Protocol(Detection::Tls(hello)) => {
                 let sni = hello.name().cloned();
                 let decision = table.tls(parties.destination, sni.as_ref());
@@ -121,7 +132,7 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
                     sni: sni.as_ref().map_or(Sni::Absent, Sni::Name),
                     request: None,
                 };
-                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
+                by_decision(context, &table, reader, &decision, &facts, parties).await
             }
             Spoken::Silence if must_be_read(&table, parties).is_some() || needs_name(&table, parties) => {
                 // What the application says will decide, and passing it on unread would be wrong: it has time to say it.
@@ -133,18 +144,19 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: Parties) -> Clos
             Spoken::Protocol(_) => {
                 if let Some(why) = must_be_read(&table, parties) {
                     refuse_unreadable(context, parties, why);
-                    return Close::Abort;
+                    return Some(Close::Abort);
                 }
                 let facts = Facts { destination: parties.destination, sni: Sni::Absent, request: None };
                 let decision = table.opaque(parties.destination, Unread::Unknown);
-                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
+                by_decision(context, &table, reader, &decision, &facts, parties).await
             }
             Spoken::Silence => {
                 let facts = Facts { destination: parties.destination, sni: Sni::Unread, request: None };
                 let decision = table.opaque(parties.destination, Unread::Unseen);
-                by_decision(context, &table, &mut reader, &decision, &facts, parties).await
+                by_decision(context, &table, reader, &decision, &facts, parties).await
             }
         };
+        return Some(close);
     }
 }
 
@@ -154,18 +166,8 @@ fn needs_name(table: &PolicyTable, parties: Parties) -> bool {
         && matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Deny(_))
 }
 
-/// Why bytes that are not read must not pass to where they were going: requests to this port must leave as TLS, or are
-/// judged, and it may be one from an HTTP client that connects early and speaks late, one in HTTP/2, or one that is
-/// written so that only its server takes it for one.
 fn must_be_read(table: &PolicyTable, parties: Parties) -> Option<&'static str> {
-    if !matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Passthrough) {
-        return None;
-    }
-    if table.originates_tls(parties.destination) {
-        return Some("neither_http1_nor_tls_on_a_port_with_tls_origination");
-    }
-    let judged = table.judges_requests(parties.destination);
-    judged.then_some("neither_http1_nor_tls_on_a_port_with_authorization_policies")
+    table.must_be_read(parties.destination)
 }
 
 fn count_detection(context: &Context, spoken: &Spoken) {
@@ -221,10 +223,10 @@ async fn by_decision(
 }
 
 /// The target of a connection whose bytes are not read.
-fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target {
+fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target<'_> {
     let hash = affinity::of_connection(cluster, parties.client);
     let Parties { client, destination: original, .. } = parties;
-    Target::Cluster { cluster: Arc::clone(cluster), original, client, hash, found: Vec::new() }
+    Target::Cluster { cluster, original, client, hash, found: &[] }
 }
 
 fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
@@ -257,16 +259,16 @@ async fn tunnel(
     table: &PolicyTable,
     reader: &mut Reader<'_>,
     parties: Parties,
-    target: Target,
+    target: Target<'_>,
     sni: Option<Hostname>,
 ) -> Close {
     let mut record =
         ConnectionRecord { cluster: Some(target.name().to_owned()), sni, ..ConnectionRecord::new(parties) };
     context.count_opened(record.cluster.as_deref());
     record.counted = true;
-    let close = match dial(context, table, target, &mut record).await {
+    let close = match dial(context, table, &target, &mut record).await {
         None => Close::Abort,
-        Some((upstream, target)) => {
+        Some(upstream) => {
             let relayed = {
                 let mut back = Reader::resuming(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
@@ -284,10 +286,11 @@ async fn tunnel(
 async fn dial(
     context: &Rc<Context>,
     table: &PolicyTable,
-    target: Target,
+    target: &Target<'_>,
     record: &mut ConnectionRecord,
-) -> Option<(Stream, Target)> {
-    let target = find(context, table, target, record).await?;
+) -> Option<Stream> {
+    let found = find(context, table, target, record).await?;
+    let target = &target.at(&found);
     let host = Host::Ip(target.original().ip());
     let security = match target.security(&host) {
         Ok(security) => security,
@@ -298,12 +301,12 @@ async fn dial(
             return None;
         }
     };
-    match context.upstreams.dial(&target, &security, &Clocks::of(table.settings())).await {
+    match context.upstreams.dial(target, &security, &Clocks::of(table.settings())).await {
         Ok(upstream) => {
             context.count_connect(&upstream);
             record.upstream = upstream.socket().peer_addr().ok();
             record.upstream_local = upstream.socket().local_addr().ok();
-            Some((upstream, target))
+            Some(upstream)
         }
         Err(error) => {
             context.count_connect_error(&error);
@@ -315,15 +318,15 @@ async fn dial(
     }
 }
 
-/// `target`, with the addresses of the server name where only that can tell them.
+/// The addresses of `target`'s name, where only the connection's server name can tell them.
 async fn find(
     context: &Rc<Context>,
     table: &PolicyTable,
-    target: Target,
+    target: &Target<'_>,
     record: &mut ConnectionRecord,
-) -> Option<Target> {
+) -> Option<Vec<IpAddr>> {
     if !target.is_by_name() {
-        return Some(target);
+        return Some(Vec::new());
     }
     let dialled = Host::Ip(target.original().ip());
     let host = record.sni.clone().map_or(dialled, Host::Name);
@@ -339,7 +342,7 @@ async fn find(
     }
 }
 
-fn clocks(target: &Target) -> RelayClocks {
+fn clocks(target: &Target<'_>) -> RelayClocks {
     /// Istio's, and Envoy's, for TCP.
     const IDLE: Duration = Duration::from_secs(3600);
     match target.limits() {
@@ -408,6 +411,6 @@ mod tests {
     #[test]
     fn an_idle_connection_costs_little() {
         let bytes = size_of_future(serve);
-        assert!(bytes <= 4096, "{bytes} bytes a connection; box what is awaited for a moment only");
+        assert!(bytes <= 768, "{bytes} bytes a connection; box what is awaited for a moment only");
     }
 }

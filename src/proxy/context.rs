@@ -21,6 +21,11 @@ use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
 /// How often idle upstream connections are looked over while there are any.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// A worker is quiet when it has had few completions for so long: longer than idle connections take to be swept.
+const QUIET_AFTER: Duration = Duration::from_millis(1500);
+const FEW_COMPLETIONS: u64 = 64;
+/// What must have happened for giving memory back to be worth its while.
+const MANY_COMPLETIONS: u64 = 1024;
 
 /// One worker's share of everything.
 pub struct Context {
@@ -37,6 +42,10 @@ pub struct Context {
     flush_pending: Cell<bool>,
     dice: Cell<u64>,
     sweep_pending: Cell<bool>,
+    /// A task waits for the end of what this worker is busy with.
+    is_busy: Cell<bool>,
+    /// The engine's completions when memory was last given back.
+    released_at: Cell<u64>,
     /// The table as this worker's requests share it: the count of the process's pointer is a cache line that all workers
     /// would write for each request.
     #[allow(clippy::redundant_allocation, reason = "the outer count is the worker's own")]
@@ -70,6 +79,8 @@ impl Context {
             // Never zero, from which xorshift does not come away.
             dice: Cell::new(seed | 1),
             sweep_pending: Cell::new(false),
+            is_busy: Cell::new(false),
+            released_at: Cell::new(0),
         }
     }
 
@@ -94,6 +105,34 @@ impl Context {
         state >> 11
     }
 
+    /// Something is to be done: when it is over, what was needed for it is given back.
+    pub fn note_busy(self: &Rc<Self>) {
+        if !self.is_busy.replace(true) {
+            let context = Rc::clone(self);
+            io::spawn(async move { context.release_when_quiet().await });
+        }
+    }
+
+    async fn release_when_quiet(&self) {
+        let completions = || io::stats().completions;
+        let mut before = completions();
+        loop {
+            io::sleep(QUIET_AFTER).await;
+            let now = completions();
+            let is_quiet = now.saturating_sub(before) < FEW_COMPLETIONS;
+            before = now;
+            if is_quiet {
+                break;
+            }
+        }
+        self.is_busy.set(false);
+        if before.saturating_sub(self.released_at.get()) >= MANY_COMPLETIONS {
+            self.released_at.set(before);
+            io::release_spares();
+            io::release_heap();
+        }
+    }
+
     /// Counts what the record tells, and writes its access-log line unless the log is off.
     pub fn log(self: &Rc<Self>, record: &AccessRecord<'_>, format: AccessLogFormat) {
         self.traffic.count(record, &self.counters.traffic);
@@ -107,17 +146,30 @@ impl Context {
             log.push(record, format);
             log.is_full()
         };
-        let due = self.log_flushed.get() + LOG_INTERVAL;
-        if is_full || due <= io::now() {
+        if is_full || self.flush_due() <= io::now() {
             self.flush_log();
         } else if !self.flush_pending.replace(true) {
             let context = Rc::clone(self);
-            io::spawn(async move {
-                io::sleep_until(due).await;
-                context.flush_pending.set(false);
-                context.flush_log();
-            });
+            io::spawn(async move { context.flush_while_needed().await });
         }
+    }
+
+    fn flush_due(&self) -> Instant {
+        self.log_flushed.get() + LOG_INTERVAL
+    }
+
+    /// Under load this goes on and on, so that no task is made for each interval.
+    async fn flush_while_needed(&self) {
+        while !self.log.borrow().is_empty() {
+            let due = self.flush_due();
+            io::sleep_until(due).await;
+            // A full buffer may have been handed over meanwhile.
+            if self.flush_due() == due {
+                self.flush_log();
+                io::sleep(LOG_INTERVAL).await;
+            }
+        }
+        self.flush_pending.set(false);
     }
 
     /// Hands what has been logged to the writer.
@@ -147,7 +199,7 @@ impl Context {
     }
 
     /// Takes back an upstream connection that may carry another request.
-    pub fn keep(self: &Rc<Self>, lent: Lent, target: &Target, keeps_for: Option<Duration>) {
+    pub fn keep(self: &Rc<Self>, lent: Lent, target: &Target<'_>, keeps_for: Option<Duration>) {
         self.upstreams.give_back(lent, target, keeps_for);
         if !self.sweep_pending.replace(true) {
             let context = Rc::clone(self);

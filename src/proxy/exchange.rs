@@ -1,5 +1,6 @@
 //! One request and its response: where it goes, over which connection, what if that fails, and what happens next.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -8,7 +9,7 @@ use futures_lite::future;
 
 use crate::config::{Fault, Settings};
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, local_reply_with};
+use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, Version, local_reply_with};
 use crate::io;
 use crate::policy::{Cluster, Decision, Denial, Facts, Outcome, PolicyTable, Routed, TunnelRefusal};
 use crate::proxy::clocks::{Clock, overdue};
@@ -68,7 +69,7 @@ struct Exchange<'e, 's> {
     reader: &'e mut Reader<'s>,
     parties: Parties,
     request: &'e Request,
-    record: RequestRecord,
+    record: RequestRecord<'e>,
     progress: Progress,
     /// How the protocol that was switched to ended.
     tunnel_end: Option<End>,
@@ -78,16 +79,19 @@ impl<'e> Exchange<'e, '_> {
     /// # Errors
     /// What to answer instead of the upstream's response.
     async fn attempt(&mut self) -> Result<Next, Failure> {
-        let host = match &self.request.head.authority {
+        let (head, dialled) = (&self.request.head, Host::Ip(self.parties.destination.ip()));
+        let host = match &head.authority {
             // It names where the tunnel leads; the request itself goes where the application connected to.
-            Some(authority) if !self.request.head.is_connect() => authority.host.clone(),
-            _ => Host::Ip(self.parties.destination.ip()),
+            Some(authority) if !head.is_connect() => &authority.host,
+            _ => &dialled,
         };
-        let mut plan = if self.request.head.is_connect() { self.plan_tunnel(&host)? } else { self.plan(&host).await? };
+        let found;
+        let mut plan = if head.is_connect() { self.plan_tunnel(host)? } else { self.plan(host).await? };
         if plan.target.is_by_name() {
-            plan.target = Box::pin(self.find(plan.target, &host)).await?;
+            found = Box::pin(self.find(&plan.target, host)).await?;
+            plan.target = plan.target.at(&found);
         }
-        let security = plan.target.security(&host).map_err(|reason| self.refuse_transport(&reason))?;
+        let security = plan.target.security(host).map_err(|reason| self.refuse_transport(&reason))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries();
         // What cannot be sent a second time must not meet a connection that its server is just closing.
@@ -135,10 +139,10 @@ impl<'e> Exchange<'e, '_> {
                 Ok(plan)
             }
             Routed::Route(route, taken) => {
-                self.record.route(route.name.clone(), None);
+                self.record.route(&route.name, None);
                 self.suffer(route.fault).await?;
                 let plan = Plan::routed(route, taken, self.parties, self.request, self.context.roll())?;
-                self.record.route(route.name.clone(), Some(plan.target.name()));
+                self.record.route(&route.name, Some(plan.target.name()));
                 self.admit(host, &plan)?;
                 Ok(plan)
             }
@@ -168,8 +172,8 @@ impl<'e> Exchange<'e, '_> {
         });
     }
 
-    /// The target at the addresses of its host's name.
-    async fn find(&self, target: Target, host: &Host) -> Result<Target, Failure> {
+    /// The addresses of the target's name.
+    async fn find(&self, target: &Target<'_>, host: &Host) -> Result<Vec<IpAddr>, Failure> {
         let found = self.context.names.find(target, host, self.table, &self.context.guard).await;
         found.map_err(|unfound| {
             self.context.counters.names_unfound.increment();
@@ -188,7 +192,7 @@ impl<'e> Exchange<'e, '_> {
         })
     }
 
-    fn plan_unrouted(&mut self, decision: &Decision<'_>) -> Result<Plan<'e>, Failure> {
+    fn plan_unrouted(&mut self, decision: &Decision<'e>) -> Result<Plan<'e>, Failure> {
         let (name, cluster) = match decision {
             Decision::Forward(cluster) => ("default", cluster.name.as_str()),
             Decision::Split(split) => ("default", split.source.name.as_str()),
@@ -237,7 +241,7 @@ impl<'e> Exchange<'e, '_> {
     async fn lend(
         &mut self,
         plan: &Plan<'_>,
-        security: &Security,
+        security: &Security<'_>,
         reuse: Reuse,
         begun: Instant,
     ) -> Result<Lent, Failure> {
@@ -350,7 +354,7 @@ impl<'e> Exchange<'e, '_> {
         Ok(received)
     }
 
-    fn conclude(&mut self, received: Received, lent: Lent, target: &Target) -> Next {
+    fn conclude(&mut self, received: Received, lent: Lent, target: &Target<'_>) -> Next {
         let uploaded = self.progress.uploaded.get();
         upstream::note(target, lent.address(), Outcome::Answered(self.progress.status.get()));
         if received.upstream_reusable && uploaded {
@@ -358,16 +362,19 @@ impl<'e> Exchange<'e, '_> {
         } else {
             self.context.upstreams.discard(lent).close();
         }
+        let head = &self.request.head;
+        let is_last = head.version == Version::Http11 && !head.keep_alive && self.reader.bytes().is_empty();
         match (received.client_keep_alive, uploaded) {
             (true, true) => Next::Request,
-            (false, true) => Next::Close(Close::Orderly),
-            // The rest of the request is still coming; the answer must survive it.
-            (_, false) => Next::Close(Close::Gently),
+            // The application itself said that it sends nothing more.
+            (false, true) if is_last => Next::Close(Close::Orderly),
+            // The rest of the request is still coming, or another one; the answer must survive it.
+            _ => Next::Close(Close::Gently),
         }
     }
 
     /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
-    async fn give_up(&mut self, broken: Broken, lent: Lent, target: &Target, tries: &Tries<'_>) -> Tried {
+    async fn give_up(&mut self, broken: Broken, lent: Lent, target: &Target<'_>, tries: &Tries<'_>) -> Tried {
         let (address, heard) = (lent.address(), self.progress.heard.get());
         let stale = matches!(broken, Broken::Upstream(_)) && lent.is_reused() && !heard;
         if stale {

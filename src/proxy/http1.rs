@@ -34,7 +34,7 @@ pub struct Request {
 }
 
 /// Serves requests until the connection ends, and says how it must be closed.
-pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
+pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Parties) -> Close {
     let mut idle_since = io::now();
     loop {
         if reader.bytes().is_empty()
@@ -44,9 +44,12 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Part
         }
         // Boxed, so that a connection at rest does not carry the room that an exchange needs. One that is busy keeps the
         // box from request to request.
-        match Box::pin(serve_while_busy(context, reader, parties)).await {
+        match Box::pin(serve_while_busy(context, reader, *parties)).await {
             Some(close) => return close,
-            None => idle_since = io::now().checked_sub(PAUSE).unwrap_or(idle_since),
+            None => {
+                reader.stream().relax();
+                idle_since = io::now().checked_sub(PAUSE).unwrap_or(idle_since);
+            }
         }
     }
 }
@@ -79,6 +82,7 @@ fn after_fill(filled: &Result<bool, StreamError>) -> Option<Close> {
 
 /// Serves the request that has begun, and all that follow without a [`PAUSE`]; `None` at the first pause.
 async fn serve_while_busy(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Option<Close> {
+    context.note_busy();
     loop {
         let bounds = Bounds::of(context.policy.load().settings());
         let request = match read_request(context, reader, bounds).await {

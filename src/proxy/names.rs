@@ -83,17 +83,17 @@ impl Names {
         Self { questions, known: RefCell::default() }
     }
 
-    /// `target`, with the addresses of `host` that it may be dialled at.
+    /// The addresses of `host` that `target` may be dialled at.
     ///
     /// # Errors
     /// There are none, or none that may be dialled.
     pub async fn find(
         &self,
-        target: Target,
+        target: &Target<'_>,
         host: &Host,
         table: &PolicyTable,
         guard: &Guard,
-    ) -> Result<Target, Unfound> {
+    ) -> Result<Vec<IpAddr>, Unfound> {
         let Host::Name(name) = host else { return Err(Unfound::Nameless) };
         let addresses = self.addresses(name, table.settings().connect_timeout).await?;
         let port = target.port();
@@ -107,7 +107,7 @@ impl Names {
                 (_, Err(why)) => refused = Unfound::Refused { name: name.clone(), ip, why },
             }
         }
-        if found.is_empty() { Err(refused) } else { Ok(target.found(found)) }
+        if found.is_empty() { Err(refused) } else { Ok(found) }
     }
 
     async fn addresses(&self, name: &Hostname, patience: Duration) -> Result<Addresses, Unfound> {

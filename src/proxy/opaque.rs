@@ -9,6 +9,12 @@ use crate::io;
 use crate::proxy::reader::Reader;
 use crate::upstream::{Stream, StreamError};
 
+/// Where so many bytes come at once, more will, and large receives pay.
+const MUCH: usize = 16 * 1024;
+
+/// What is expected then: enough for a large receive, and too little for it to wait for any number of bytes.
+const MORE: u64 = 32 * 1024;
+
 /// How a relayed connection ended, and what went over it.
 #[derive(Debug)]
 pub struct Relayed {
@@ -91,6 +97,7 @@ async fn pump(from: &mut Reader<'_>, to: &Stream, count: &Cell<u64>, moved: &Cel
     while let Some(bytes) = from.next().await.map_err(Broken::Reading)? {
         count.set(count.get() + bytes.len() as u64);
         moved.set(io::now());
+        from.stream().expect(if bytes.len() >= MUCH { MORE } else { 0 });
         to.send(bytes).map_err(Broken::Writing)?.await.map_err(|e| Broken::Writing(e.into()))?;
     }
     to.shutdown_write().await.map_err(|e| Broken::Writing(e.into()))

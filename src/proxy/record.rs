@@ -1,6 +1,5 @@
 //! From what happened to the one line that is logged about it.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -74,8 +73,10 @@ impl ConnectionRecord {
 }
 
 /// What the log says of one request.
+///
+/// It borrows names from the policy table: nothing is allocated for a request that goes well.
 #[derive(Debug)]
-pub struct RequestRecord {
+pub struct RequestRecord<'t> {
     parties: Parties,
     pub status: u16,
     pub upstream: Option<SocketAddr>,
@@ -83,14 +84,14 @@ pub struct RequestRecord {
     flags: ResponseFlags,
     details: Option<String>,
     transport_failure: Option<String>,
-    route: Option<Cow<'static, str>>,
-    cluster: Option<String>,
+    route: Option<&'t str>,
+    cluster: Option<&'t str>,
     bytes_received: u64,
     bytes_sent: u64,
     service_time: Option<Duration>,
 }
 
-impl RequestRecord {
+impl<'t> RequestRecord<'t> {
     #[must_use]
     pub fn new(parties: Parties) -> Self {
         Self {
@@ -109,9 +110,9 @@ impl RequestRecord {
         }
     }
 
-    pub fn route(&mut self, name: impl Into<Cow<'static, str>>, cluster: Option<&str>) {
-        self.route = Some(name.into());
-        self.cluster = cluster.map(str::to_owned);
+    pub fn route(&mut self, name: &'t str, cluster: Option<&'t str>) {
+        self.route = Some(name);
+        self.cluster = cluster;
     }
 
     pub fn add_flags(&mut self, flags: ResponseFlags) {
@@ -165,9 +166,9 @@ impl RequestRecord {
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             upstream_host: self.upstream,
-            upstream_cluster: self.cluster.as_deref(),
+            upstream_cluster: self.cluster,
             upstream_local_address: self.upstream_local,
-            route_name: self.route.as_deref(),
+            route_name: self.route,
             ..blank(self.parties, since, started)
         };
         context.log(&record, format);

@@ -37,7 +37,7 @@ pub fn viewed<T>(host: &Host, request: &Request, look: impl FnOnce(&RequestView<
 
 /// Where a request goes, and how.
 pub struct Plan<'t> {
-    pub target: Target,
+    pub target: Target<'t>,
     route: Option<(&'t HttpRoute, &'t Destination)>,
     path: Option<Vec<u8>>,
     /// The route's changes of the response, and a cookie.
@@ -46,7 +46,7 @@ pub struct Plan<'t> {
 
 impl<'t> Plan<'t> {
     /// Where no route speaks of the request; `Err` when it may not leave.
-    pub fn unrouted(decision: &Decision<'_>, parties: Parties, request: &Request) -> Result<Self, Failure> {
+    pub fn unrouted(decision: &Decision<'t>, parties: Parties, request: &Request) -> Result<Self, Failure> {
         match decision {
             Decision::Forward(cluster) => Ok(Self::to(cluster, parties, request, None, None)),
             Decision::Passthrough => {
@@ -54,7 +54,7 @@ impl<'t> Plan<'t> {
                 Ok(Self { target, route: None, path: None, with_cookie: None })
             }
             Decision::ByName => {
-                let target = Target::ByName { original: parties.destination, found: Vec::new() };
+                let target = Target::ByName { original: parties.destination, found: &[] };
                 Ok(Self { target, route: None, path: None, with_cookie: None })
             }
             Decision::Split(_) => Err(Failure::no_cluster()),
@@ -63,7 +63,7 @@ impl<'t> Plan<'t> {
     }
 
     fn to(
-        cluster: &Arc<Cluster>,
+        cluster: &'t Arc<Cluster>,
         parties: Parties,
         request: &Request,
         route: Option<(&'t HttpRoute, &'t Destination)>,
@@ -76,7 +76,7 @@ impl<'t> Plan<'t> {
             edits.add.push(("set-cookie".to_owned(), cookie));
             Box::new(edits)
         });
-        let target = Target::Cluster { cluster: Arc::clone(cluster), original, client, hash, found: Vec::new() };
+        let target = Target::Cluster { cluster, original, client, hash, found: &[] };
         Self { target, route, path, with_cookie }
     }
 
@@ -138,7 +138,7 @@ impl<'t> Plan<'t> {
             begun: io::now(),
             on: retries.map_or(&[RetryOn::ConnectFailure], |retries| &retries.on),
             timeout: retries.and_then(|retries| retries.per_try_timeout),
-            counted_by: retries.map(|_| self.target.clone()),
+            counted_by: retries.map(|_| self.target),
             counted: Cell::new(None),
             denied: Cell::new(false),
         }
@@ -157,7 +157,7 @@ pub struct Tries<'t> {
     /// For one try.
     pub timeout: Option<Duration>,
     /// Whose `retryBudget` or `maxRetries` holds.
-    counted_by: Option<Target>,
+    counted_by: Option<Target<'t>>,
     counted: Cell<Option<Counted>>,
     denied: Cell<bool>,
 }

@@ -21,7 +21,7 @@ use crate::upstream::{Stream, StreamError};
 const MAX_INTERIM: usize = 32;
 
 /// What must be left of a body, or of one of its chunks, for large receives to pay.
-const BULK: u64 = 64 * 1024;
+const BULK: u64 = 16 * 1024;
 
 /// How far an exchange has come.
 pub struct Progress {
@@ -232,7 +232,12 @@ pub async fn download(
         match back.next().await {
             Ok(Some(bytes)) => {
                 let part = body.part(bytes)?;
-                pass(client, part, progress).await?;
+                progress.count(&progress.to_client, part.len());
+                let sending = client.send(part).map_err(|_| Broken::Client)?;
+                // All that came in one receive leaves in one send; it is here anyway.
+                if !back.stream().has_opened() {
+                    sending.await.map_err(|_| Broken::Client)?;
+                }
             }
             Ok(None) if head.is_close_delimited() => break,
             Ok(None) => return Err(Broken::Upstream(None)),

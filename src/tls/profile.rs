@@ -125,6 +125,8 @@ pub struct ClientProfile {
     verifier: Arc<Verifier>,
     identity: Option<Arc<Identity>>,
     trust: Option<Arc<Trust>>,
+    /// What is sent instead of the request's host.
+    fixed_name: Option<Host>,
     digest: [u8; 32],
 }
 
@@ -153,7 +155,11 @@ impl ClientProfile {
             (None, _) => return Err(ProfileError::NoTrust),
         };
         let digest = digest_of(&request, trust.as_deref(), identity.as_deref(), minimum);
-        Ok(Self { request, minimum, verifier: Arc::new(verifier), identity, trust, digest })
+        let fixed_name = match &request.sni {
+            SniSource::Fixed(name) => Some(Host::Name(name.clone())),
+            SniSource::FromHost | SniSource::Omit => None,
+        };
+        Ok(Self { request, minimum, verifier: Arc::new(verifier), identity, trust, fixed_name, digest })
     }
 
     /// Identity of everything that makes connections interchangeable: mode, trust, CRLs, names, client certificate, SNI
@@ -214,14 +220,27 @@ impl ClientProfile {
     ///
     /// # Errors
     /// `host` is a name that certificates cannot hold.
+    pub fn session_name<'n>(&'n self, host: &'n Host) -> Result<&'n Host, ProfileError> {
+        let name = self.fixed_name.as_ref().unwrap_or(host);
+        match name {
+            Host::Name(text) if DnsName::try_from(text.as_str()).is_err() => {
+                Err(ProfileError::ServerName(text.to_string()))
+            }
+            _ => Ok(name),
+        }
+    }
+
+    /// [`session_name`](Self::session_name) in the form that rustls wants.
+    ///
+    /// # Errors
+    /// As there.
     pub fn server_name(&self, host: &Host) -> Result<ServerName<'static>, ProfileError> {
-        let name = match (&self.request.sni, host) {
-            (SniSource::Fixed(name), _) | (_, Host::Name(name)) => name,
-            (_, Host::Ip(ip)) => return Ok(ServerName::IpAddress((*ip).into())),
-        };
-        DnsName::try_from(name.as_str().to_owned())
-            .map(ServerName::DnsName)
-            .map_err(|_| ProfileError::ServerName(name.to_string()))
+        match self.session_name(host)? {
+            Host::Ip(ip) => Ok(ServerName::IpAddress((*ip).into())),
+            Host::Name(name) => DnsName::try_from(name.as_str().to_owned())
+                .map(ServerName::DnsName)
+                .map_err(|_| ProfileError::ServerName(name.to_string())),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
@@ -13,7 +14,40 @@ use crate::config::{HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub const MAX_ATTEMPTS: usize = 3;
 
 /// Addresses with their weights.
-type Endpoints = Vec<(SocketAddr, u32)>;
+pub(super) type Endpoints = Vec<(SocketAddr, u32)>;
+
+/// The addresses to try for one request, in turn. Made for every request, so without an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    addresses: [SocketAddr; MAX_ATTEMPTS],
+    length: usize,
+}
+
+impl Order {
+    /// At most [`MAX_ATTEMPTS`] of `addresses`; those that follow are left out.
+    pub(super) fn of(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let mut order = Self { addresses: [SocketAddr::from(([0, 0, 0, 0], 0)); MAX_ATTEMPTS], length: 0 };
+        for address in addresses.into_iter().take(MAX_ATTEMPTS) {
+            order.addresses[order.length] = address;
+            order.length += 1;
+        }
+        order
+    }
+
+    /// `address` as the next; there is room for it.
+    pub(super) fn push(&mut self, address: SocketAddr) {
+        self.addresses[self.length] = address;
+        self.length += 1;
+    }
+}
+
+impl Deref for Order {
+    type Target = [SocketAddr];
+
+    fn deref(&self) -> &[SocketAddr] {
+        &self.addresses[..self.length]
+    }
+}
 
 /// One worker's memory of whose turn it is.
 #[derive(Debug, Default)]
@@ -46,27 +80,27 @@ impl Balancer {
     }
 
     /// At most [`MAX_ATTEMPTS`] distinct addresses of `endpoints`, in the order in which to try them. A weight of 2
-    /// makes an endpoint twice as likely to be first.
-    pub fn order(&mut self, choice: &Choice<'_>, mut endpoints: Endpoints, now: Instant) -> Vec<SocketAddr> {
+    /// makes an endpoint twice as likely to be first. What is left in `endpoints` has no meaning.
+    pub fn order(&mut self, choice: &Choice<'_>, endpoints: &mut Endpoints, now: Instant) -> Order {
         let Choice { cluster, balancing, hash } = *choice;
         if let (Some(by), Some(hash), 2..) = (&balancing.hash, hash, endpoints.len()) {
             return self.by_hash(cluster, by.table, hash, endpoints);
         }
         if let Some(warmup) = &balancing.warmup {
-            self.warm_up(cluster, warmup, &mut endpoints, now);
+            self.warm_up(cluster, warmup, endpoints, now);
         }
         let by = if balancing.hash.is_some() { LoadBalancer::Random } else { balancing.by };
         if matches!(by, LoadBalancer::RoundRobin | LoadBalancer::Passthrough) && endpoints.len() > 1 {
-            let first = self.next_turn(cluster, &endpoints);
+            let first = self.next_turn(cluster, endpoints);
             endpoints.rotate_left(first);
-            return endpoints.into_iter().take(MAX_ATTEMPTS).map(|(address, _)| address).collect();
+            return Order::of(endpoints.iter().map(|(address, _)| *address));
         }
-        let mut order = Vec::with_capacity(MAX_ATTEMPTS);
+        let mut order = Order::of([]);
         while order.len() < MAX_ATTEMPTS && !endpoints.is_empty() {
             let chosen = match by {
                 _ if endpoints.len() == 1 => 0,
-                LoadBalancer::LeastRequest => self.less_busy_of_two(&endpoints),
-                _ => self.draw(&endpoints),
+                LoadBalancer::LeastRequest => self.less_busy_of_two(endpoints),
+                _ => self.draw(endpoints),
             };
             let (address, _) = endpoints.swap_remove(chosen);
             order.push(address);
@@ -94,15 +128,15 @@ impl Balancer {
         self.tables.clear();
     }
 
-    fn by_hash(&mut self, cluster: &str, kind: HashTable, hash: u64, mut endpoints: Endpoints) -> Vec<SocketAddr> {
+    fn by_hash(&mut self, cluster: &str, kind: HashTable, hash: u64, endpoints: &mut Endpoints) -> Order {
         // Names give their addresses in any order, and two names may give the same.
         endpoints.sort_unstable();
         endpoints.dedup_by_key(|(address, _)| *address);
         match self.tables.get(cluster) {
-            Some(table) if table.is_for(&endpoints) => table.order(hash, MAX_ATTEMPTS),
+            Some(table) if table.is_for(endpoints) => table.order(hash),
             _ => {
-                let table = Table::new(endpoints, kind);
-                let order = table.order(hash, MAX_ATTEMPTS);
+                let table = Table::new(std::mem::take(endpoints), kind);
+                let order = table.order(hash);
                 self.tables.insert(cluster.to_owned(), table);
                 order
             }
@@ -169,7 +203,7 @@ fn warmth(warmup: &Warmup, seconds: f64) -> f64 {
     if passed >= 1.0 {
         return 1.0;
     }
-    passed.max(0.0).powf(1.0 / warmup.aggression).max(warmup.minimum_percent / 100.0)
+    libm::pow(passed.max(0.0), 1.0 / warmup.aggression).max(warmup.minimum_percent / 100.0)
 }
 
 /// Turn after turn a position below `total`, such that any stretch of turns is spread evenly: multiples of the golden
@@ -215,7 +249,7 @@ mod tests {
         let mut balancer = Balancer::new(7);
         let mut counts = vec![0; weights.len()];
         for _ in 0..times {
-            let first = balancer.order(&choice(balancing), endpoints(weights), Instant::now())[0];
+            let first = balancer.order(&choice(balancing), &mut endpoints(weights), Instant::now())[0];
             counts[endpoints(weights).iter().position(|(address, _)| *address == first).unwrap()] += 1;
         }
         counts
@@ -243,7 +277,7 @@ mod tests {
         let light = endpoints(&[30, 10])[1].0;
         let mut since = 0;
         for _ in 0..100 {
-            let first = balancer.order(&choice(&balancing), endpoints(&[30, 10]), Instant::now())[0];
+            let first = balancer.order(&choice(&balancing), &mut endpoints(&[30, 10]), Instant::now())[0];
             since = if first == light { 0 } else { since + 1 };
             assert!(since <= 4, "{since} turns without the light one");
         }
@@ -262,13 +296,13 @@ mod tests {
             let balancing = LoadBalancing { by, hash, warmup: None };
             for hash in [None, Some(9)] {
                 let wanted = Choice { hash, ..choice(&balancing) };
-                let order = balancer.order(&wanted, endpoints(&[1, 1, 1, 1, 1]), Instant::now());
+                let order = balancer.order(&wanted, &mut endpoints(&[1, 1, 1, 1, 1]), Instant::now());
                 assert_eq!(order.len(), MAX_ATTEMPTS);
-                let mut distinct = order.clone();
+                let mut distinct = order.to_vec();
                 distinct.sort_unstable();
                 distinct.dedup();
                 assert_eq!(distinct.len(), order.len());
-                assert_eq!(balancer.order(&wanted, Vec::new(), Instant::now()), []);
+                assert_eq!(*balancer.order(&wanted, &mut Vec::new(), Instant::now()), []);
             }
         }
     }
@@ -284,7 +318,8 @@ mod tests {
         for hash in (0..1000).map(|key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15)) {
             let wanted = Choice { hash: Some(hash), ..choice(&balancing) };
             let now = Instant::now();
-            assert_eq!(near.order(&wanted, endpoints(&[1, 1, 1]), now), far.order(&wanted, turned.clone(), now),);
+            let there = far.order(&wanted, &mut turned.clone(), now);
+            assert_eq!(near.order(&wanted, &mut endpoints(&[1, 1, 1]), now), there);
         }
         near.forget_tables();
         assert!(near.tables.is_empty());
@@ -296,7 +331,7 @@ mod tests {
         let busy: SocketAddr = "192.0.2.1:443".parse().unwrap();
         balancer.begin(busy);
         let firsts = (0..300)
-            .filter(|_| balancer.order(&choice(&balancing), endpoints(&[1, 1]), Instant::now())[0] == busy)
+            .filter(|_| balancer.order(&choice(&balancing), &mut endpoints(&[1, 1]), Instant::now())[0] == busy)
             .count();
         assert!(firsts < 150, "the busy endpoint came first as often as the idle one");
         balancer.end(busy);
@@ -331,7 +366,7 @@ mod tests {
             let weights = vec![1; count.into()];
             let now = begun + Duration::from_secs(after);
             let new = endpoints(&[1, 1])[1].0;
-            let orders = (0..1000).map(|_| balancer.order(&choice(&balancing), endpoints(&weights), now)[0]);
+            let orders = (0..1000).map(|_| balancer.order(&choice(&balancing), &mut endpoints(&weights), now)[0]);
             orders.filter(|first| *first == new).count()
         };
         assert_eq!(share(1, 0), 0);

@@ -33,7 +33,7 @@ pub enum Retry {
 ///
 /// # Errors
 /// There are as many as there may be.
-pub fn begin(target: &Target) -> Result<Option<Counted>, ConnectError> {
+pub fn begin(target: &Target<'_>) -> Result<Option<Counted>, ConnectError> {
     let Target::Cluster { cluster, .. } = target else { return Ok(None) };
     let limits = &cluster.limits;
     if limits.max_requests.is_none() && limits.retry_budget.is_none() {
@@ -45,7 +45,7 @@ pub fn begin(target: &Target) -> Result<Option<Counted>, ConnectError> {
 
 /// Counts a request as being tried again. A retry budget replaces `maxRetries`, as in Envoy.
 #[must_use]
-pub fn retry(target: &Target) -> Retry {
+pub fn retry(target: &Target<'_>) -> Retry {
     let Target::Cluster { cluster, .. } = target else { return Retry::Uncounted };
     let limit = match (cluster.limits.retry_budget, cluster.limits.max_retries) {
         (Some(budget), _) => allowance(budget, cluster.occupancy.requests.now()),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use twox_hash::XxHash64;
 
+use super::balance::{MAX_ATTEMPTS, Order};
 use crate::config::HashTable;
 
 /// Endpoints by hash.
@@ -46,15 +47,15 @@ impl Table {
         self.endpoints == endpoints
     }
 
-    /// The endpoint of `hash`, and then those that would take over from it, at most `most` in all.
+    /// The endpoint of `hash`, and then those that would take over from it.
     #[must_use]
-    pub fn order(&self, hash: u64, most: usize) -> Vec<SocketAddr> {
+    pub fn order(&self, hash: u64) -> Order {
         let (length, start) = match &self.places {
             Places::Ring(ring) => (ring.len(), ring.partition_point(|(position, _)| *position < hash)),
             Places::Maglev(table) => (table.len(), (hash % table.len().max(1) as u64) as usize),
         };
-        let most = most.min(self.endpoints.len());
-        let mut order = Vec::with_capacity(most);
+        let most = MAX_ATTEMPTS.min(self.endpoints.len());
+        let mut order = Order::of([]);
         for at in (start..length).chain(0..start.min(length)) {
             if order.len() == most {
                 break;
@@ -138,7 +139,7 @@ mod tests {
 
     fn choices(endpoints: Vec<(SocketAddr, u32)>, kind: HashTable) -> Vec<SocketAddr> {
         let table = Table::new(endpoints, kind);
-        (0..KEYS).map(|key| table.order(hash(&key.to_be_bytes()), 1)[0]).collect()
+        (0..KEYS).map(|key| table.order(hash(&key.to_be_bytes()))[0]).collect()
     }
 
     fn share(choices: &[SocketAddr], of: SocketAddr) -> f64 {
@@ -183,10 +184,10 @@ mod tests {
         let table = Table::new(all.clone(), KINDS[0]);
         for key in 0..100_u64 {
             let hash = hash(&key.to_be_bytes());
-            let order = table.order(hash, 3);
+            let order = table.order(hash);
             assert_eq!(order.len(), 3);
             let rest = all.iter().copied().filter(|(address, _)| *address != order[0]).collect();
-            assert_eq!(Table::new(rest, KINDS[0]).order(hash, 1), order[1..2]);
+            assert_eq!(Table::new(rest, KINDS[0]).order(hash)[..1], order[1..2]);
         }
     }
 
@@ -195,7 +196,7 @@ mod tests {
         for kind in [HashTable::Maglev { size: 2 }, HashTable::Maglev { size: 3 }, HashTable::Ring { minimum: 1 }] {
             for count in [0, 1, 5] {
                 let table = Table::new(endpoints(&vec![1; count]), kind);
-                let order = table.order(u64::MAX, 3);
+                let order = table.order(u64::MAX);
                 assert!(order.len() <= count.min(3) && (count == 0 || !order.is_empty()), "{kind:?} {count}");
             }
         }

@@ -31,7 +31,7 @@ pub use stream::{Idle, Stream, StreamError};
 pub use target::{Security, Target};
 
 use admission::{Admission, Pending, Share, Slot};
-use balance::Balancer;
+use balance::{Balancer, Endpoints, Order};
 use tunnel::TunnelError;
 
 use crate::io::{self, Socket};
@@ -70,6 +70,8 @@ pub struct Upstreams {
     pool: RefCell<Pool>,
     admission: Admission,
     balancer: RefCell<Balancer>,
+    /// Room for what is balanced between.
+    endpoints: RefCell<Endpoints>,
     /// One client configuration a profile: its session cache belongs to this worker and this trust alone.
     configs: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
 }
@@ -82,6 +84,7 @@ impl Upstreams {
             pool: RefCell::default(),
             admission: Admission::default(),
             balancer: RefCell::new(Balancer::new(seed)),
+            endpoints: RefCell::default(),
             configs: RefCell::default(),
         }
     }
@@ -93,13 +96,13 @@ impl Upstreams {
     /// Why none could be had; of several failed endpoints the last one's.
     pub async fn lend(
         &self,
-        target: &Target,
-        security: &Security,
+        target: &Target<'_>,
+        security: &Security<'_>,
         clocks: &Clocks,
         reuse: Reuse,
     ) -> Result<Lent, ConnectError> {
         let mut failed = ConnectError::NoEndpoint;
-        for address in self.order(target)? {
+        for &address in &*self.order(target)? {
             let key = PoolKey::new(address, security, target.way());
             if let Some(warm) = self.warm(&key, reuse) {
                 return Ok(self.lent(key, warm));
@@ -147,7 +150,7 @@ impl Upstreams {
     }
 
     /// Waits for the right to open a connection, or for one that another request gives back.
-    async fn admit(&self, target: &Target, key: &PoolKey, reuse: Reuse) -> Result<Admitted, ConnectError> {
+    async fn admit(&self, target: &Target<'_>, key: &PoolKey, reuse: Reuse) -> Result<Admitted, ConnectError> {
         let Some((share, limits)) = self.share(target) else { return Ok(Admitted::Unlimited) };
         let pending = share.try_wait(limits.max_pending_requests).ok_or(ConnectError::Overflow("waiting request"))?;
         let mut again = false;
@@ -167,8 +170,8 @@ impl Upstreams {
     }
 
     /// This worker's part of `target`, where it is limited.
-    fn share<'t>(&self, target: &'t Target) -> Option<(Rc<Share>, &'t PoolLimits)> {
-        let Target::Cluster { cluster, .. } = target else { return None };
+    fn share<'t>(&self, target: &Target<'t>) -> Option<(Rc<Share>, &'t PoolLimits)> {
+        let &Target::Cluster { cluster, .. } = target else { return None };
         let limits = &cluster.limits;
         let limited = limits.max_connections.is_some() || limits.max_pending_requests.is_some();
         limited.then(|| (self.admission.share(cluster), limits))
@@ -178,9 +181,14 @@ impl Upstreams {
     ///
     /// # Errors
     /// As [`lend`](Self::lend), but nothing waits where the limit of connections is reached.
-    pub async fn dial(&self, target: &Target, security: &Security, clocks: &Clocks) -> Result<Stream, ConnectError> {
+    pub async fn dial(
+        &self,
+        target: &Target<'_>,
+        security: &Security<'_>,
+        clocks: &Clocks,
+    ) -> Result<Stream, ConnectError> {
         let mut failed = ConnectError::NoEndpoint;
-        for address in self.order(target)? {
+        for &address in &*self.order(target)? {
             let slot = match self.share(target) {
                 Some((share, limits)) => {
                     Some(share.try_open(limits.max_connections).ok_or(ConnectError::Overflow("connection"))?)
@@ -204,7 +212,7 @@ impl Upstreams {
 
     /// Takes a connection back after a complete exchange, to be used again if its limits allow. `keeps_for` is how long
     /// its server says that it keeps it open.
-    pub fn give_back(&self, lent: Lent, target: &Target, keeps_for: Option<Duration>) {
+    pub fn give_back(&self, lent: Lent, target: &Target<'_>, keeps_for: Option<Duration>) {
         self.balancer.borrow_mut().end(lent.key.address());
         let limits = target.limits();
         let spent = limits.and_then(|l| l.max_requests_per_connection).is_some_and(|most| lent.requests >= most);
@@ -250,15 +258,17 @@ impl Upstreams {
         self.pool.borrow().len()
     }
 
-    fn order(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-        Ok(self.balancer.borrow_mut().order(&target.choice(), outliers::usable(target)?, io::now()))
+    fn order(&self, target: &Target<'_>) -> Result<Order, ConnectError> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        outliers::usable(target, &mut endpoints)?;
+        Ok(self.balancer.borrow_mut().order(&target.choice(), &mut endpoints, io::now()))
     }
 
     async fn connect(
         &self,
         key: &PoolKey,
-        target: &Target,
-        security: &Security,
+        target: &Target<'_>,
+        security: &Security<'_>,
         clocks: &Clocks,
         slot: Option<Slot>,
     ) -> Result<Stream, ConnectError> {
@@ -294,14 +304,15 @@ impl Upstreams {
         &self,
         socket: Socket,
         address: SocketAddr,
-        security: &Security,
+        security: &Security<'_>,
         clocks: &Clocks,
     ) -> Result<Stream, ConnectError> {
         match security {
             Security::Plaintext => Ok(Stream::plaintext(socket)),
             Security::Tls { profile, name } => {
                 let config = self.config(profile);
-                connect::tls(socket, address, &config, name.clone(), clocks).await
+                let name = profile.server_name(name).expect("the name was looked at when the security was decided");
+                connect::tls(socket, address, &config, name, clocks).await
             }
         }
     }

@@ -10,12 +10,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use rustls::pki_types::ServerName;
 
 use super::Reuse;
 use super::admission::Share;
 use super::stream::{Idle, Stream};
 use super::target::{Security, Way};
+use crate::flow::Host;
 
 /// Most idle connections kept under one key and worker; the oldest goes first.
 const MAX_IDLE_PER_KEY: usize = 512;
@@ -35,16 +35,16 @@ const MAX_WARY: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolKey {
     address: SocketAddr,
-    tls: Option<([u8; 32], ServerName<'static>)>,
+    tls: Option<([u8; 32], Host)>,
     way: Option<Box<Way>>,
 }
 
 impl PoolKey {
     #[must_use]
-    pub fn new(address: SocketAddr, security: &Security, way: Option<Box<Way>>) -> Self {
+    pub fn new(address: SocketAddr, security: &Security<'_>, way: Option<Box<Way>>) -> Self {
         let tls = match security {
             Security::Plaintext => None,
-            Security::Tls { profile, name } => Some((profile.digest(), name.clone())),
+            Security::Tls { profile, name } => Some((profile.digest(), (*name).clone())),
         };
         Self { address, tls, way }
     }
@@ -155,7 +155,12 @@ impl Pool {
     /// Lets go of what the servers closed and of what is too old.
     pub fn sweep(&mut self, now: Instant) {
         self.wary.retain(|_, until| now < *until);
-        self.retain(|entry| entry.expires > now && entry.warm.stream.idle_state() == Idle::Usable);
+        self.retain(|entry| {
+            if entry.idle_since + RECENT <= now {
+                entry.warm.stream.relax();
+            }
+            entry.expires > now && entry.warm.stream.idle_state() == Idle::Usable
+        });
     }
 
     /// Lets go of connections that were verified under a profile which no policy uses any more.

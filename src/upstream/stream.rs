@@ -43,7 +43,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// A connected byte stream.
 pub struct Stream {
     socket: Socket,
-    tls: Option<RefCell<Session>>,
+    /// Boxed: the application's connections have none.
+    tls: Option<Box<RefCell<Session>>>,
     /// Plaintext that was opened and not asked for yet: what one receive brought.
     opened: RefCell<VecDeque<Lease>>,
     /// Its place among the connections of a cluster that limits them, given back when it ends.
@@ -80,7 +81,7 @@ impl Stream {
         loop {
             send_output(&socket, &mut session).await?;
             if !session.is_handshaking() {
-                let (tls, opened) = (Some(RefCell::new(session)), RefCell::new(opened));
+                let (tls, opened) = (Some(Box::new(RefCell::new(session))), RefCell::new(opened));
                 return Ok(Self { socket, tls, opened, slot: None });
             }
             let Some(received) = socket.recv().await? else { return Err(ended(&session)) };
@@ -119,6 +120,12 @@ impl Stream {
     /// it has not seen. To be asked right after the handshake.
     #[must_use]
     pub fn spoke_first(&self) -> bool {
+        !self.opened.borrow().is_empty()
+    }
+
+    /// Whether [`recv`](Self::recv) has something that came in the same receive as what it gave last.
+    #[must_use]
+    pub fn has_opened(&self) -> bool {
         !self.opened.borrow().is_empty()
     }
 
@@ -279,6 +286,15 @@ impl Stream {
     /// over. A hint.
     pub fn expect(&self, bytes: u64) {
         self.socket.expect_bulk(bytes);
+    }
+
+    /// Gives back the room that is kept for more bytes: nothing is expected for a while.
+    pub fn relax(&self) {
+        self.socket.relax();
+        let mut opened = self.opened.borrow_mut();
+        if opened.is_empty() {
+            *opened = VecDeque::new();
+        }
     }
 
     /// What the handshake agreed on; `None` for plaintext.

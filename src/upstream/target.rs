@@ -3,8 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
-
 use super::balance::Choice;
 use crate::config::{LoadBalancer, LoadBalancing, ProxyProtocol, Tunnel};
 use crate::flow::{ClientAddr, Host, OriginalDst};
@@ -12,31 +10,37 @@ use crate::policy::{Cluster, ClusterProtocol, Endpoints, PoolLimits, Transport};
 use crate::tls::ClientProfile;
 
 /// A cluster of the policy table, or the original destination as the application dialled it.
-#[derive(Clone)]
-pub enum Target {
+///
+/// Borrowed from the table: a count of the cluster would be a cache line that every worker writes for every request.
+#[derive(Clone, Copy)]
+pub enum Target<'t> {
     Cluster {
-        cluster: Arc<Cluster>,
+        cluster: &'t Arc<Cluster>,
         original: OriginalDst,
         /// Who wants to go there.
         client: ClientAddr,
         /// Of the key that the cluster's `consistentHash` asks for, where there is one.
         hash: Option<u64>,
         /// What its name resolves to, where only a request can tell it.
-        found: Vec<IpAddr>,
+        found: &'t [IpAddr],
     },
     /// What no entry names, at the addresses of its name.
     ByName {
         original: OriginalDst,
-        found: Vec<IpAddr>,
+        found: &'t [IpAddr],
     },
     Passthrough(OriginalDst),
 }
 
 /// How one connection must be secured. Part of a pooled connection's identity.
-#[derive(Clone)]
-pub enum Security {
+#[derive(Clone, Copy)]
+pub enum Security<'s> {
     Plaintext,
-    Tls { profile: Arc<ClientProfile>, name: ServerName<'static> },
+    /// `name`: what the session is opened with, as [`ClientProfile::session_name`] gave it.
+    Tls {
+        profile: &'s Arc<ClientProfile>,
+        name: &'s Host,
+    },
 }
 
 /// What a connection has been through, and whom it was announced for. Part of a pooled connection's identity: one that
@@ -48,10 +52,10 @@ pub struct Way {
     pub(super) announced: Option<(ProxyProtocol, SocketAddr, SocketAddr)>,
 }
 
-impl Target {
+impl<'t> Target<'t> {
     /// The name in the access log: `outbound|80||example.com` or `PassthroughCluster`.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &'t str {
         match self {
             Target::Cluster { cluster, .. } => &cluster.name,
             Target::ByName { .. } => "AllowAnyDynamicDNSCluster",
@@ -61,7 +65,7 @@ impl Target {
 
     /// `None` for what no ServiceEntry names.
     #[must_use]
-    pub fn cluster(&self) -> Option<&Cluster> {
+    pub fn cluster(&self) -> Option<&'t Cluster> {
         match self {
             Target::Cluster { cluster, .. } => Some(cluster),
             Target::ByName { .. } | Target::Passthrough(_) => None,
@@ -93,14 +97,18 @@ impl Target {
         }
     }
 
-    /// The same, at these addresses.
+    /// The same, at these addresses, if it has none but those of its name.
     #[must_use]
-    pub fn found(mut self, ips: Vec<IpAddr>) -> Self {
-        match &mut self {
+    pub fn at<'f>(&self, ips: &'f [IpAddr]) -> Target<'f>
+    where
+        't: 'f,
+    {
+        let mut target: Target<'f> = *self;
+        match &mut target {
             Target::Cluster { found, .. } | Target::ByName { found, .. } => *found = ips,
             Target::Passthrough(_) => {}
         }
-        self
+        target
     }
 
     #[must_use]
@@ -113,7 +121,7 @@ impl Target {
     }
 
     #[must_use]
-    pub fn limits(&self) -> Option<&PoolLimits> {
+    pub fn limits(&self) -> Option<&'t PoolLimits> {
         match self {
             Target::Cluster { cluster, .. } => Some(&cluster.limits),
             Target::ByName { .. } | Target::Passthrough(_) => None,
@@ -121,7 +129,7 @@ impl Target {
     }
 
     /// How one of several endpoints is chosen.
-    pub(super) fn choice(&self) -> Choice<'_> {
+    pub(super) fn choice(&self) -> Choice<'t> {
         const DIALLED: &LoadBalancing = &LoadBalancing { by: LoadBalancer::Passthrough, hash: None, warmup: None };
         match self {
             Target::Cluster { cluster, hash, .. } => {
@@ -146,20 +154,15 @@ impl Target {
         matches!(self, Target::Cluster { cluster, .. } if cluster.protocol == ClusterProtocol::Opaque)
     }
 
-    /// The addresses that may be dialled now, with their weights.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<(SocketAddr, u32)> {
+    /// Calls `each` with every address that may be dialled now, and its weight.
+    pub(super) fn each_address(&self, mut each: impl FnMut(SocketAddr, u32)) {
         match self {
-            Target::Passthrough(original) => vec![(original.addr(), 1)],
-            Target::ByName { found, .. } | Target::Cluster { found, .. } if !found.is_empty() => {
-                found.iter().map(|ip| (SocketAddr::new(*ip, self.port()), 1)).collect()
+            Target::Passthrough(original) => each(original.addr(), 1),
+            Target::ByName { found, .. } => found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1)),
+            Target::Cluster { cluster, found, .. } if matches!(cluster.endpoints, Endpoints::ByName { .. }) => {
+                found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1));
             }
-            Target::ByName { .. } => Vec::new(),
-            Target::Cluster { cluster, original, .. } => {
-                let mut found = Vec::new();
-                cluster.endpoints.for_each(original.addr(), |address, weight| found.push((address, weight)));
-                found
-            }
+            Target::Cluster { cluster, original, .. } => cluster.endpoints.for_each(original.addr(), each),
         }
     }
 
@@ -167,13 +170,16 @@ impl Target {
     ///
     /// # Errors
     /// The reason why TLS, which the policy wants, cannot be had. Never answered with plaintext instead.
-    pub fn security(&self, host: &Host) -> Result<Security, Arc<str>> {
+    pub fn security<'s>(&self, host: &'s Host) -> Result<Security<'s>, Arc<str>>
+    where
+        't: 's,
+    {
         let Target::Cluster { cluster, .. } = self else { return Ok(Security::Plaintext) };
         match &cluster.transport {
             Transport::Plaintext => Ok(Security::Plaintext),
             Transport::Refused(reason) => Err(Arc::clone(reason)),
-            Transport::Tls(profile) => match profile.server_name(host) {
-                Ok(name) => Ok(Security::Tls { profile: Arc::clone(profile), name }),
+            Transport::Tls(profile) => match profile.session_name(host) {
+                Ok(name) => Ok(Security::Tls { profile, name }),
                 Err(error) => Err(error.to_string().into()),
             },
         }

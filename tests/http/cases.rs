@@ -21,6 +21,8 @@ pub enum Receives {
     Nothing,
     /// One request that ends before it is complete.
     Cut,
+    /// Nothing, or one request that ends before it is complete.
+    Part,
     Messages(Vec<String>),
     /// Whatever it gets is complete or not; only the rest of the case counts.
     Anything,
@@ -139,6 +141,7 @@ impl Case {
             ("upstream", "same") => self.upstream = Receives::Same,
             ("upstream", "nothing") => self.upstream = Receives::Nothing,
             ("upstream", "cut") => self.upstream = Receives::Cut,
+            ("upstream", "part") => self.upstream = Receives::Part,
             ("upstream", "anything") => self.upstream = Receives::Anything,
             ("upstream", _) => match &mut self.upstream {
                 Receives::Messages(messages) => messages.push(value.to_owned()),

@@ -53,6 +53,11 @@ impl Upstream {
         script.received.clone()
     }
 
+    /// What has been received so far.
+    pub fn received(&self) -> Vec<Message> {
+        self.0.script.lock().unwrap().received.clone()
+    }
+
     pub fn serve<S: Ending>(&self, stream: S) -> io::Result<()> {
         let mut server = HttpServer::new(Tee { stream, raw: Vec::new() });
         loop {

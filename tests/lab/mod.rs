@@ -13,6 +13,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of the lab")]
 
 pub mod capture;
+pub mod cgroup;
 pub mod client;
 pub mod credentials;
 pub mod documents;

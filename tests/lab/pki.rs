@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
@@ -11,7 +12,7 @@ pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// What kind of leaf to make; all but `Good` have exactly one fault.
+/// What kind of leaf to make; the middle ones have exactly one fault each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaf {
     Good,
@@ -19,6 +20,8 @@ pub enum Leaf {
     NotYetValid,
     /// Signed by its own key.
     SelfSigned,
+    /// Valid for a season that began half an hour ago; all others, where they do not say otherwise, for centuries.
+    Seasonal,
 }
 
 /// Certificate and key in PEM.
@@ -55,6 +58,11 @@ impl Authority {
         match kind {
             Leaf::Expired => params.not_after = date_time_ymd(2001, 1, 1),
             Leaf::NotYetValid => params.not_before = date_time_ymd(4000, 1, 1),
+            Leaf::Seasonal => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+                params.not_before = date_time_ymd(1970, 1, 1) + (now - Duration::from_secs(30 * 60));
+                params.not_after = params.not_before + Duration::from_secs(90 * 24 * 3600);
+            }
             Leaf::Good | Leaf::SelfSigned => {}
         }
         let key = new_key();

@@ -11,7 +11,7 @@ use hyper::body::Body;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::{Admin, Surface, guard};
+use super::{Admin, Question, Surface, guard};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -59,8 +59,29 @@ const ROUTES: &[Route] = &[
         path: "/config_dump",
         verb: Verb::Get,
         also: None,
-        about: "the policy in force",
+        about: "the policy in force: objects and their places, settings, warnings, the last error",
         answer: |admin, _| json(&admin.config_dump()),
+    },
+    Route {
+        path: "/routes",
+        verb: Verb::Get,
+        also: None,
+        about: "what the policy decides by",
+        answer: |admin, _| json(&admin.routes()),
+    },
+    Route {
+        path: "/endpoints",
+        verb: Verb::Get,
+        also: None,
+        about: "where connections go now",
+        answer: |admin, _| json(&admin.endpoints()),
+    },
+    Route {
+        path: "/explain",
+        verb: Verb::Get,
+        also: None,
+        about: "what would become of a connection: ?url=http://host/path, and address= and method= where they matter",
+        answer: explain,
     },
     Route {
         path: "/certs",
@@ -204,6 +225,22 @@ fn ready(admin: &dyn Admin, _: Option<&str>) -> Reply {
 fn panic(admin: &dyn Admin, query: Option<&str>) -> Reply {
     admin.panic(query == Some("in=worker"));
     text(StatusCode::OK, "as asked\n")
+}
+
+fn explain(admin: &dyn Admin, query: Option<&str>) -> Reply {
+    let value = |name| query.and_then(|query| parameter(query, name));
+    let Some(url) = value("url") else {
+        return text(StatusCode::BAD_REQUEST, "say which: /explain?url=http://host/path\n");
+    };
+    let address = value("address").map(|text| text.parse().map_err(|_| text)).transpose();
+    let explained = match address {
+        Ok(address) => admin.explain(&Question { url, address, method: value("method") }),
+        Err(text) => Err(format!("{text:?} is no IP address")),
+    };
+    match explained {
+        Ok(value) => json(&value),
+        Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+    }
 }
 
 fn set_log_level(admin: &dyn Admin, query: Option<&str>) -> Reply {

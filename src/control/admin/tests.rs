@@ -34,6 +34,18 @@ impl Admin for Recorder {
         json!({ "big": "x".repeat(16 << 20) })
     }
 
+    fn routes(&self) -> serde_json::Value {
+        json!([{ "host": "a.example" }])
+    }
+
+    fn endpoints(&self) -> serde_json::Value {
+        json!([{ "endpoint": "192.0.2.1:443" }])
+    }
+
+    fn explain(&self, question: &Question) -> Result<serde_json::Value, String> {
+        Ok(json!({ "asked": format!("{question:?}") }))
+    }
+
     fn certs(&self) -> serde_json::Value {
         json!([{ "name": "client-credential" }])
     }
@@ -97,6 +109,19 @@ fn every_route_answers() {
             let reply = ask::get(&admin, path).unwrap();
             assert_eq!((reply.status, reply.body.as_str()), (200, expected), "{path}");
         }
+        for (query, status, expected) in [
+            ("?url=http%3A%2F%2Fa.example%2F%3Fq&address=::1&method=POST", 200, "http://a.example/?q"),
+            ("?url=tls://b.example", 200, "address: None, method: None"),
+            ("?url=tls://b.example&address=here", 400, "\"here\" is no IP address"),
+            ("?address=::1", 400, "say which"),
+            ("", 400, "say which"),
+        ] {
+            let reply = ask::get(&admin, &format!("/explain{query}")).unwrap();
+            assert_eq!(reply.status, status, "{query}");
+            assert!(reply.body.contains(expected), "{query}: {}", reply.body);
+        }
+        assert!(ask::get(&admin, "/routes").unwrap().body.contains("a.example"));
+        assert!(ask::get(&admin, "/endpoints").unwrap().body.contains("192.0.2.1:443"));
         assert!(ask::get(&admin, "/config_dump").unwrap().body.len() > 16 << 20);
         let page = ask::get(&admin, "/").unwrap().body;
         assert!(page.contains("<a href=\"/config_dump\">") && page.contains("/quitquitquit"), "{page}");

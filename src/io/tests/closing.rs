@@ -166,7 +166,7 @@ fn original_destination_is_not_made_up() {
     run(async {
         let (_near, far) = pair().await;
         // Without a redirect there is none, or it is the listener's own address; never something else.
-        match far.original_dst() {
+        match far.original_dst(far.peer_addr().unwrap()) {
             Ok(address) => assert_eq!(address, far.local_addr().unwrap()),
             Err(error) => assert!(matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOPROTOOPT)), "{error}"),
         }

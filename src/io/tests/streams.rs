@@ -66,6 +66,25 @@ fn a_wrong_expectation_costs_nothing_but_speed() {
 }
 
 #[test]
+fn a_receive_waits_for_many_bytes_only_while_they_are_expected() {
+    run(async {
+        let (near, far) = pair().await;
+        near.expect_bulk(40 * 1024);
+        assert_eq!((near.peek_state(), near.connection.low_water_mark()), (PeekState::Pending, 23 * 1024));
+        far.send(b"short").await.unwrap();
+        assert_eq!(&near.recv().await.unwrap().unwrap()[..], b"short", "the peer takes its time");
+        assert_eq!(near.connection.low_water_mark(), 1);
+        near.expect_bulk(1 << 20);
+        far.send(b"again").await.unwrap();
+        assert_eq!(&near.recv().await.unwrap().unwrap()[..], b"again");
+        assert_eq!((near.peek_state(), near.connection.low_water_mark()), (PeekState::Pending, 1), "it is slow");
+        near.expect_bulk(0);
+        drop(far);
+        assert!(near.recv().await.unwrap().is_none());
+    });
+}
+
+#[test]
 fn many_small_sends_become_few_operations() {
     run(async {
         let (near, far) = pair().await;

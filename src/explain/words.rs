@@ -1,24 +1,26 @@
-//! The parts of a cluster, said in words for `egret explain`. Decides nothing.
+//! The parts of a cluster, said in words. Decides nothing.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::config::{EndpointAddress, HashKey, LoadBalancer};
+use super::Material;
+use crate::config::{EndpointAddress, HashKey, LoadBalancer, Settings};
 use crate::flow::Host;
-use crate::policy::{Action, Cluster, ClusterProtocol, Endpoints, HttpRoute, Split, Transport};
+use crate::policy::{Action, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};
 use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Tls {
-    pub(super) mode: &'static str,
-    pub(super) sni: String,
-    pub(super) ca: String,
-    pub(super) names: String,
-    pub(super) client_certificate: String,
-    pub(super) alpn: &'static str,
+pub struct Tls {
+    pub mode: String,
+    pub sni: String,
+    pub ca: String,
+    pub names: String,
+    pub client_certificate: String,
+    pub alpn: String,
 }
 
 pub(super) fn tls(request: &ProfileRequest, host: &Host) -> Tls {
@@ -37,12 +39,12 @@ pub(super) fn tls(request: &ProfileRequest, host: &Host) -> Tls {
         Some(IdentitySource::Credential(name)) => format!("secret {name}"),
     };
     Tls {
-        mode,
+        mode: mode.to_owned(),
         sni: sni(&request.sni, host),
         ca: ca(&request.trust),
         names: names(request, host),
         client_certificate,
-        alpn,
+        alpn: alpn.to_owned(),
     }
 }
 
@@ -87,7 +89,7 @@ pub(super) fn split(split: &Split) -> String {
 }
 
 /// What becomes of a flow that a cluster takes.
-pub(super) fn forwarded(cluster: &Cluster, host: &Host, http: bool) -> String {
+pub(super) fn forwarded(cluster: &Cluster, refusal: Option<&str>, host: &Host, http: bool) -> String {
     let carried = match (cluster.protocol, http) {
         (ClusterProtocol::Http1, _) => "as HTTP/1.1",
         (ClusterProtocol::Http2, _) => "as HTTP/1.1 (HTTP/2 is not spoken to servers yet)",
@@ -95,26 +97,29 @@ pub(super) fn forwarded(cluster: &Cluster, host: &Host, http: bool) -> String {
         (ClusterProtocol::Opaque, true) => "as plain bytes, so that its Host is not looked at",
         (ClusterProtocol::Opaque, false) => "byte by byte",
     };
-    match (&cluster.tls_request, &cluster.transport) {
-        (Some(request), _) if request.trust == TrustSource::Unverified => {
+    if let Some(reason) = refusal {
+        return match http {
+            true => format!("refused with 503: {reason}"),
+            false => format!("refused, the connection is closed: {reason}"),
+        };
+    }
+    match &cluster.tls_request {
+        Some(request) if request.trust == TrustSource::Unverified => {
             format!("encrypted {carried}, but the server's certificate is not checked")
         }
-        (Some(_), _) => format!("encrypted {carried} over TLS that egret originates and verifies"),
-        (None, Transport::Refused(reason)) if cluster.protocol == ClusterProtocol::Opaque => {
-            format!("refused, the connection is closed: {reason}")
-        }
-        (None, Transport::Refused(reason)) => format!("refused with 503: {reason}"),
-        (None, _) if cluster.protocol == ClusterProtocol::Opaque && !http => {
+        Some(_) => format!("encrypted {carried} over TLS that egret originates and verifies"),
+        None if cluster.protocol == ClusterProtocol::Opaque && !http => {
             format!(
                 "passed through {carried}: what the application encrypts stays encrypted, what it does not is plain"
             )
         }
-        (None, _) => format!("sent {carried} in PLAINTEXT: no DestinationRule asks for TLS to {host} here"),
+        None => format!("sent {carried} in PLAINTEXT: no DestinationRule asks for TLS to {host} here"),
     }
 }
 
-pub(super) fn endpoints(endpoints: &Endpoints, dialled: u16) -> Vec<String> {
-    match endpoints {
+/// Where connections go; with the addresses of this moment where they are known.
+pub(super) fn endpoints(cluster: &Cluster, dialled: u16, material: Material) -> Vec<String> {
+    match &cluster.endpoints {
         Endpoints::OriginalDst { port_override } => {
             vec![format!("the address dialled, port {}", port_override.unwrap_or(dialled))]
         }
@@ -123,27 +128,45 @@ pub(super) fn endpoints(endpoints: &Endpoints, dialled: u16) -> Vec<String> {
             vec![format!("what the name asked for resolves to then, port {port}")]
         }
         Endpoints::Resolved(sources) => {
-            let each = sources.iter().map(|source| {
-                let (port, weight) = (source.port, source.weight);
-                let weight = if weight == 1 { String::new() } else { format!(" (weight {weight})") };
-                match &source.configured {
-                    EndpointAddress::Ip(ip) => format!("{}{weight}", std::net::SocketAddr::new(*ip, port)),
-                    EndpointAddress::Name(name) if source.first_only => {
-                        format!("{name}:{port}{weight}, the first address that DNS gives")
-                    }
-                    EndpointAddress::Name(name) => format!("{name}:{port}{weight}, every address that DNS gives"),
-                    EndpointAddress::Unix(path) => format!("{path}{weight}"),
-                }
-            });
-            each.collect()
+            sources.iter().map(|source| endpoint(source) + &addresses(cluster, source, material)).collect()
         }
     }
 }
 
-pub(super) fn limits(cluster: &Cluster) -> Vec<String> {
+fn endpoint(source: &EndpointSource) -> String {
+    let (port, weight) = (source.port, source.weight);
+    let weight = if weight == 1 { String::new() } else { format!(" (weight {weight})") };
+    match &source.configured {
+        EndpointAddress::Ip(ip) => format!("{}{weight}", SocketAddr::new(*ip, port)),
+        EndpointAddress::Name(name) if source.first_only => {
+            format!("{name}:{port}{weight}, the first address that DNS gives")
+        }
+        EndpointAddress::Name(name) => format!("{name}:{port}{weight}, every address that DNS gives"),
+        EndpointAddress::Unix(path) => format!("{path}{weight}"),
+    }
+}
+
+fn addresses(cluster: &Cluster, source: &EndpointSource, material: Material) -> String {
+    if material == Material::Missing {
+        return String::new();
+    }
+    let ejected = cluster.health.ejected();
+    let is_ejected = |ip| ejected.contains(&SocketAddr::new(ip, source.port));
+    let shown = |ip| if is_ejected(ip) { format!("{ip} (ejected)") } else { ip.to_string() };
+    let now: Vec<String> = source.usable().into_iter().map(shown).collect();
+    match source.name() {
+        Some(_) if now.is_empty() => ": none now".to_owned(),
+        Some(_) => format!(": {} now", now.join(", ")),
+        None if now.iter().any(|shown| shown.ends_with(')')) => " (ejected)".to_owned(),
+        None => String::new(),
+    }
+}
+
+pub(super) fn limits(cluster: &Cluster, settings: &Settings) -> Vec<String> {
     let limits = &cluster.limits;
     let count = |name: &str, limit: Option<u32>| limit.map(|limit| format!("{name} {limit}"));
     let time = |name: &str, limit: Option<Duration>| limit.map(|limit| format!("{name} {limit:?}"));
+    let is_http = cluster.protocol != ClusterProtocol::Opaque;
     let idle = match cluster.protocol {
         ClusterProtocol::Opaque => match limits.tcp_idle_timeout {
             Some(limit) => format!("idle timeout {limit:?}"),
@@ -153,6 +176,8 @@ pub(super) fn limits(cluster: &Cluster) -> Vec<String> {
     };
     let all = [
         time("connect timeout", Some(limits.connect_timeout)),
+        time("TLS handshake timeout", cluster.tls_request.as_ref().map(|_| settings.tls_handshake_timeout)),
+        time("request timeout", Some(settings.request_timeout).filter(|limit| is_http && !limit.is_zero())),
         Some(idle),
         count("max connections", limits.max_connections),
         count("max pending requests", limits.max_pending_requests),

@@ -1,4 +1,4 @@
-//! The URL that `egret explain` is asked about, read as a connection that an application might make.
+//! A URL that somebody asks about, read as a connection that an application might make.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -10,9 +10,19 @@ use crate::flow::{Authority, AuthorityError, Host, Hostname, OriginalDst};
 /// An address of TEST-NET-1 (RFC 5737), which no entry lists: what an application is taken to dial.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
+/// What somebody wants to know.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    pub url: String,
+    /// The address that the application dials, where the host is a name.
+    pub address: Option<IpAddr>,
+    /// Of an HTTP request; `None` is GET.
+    pub method: Option<String>,
+}
+
 /// A connection that an application might make.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub struct Target {
     pub(super) url: String,
     pub(super) speaks: Speaks,
     pub(super) host: Host,
@@ -22,31 +32,44 @@ pub(super) struct Target {
     pub(super) port: u16,
     /// `None` when nobody said what the host's name resolves to.
     pub(super) address: Option<IpAddr>,
+    pub(super) method: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Speaks {
+pub enum Speaks {
     Http,
     Tls,
     Bytes,
 }
 
 /// Not a URL that can be explained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TargetError {
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
     /// expected http://, https://, tls:// or tcp://
     #[error("expected http://HOST, https://HOST, tls://HOST:PORT or tcp://ADDRESS:PORT")]
     Scheme,
     /// a tcp:// URL needs a port
     #[error("a tcp:// URL needs a port")]
     Port,
+    /// the method is no token
+    #[error("{0:?} is no HTTP method")]
+    Method(String),
     /// the authority is none
     #[error("{0}")]
     Authority(#[from] AuthorityError),
 }
 
 impl Target {
-    pub(super) fn parse(url: &str, address: Option<IpAddr>) -> Result<Self, TargetError> {
+    /// Reads the question.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(question: &Question) -> Result<Self, TargetError> {
+        let Question { url, address, method } = question;
+        let method = method.as_deref().unwrap_or("GET");
+        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+            return Err(TargetError::Method(method.to_owned()));
+        }
         let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         let Authority { host, port } = Authority::parse(authority)?;
@@ -59,11 +82,12 @@ impl Target {
         let port = port.or(default).ok_or(TargetError::Port)?;
         let address = match host {
             Host::Ip(ip) => Some(ip),
-            Host::Name(_) => address,
+            Host::Name(_) => *address,
         };
         let path = rest[authority.len()..].split('#').next().unwrap_or_default();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Ok(Self { url: url.to_owned(), speaks, host, authority: authority.to_owned(), path, port, address })
+        let (url, authority, method) = (url.clone(), authority.to_owned(), method.to_owned());
+        Ok(Self { url, speaks, host, authority, path, port, address, method })
     }
 
     /// The address dialled, or else one that an entry of this host lists, or else one that no entry lists.

@@ -1,0 +1,309 @@
+//! What a table would make of a connection, in words: which documents decide, what would become of it, what the log
+//! would say.
+//!
+//! It asks the table the questions that the proxy asks, in the proxy's order, and adds nothing to its answers. It knows no
+//! file and no socket: where the table came from, whether from files alone or from a running process, is the caller's.
+
+mod log;
+mod report;
+mod target;
+mod words;
+
+use std::sync::Arc;
+
+use crate::config::{Location, OutboundPolicy, Problem, Resources};
+use crate::flow::{Hostname, OriginalDst};
+use crate::policy::publish::{Addresses, Published};
+use crate::policy::{
+    Cluster, Decision, Denial, FirstLook, HttpRoute, Materials, PolicyTable, RequestView, Routed, Transport, Unread,
+    Workload, compile,
+};
+use crate::tls::{ClientProfile, ProfileRequest};
+
+pub use log::Logged;
+pub use report::{Matched, Report, Verdict};
+pub use target::{Question, Speaks, Target, TargetError};
+
+/// A table and where it comes from.
+#[derive(Clone, Copy)]
+pub struct Known<'k> {
+    pub table: &'k PolicyTable,
+    pub resources: &'k Resources,
+    /// What compiling them found.
+    pub problems: &'k [Problem],
+    pub material: Material,
+}
+
+/// What stands behind a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Material {
+    /// Neither keys nor addresses: a cluster's transport says nothing, what TLS would need is told as asked for.
+    Missing,
+    /// Those of a running process.
+    Loaded,
+}
+
+/// Notes that names and material are wanted, and gets neither.
+struct Offline;
+
+const OFFLINE: &str = "nothing is loaded offline";
+
+impl Materials for Offline {
+    fn profile(&mut self, _: &ProfileRequest) -> Result<Arc<ClientProfile>, String> {
+        Err(OFFLINE.to_owned())
+    }
+
+    fn addresses(&mut self, _: &Hostname) -> Addresses {
+        Published::new(Vec::new())
+    }
+}
+
+/// By the resources alone: no name is resolved, no key is loaded.
+#[must_use]
+pub fn offline(target: &Target, resources: &Resources, workload: &Workload) -> Report {
+    let (table, problems) = compile(resources, workload, &mut Offline);
+    explain(target, Known { table: &table, resources, problems: &problems, material: Material::Missing })
+}
+
+/// What `known` makes of `target`.
+#[must_use]
+pub fn explain(target: &Target, known: Known<'_>) -> Report {
+    let table = known.table;
+    let dst = target.dst(known.resources);
+    let (seen_as, asked) = ask(table, target, dst);
+    let (decision, outcome) = judged(&asked, target, dst, known);
+    let cluster = asked.cluster(table);
+    Report {
+        url: target.url.clone(),
+        policy_version: (known.material == Material::Loaded).then(|| table.version()),
+        seen_as: seen_as.to_owned(),
+        decision,
+        outcome,
+        outbound_traffic_policy: outbound_policy(table).to_owned(),
+        virtual_service: asked.route().map(words::route),
+        authorization_policies: table.authorization_policies(cluster),
+        assumed_address: target.address.is_none().then_some(dst.ip()),
+        matched: cluster.map(|cluster| matched(cluster, target, known)),
+        logged: log::logged(&asked, target, dst, known),
+        warnings: cluster.map(|cluster| warnings(cluster, known)).unwrap_or_default(),
+    }
+}
+
+fn outbound_policy(table: &PolicyTable) -> &'static str {
+    match table.settings().outbound_traffic_policy {
+        OutboundPolicy::AllowAny => "ALLOW_ANY",
+        OutboundPolicy::AllowAnyDynamicDns => "ALLOW_ANY_DYNAMIC_DNS",
+        OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
+    }
+}
+
+/// What the table says of a connection.
+enum Asked<'t> {
+    /// By its bytes, which are not read as requests.
+    Connection(Decision<'t>),
+    /// It may be a request that nobody can read: closed.
+    Unreadable(&'static str),
+    Request(Decision<'t>),
+    /// A request that a route sends on.
+    Sent(&'t Arc<Cluster>, &'t HttpRoute),
+    /// A request that a route sends on, and that may not go there.
+    Stopped(Denial<'t>, &'t HttpRoute),
+    /// A request that a route answers, or whose destination does not exist.
+    Answered(&'t HttpRoute),
+    /// No route of the VirtualService takes the request.
+    NoRoute(String),
+    AmbiguousPath,
+}
+
+impl<'t> Asked<'t> {
+    fn route(&self) -> Option<&'t HttpRoute> {
+        match self {
+            Asked::Sent(_, route) | Asked::Stopped(_, route) | Asked::Answered(route) => Some(route),
+            _ => None,
+        }
+    }
+
+    /// Where it goes, or would have gone.
+    fn cluster(&self, table: &'t PolicyTable) -> Option<&'t Cluster> {
+        match self {
+            Asked::Connection(Decision::Forward(cluster))
+            | Asked::Request(Decision::Forward(cluster))
+            | Asked::Sent(cluster, _) => Some(&***cluster),
+            Asked::Connection(Decision::Deny(denial)) | Asked::Request(Decision::Deny(denial)) => {
+                named(table, denial.cluster())
+            }
+            Asked::Stopped(denial, _) => named(table, denial.cluster()),
+            _ => None,
+        }
+    }
+}
+
+fn named<'t>(table: &'t PolicyTable, name: &str) -> Option<&'t Cluster> {
+    table.clusters().iter().find(|cluster| cluster.name == name).map(AsRef::as_ref)
+}
+
+fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> (&'static str, Asked<'t>) {
+    if let FirstLook::Decided(decision) = table.first_look(dst) {
+        return ("bytes of a declared TCP port, never inspected", Asked::Connection(decision));
+    }
+    match target.speaks {
+        Speaks::Http => ("plain HTTP", ask_routes(table, target, dst)),
+        Speaks::Tls => ("TLS of the application, by its SNI", Asked::Connection(table.tls(dst, target.sni()))),
+        Speaks::Bytes => {
+            let decision = table.opaque(dst, Unread::Unknown);
+            let asked = table.must_be_read(dst).map_or(Asked::Connection(decision), Asked::Unreadable);
+            ("neither HTTP nor TLS, or a server that speaks first", asked)
+        }
+    }
+}
+
+/// As a request without header fields but its Host.
+fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> Asked<'t> {
+    let (authority, path) = (target.authority.as_bytes(), target.path.as_bytes());
+    let method = target.method.as_bytes();
+    let view = RequestView { host: &target.host, authority, method, target: path, field: &|_| None };
+    match table.http_request(dst, &view) {
+        Routed::Unrouted(decision) => Asked::Request(decision),
+        Routed::Route(route, _) => match route.destination(0).and_then(|to| to.cluster(dst.port())) {
+            Some(cluster) => match table.admit_routed(cluster, dst, &view) {
+                Ok(()) => Asked::Sent(cluster, route),
+                Err(denial) => Asked::Stopped(denial, route),
+            },
+            None => Asked::Answered(route),
+        },
+        Routed::NoRoute(source) => Asked::NoRoute(source.to_string()),
+        Routed::AmbiguousPath => Asked::AmbiguousPath,
+    }
+}
+
+fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> (Verdict, String) {
+    match asked {
+        Asked::Connection(Decision::Forward(cluster))
+        | Asked::Request(Decision::Forward(cluster))
+        | Asked::Sent(cluster, _) => {
+            let refusal = refusal(cluster, known.material);
+            let verdict = if refusal.is_some() { Verdict::Refuse } else { Verdict::Forward };
+            (verdict, words::forwarded(cluster, refusal, &target.host, target.speaks == Speaks::Http))
+        }
+        Asked::Connection(Decision::Passthrough) | Asked::Request(Decision::Passthrough) => {
+            (Verdict::Passthrough, passed(known.table, target, dst))
+        }
+        Asked::Connection(Decision::ByName) | Asked::Request(Decision::ByName) => {
+            let why = unknown(known.table, target, dst);
+            let (host, port) = (&target.host, dst.port());
+            let outcome = format!(
+                "{why}; unknown destinations are allowed: passed on unchanged to what {host} resolves to then, port {port}"
+            );
+            (Verdict::Passthrough, outcome)
+        }
+        Asked::Connection(Decision::Split(split)) | Asked::Request(Decision::Split(split)) => {
+            (Verdict::Forward, format!("byte by byte, as a VirtualService says: {}", words::split(split)))
+        }
+        Asked::Connection(Decision::Deny(denial)) => {
+            (Verdict::Deny, denied(known.table, target, dst, *denial, |_| "closed".to_owned()))
+        }
+        Asked::Request(Decision::Deny(denial)) | Asked::Stopped(denial, _) => {
+            (Verdict::Deny, denied(known.table, target, dst, *denial, |status| format!("answered with {status}")))
+        }
+        Asked::Unreadable(why) => {
+            let outcome = format!(
+                "closed, logged as {why}: a request in disguise could otherwise leave unseen by this port's policy"
+            );
+            (Verdict::Refuse, outcome)
+        }
+        Asked::Answered(route) => (Verdict::Answer, words::answer(route)),
+        Asked::NoRoute(source) => {
+            (Verdict::Answer, format!("no route of VirtualService {source} takes it: answered with 404"))
+        }
+        Asked::AmbiguousPath => {
+            (Verdict::Answer, "the path is ambiguous, and routes ask for it: answered with 400".to_owned())
+        }
+    }
+}
+
+/// Why nothing can be sent to `cluster`. Without material, a cluster that asked for some is not to be blamed.
+fn refusal(cluster: &Cluster, material: Material) -> Option<&str> {
+    match &cluster.transport {
+        Transport::Refused(reason) if material == Material::Loaded || cluster.tls_request.is_none() => Some(reason),
+        Transport::Refused(_) | Transport::Plaintext | Transport::Tls(_) => None,
+    }
+}
+
+fn passed(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
+    format!(
+        "{}; unknown destinations are allowed: passed on unchanged to the address dialled",
+        unknown(table, target, dst)
+    )
+}
+
+fn denied(
+    table: &PolicyTable,
+    target: &Target,
+    dst: OriginalDst,
+    denial: Denial<'_>,
+    answer: impl Fn(u16) -> String,
+) -> String {
+    match denial {
+        Denial::BlackHole => {
+            format!("{}; unknown destinations are forbidden: {}", unknown(table, target, dst), answer(502))
+        }
+        Denial::NoCluster(name) => format!("the route leads to {name}, which no ServiceEntry lists: {}", answer(503)),
+        Denial::Forbidden { details, cluster } => format!(
+            "an AuthorizationPolicy forbids it on the way to {}: {}, logged as {details}",
+            cluster.unwrap_or("what no ServiceEntry lists"),
+            answer(403),
+        ),
+        Denial::Unreachable { why, .. } => format!("{}: {}", why.reason(), answer(403)),
+    }
+}
+
+/// Why nothing matched, with the ports on which the host would have.
+fn unknown(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
+    let host = target.host.to_string();
+    let mut ports: Vec<u16> = table.clusters().iter().filter(|c| c.host == host).map(|c| c.origin.port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    if ports.is_empty() {
+        return format!("no ServiceEntry lists {host}");
+    }
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    format!("no ServiceEntry takes this to {dst} ({host} is listed on port {})", ports.join(", "))
+}
+
+fn matched(cluster: &Cluster, target: &Target, known: Known<'_>) -> Matched {
+    let settings = known.table.settings();
+    Matched {
+        cluster: cluster.name.clone(),
+        service_entry: cluster.origin.service_entry.to_string(),
+        destination_rule: cluster.origin.destination_rule.as_ref().map(ToString::to_string),
+        endpoints: words::endpoints(cluster, target.port, known.material),
+        tls: cluster.tls_request.as_ref().map(|request| words::tls(request, &target.host)),
+        limits: words::limits(cluster, settings),
+        rule: words::rule(cluster),
+    }
+}
+
+/// The warnings that stand at the two documents, and at rules for the same host that do not hold.
+fn warnings(cluster: &Cluster, known: Known<'_>) -> Vec<String> {
+    let Known { resources, problems, .. } = known;
+    let mut places: Vec<&Location> = vec![&cluster.origin.service_entry.at];
+    let entry = resources.service_entries.iter().find(|entry| entry.meta.at == cluster.origin.service_entry.at);
+    let port = entry.and_then(|entry| entry.ports.iter().find(|port| port.number == cluster.origin.port));
+    places.extend(port.map(|port| &port.at));
+    if let Some(rule) = &cluster.origin.destination_rule {
+        places.push(&rule.at);
+        let rule = resources.destination_rules.iter().find(|other| other.meta.at == rule.at);
+        let policy = rule.and_then(|rule| rule.traffic_policy.as_ref());
+        let all = policy.into_iter().flat_map(|policy| {
+            std::iter::once(&policy.all).chain(policy.ports.iter().map(|(_, own)| own)).filter_map(|p| p.tls.as_ref())
+        });
+        places.extend(all.map(|tls| &tls.at));
+    }
+    let same_host = resources.destination_rules.iter().filter(|rule| rule.host.to_string() == cluster.host);
+    places.extend(same_host.map(|rule| &rule.meta.at));
+    let here = problems.iter().filter(|problem| problem.at.as_ref().is_some_and(|at| places.contains(&at)));
+    here.map(ToString::to_string).filter(|message| !message.contains(OFFLINE)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! An explanation, for people and for programs. It is read back from a running process, so it owns what it says.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::log::Logged;
+use super::words;
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub url: String,
+    /// Of the running process that was asked; `None` for files.
+    pub policy_version: Option<u64>,
+    /// What the proxy takes the connection for.
+    pub seen_as: String,
+    pub decision: Verdict,
+    /// What would happen, in words.
+    pub outcome: String,
+    pub outbound_traffic_policy: String,
+    /// The VirtualService whose route takes it, and what else the route does.
+    pub virtual_service: Option<String>,
+    /// Every policy that judges it: `DENY default/no-admin`.
+    pub authorization_policies: Vec<String>,
+    pub assumed_address: Option<IpAddr>,
+    #[serde(flatten)]
+    pub matched: Option<Matched>,
+    pub logged: Logged,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Forward,
+    Passthrough,
+    Deny,
+    Refuse,
+    /// By egret itself, as a route says.
+    Answer,
+}
+
+/// The cluster that a flow belongs to.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Matched {
+    pub cluster: String,
+    pub service_entry: String,
+    pub destination_rule: Option<String>,
+    pub endpoints: Vec<String>,
+    pub tls: Option<words::Tls>,
+    pub limits: Vec<String>,
+    pub rule: Vec<String>,
+}
+
+impl Report {
+    /// A row a fact.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let mut row = |name: &str, value: &str| {
+            let _ = writeln!(out, "{name:<18} {value}");
+        };
+        row("URL", &self.url);
+        if let Some(version) = self.policy_version {
+            row("policy", &format!("version {version} of the running proxy"));
+        }
+        row("seen as", &self.seen_as);
+        if let Some(address) = self.assumed_address {
+            row("address dialled", &format!("{address}, assumed (--address IP to say)"));
+        }
+        if let Some(route) = &self.virtual_service {
+            row("VirtualService", route);
+        }
+        match &self.matched {
+            None => row("outbound policy", &self.outbound_traffic_policy),
+            Some(matched) => matched.rows(&mut row),
+        }
+        if !self.authorization_policies.is_empty() {
+            row("authorization", &self.authorization_policies.join(", "));
+        }
+        row("outcome", &self.outcome);
+        row("logged", &self.logged.to_string());
+        for warning in &self.warnings {
+            row("warning", warning);
+        }
+        out
+    }
+}
+
+impl Matched {
+    fn rows(&self, row: &mut impl FnMut(&str, &str)) {
+        row("ServiceEntry", &self.service_entry);
+        row("DestinationRule", self.destination_rule.as_deref().unwrap_or("none"));
+        row("cluster", &self.cluster);
+        for endpoint in &self.endpoints {
+            row("endpoint", endpoint);
+        }
+        if let Some(tls) = &self.tls {
+            row("TLS mode", &tls.mode);
+            row("SNI", &tls.sni);
+            row("trusted CA", &tls.ca);
+            row("name check", &tls.names);
+            row("client certificate", &tls.client_certificate);
+            row("ALPN", &tls.alpn);
+        }
+        row("limits", &self.limits.join(", "));
+        if !self.rule.is_empty() {
+            row("rule", &self.rule.join(", "));
+        }
+    }
+}

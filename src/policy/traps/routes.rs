@@ -1,0 +1,27 @@
+//! Routes of VirtualServices that no request reaches.
+
+use crate::config::VirtualService;
+use crate::policy::problems::Problems;
+
+/// Routes behind one that takes everything.
+pub(in crate::policy) fn of_routes(service: &VirtualService, problems: &mut Problems) {
+    let Some(last) = service.http.iter().position(|route| route.matches.is_empty()) else { return };
+    for hidden in &service.http[last + 1..] {
+        let message = format!(
+            "no request reaches this route: the one in line {}, before it, has no `match` and takes everything; put that \
+             one last",
+            service.http[last].at.line
+        );
+        problems.warn(&hidden.at, message);
+    }
+}
+
+/// Routes for `host`, whose ports carry no plain HTTP.
+pub(in crate::policy) fn of_unseen_requests(service: &VirtualService, host: &str, problems: &mut Problems) {
+    let message = format!(
+        "the `http` routes for {host} hold for plain HTTP alone, and its ServiceEntry has no HTTP port: what applications \
+         send there as TLS is not looked into; declare a port HTTP, with targetPort 443 and TLS of egret's, and let them \
+         speak plain HTTP to it"
+    );
+    problems.warn_of_absence(&service.meta.at, message);
+}
