@@ -9,11 +9,13 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use crate::io::{Engine, EngineError, EngineOptions, Listener, Remote, Shedding};
 use crate::observe::{LogSink, WorkerCounters};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
-use crate::proxy::{self, Context, Guard};
+use crate::proxy::{self, Context, Guard, Names, Question};
 
 /// How often it is looked whether a thread has ended.
 const JOIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -60,6 +62,8 @@ pub struct WorkerOptions {
     pub guard: Guard,
     pub counters: Arc<WorkerCounters>,
     pub log: LogSink,
+    /// Where names are asked for that only a request tells.
+    pub names: mpsc::Sender<Question>,
 }
 
 /// A running worker, seen from the control thread.
@@ -159,7 +163,8 @@ struct Told {
 
 async fn work(options: WorkerOptions, told: Told) {
     let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(options.number as u64 + 1);
-    let context = Rc::new(Context::new(options.policy, options.guard, options.counters, options.log, seed));
+    let names = Names::new(options.names);
+    let context = Rc::new(Context::new(options.policy, options.guard, options.counters, options.log, names, seed));
     let listeners: Vec<Rc<Listener>> = options.listeners.into_iter().filter_map(listener).collect();
     for listener in &listeners {
         crate::io::spawn(accept(Rc::clone(&context), Rc::clone(listener), Arc::clone(&told.open)));

@@ -172,6 +172,7 @@ fn worker(lab: &Lab, table: PolicyTable) -> Worker {
             guard: Guard { own_ports: vec![15001], allow_loopback: false },
             counters: Arc::new(WorkerCounters::default()),
             log,
+            names: tokio::sync::mpsc::channel(1).0,
         })
         .unwrap()
     })

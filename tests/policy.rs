@@ -288,10 +288,11 @@ fn unknown_destinations_on_the_wire() {
     const PORTS: [(u16, &str); 8] =
         [(80, "HTTP"), (81, ""), (82, "TCP"), (83, "TLS"), (84, "HTTPS"), (85, "GRPC"), (86, "HTTP2"), (7777, "-")];
     let lab = Lab::new();
-    let [known, dialled] = [1, 9].map(|n| Lab::address(Family::V4, n));
+    let [known, dialled, named] = [1, 9, 8].map(|n| Lab::address(Family::V4, n));
     lab.names.set("istio.io", &[known]);
+    lab.names.set("foo.example", &[named]);
     let mut servers = Vec::new();
-    for (address, name) in [(known, "K"), (dialled, "D")] {
+    for (address, name) in [(known, "K"), (dialled, "D"), (named, "N")] {
         for (port, _) in PORTS {
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n{name}");
             servers.push(Server::start(&lab, SocketAddr::new(address, port), move |mut stream| {
@@ -331,11 +332,14 @@ fn unknown_destinations_on_the_wire() {
     for (addresses, mode, http_unknown, other_unknown) in [
         ("203.0.113.5", "ALLOW_ANY", "D", "D"),
         ("203.0.113.5", "REGISTRY_ONLY", "502", "closed"),
+        ("203.0.113.5", "ALLOW_ANY_DYNAMIC_DNS", "N", "D"),
+        ("", "ALLOW_ANY_DYNAMIC_DNS", "N", "D"),
         ("", "REGISTRY_ONLY", "502", "closed"),
         ("", "ALLOW_ANY", "D", "D"),
     ] {
-        let sidecar = REGISTRY_ONLY.replace("REGISTRY_ONLY", mode);
-        lab.configure("entry.yaml", &(entry(addresses) + &sidecar));
+        let settings =
+            format!("---\napiVersion: egret/v1\nkind: Settings\nspec: {{outboundTrafficPolicy: {{mode: {mode}}}}}\n");
+        lab.configure("entry.yaml", &(entry(addresses) + &settings));
         lab::eventually("the new policy is in force", || {
             egret.metric("egret_policy_version").is_some_and(|now| now > version)
         });
@@ -349,4 +353,115 @@ fn unknown_destinations_on_the_wire() {
             assert_eq!(seen(port, b"\0\x01bytes\n"), other_seen, "bytes to {port} {protocol}: {mode} [{addresses}]");
         }
     }
+}
+
+/// DYNAMIC_DNS, and what becomes of names that lead where nobody may go.
+#[test]
+fn names_are_looked_up_when_they_are_asked_for() {
+    let lab = Lab::new();
+    let [own, dialled] = [1, 2].map(|n| Lab::address(Family::V4, n));
+    let metadata = "169.254.169.254".parse().expect("an address");
+    lab.outside.ip(&["addr", "add", "169.254.169.254/32", "dev", "lo"]);
+    let loopback = "127.0.0.1".parse().expect("an address");
+    for (name, address) in [("a", own), ("b", own), ("meta", metadata), ("loop", loopback)] {
+        lab.names.set(&format!("{name}.dyn.example"), &[address]);
+    }
+    let plain = Server::start(&lab, SocketAddr::new(own, 80), serve);
+    let stranger = Server::start(&lab, SocketAddr::new(dialled, 80), serve);
+    let secret = Server::start(&lab, SocketAddr::new(metadata, 80), serve);
+    let pair = lab.authority.issue("a.dyn.example", Leaf::Good);
+    let secure = Server::start_tls(&lab, SocketAddr::new(own, 443), &pair, serve);
+    let ports = "{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: TLS}, \
+                 {number: 8080, name: up, protocol: HTTP, targetPort: 443}";
+    let rule = lab::documents::simple_tls("'*.dyn.example'", 8080, Some(&lab.ca_file()))
+        .replace("name: '*-dyn-example'", "name: dyn");
+    lab.configure(
+        "dynamic.yaml",
+        &format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: dyn}}\nspec:\n  hosts: ['*.dyn.example']\n  \
+             ports: [{ports}]\n  resolution: DYNAMIC_DNS\n---\n{rule}"
+        ),
+    );
+    let egret = lab.egret(&[]);
+    let at = SocketAddr::new(dialled, 80);
+    // Whatever address the application dials: the name decides.
+    assert_eq!(status(&lab, at, &http("a.dyn.example")), 200);
+    egret.log_line(&["\"GET / HTTP/1.1\" 200 ", "outbound|80||*.dyn.example", &format!("\"{own}:80\"")]);
+    for (host, expected, details) in [
+        ("meta.dyn.example", 403, "403 - protected_address "),
+        ("loop.dyn.example", 503, "503 DF dns_resolution_failure "),
+        ("none.dyn.example", 503, "503 DF dns_resolution_failure "),
+    ] {
+        assert_eq!(status(&lab, at, &http(host)), expected, "{host}");
+        egret.log_line(&[details, &format!("\"{host}\"")]);
+    }
+    // TLS of the application by its server name, and of ours by the host, whose certificate must be the name's.
+    let through = format!("a.dyn.example:443:{dialled}:443");
+    assert_eq!(lab.curl(&["--connect-to", &through, "https://a.dyn.example/x"]).succeeded().stdout, "/x");
+    let through = format!("a.dyn.example:8080:{dialled}:8080");
+    assert_eq!(lab.curl(&["--connect-to", &through, "http://a.dyn.example:8080/y"]).succeeded().stdout, "/y");
+    let through = format!("b.dyn.example:8080:{dialled}:8080");
+    let refused = lab.curl(&["-i", "--connect-to", &through, "http://b.dyn.example:8080/y"]).succeeded().stdout;
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("CERTIFICATE_VERIFY_FAILED"), "{refused}");
+    let through = format!("none.dyn.example:443:{dialled}:443");
+    assert!(!lab.curl(&["--connect-to", &through, "https://none.dyn.example/"]).status.success());
+    egret.log_line(&["\"- - -\" 0 DF - dns_resolution_failure ", "outbound|443||*.dyn.example", " none.dyn.example "]);
+    assert_eq!((stranger.accepted(), secret.accepted()), (0, 0));
+    assert!(plain.accepted() >= 1 && secure.accepted() >= 2);
+}
+
+/// Ways past a list of hosts that lead over addresses and ports instead of names.
+#[test]
+fn addresses_and_ports_are_no_way_around() {
+    let lab = Lab::new();
+    let (v4, v6) = (Lab::address(Family::V4, 1), Lab::address(Family::V6, 1));
+    let shared = [SocketAddr::new(v4, 80), SocketAddr::new(v6, 80)];
+    for (name, addresses) in [("allowed", &[v4, v6][..]), ("denied", &[v4, v6]), ("only-v6", &[v6])] {
+        lab.names.set(&format!("{name}.example"), addresses);
+    }
+    let secure = [v4, v6].map(|ip| SocketAddr::new(ip, 443));
+    let servers = shared.map(|at| Server::start(&lab, at, serve));
+    let pair = lab.authority.issue("allowed.example", Leaf::Good);
+    let _secure = secure.map(|at| Server::start_tls(&lab, at, &pair, serve));
+    let database = Server::start(&lab, SocketAddr::new(v4, 5432), |mut stream| {
+        stream.read_exact(&mut [0; 2])?;
+        stream.write_all(b"K")
+    });
+    let entries = [access("allowed.example"), access("only-v6.example"), static_tcp("db.example", v4, 5432)];
+    lab.configure("entries.yaml", &(entries.join("---\n") + REGISTRY_ONLY));
+    let egret = lab.egret(&[]);
+    // Another name, a literal, IPv6, and IPv4 written as IPv6: the same policy.
+    let mapped = |port: u16| SocketAddr::new(format!("::ffff:{v4}").parse().expect("an address"), port);
+    for at in [shared[0], shared[1], mapped(80)] {
+        assert_eq!(status(&lab, at, &http("allowed.example")), 200, "{at}");
+        assert_eq!(status(&lab, at, &http("denied.example")), 502, "{at}");
+        assert_eq!(status(&lab, at, &http(&v4.to_string())), 502, "{at}");
+        assert_eq!(status(&lab, at, &http(&format!("[{v6}]"))), 502, "{at}");
+    }
+    assert_eq!(lab.curl(&["http://only-v6.example/x"]).succeeded().stdout, "/x");
+    // A name decides where HTTP goes: an address where nothing listens does no harm.
+    let nowhere = SocketAddr::new(Lab::address(Family::V4, 7), 80);
+    assert_eq!(status(&lab, nowhere, &http("allowed.example")), 200);
+    let spoken = |at: SocketAddr, bytes: &[u8]| {
+        let mut answer = Vec::new();
+        let sent = lab.connect(at).and_then(|mut stream| {
+            stream.write_all(bytes)?;
+            stream.read_to_end(&mut answer)
+        });
+        if sent.is_err() { Vec::new() } else { answer }
+    };
+    for at in [secure[0], secure[1], mapped(443)] {
+        assert!(spoken(at, &client_hello("denied.example")).is_empty(), "{at}");
+        // Plain HTTP where TLS is expected, and the other way round.
+        assert_eq!(status(&lab, at, &http("allowed.example")), 502, "{at}");
+        let port_80 = SocketAddr::new(at.ip(), 80);
+        assert!(spoken(port_80, &client_hello("allowed.example")).is_empty(), "{port_80}");
+    }
+    egret.log_line(&["\"- - -\" 0 UH - ", "BlackHoleCluster", " denied.example "]);
+    // An address that an entry lists, in both forms; its neighbour is none.
+    for (at, expected) in [(SocketAddr::new(v4, 5432), "K"), (mapped(5432), "K"), (SocketAddr::new(v6, 5432), "")] {
+        assert_eq!(String::from_utf8_lossy(&spoken(at, b"\0x")), expected, "{at}");
+    }
+    assert_eq!(database.accepted(), 2);
+    assert!(servers.iter().all(|server| server.accepted() >= 1));
 }

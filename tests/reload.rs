@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lab::client::HttpClient;
-use lab::documents::{access, service_entry};
+use lab::documents::{access, service_entry, static_tcp};
 use lab::server::Server;
 use lab::{Family, Lab, utf8};
 
@@ -148,4 +148,30 @@ fn a_name_may_have_only_ipv6() {
     lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
     let _egret = lab.egret(&[]);
     assert_eq!(answered_by(&lab), "2");
+}
+
+/// X5: bytes that are under way are not cut by a policy that would not let them begin.
+#[test]
+fn a_connection_that_is_not_read_outlives_the_policy_that_let_it() {
+    let lab = Lab::new();
+    let at = SocketAddr::new(Lab::address(Family::V4, 1), 9000);
+    let _echo = Server::start(&lab, at, |mut stream| {
+        let mut byte = [0];
+        while stream.read(&mut byte)? > 0 {
+            stream.write_all(&byte)?;
+        }
+        Ok(())
+    });
+    let entry = static_tcp("echo.example", at.ip(), at.port());
+    lab.configure("echo.yaml", &entry);
+    let _egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
+    let echoed = |stream: &mut std::net::TcpStream| {
+        let mut byte = [0];
+        stream.write_all(b"x").and_then(|()| stream.read_exact(&mut byte)).is_ok()
+    };
+    let mut before = lab.connect(at).unwrap();
+    assert!(echoed(&mut before));
+    lab.configure("echo.yaml", &static_tcp("other.example", Lab::address(Family::V4, 2), 9000));
+    lab::within(LIMIT, "new connections are refused", || !lab.connect(at).is_ok_and(|mut stream| echoed(&mut stream)));
+    assert!(echoed(&mut before), "the connection from before");
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lab::documents::{service_entry, simple_tls};
+use lab::documents::{service_entry, simple_tls, static_tcp};
 use lab::pki::Leaf;
 use lab::server::{HttpServer, Server};
 use lab::{Family, Lab};
@@ -136,4 +136,60 @@ fn routes_do_what_they_say() {
     has(&get("/other"), &["HTTP/1.1 404 Not Found"]);
     egret.log_line(&["\"GET /other HTTP/1.1\" 404 NR route_not_found"]);
     has(&get("/a%2fb"), &["HTTP/1.1 400 Bad Request"]);
+}
+
+fn byte_routes(host: &str, routes: &str) -> String {
+    let name = host.replace('.', "-");
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec:\n  hosts: [{host}]\n  \
+         {routes}\n"
+    )
+}
+
+/// What is not read goes where routes say: TLS by its server name, bytes by their port, in shares.
+#[test]
+fn connections_that_are_not_read_are_routed() {
+    let lab = Lab::new();
+    let [own, other, third] = [1, 2, 3].map(|n| Lab::address(Family::V4, n));
+    lab.names.set(HOST, &[own]);
+    let flaky = AtomicUsize::new(0);
+    let pair = lab.authority.issue(HOST, Leaf::Good);
+    let stranger = Server::start(&lab, SocketAddr::new(own, 443), |_| Ok(()));
+    let gate = Server::start_tls(&lab, SocketAddr::new(other, 8443), &pair, move |stream| serve(stream, &flaky));
+    let letters = [("K", own, 9000), ("L", other, 9001), ("M", third, 9001)].map(|(letter, ip, port)| {
+        Server::start(&lab, SocketAddr::new(ip, port), move |mut stream| stream.write_all(letter.as_bytes()))
+    });
+    let documents = [
+        service_entry(HOST, &[(443, "TLS", None)]),
+        static_tcp("gate.example", other, 8443).replace("protocol: TCP", "protocol: TLS"),
+        static_tcp("db.example", own, 9000),
+        static_tcp("one.example", other, 9001),
+        static_tcp("two.example", third, 9001),
+    ];
+    let tls = "tls: [{match: [{sniHosts: [api.example], port: 443}], route: [{destination: {host: gate.example}}]}]";
+    let tcp = "tcp: [{match: [{port: 9000}], route: [{destination: {host: one.example}, weight: 50}, \
+               {destination: {host: two.example}, weight: 50}]}]";
+    lab.configure(
+        "entries.yaml",
+        &(documents.join("---\n") + &byte_routes(HOST, tls) + &byte_routes("db.example", tcp)),
+    );
+    let egret = lab.egret(&[]);
+    assert!(lab.curl(&["https://api.example/x"]).succeeded().stdout.starts_with("GET /x HTTP/1.1\r\n"));
+    egret.log_line(&["\"- - -\" 0 - ", &format!("\"{other}:8443\" outbound|8443||gate.example"), " api.example "]);
+    assert_eq!((gate.accepted(), stranger.accepted()), (1, 0));
+    let mut seen = String::new();
+    lab::eventually("both destinations get a share", || {
+        let mut stream = lab.connect(SocketAddr::new(own, 9000)).expect("the redirect accepts");
+        stream.read_to_string(&mut seen).expect("the letter of a server");
+        seen.contains('L') && seen.contains('M')
+    });
+    assert!(!seen.contains('K') && letters[0].accepted() == 0, "{seen}");
+    // A route that leads nowhere closes what it takes.
+    lab.configure("lost.yaml", &byte_routes("one.example", "tcp: [{route: [{destination: {host: nobody.example}}]}]"));
+    lab::eventually("the route is in force", || {
+        let mut bytes = Vec::new();
+        let read = lab.connect(SocketAddr::new(other, 9001)).and_then(|mut stream| stream.read_to_end(&mut bytes));
+        read.is_err() || bytes.is_empty()
+    });
+    egret.log_line(&["\"- - -\" 0 NC - cluster_not_found ", "outbound|9001||nobody.example"]);
 }

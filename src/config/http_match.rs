@@ -11,8 +11,6 @@ use super::routing::HttpMatch;
 use super::text_match::{self, TextMatch};
 use super::virtual_service::{MESH, read_words};
 
-const UNJUDGED: [&str; 2] = ["scheme", "queryParams"];
-
 pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<HttpMatch> {
     let mut matches = Vec::new();
     for item in field.list(usize::MAX, report) {
@@ -32,8 +30,10 @@ fn read(mut object: Object<'_>, report: &mut Report) -> HttpMatch {
         ignore_uri_case,
         method: text(&mut object, "method", report),
         authority: text(&mut object, "authority", report),
+        scheme: text(&mut object, "scheme", report),
         headers: headers(&mut object, "headers", report),
         without_headers: headers(&mut object, "withoutHeaders", report),
+        query: query(&mut object, report),
         port: object.optional("port").and_then(|field| field.port(report)),
         source_labels: labels(&mut object, report),
         source_namespace: object.optional_text("sourceNamespace", report).map(|(_, text)| text.to_owned()),
@@ -43,16 +43,18 @@ fn read(mut object: Object<'_>, report: &mut Report) -> HttpMatch {
         let names = read_words(&field, report);
         found.never = !names.is_empty() && !names.contains(&MESH);
     }
-    for name in UNJUDGED {
-        let Some(field) = object.optional(name) else { continue };
-        field.key_warning("is not supported yet: this match holds for no request", report);
-        found.never = true;
-    }
     object.finish(report);
     found
 }
 
-fn labels(object: &mut Object<'_>, report: &mut Report) -> BTreeMap<String, String> {
+/// By the names as they are written: a query has no other form.
+fn query(object: &mut Object<'_>, report: &mut Report) -> Vec<(String, TextMatch)> {
+    let Some(field) = object.optional("queryParams") else { return Vec::new() };
+    let entries = field.entries(report).into_iter();
+    entries.filter_map(|(entry, value)| Some((entry.key.clone(), text_match::read(&value, report)?))).collect()
+}
+
+pub(super) fn labels(object: &mut Object<'_>, report: &mut Report) -> BTreeMap<String, String> {
     object.optional("sourceLabels").map(|field| document::labels(&field, report)).unwrap_or_default()
 }
 

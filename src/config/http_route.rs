@@ -68,13 +68,18 @@ fn read_action(object: &mut Object<'_>, item: &Field<'_>, report: &mut Report) -
     if written != 1 && !object.has("delegate") {
         item.error("expected one of route, redirect and directResponse", report);
     }
-    let forward = object.optional("route").and_then(|field| read_destinations(&field, report));
+    let forward = object.optional("route").and_then(|field| read_destinations(&field, read_headers, report));
     let redirect = object.optional("redirect").and_then(|field| read_redirect(&field, report));
     let direct = object.optional("directResponse").and_then(|field| read_direct(&field, report));
     forward.map(HttpAction::Forward).or(redirect.map(HttpAction::Redirect)).or(direct)
 }
 
-fn read_destinations(field: &Field<'_>, report: &mut Report) -> Option<Vec<Destination>> {
+/// `changes` reads what a destination changes of header fields: nothing where none are seen.
+pub(super) fn read_destinations(
+    field: &Field<'_>,
+    changes: impl Fn(&mut Object<'_>, &mut Report) -> (HeaderChanges, HeaderChanges),
+    report: &mut Report,
+) -> Option<Vec<Destination>> {
     let items = field.list(usize::MAX, report);
     let (count, only) = (items.len(), items.len() == 1);
     let mut found = Vec::new();
@@ -82,7 +87,7 @@ fn read_destinations(field: &Field<'_>, report: &mut Report) -> Option<Vec<Desti
         let Some(mut object) = item.object(report) else { continue };
         let to = object.required("destination").and_then(|field| read_destination(&field, report));
         let weight = object.optional("weight").and_then(|field| field.whole(&(0..=i64::from(u32::MAX)), report));
-        let (request, response) = read_headers(&mut object, report);
+        let (request, response) = changes(&mut object, report);
         object.finish(report);
         let weight = weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(0);
         let weight = if only { weight.max(1) } else { weight };

@@ -6,6 +6,7 @@
 
 mod authorization;
 mod authorization_policy;
+mod byte_route;
 mod client_tls;
 mod connection_pool;
 mod destination_rule;

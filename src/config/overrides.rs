@@ -14,7 +14,7 @@ use super::sidecar::POLICIES;
 /// Flags that override the Settings of the configuration files.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsOverrides {
-    /// What happens to destinations that no ServiceEntry names: ALLOW_ANY or REGISTRY_ONLY
+    /// What happens to destinations that no ServiceEntry names: ALLOW_ANY, REGISTRY_ONLY or ALLOW_ANY_DYNAMIC_DNS
     #[arg(long, value_name = "MODE", env = "EGRET_OUTBOUND_TRAFFIC_POLICY", value_parser = outbound_policy)]
     pub outbound_traffic_policy: Option<OutboundPolicy>,
     /// What becomes of CONNECT: DENY, or REGISTRY_ONLY to pass it on where a ServiceEntry names its host and port

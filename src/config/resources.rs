@@ -102,6 +102,23 @@ pub enum HostPattern {
     Any,
 }
 
+impl HostPattern {
+    /// Whether everything that `other` stands for is one of this pattern's.
+    #[must_use]
+    pub fn covers(&self, other: &HostPattern) -> bool {
+        let below = |name: &Hostname, suffix: &Hostname| {
+            name.as_str().strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'))
+        };
+        match (self, other) {
+            (HostPattern::Any, _) => true,
+            (HostPattern::Wildcard(suffix), HostPattern::Exact(name)) => below(name, suffix),
+            (HostPattern::Wildcard(suffix), HostPattern::Wildcard(name)) => name == suffix || below(name, suffix),
+            (HostPattern::Exact(own), HostPattern::Exact(name)) => own == name,
+            (HostPattern::Exact(_), _) | (HostPattern::Wildcard(_), HostPattern::Any) => false,
+        }
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -315,6 +332,8 @@ pub enum OutboundPolicy {
     #[default]
     AllowAny,
     RegistryOnly,
+    /// As `AllowAny`, but plain HTTP goes where the name in its `Host` resolves to, whatever was dialled.
+    AllowAnyDynamicDns,
 }
 
 /// A core `v1` Secret, `data` decoded.

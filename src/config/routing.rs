@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::resources::{ExportTo, HostPattern, Location, Meta};
 use super::text_match::TextMatch;
 use crate::flow::Hostname;
@@ -16,6 +18,35 @@ pub struct VirtualService {
     pub export_to: Vec<ExportTo>,
     /// The first that matches holds.
     pub http: Vec<HttpRoute>,
+    /// For the application's own TLS, by its server name.
+    pub tls: Vec<ByteRoute>,
+    /// For bytes that are not looked into.
+    pub tcp: Vec<ByteRoute>,
+}
+
+/// Where connections go that are not read.
+#[derive(Clone, Debug)]
+pub struct ByteRoute {
+    /// Any of them; none matches everything, which only a `tcp` route may.
+    pub matches: Vec<ByteMatch>,
+    /// At least one, with a weight above zero in all; none changes header fields.
+    pub destinations: Vec<Destination>,
+    pub at: Location,
+}
+
+/// Conditions that must all hold.
+#[derive(Clone, Debug, Default)]
+pub struct ByteMatch {
+    /// Any of them; of a `tls` route at least one.
+    pub sni_hosts: Vec<HostPattern>,
+    /// Any of them; none means every address.
+    pub destination_subnets: Vec<IpNet>,
+    /// The port that the application dials.
+    pub port: Option<u16>,
+    pub source_labels: BTreeMap<String, String>,
+    pub source_namespace: Option<String>,
+    /// As in [`HttpMatch`].
+    pub never: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -42,9 +73,13 @@ pub struct HttpMatch {
     pub ignore_uri_case: bool,
     pub method: Option<TextMatch>,
     pub authority: Option<TextMatch>,
+    /// What the request came over: plain HTTP, whatever it claims.
+    pub scheme: Option<TextMatch>,
     /// By lower-case name.
     pub headers: Vec<(String, TextMatch)>,
     pub without_headers: Vec<(String, TextMatch)>,
+    /// Of the query as it was written; the first of a name counts.
+    pub query: Vec<(String, TextMatch)>,
     /// The port that the application dials.
     pub port: Option<u16>,
     pub source_labels: BTreeMap<String, String>,

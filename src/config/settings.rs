@@ -101,7 +101,7 @@ pub(super) fn set<T>(setting: &mut T, value: Option<T>) {
 
 /// `{mode: REGISTRY_ONLY}` as in Istio's mesh configuration, or the word alone.
 fn read_policy(field: &Field<'_>, report: &mut Report) -> Option<OutboundPolicy> {
-    if field.is_scalar() { field.choice(POLICIES, report) } else { read_outbound_policy(field, report) }
+    if field.is_scalar() { field.choice(POLICIES, report) } else { read_outbound_policy(field, POLICIES, report) }
 }
 
 fn read_format(field: &Field<'_>, report: &mut Report) -> Option<AccessLogFormat> {

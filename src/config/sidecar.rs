@@ -5,8 +5,12 @@ use super::reader::{Field, Object, Report, Shape};
 use super::resources::{Location, OutboundPolicy, Sidecar};
 use super::service_entry::read_selector;
 
-pub(super) const POLICIES: &[(&str, OutboundPolicy)] =
-    &[("ALLOW_ANY", OutboundPolicy::AllowAny), ("REGISTRY_ONLY", OutboundPolicy::RegistryOnly)];
+/// The last is none of a Sidecar's: it holds for the whole mesh.
+pub(super) const POLICIES: &[(&str, OutboundPolicy)] = &[
+    ("ALLOW_ANY", OutboundPolicy::AllowAny),
+    ("REGISTRY_ONLY", OutboundPolicy::RegistryOnly),
+    ("ALLOW_ANY_DYNAMIC_DNS", OutboundPolicy::AllowAnyDynamicDns),
+];
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<Sidecar> {
     let meta = read_meta(&mut object, at, report);
@@ -20,7 +24,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     }
     let workload_selector = spec.optional("workloadSelector").and_then(|field| read_selector(&field, "labels", report));
     let outbound_traffic_policy =
-        spec.optional("outboundTrafficPolicy").and_then(|field| read_outbound_policy(&field, report));
+        spec.optional("outboundTrafficPolicy").and_then(|field| read_outbound_policy(&field, &POLICIES[..2], report));
     spec.unsupported("egress", Shape::List, report);
     spec.unsupported("ingress", Shape::List, report);
     spec.unsupported("inboundConnectionPool", Shape::Object(&["tcp", "http"]), report);
@@ -29,12 +33,22 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
 }
 
 /// `{mode: …}`; without a mode the enumeration's first value holds, REGISTRY_ONLY.
-pub(super) fn read_outbound_policy(field: &Field<'_>, report: &mut Report) -> Option<OutboundPolicy> {
+pub(super) fn read_outbound_policy(
+    field: &Field<'_>,
+    policies: &[(&str, OutboundPolicy)],
+    report: &mut Report,
+) -> Option<OutboundPolicy> {
     let mut object = field.object(report)?;
     let mode = match object.optional("mode") {
-        Some(field) => field.choice(POLICIES, report),
+        Some(field) => field.choice(policies, report),
         None => Some(OutboundPolicy::RegistryOnly),
     };
+    if let Some(field) = object.optional("tls") {
+        field.key_error(
+            "is not supported: write a ServiceEntry with a wildcard host and resolution DYNAMIC_DNS, and a DestinationRule",
+            report,
+        );
+    }
     object.unsupported("egressProxy", Shape::Object(&["host", "subset", "port"]), report);
     object.finish(report);
     mode

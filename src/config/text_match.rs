@@ -95,7 +95,9 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<TextMatch> 
         ("regex", |text| Expression::new(text).map(TextMatch::Regex)),
     ] {
         let Some(value) = object.optional(name) else { continue };
-        let Some(text) = value.word(report) else { continue };
+        // Only equality can be meant of nothing: a parameter without a value.
+        let text = if name == "exact" { value.text(report) } else { value.word(report) };
+        let Some(text) = text else { continue };
         match make(text) {
             Ok(one) => found.push(one),
             Err(message) => value.error(message, report),

@@ -1,5 +1,6 @@
-//! `VirtualService`: its hosts and its routes for HTTP.
+//! `VirtualService`: its hosts, and whom its routes are for.
 
+use super::byte_route::{self, Reads};
 use super::document::read_meta;
 use super::export_to;
 use super::http_route;
@@ -22,11 +23,9 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     let gateways = spec.optional("gateways").map(|field| (read_words(&field, report), field));
     let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, true, report)).unwrap_or_default();
     let mut http = spec.optional("http").map(|field| http_route::read_all(&field, report)).unwrap_or_default();
-    for name in ["tls", "tcp"] {
-        let Some(field) = spec.optional(name) else { continue };
-        field.list(usize::MAX, report);
-        field.key_warning("is not supported yet and has no effect", report);
-    }
+    let tls = spec.optional("tls").map(|field| byte_route::read_all(&field, Reads::ServerName(&hosts), report));
+    let tcp = spec.optional("tcp").map(|field| byte_route::read_all(&field, Reads::Nothing, report));
+    let (mut tls, mut tcp) = (tls.unwrap_or_default(), tcp.unwrap_or_default());
     if !["http", "tls", "tcp"].iter().any(|name| spec.has(name)) {
         spec.error("a VirtualService must have at least one of http, tls and tcp", report);
     }
@@ -37,8 +36,10 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     {
         field.key_warning("these routes are for gateways only, and have no effect here: add mesh", report);
         http.clear();
+        tls.clear();
+        tcp.clear();
     }
-    Some(VirtualService { meta: meta?, hosts, export_to, http })
+    Some(VirtualService { meta: meta?, hosts, export_to, http, tls, tcp })
 }
 
 fn read_hosts(field: &Field<'_>, report: &mut Report) -> Vec<HostPattern> {

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{Sender, channel};
 
 use crate::config::SettingsOverrides;
 use crate::confine::Steps;
@@ -46,7 +47,7 @@ use crate::io::{Choice, Chosen, EngineError, EngineKind, EngineOptions, choose};
 use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
 use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Workload};
-use crate::proxy::Guard;
+use crate::proxy::{Guard, Question};
 use crate::tls::{Store, StoreOptions};
 use crate::worker::{Order, Worker, WorkerError, WorkerOptions};
 
@@ -56,6 +57,8 @@ pub const HEALTH_PORT: u16 = 15021;
 pub const METRICS_PORT: u16 = 15090;
 pub const DNS_PORT: u16 = 15053;
 
+/// Questions about names that workers may have asked and nobody has read.
+const QUESTIONS: usize = 1024;
 /// How often a draining process looks whether it may end.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// So long before a drain's deadline nobody new is let in, so that those who are in can be served.
@@ -131,6 +134,8 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
     );
     let mut watch = Watch::new(sources.config.clone());
     let resolver = Resolver::new(ResolverOptions::default());
+    let (names, questions) = channel(QUESTIONS);
+    resolver.answer(questions);
     let source = Source { namespace: sources.workload.namespace.clone(), labels: sources.workload.labels.clone() };
     let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source, engine));
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
@@ -153,6 +158,7 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
         restrict_ring: confinement.restricts_rings(),
         may_change: options.engine == Choice::Auto && state.engine().kind == EngineKind::Uring,
         granted,
+        names,
     };
     state.set_workers(start_workers(&plan, &state)?);
     confinement.after_workers();
@@ -209,6 +215,7 @@ struct Plan {
     /// To epoll, where rings that should work do not.
     may_change: bool,
     granted: Granted,
+    names: Sender<Question>,
 }
 
 fn start_workers(plan: &Plan, state: &State) -> Result<Workers, ControlError> {
@@ -263,6 +270,7 @@ fn start_on(
             guard: guard.clone(),
             counters: Arc::clone(&counters),
             log: log.clone(),
+            names: plan.names.clone(),
         });
         match worker {
             Ok(worker) => workers.push((worker, counters)),

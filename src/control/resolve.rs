@@ -5,6 +5,7 @@
 //! thousand datagrams at once. Everything runs on the thread that made the resolver, inside a tokio `LocalSet`
 //! (tokio-uring's runtime is one); the queries leave with the process's own uid, which the redirect rules let pass.
 
+mod asked;
 mod exchange;
 mod known;
 mod lookup;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::asked::Asked;
 use self::known::{Known, Next};
 use self::surroundings::{Look, Surroundings};
 use crate::flow::Hostname;
@@ -94,6 +96,8 @@ struct Shared {
     /// Counts changes of the surroundings; every name is looked up again after one.
     changes: watch::Sender<u64>,
     permits: Semaphore,
+    /// As `permits`, for names that are not the policy's.
+    spare_permits: Semaphore,
     /// Addresses that no answer may lead to.
     protected: RefCell<Vec<IpNet>>,
     turn: Cell<usize>,
@@ -110,6 +114,10 @@ struct Entry {
     known: Known,
     expires: Option<Instant>,
     settled: bool,
+    /// Whether the policy has the name.
+    listed: bool,
+    /// Whether workers have asked for it.
+    asked: Option<Asked>,
     task: AbortHandle,
 }
 
@@ -128,6 +136,7 @@ impl Resolver {
             surroundings: RefCell::new(surroundings),
             changes: watch::Sender::new(0),
             permits: Semaphore::new(options.lookups.max(1)),
+            spare_permits: Semaphore::new((options.lookups / 2).max(1)),
             protected: RefCell::default(),
             turn: Cell::new(0),
             unsettled: Cell::new(0),
@@ -154,23 +163,11 @@ impl Resolver {
 
     fn with_entry<T>(&self, name: &Hostname, look: impl FnOnce(&mut Entry) -> T) -> T {
         let mut names = self.shared.names.borrow_mut();
-        if let Some(entry) = names.get_mut(name) {
-            return look(entry);
+        let entry = names.entry(name.clone()).or_insert_with(|| Entry::new(&self.shared, name));
+        if !std::mem::replace(&mut entry.listed, true) && !entry.settled {
+            self.shared.unsettled.update(|n| n + 1);
         }
-        let task = tokio::task::spawn_local(keep_current(Rc::clone(&self.shared), name.clone())).abort_handle();
-        let mut entry = Entry {
-            cell: Addresses::new(Vec::new()),
-            bound: None,
-            recent: HashMap::new(),
-            known: Known::default(),
-            expires: None,
-            settled: false,
-            task,
-        };
-        let seen = look(&mut entry);
-        names.insert(name.clone(), entry);
-        self.shared.unsettled.update(|n| n + 1);
-        seen
+        look(entry)
     }
 
     /// From now on no answer leads to these networks: a name that does is rebinding or a mistake.
@@ -181,11 +178,15 @@ impl Resolver {
         }
     }
 
-    /// Forgets every name that is not in `names`; a cell that somebody still holds keeps its last addresses.
+    /// Forgets every name that is not in `names` and that no worker asks for; a cell that somebody still holds keeps its
+    /// last addresses.
     pub fn retain(&self, names: &HashSet<Hostname>) {
         let mut known = self.shared.names.borrow_mut();
-        known.retain(|name, _| names.contains(name));
-        self.shared.unsettled.set(known.values().filter(|entry| !entry.settled).count());
+        known.retain(|name, entry| {
+            entry.listed = names.contains(name);
+            entry.is_wanted()
+        });
+        self.shared.unsettled.set(known.values().filter(|entry| entry.listed && !entry.settled).count());
         self.shared.tell_if_settled();
     }
 
@@ -239,7 +240,8 @@ async fn keep_current(shared: Rc<Shared>, name: Hostname) {
     let mut changes = shared.changes.subscribe();
     loop {
         let wait = {
-            let _permit = shared.permits.acquire().await.expect("the semaphore is never closed");
+            let permits = if shared.is_listed(&name) { &shared.permits } else { &shared.spare_permits };
+            let _permit = permits.acquire().await.expect("the semaphore is never closed");
             shared.look_around();
             // What this lookup already sees must not wake it again.
             changes.mark_unchanged();
@@ -248,6 +250,11 @@ async fn keep_current(shared: Rc<Shared>, name: Hostname) {
         tokio::select! {
             () = until(wait) => {}
             _ = changes.changed() => {}
+        }
+        let mut names = shared.names.borrow_mut();
+        if !names.get(&name).is_some_and(Entry::is_wanted) {
+            names.remove(&name);
+            return;
         }
     }
 }
@@ -273,6 +280,10 @@ impl Shared {
     fn look_around(&self) {
         let files = self.surroundings.borrow_mut().look();
         self.tell(files);
+    }
+
+    fn is_listed(&self, name: &Hostname) -> bool {
+        self.names.borrow().get(name).is_some_and(|entry| entry.listed)
     }
 
     fn tell(&self, look: Look) {
@@ -318,9 +329,10 @@ impl Shared {
         }
         entry.publish(&self.protected.borrow());
         entry.report(name, before.as_deref());
-        if !std::mem::replace(&mut entry.settled, true) {
+        if !std::mem::replace(&mut entry.settled, true) && entry.listed {
             self.unsettled.update(|n| n - 1);
         }
+        entry.tell_askers();
         self.tell_if_settled();
         next
     }
@@ -333,6 +345,22 @@ impl Shared {
 }
 
 impl Entry {
+    /// Starts the lookups.
+    fn new(shared: &Rc<Shared>, name: &Hostname) -> Self {
+        let task = tokio::task::spawn_local(keep_current(Rc::clone(shared), name.clone())).abort_handle();
+        Self {
+            cell: Addresses::new(Vec::new()),
+            bound: None,
+            recent: HashMap::new(),
+            known: Known::default(),
+            expires: None,
+            settled: false,
+            listed: false,
+            asked: None,
+            task,
+        }
+    }
+
     /// Publishes only another set of addresses. Servers rotate theirs with each answer, and following them would
     /// move a DNS_ROUND_ROBIN endpoint away from its warm connections with each answer too.
     fn publish(&mut self, protected: &[IpNet]) {
@@ -383,6 +411,8 @@ impl Entry {
     }
 }
 
+#[cfg(test)]
+mod asked_tests;
 #[cfg(test)]
 mod name_servers;
 #[cfg(test)]

@@ -114,7 +114,13 @@ fn connection(decision: &Decision<'_>, blank: Logged, known: Known<'_>) -> Logge
             let response_flags = if is_refused { no_upstream } else { "-".to_owned() };
             Logged { response_flags, upstream_cluster: cluster.name.clone(), ..blank }
         }
-        Decision::Passthrough => Logged { upstream_cluster: "PassthroughCluster".to_owned(), ..blank },
+        Decision::Split(split) => {
+            let first = split.destination(0).map_or_else(|| "-".to_owned(), |to| to.name.clone());
+            Logged { upstream_cluster: first, ..blank }
+        }
+        Decision::Passthrough | Decision::ByName => {
+            Logged { upstream_cluster: "PassthroughCluster".to_owned(), ..blank }
+        }
         Decision::Deny(Denial::BlackHole) => {
             Logged { response_flags: no_upstream, upstream_cluster: "BlackHoleCluster".to_owned(), ..blank }
         }
@@ -132,6 +138,11 @@ fn of_request(decision: &Decision<'_>, blank: Logged, known: Known<'_>) -> Logge
             (Some(503), "no_healthy_upstream", cluster.name.as_str(), "default")
         }
         Decision::Forward(cluster) => (None, "via_upstream", cluster.name.as_str(), "default"),
+        Decision::Split(split) => {
+            let first = split.destination(0).map_or("-", |to| to.name.as_str());
+            (None, "via_upstream", first, "default")
+        }
+        Decision::ByName => (None, "via_upstream", "AllowAnyDynamicDNSCluster", "allow_any"),
         Decision::Passthrough => (None, "via_upstream", "PassthroughCluster", "allow_any"),
         Decision::Deny(Denial::BlackHole) => (Some(502), "direct_response", "BlackHoleCluster", "block_all"),
         Decision::Deny(denial) => (Some(403), denial.details(), denial.cluster(), "default"),

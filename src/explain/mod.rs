@@ -92,6 +92,7 @@ pub fn explain(target: &Target, known: Known<'_>) -> Report {
 fn outbound_policy(table: &PolicyTable) -> &'static str {
     match table.settings().outbound_traffic_policy {
         OutboundPolicy::AllowAny => "ALLOW_ANY",
+        OutboundPolicy::AllowAnyDynamicDns => "ALLOW_ANY_DYNAMIC_DNS",
         OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
     }
 }
@@ -187,6 +188,17 @@ fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>
         Asked::Connection(Decision::Passthrough) | Asked::Request(Decision::Passthrough) => {
             (Verdict::Passthrough, passed(known.table, target, dst))
         }
+        Asked::Connection(Decision::ByName) | Asked::Request(Decision::ByName) => {
+            let why = unknown(known.table, target, dst);
+            let (host, port) = (&target.host, dst.port());
+            let outcome = format!(
+                "{why}; unknown destinations are allowed: passed on unchanged to what {host} resolves to then, port {port}"
+            );
+            (Verdict::Passthrough, outcome)
+        }
+        Asked::Connection(Decision::Split(split)) | Asked::Request(Decision::Split(split)) => {
+            (Verdict::Forward, format!("byte by byte, as a VirtualService says: {}", words::split(split)))
+        }
         Asked::Connection(Decision::Deny(denial)) => {
             (Verdict::Deny, denied(known.table, target, dst, *denial, |_| "closed".to_owned()))
         }
@@ -235,6 +247,7 @@ fn denied(
         Denial::BlackHole => {
             format!("{}; unknown destinations are forbidden: {}", unknown(table, target, dst), answer(502))
         }
+        Denial::NoCluster(name) => format!("the route leads to {name}, which no ServiceEntry lists: {}", answer(503)),
         Denial::Forbidden { details, cluster } => format!(
             "an AuthorizationPolicy forbids it on the way to {}: {}, logged as {details}",
             cluster.unwrap_or("what no ServiceEntry lists"),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Material;
 use crate::config::{EndpointAddress, HashKey, LoadBalancer, Settings};
 use crate::flow::Host;
-use crate::policy::{Action, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute};
+use crate::policy::{Action, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};
 use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -81,6 +81,13 @@ fn names(request: &ProfileRequest, host: &Host) -> String {
     }
 }
 
+/// Where a `tls` or `tcp` route sends connections, by weight.
+pub(super) fn split(split: &Split) -> String {
+    let total: u64 = split.destinations.iter().map(|to| u64::from(to.weight)).sum();
+    let each = split.destinations.iter().map(|to| format!("{} ({} of {total})", to.name, to.weight));
+    format!("{}: to {}", split.source, each.collect::<Vec<_>>().join(", "))
+}
+
 /// What becomes of a flow that a cluster takes.
 pub(super) fn forwarded(cluster: &Cluster, refusal: Option<&str>, host: &Host, http: bool) -> String {
     let carried = match (cluster.protocol, http) {
@@ -115,6 +122,10 @@ pub(super) fn endpoints(cluster: &Cluster, dialled: u16, material: Material) -> 
     match &cluster.endpoints {
         Endpoints::OriginalDst { port_override } => {
             vec![format!("the address dialled, port {}", port_override.unwrap_or(dialled))]
+        }
+        Endpoints::ByName { port_override } => {
+            let port = port_override.unwrap_or(dialled);
+            vec![format!("what the name asked for resolves to then, port {port}")]
         }
         Endpoints::Resolved(sources) => {
             sources.iter().map(|source| endpoint(source) + &addresses(cluster, source, material)).collect()

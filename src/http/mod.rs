@@ -32,7 +32,7 @@ pub use edits::{FieldEdits, RequestEdits};
 pub use error::{HeadError, RequestError, ResponseError};
 pub use head::{HeadLimits, Parsed, Span, Version};
 pub use method::Method;
-pub use path::{AmbiguousPath, normal_path, parameterless_path, split_query};
+pub use path::{AmbiguousPath, normal_path, parameterless_path, query_parameter, split_query};
 pub use reply::{ReplyOptions, local_reply, local_reply_with, reason_phrase};
 pub use request::{RequestHead, parse_request};
 pub use response::{ClientContext, Delivery, RequestContext, ResponseHead, parse_response};

@@ -16,6 +16,16 @@ pub fn split_query(target: &[u8]) -> (&[u8], &[u8]) {
     target.split_at(target.iter().position(|&b| b == b'?').unwrap_or(target.len()))
 }
 
+/// The first value of a parameter of a request target's query, both as they were written; a parameter without `=` is empty.
+#[must_use]
+pub fn query_parameter<'t>(target: &'t [u8], name: &str) -> Option<&'t [u8]> {
+    let (_, query) = split_query(target);
+    let pairs = query.strip_prefix(b"?")?.split(|&b| b == b'&');
+    let mut named = pairs.map(|pair| pair.split_at(pair.iter().position(|&b| b == b'=').unwrap_or(pair.len())));
+    let (_, value) = named.find(|(key, _)| *key == name.as_bytes())?;
+    Some(value.strip_prefix(b"=").unwrap_or(value))
+}
+
 /// `path` (without query) in its normal form: unreserved characters unescaped, other escapes in capitals, empty and dot
 /// segments gone. `*` of `OPTIONS *` is itself.
 ///

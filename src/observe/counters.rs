@@ -110,6 +110,8 @@ counters! {
     refused_address: Counter "egret_connections_refused_total", reason = "address";
     /// The application speaks a protocol that cannot be carried there.
     refused_protocol: Counter "egret_connections_refused_total", reason = "protocol";
+    /// Requests and connections whose name led to no address that may be dialled.
+    names_unfound: Counter "egret_names_unfound_total";
     /// Requests and connections that an AuthorizationPolicy with action AUDIT is about.
     audited: Counter "egret_authorization_audited_total";
     /// What the first bytes of connections showed, by protocol.

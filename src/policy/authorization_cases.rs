@@ -55,8 +55,10 @@ fn table(policies: &[&str]) -> (PolicyTable, Vec<String>) {
 fn words(decision: &Decision<'_>) -> String {
     match decision {
         Decision::Forward(_)
+        | Decision::Split(_)
+        | Decision::ByName
         | Decision::Passthrough
-        | Decision::Deny(Denial::BlackHole | Denial::Unreachable { .. }) => "allowed".to_owned(),
+        | Decision::Deny(Denial::BlackHole | Denial::NoCluster(_) | Denial::Unreachable { .. }) => "allowed".to_owned(),
         Decision::Deny(Denial::Forbidden { details, .. }) => {
             let details = details.strip_prefix("rbac_access_denied_matched_policy[").unwrap();
             details.strip_suffix(']').unwrap().replace("ns[shop]-policy[", "").replace("]-rule[0]", "")

@@ -4,12 +4,12 @@
 //! What cannot be computed (key material, addresses of names) is asked of [`Materials`]. Whatever a cluster lacks
 //! refuses that cluster alone: the table is always made.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{
-    DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol, Problem,
-    Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol,
+    ByteRoute, DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol,
+    Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol, VirtualService,
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
@@ -26,6 +26,7 @@ use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 pub(super) use crate::policy::rules::policy_of;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy};
+use crate::policy::splits::Pending;
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
 use crate::policy::traps;
 use crate::tls::{ClientProfile, ProfileRequest};
@@ -78,12 +79,18 @@ pub fn compile(
         problems,
         hosts: HashSet::new(),
         hosts_of_requests: HashSet::new(),
+        byte_services: Vec::new(),
+        pending: Vec::new(),
+        carrying: HashMap::new(),
+        used: HashSet::new(),
     };
+    compiler.see_splits(&resources.virtual_services);
     let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
     entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
     for entry in &entries {
         compiler.add_entry(entry);
     }
+    compiler.add_splits(&entries);
     compiler.add_virtual_services(&resources.virtual_services, &entries);
     compiler.finish()
 }
@@ -99,6 +106,14 @@ pub(super) struct Compiler<'a> {
     pub(super) hosts: HashSet<HostPattern>,
     /// Those of them that plain requests can go to.
     pub(super) hosts_of_requests: HashSet<HostPattern>,
+    /// VirtualServices with routes for bytes, oldest first.
+    pub(super) byte_services: Vec<&'a VirtualService>,
+    /// Their routes that have claimed something; a claim's split is the position here, and then in the table.
+    pub(super) pending: Vec<Pending<'a>>,
+    /// Clusters made for such routes, by name and whether they carry the application's TLS.
+    pub(super) carrying: HashMap<(String, bool), Arc<Cluster>>,
+    /// Routes that have claimed something.
+    pub(super) used: HashSet<*const ByteRoute>,
 }
 
 /// One port of one host, with the policy that holds for it.
@@ -127,7 +142,7 @@ impl<'a> Compiler<'a> {
             if traps::has_requests(entry) {
                 self.hosts_of_requests.insert(host.clone());
             }
-            for port in entry.ports.iter().filter(|port| port.protocol != PortProtocol::Udp) {
+            for port in entry.ports.iter().filter(|port| is_served(entry, port)) {
                 let rule = self.rules.select(host, namespace, port.number);
                 let policy = rule.and_then(|(rule, _)| Some(policy_of(rule.traffic_policy.as_ref()?, port.number)));
                 self.rules.warn_of_hidden_tls(host, namespace, port, &mut self.problems);
@@ -157,13 +172,15 @@ impl<'a> Compiler<'a> {
 
     fn add_tls(&mut self, service: &Service<'a>) {
         let id = self.table.clusters.len();
-        let claims = self.routes(service).claim_tls(service.host, &service.entry.addresses, id);
+        let routed = self.claim_sni_routes(service, id);
+        let addresses = &service.entry.addresses;
+        let claims = routed.unwrap_or_else(|| self.routes(service).claim_tls(service.host, addresses, id));
         self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Tls);
     }
 
     fn add_bytes(&mut self, service: &Service<'a>, speaks: Speaks) {
         let id = self.table.clusters.len();
-        let claims = self.routes(service).claim_bytes(&service.entry.addresses, speaks, id);
+        let claims = self.claim_byte_routes(service, speaks, id);
         self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Bytes);
     }
 
@@ -176,16 +193,16 @@ impl<'a> Compiler<'a> {
         self.settle(service, &claims, ClusterProtocol::SameAsClient, Carries::Http1);
 
         let bytes = self.table.clusters.len();
-        let claims = self.routes(service).claim_bytes(addresses, Speaks::Either, bytes);
+        let claims = self.claim_byte_routes(service, Speaks::Either, bytes);
         self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Bytes);
-        if claims.won && wanted_by(service, Carries::Tls) != Wanted::Plaintext {
-            let id = self.table.clusters.len();
-            let claims = self.routes(service).claim_detected_tls(addresses, bytes, id);
+        if claims.won
+            && let Some(claims) = self.claim_detected_tls(service, bytes)
+        {
             self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Tls);
         }
     }
 
-    fn routes(&mut self, service: &Service<'_>) -> &mut PortRoutes {
+    pub(super) fn routes(&mut self, service: &Service<'_>) -> &mut PortRoutes {
         self.table.ports.entry(service.port.number).or_default()
     }
 
@@ -215,7 +232,9 @@ impl<'a> Compiler<'a> {
         carries: Carries,
     ) -> Cluster {
         let Service { entry, host, port, rule, policy } = *service;
-        let balancing = policy.and_then(|policy| policy.load_balancer.clone()).unwrap_or_default();
+        let balancing = policy.and_then(|policy| policy.load_balancer.clone());
+        // The addresses of one name are no endpoints that could be told apart for long.
+        let balancing = balancing.filter(|_| entry.resolution != Resolution::DynamicDns).unwrap_or_default();
         let found = endpoints(entry, host, port, balancing.by, self.materials, &mut self.problems);
         let (endpoints, (transport, tls_request)) = match found {
             Ok(endpoints) => {
@@ -343,7 +362,17 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
+/// Whether a port has clusters at all. DYNAMIC_DNS needs a name in what is said first; HTTPS would have one, but in Istio
+/// that has no cluster either.
+pub(super) fn is_served(entry: &ServiceEntry, port: &ServicePort) -> bool {
+    use PortProtocol::{Grpc, GrpcWeb, Http, Http2, Tls, Udp};
+    match entry.resolution {
+        Resolution::DynamicDns => matches!(port.protocol, Http | Http2 | Grpc | GrpcWeb | Tls),
+        _ => port.protocol != Udp,
+    }
+}
+
+pub(super) fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
     // The application's own TLS goes through a tunnel, and ours ends at the forward proxy: no TLS in TLS for a server.
     let is_tunnelled = service.policy.is_some_and(|policy| policy.tunnel.is_some());
     let carries = if is_tunnelled && carries == Carries::Tls { Carries::Bytes } else { carries };
@@ -352,6 +381,7 @@ fn wanted_by(service: &Service<'_>, carries: Carries) -> Wanted {
         carries,
         selects_workload: service.rule.is_some_and(|(rule, _)| rule.workload_selector.is_some()),
         entry_names: &service.entry.subject_alt_names,
+        resolution: service.entry.resolution,
     };
     wanted(service.policy.and_then(|policy| policy.tls.as_ref()), &context)
 }

@@ -4,6 +4,7 @@
 //! an answer. Every question is pure and allocates nothing.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -15,6 +16,7 @@ use crate::policy::guarded::Guarded;
 use crate::policy::http_routes::{self, HttpServices, RequestView, Routed};
 use crate::policy::reach::{Unreachable, is_protected};
 use crate::policy::routes::{Match, PortRoutes};
+use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, Endpoints, FirstLook};
 
 /// What may leave, and how. Made by [`compile`](super::compile).
@@ -25,6 +27,7 @@ pub struct PolicyTable {
     pub(super) clusters: Vec<Arc<Cluster>>,
     pub(super) ports: HashMap<u16, PortRoutes>,
     pub(super) services: HttpServices,
+    pub(super) splits: Vec<Split>,
     pub(super) guarded: Guarded,
     /// What AuthorizationPolicies say of destinations that no entry names.
     pub(super) elsewhere: Option<Arc<Authorization>>,
@@ -69,16 +72,19 @@ impl PolicyTable {
     /// shows a host and refused HTTP gets an answer.
     pub fn first_look(&self, dst: OriginalDst) -> FirstLook<'_> {
         let uninspected = self.ports.get(&dst.port()).and_then(|routes| routes.uninspected(dst.ip()));
-        uninspected.map_or(FirstLook::Sniff, |id| {
+        uninspected.map_or(FirstLook::Sniff, |found| {
             let facts = Facts { destination: dst, sni: Sni::Unread, request: None };
-            FirstLook::Decided(self.dialled(self.judged(Decision::Forward(&self.clusters[id]), &facts), dst))
+            FirstLook::Decided(self.dialled(self.judged(self.of_match(found), &facts), dst))
         })
     }
 
     /// Where a plaintext HTTP request goes by its host alone; whether it may, [`http_request`](Self::http_request) says.
     /// `host` is the request's own, without its port, which is ignored. The cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
     pub fn http(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
-        self.decide(dst, |routes| routes.http(dst.ip(), host))
+        match (self.decide(dst, |routes| routes.http(dst.ip(), host)), host, self.settings.outbound_traffic_policy) {
+            (Decision::Passthrough, Host::Name(_), OutboundPolicy::AllowAnyDynamicDns) => Decision::ByName,
+            (decision, ..) => decision,
+        }
     }
 
     /// What becomes of one plaintext HTTP request: as [`http`](Self::http) says, unless a VirtualService speaks of its
@@ -94,6 +100,7 @@ impl PolicyTable {
             (_, Decision::Forward(cluster)) if cluster.protocol == ClusterProtocol::Opaque => {
                 Routed::Unrouted(self.dialled(decision, dst))
             }
+            (_, Decision::Split(_)) => Routed::Unrouted(decision),
             (Some(service), _) => http_routes::route(service, dst.port(), request),
         }
     }
@@ -130,16 +137,38 @@ impl PolicyTable {
         dst: OriginalDst,
         request: &RequestView<'_>,
     ) -> Result<(), Denial<'t>> {
-        self.reachable(cluster, dst)?;
-        let Some(authorization) = &cluster.authorization else { return Ok(()) };
         let asked = match self.http(dst, request.host) {
             Decision::Forward(cluster) => cluster.authorization.as_ref(),
-            Decision::Passthrough | Decision::Deny(_) => self.elsewhere.as_ref(),
+            Decision::Split(split) => self.clusters[split.own].authorization.as_ref(),
+            Decision::ByName | Decision::Passthrough | Decision::Deny(_) => self.elsewhere.as_ref(),
         };
+        self.admit(cluster, asked, &Facts::of_request(dst, request))
+    }
+
+    /// Where a flow goes that a `tls` or `tcp` route splits: to the destination that `dice`, any number, falls on, if it
+    /// may. Other decisions stay as they are.
+    #[must_use]
+    pub fn fallen<'t>(&'t self, decision: Decision<'t>, facts: &Facts<'_, '_>, dice: u64) -> Decision<'t> {
+        let Decision::Split(split) = decision else { return decision };
+        let Some(to) = split.destination(dice) else { return Decision::Deny(Denial::NoCluster("")) };
+        let Some(cluster) = split.cluster(to) else { return Decision::Deny(Denial::NoCluster(&to.name)) };
+        let asked = self.clusters[split.own].authorization.as_ref();
+        self.admit(cluster, asked, facts).map_or_else(Decision::Deny, |()| Decision::Forward(cluster))
+    }
+
+    /// Whether a flow that was judged by `asked` may go to `cluster` instead.
+    fn admit<'t>(
+        &'t self,
+        cluster: &'t Cluster,
+        asked: Option<&Arc<Authorization>>,
+        facts: &Facts<'_, '_>,
+    ) -> Result<(), Denial<'t>> {
+        self.reachable(cluster, facts.destination)?;
+        let Some(authorization) = &cluster.authorization else { return Ok(()) };
         if asked.is_some_and(|asked| Arc::ptr_eq(asked, authorization)) {
             return Ok(());
         }
-        let judged = authorization.judge(&Facts::of_request(dst, request));
+        let judged = authorization.judge(facts);
         judged.map_err(move |details| Denial::Forbidden { details, cluster: Some(&cluster.name) })
     }
 
@@ -156,7 +185,11 @@ impl PolicyTable {
     fn judged<'t>(&'t self, decision: Decision<'t>, facts: &Facts<'_, '_>) -> Decision<'t> {
         let (authorization, cluster) = match &decision {
             Decision::Forward(cluster) => (cluster.authorization.as_deref(), Some(cluster.name.as_str())),
-            Decision::Passthrough | Decision::Deny(_) => (self.elsewhere.as_deref(), None),
+            Decision::Split(split) => {
+                let own = &self.clusters[split.own];
+                (own.authorization.as_deref(), Some(own.name.as_str()))
+            }
+            Decision::ByName | Decision::Passthrough | Decision::Deny(_) => (self.elsewhere.as_deref(), None),
         };
         match authorization.map_or(Ok(()), |all| all.judge(facts)) {
             Ok(()) => decision,
@@ -171,7 +204,8 @@ impl PolicyTable {
             Decision::Passthrough if is_protected(dst.ip(), self.protected()) => {
                 Err(Denial::Unreachable { why: Unreachable::Protected, cluster: None })
             }
-            Decision::Passthrough | Decision::Deny(_) => Ok(()),
+            // Where these lead is not known yet: `fallen` and `leads_to` are asked then.
+            Decision::Passthrough | Decision::ByName | Decision::Split(_) | Decision::Deny(_) => Ok(()),
         };
         reached.map_or_else(Decision::Deny, |()| decision)
     }
@@ -182,23 +216,37 @@ impl PolicyTable {
                 .reach
                 .check(dst.ip(), self.protected())
                 .map_err(|why| Denial::Unreachable { why, cluster: Some(&cluster.name) }),
-            Endpoints::Resolved(_) => Ok(()),
+            Endpoints::Resolved(_) | Endpoints::ByName { .. } => Ok(()),
         }
+    }
+
+    /// Whether a name that an application made up may lead to `ip`. Protected addresses are protected here whatever the
+    /// outbound policy: who means one can dial it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn leads_to(&self, ip: IpAddr) -> Result<(), Unreachable> {
+        if is_protected(ip, &self.settings.protected_addresses) { Err(Unreachable::Protected) } else { Ok(()) }
     }
 
     /// Addresses that only an entry which lists them opens; none where unknown destinations are allowed.
     pub fn protected(&self) -> &[IpNet] {
         match self.settings.outbound_traffic_policy {
-            OutboundPolicy::AllowAny => &[],
+            OutboundPolicy::AllowAny | OutboundPolicy::AllowAnyDynamicDns => &[],
             OutboundPolicy::RegistryOnly => &self.settings.protected_addresses,
         }
     }
 
     fn decide(&self, dst: OriginalDst, ask: impl FnOnce(&PortRoutes) -> Match) -> Decision<'_> {
-        match self.ports.get(&dst.port()).map_or(Match::Unknown, ask) {
+        self.of_match(self.ports.get(&dst.port()).map_or(Match::Unknown, ask))
+    }
+
+    fn of_match(&self, found: Match) -> Decision<'_> {
+        match found {
             Match::Cluster(id) => Decision::Forward(&self.clusters[id]),
+            Match::Split(id) => Decision::Split(&self.splits[id]),
             Match::Unknown => match self.settings.outbound_traffic_policy {
-                OutboundPolicy::AllowAny => Decision::Passthrough,
+                OutboundPolicy::AllowAny | OutboundPolicy::AllowAnyDynamicDns => Decision::Passthrough,
                 OutboundPolicy::RegistryOnly => Decision::Deny(Denial::BlackHole),
             },
         }

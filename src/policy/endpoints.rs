@@ -26,11 +26,13 @@ pub(super) fn endpoints(
 ) -> Result<Endpoints, String> {
     let first_only = entry.resolution == Resolution::DnsRoundRobin;
     match entry.resolution {
-        Resolution::DynamicDns => Err("resolution DYNAMIC_DNS is not supported yet; use NONE".to_owned()),
         _ if entry.workload_selector.is_some() => {
             Err("workloadSelector finds no endpoints without Istio's control plane; list endpoints".to_owned())
         }
         Resolution::None => Ok(original(port)),
+        Resolution::DynamicDns => {
+            Ok(Endpoints::ByName { port_override: port.target_port.filter(|target| *target != port.number) })
+        }
         _ if balancer == LoadBalancer::Passthrough => Ok(original(port)),
         Resolution::Dns | Resolution::DnsRoundRobin if entry.endpoints.is_empty() => match host {
             HostPattern::Exact(name) => Ok(Endpoints::Resolved(vec![EndpointSource {

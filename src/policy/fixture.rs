@@ -12,7 +12,9 @@ use crate::config::{
 };
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{ClusterProtocol, Decision, Denial, FirstLook, Materials, PolicyTable, Unread, Workload, compile};
+use crate::policy::{
+    ClusterProtocol, Decision, Denial, FirstLook, Materials, PolicyTable, Split, Unread, Workload, compile,
+};
 use crate::tls::{ClientProfile, ProfileRequest};
 
 pub(crate) fn pattern(text: &str) -> HostPattern {
@@ -204,10 +206,22 @@ pub(crate) fn compiled(resources: &Resources) -> (PolicyTable, Vec<String>) {
 pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
     let mut words = flow.split_whitespace();
     let (kind, to, named) = (words.next().unwrap(), dst(words.next().unwrap()), words.next());
+    let sent = |split: &Split| {
+        split
+            .destinations
+            .iter()
+            .map(|to| {
+                let found = split.cluster(to).map_or_else(|| format!("no {}", to.name), |cluster| cluster.name.clone());
+                format!("{}*{found}", to.weight)
+            })
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     if let FirstLook::Decided(decision) = table.first_look(to) {
         return match decision {
             Decision::Forward(cluster) => format!("{} unseen", cluster.name),
-            Decision::Passthrough => panic!("{flow}"),
+            Decision::Split(split) => format!("{} unseen", sent(split)),
+            Decision::ByName | Decision::Passthrough => panic!("{flow}"),
             Decision::Deny(denial) => shown(denial),
         };
     }
@@ -222,6 +236,8 @@ pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
             format!("{} as bytes", cluster.name)
         }
         Decision::Forward(cluster) => cluster.name.clone(),
+        Decision::Split(split) => sent(split),
+        Decision::ByName => "by name".to_owned(),
         Decision::Passthrough => "passthrough".to_owned(),
         Decision::Deny(denial) => shown(denial),
     }
@@ -230,6 +246,7 @@ pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
 fn shown(denial: Denial<'_>) -> String {
     match denial {
         Denial::BlackHole => "blackhole".to_owned(),
+        Denial::NoCluster(name) => format!("no {name}"),
         Denial::Forbidden { details, .. } => details.to_owned(),
         Denial::Unreachable { why, .. } => why.details().to_owned(),
     }

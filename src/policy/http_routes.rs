@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::config::{Fault, HttpMatch, Redirect, Retries, Rewrite, TextMatch};
 use crate::flow::Host;
-use crate::http::{FieldEdits, normal_path, split_query};
+use crate::http::{FieldEdits, normal_path, query_parameter, split_query};
 use crate::policy::hosts::HostMap;
 use crate::policy::table::{Cluster, Decision, Source, Transport};
 
@@ -108,20 +108,25 @@ impl Destination {
     }
 }
 
+/// The destination that `dice`, any number, falls on.
+pub(super) fn fallen(all: &[Destination], dice: u64) -> Option<&Destination> {
+    let total: u64 = all.iter().map(|to| u64::from(to.weight)).sum();
+    let mut left = dice % total.max(1);
+    all.iter().find(|to| match left.checked_sub(u64::from(to.weight)) {
+        Some(less) => {
+            left = less;
+            false
+        }
+        None => true,
+    })
+}
+
 impl HttpRoute {
     /// The destination that `dice`, any number, falls on; `None` where the route forwards nothing.
     #[must_use]
     pub fn destination(&self, dice: u64) -> Option<&Destination> {
         let Action::Forward(all) = &self.action else { return None };
-        let total: u64 = all.iter().map(|to| u64::from(to.weight)).sum();
-        let mut left = dice % total.max(1);
-        all.iter().find(|to| match left.checked_sub(u64::from(to.weight)) {
-            Some(less) => {
-                left = less;
-                false
-            }
-            None => true,
-        })
+        fallen(all, dice)
     }
 
     /// Path and query that go upstream instead of `target`; `None` leaves them as they were written.
@@ -223,6 +228,10 @@ fn holds(one: &HttpMatch, path: &[u8], dialled: u16, request: &RequestView<'_>) 
         && one.uri.as_ref().is_none_or(|uri| uri.is_match(path, one.ignore_uri_case))
         && is(&one.method, request.method)
         && is(&one.authority, request.authority)
+        && is(&one.scheme, b"http")
+        && one.query.iter().all(|(name, wanted)| {
+            query_parameter(request.target, name).is_some_and(|value| wanted.is_match(value, false))
+        })
         && one.headers.iter().all(has)
         && !one.without_headers.iter().any(has)
 }

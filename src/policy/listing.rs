@@ -227,6 +227,10 @@ fn endpoints(cluster: &Cluster, rows: &mut Vec<EndpointRow>) {
             let port = port_override.map_or(String::new(), |port| format!(":{port}"));
             rows.push(row(format!("ORIGINAL_DST{port}"), EndpointStatus::Healthy, 1, None));
         }
+        Endpoints::ByName { port_override } => {
+            let port = port_override.map_or(String::new(), |port| format!(":{port}"));
+            rows.push(row(format!("DYNAMIC_DNS{port}"), EndpointStatus::Healthy, 1, None));
+        }
         Endpoints::Resolved(sources) => {
             for source in sources {
                 let EndpointSource { configured, port, weight, .. } = source;

@@ -22,6 +22,7 @@ mod reach;
 mod routes;
 mod rules;
 mod scope;
+mod splits;
 mod table;
 mod traps;
 mod tunnels;
@@ -43,6 +44,10 @@ mod route_cases;
 mod rule_cases;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod split_cases;
+#[cfg(test)]
+mod strict_property;
 
 pub use authorization::{Facts, Sni};
 pub use compile::{Materials, compile};
@@ -54,5 +59,6 @@ pub use occupancy::{Gauge, Occupancy};
 pub use reach::Unreachable;
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
+pub use splits::Split;
 pub use table::*;
 pub use tunnels::TunnelRefusal;

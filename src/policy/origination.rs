@@ -3,7 +3,7 @@
 //! The table is Istio's (`constructUpstreamTLS`, `setAutoSniAndAutoSanValidation`), except where Istio would quietly
 //! fall back to plaintext: there the answer is [`Wanted::Refused`]. It loads nothing.
 
-use crate::config::{ClientTls, TlsMode};
+use crate::config::{ClientTls, Resolution, TlsMode};
 use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
 /// What a port's bytes are, as far as TLS cares.
@@ -35,6 +35,7 @@ pub(super) struct Context<'a> {
     pub(super) selects_workload: bool,
     /// `subjectAltNames` of the ServiceEntry.
     pub(super) entry_names: &'a [String],
+    pub(super) resolution: Resolution,
 }
 
 pub(super) fn wanted(tls: Option<&ClientTls>, context: &Context<'_>) -> Wanted {
@@ -48,7 +49,7 @@ pub(super) fn wanted(tls: Option<&ClientTls>, context: &Context<'_>) -> Wanted {
         trust: trust(tls),
         identity: identity(tls).filter(|_| mutual),
         names: names(tls, context),
-        sni: sni(tls, context.carries),
+        sni: sni(tls, context),
         alpn: alpn(context.carries),
     })
 }
@@ -99,10 +100,16 @@ fn trust(tls: &ClientTls) -> TrustSource {
 /// The automatic check needs a host, and an explicit `sni` or list switches it off. The ServiceEntry's list stands in
 /// for a missing one, in addition to the automatic check because Istio decides on that before it looks at the entry.
 fn names(tls: &ClientTls, context: &Context<'_>) -> NameCheck {
-    let automatic = tls.sni.is_none() && matches!(context.carries, Carries::Http1 | Carries::Http2);
+    let requests = matches!(context.carries, Carries::Http1 | Carries::Http2);
+    let by_name = context.resolution == Resolution::DynamicDns && requests;
+    let automatic = tls.sni.is_none() && requests;
     let entry = context.entry_names;
     if tls.insecure_skip_verify {
         NameCheck::ChainOnly
+    } else if by_name {
+        // Whatever the rule says: nothing but the certificate proves that the address is the name's.
+        let listed = if tls.subject_alt_names.is_empty() { entry } else { &tls.subject_alt_names[..] };
+        if listed.is_empty() { NameCheck::FromHost } else { NameCheck::FromHostAnd(listed.to_vec()) }
     } else if !tls.subject_alt_names.is_empty() {
         NameCheck::Exact(tls.subject_alt_names.clone())
     } else if automatic && entry.is_empty() {
@@ -116,8 +123,9 @@ fn names(tls: &ClientTls, context: &Context<'_>) -> NameCheck {
     }
 }
 
-fn sni(tls: &ClientTls, carries: Carries) -> SniSource {
-    match (&tls.sni, carries) {
+fn sni(tls: &ClientTls, context: &Context<'_>) -> SniSource {
+    match (&tls.sni, context.carries) {
+        (_, Carries::Http1 | Carries::Http2) if context.resolution == Resolution::DynamicDns => SniSource::FromHost,
         (Some(name), _) => SniSource::Fixed(name.clone()),
         (None, Carries::Http1 | Carries::Http2) => SniSource::FromHost,
         (None, Carries::Bytes | Carries::Tls) => SniSource::Omit,
@@ -141,7 +149,10 @@ mod tests {
     const HTTP: Carries = Carries::Http1;
 
     fn ask(tls: &ClientTls, carries: Carries, entry_names: &[String]) -> Wanted {
-        wanted(Some(tls), &Context { port: 80, carries, selects_workload: true, entry_names })
+        wanted(
+            Some(tls),
+            &Context { port: 80, carries, selects_workload: true, entry_names, resolution: Resolution::Dns },
+        )
     }
 
     /// istio-egress §2.2: sni, subjectAltNames of the rule, of the entry, insecureSkipVerify → SNI, name check.
@@ -174,6 +185,27 @@ mod tests {
             let Wanted::Tls(request) = ask(&block, carries, entry_names) else { panic!("{block:?}: no TLS") };
             assert_eq!((request.sni, request.names), (expected_sni, expected_names), "{carries:?} {block:?}");
             assert_eq!(request.trust == TrustSource::Unverified, insecure);
+        }
+    }
+
+    /// DYNAMIC_DNS: the name decides where a connection goes, so its certificate is asked for, whatever the rule says.
+    #[test]
+    fn names_that_are_looked_up_are_always_checked() {
+        let list = vec!["rule.example".to_owned()];
+        for (sni, sans, insecure, carries, expected_sni, expected) in [
+            (None, &[][..], false, HTTP, SniSource::FromHost, NameCheck::FromHost),
+            (Some("fixed.example"), &[], false, HTTP, SniSource::FromHost, NameCheck::FromHost),
+            (None, &list, false, Carries::Http2, SniSource::FromHost, NameCheck::FromHostAnd(list.clone())),
+            (Some("fixed.example"), &[], true, HTTP, SniSource::FromHost, NameCheck::ChainOnly),
+        ] {
+            let mut block = tls(TlsMode::Simple);
+            block.sni = sni.map(|name| Hostname::new(name).unwrap());
+            block.subject_alt_names = sans.to_vec();
+            block.insecure_skip_verify = insecure;
+            let resolution = Resolution::DynamicDns;
+            let context = Context { port: 80, carries, selects_workload: true, entry_names: &[], resolution };
+            let Wanted::Tls(request) = wanted(Some(&block), &context) else { panic!("{block:?}: no TLS") };
+            assert_eq!((request.sni, request.names), (expected_sni, expected), "{block:?}");
         }
     }
 
@@ -212,7 +244,8 @@ mod tests {
 
     #[test]
     fn plaintext_only_when_asked_for() {
-        let context = Context { port: 80, carries: HTTP, selects_workload: false, entry_names: &[] };
+        let resolution = Resolution::Dns;
+        let context = Context { port: 80, carries: HTTP, selects_workload: false, entry_names: &[], resolution };
         assert_eq!(wanted(None, &context), Wanted::Plaintext);
         assert_eq!(wanted(Some(&tls(TlsMode::Disable)), &context), Wanted::Plaintext);
 

@@ -57,8 +57,8 @@ impl Unreachable {
             }
             Unreachable::Elsewhere => "strict: the name does not resolve to the address dialled",
             Unreachable::Unbound => {
-                "strict: a wildcard host with resolution NONE cannot be bound to addresses; list hosts by their full \
-                 names, or `addresses`"
+                "strict: a wildcard host with resolution NONE cannot be bound to addresses; use resolution DYNAMIC_DNS, \
+                 or list hosts by their full names, or `addresses`"
             }
         }
     }

@@ -134,6 +134,37 @@ fn the_first_route_that_matches_takes_a_request() {
 }
 
 #[test]
+fn queries_and_schemes() {
+    let to = "route: [{destination: {host: api.example}}]";
+    let table = table(&format!(
+        "  - {{name: exact, match: [{{queryParams: {{a: {{exact: \"1\"}}, b: {{regex: \"x+\"}}}}}}], {to}}}
+  - {{name: there, match: [{{queryParams: {{c: {{}}}}}}], {to}}}
+  - {{name: empty, match: [{{queryParams: {{d: {{exact: \"\"}}}}}}], {to}}}
+  - {{name: https, match: [{{scheme: {{exact: https}}}}], {to}}}
+  - {{name: http, match: [{{scheme: {{prefix: http}}, uri: {{prefix: /s}}}}], {to}}}
+"
+    ));
+    for (target, expected) in [
+        ("/?a=1&b=xx", "exact"),
+        ("/?b=xx&z&a=1", "exact"),
+        ("/?a=1&b=y", "404"),
+        ("/?a=2&a=1&b=x", "404"),
+        ("/?%61=1&b=x", "404"),
+        ("/a=1&b=x", "404"),
+        ("/?c", "there"),
+        ("/?c=9", "there"),
+        ("/?cc=9", "404"),
+        ("/?d", "empty"),
+        ("/?d=", "empty"),
+        ("/?d=1", "404"),
+        ("/s", "http"),
+    ] {
+        let found = becomes(&table, &format!("GET 9.9.9.9:80 api.example {target}"));
+        assert_eq!(found.split(' ').next(), Some(expected), "{target}");
+    }
+}
+
+#[test]
 fn what_a_route_does() {
     let table = table(
         "  - {name: v1, match: [{uri: {prefix: /v1/}}], rewrite: {uri: /v2/}, route: [{destination: {host: api.example}}]}

@@ -21,11 +21,21 @@ use crate::policy::hosts::HostMap;
 
 /// Position of a cluster in its table.
 pub(super) type ClusterId = usize;
+/// Position of a split in its table.
+pub(super) type SplitId = usize;
+
+/// Who has a match: a cluster, or a route that sends the cluster's flows elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Claimant {
+    pub(super) cluster: ClusterId,
+    pub(super) split: Option<SplitId>,
+}
 
 /// What a port's routes say of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Match {
     Cluster(ClusterId),
+    Split(SplitId),
     /// No entry speaks of it; the outbound policy does.
     Unknown,
 }
@@ -52,7 +62,7 @@ struct HttpHosts {
 struct Bind {
     http: HttpRule,
     /// By SNI; `*` for an entry with an address of its own, which needs no SNI to be known.
-    tls: HostMap<ClusterId>,
+    tls: HostMap<Claimant>,
     bytes: Option<Bytes>,
 }
 
@@ -69,7 +79,7 @@ enum HttpRule {
 
 #[derive(Clone, Copy, Debug)]
 struct Bytes {
-    cluster: ClusterId,
+    holder: Claimant,
     server_first: bool,
 }
 
@@ -87,6 +97,18 @@ pub(super) struct Claims {
 pub(super) enum Speaks {
     Either,
     ServerFirst,
+}
+
+impl From<ClusterId> for Claimant {
+    fn from(cluster: ClusterId) -> Self {
+        Self { cluster, split: None }
+    }
+}
+
+impl From<Claimant> for Match {
+    fn from(claimant: Claimant) -> Self {
+        claimant.split.map_or(Match::Cluster(claimant.cluster), Match::Split)
+    }
 }
 
 impl Claims {
@@ -165,50 +187,59 @@ impl PortRoutes {
     /// A TLS port: by SNI within each range; an address of its own needs none.
     pub(super) fn claim_tls(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
         let mut claims = Claims::default();
-        for range in ranges(addresses) {
-            let single = is_single(&range);
+        self.claim_sni(host, addresses, id.into(), &mut claims);
+        for range in ranges(addresses).into_iter().filter(is_single) {
             let bind = self.bind_mut(range);
-            let holder = *bind.tls.get_or_insert_with(host, || id);
-            claims.note(|| format!("SNI {host}{}", at_range(&range)), id, holder);
-            if single && bind.bytes.is_none() {
-                bind.tls.get_or_insert_with(&HostPattern::Any, || id);
+            if bind.bytes.is_none() {
+                bind.tls.get_or_insert_with(&HostPattern::Any, || id.into());
             }
         }
         claims
     }
 
+    /// One server name within each range.
+    pub(super) fn claim_sni(&mut self, host: &HostPattern, addresses: &[IpNet], by: Claimant, claims: &mut Claims) {
+        for range in ranges(addresses) {
+            let holder = *self.bind_mut(range).tls.get_or_insert_with(host, || by);
+            claims.note(|| format!("SNI {host}{}", at_range(&range)), by.cluster, holder.cluster);
+        }
+    }
+
     /// Bytes that are not looked into: by address.
-    pub(super) fn claim_bytes(&mut self, addresses: &[IpNet], speaks: Speaks, id: ClusterId) -> Claims {
-        let mut claims = Claims::default();
+    pub(super) fn claim_bytes(&mut self, addresses: &[IpNet], speaks: Speaks, by: Claimant, claims: &mut Claims) {
         let server_first = speaks == Speaks::ServerFirst;
         for range in ranges(addresses) {
             let bind = self.bind_mut(range);
             let http = bind.http.owner().filter(|_| server_first);
-            let older = bind.bytes.map(|bytes| bytes.cluster).or_else(|| bind.tls_anyway()).or(http);
+            let taken = bind.bytes.map(|bytes| bytes.holder).or_else(|| bind.tls_anyway());
+            let older = taken.map(|holder| holder.cluster).or(http);
             if older.is_none() {
-                bind.bytes = Some(Bytes { cluster: id, server_first });
+                bind.bytes = Some(Bytes { holder: by, server_first });
             }
-            claims.note(|| format!("connections{}", at_range(&range)), id, older.unwrap_or(id));
+            claims.note(|| format!("connections{}", at_range(&range)), by.cluster, older.unwrap_or(by.cluster));
         }
-        claims
     }
 
     /// TLS of the application on a port without a declared protocol, where it must not be taken for plain bytes.
-    pub(super) fn claim_detected_tls(&mut self, addresses: &[IpNet], bytes: ClusterId, id: ClusterId) -> Claims {
-        let mut claims = Claims::default();
+    pub(super) fn claim_detected_tls(
+        &mut self,
+        addresses: &[IpNet],
+        bytes: ClusterId,
+        by: Claimant,
+        claims: &mut Claims,
+    ) {
         for range in ranges(addresses) {
             let bind = self.bind_mut(range);
-            if bind.bytes.is_some_and(|held| held.cluster == bytes) {
-                let holder = *bind.tls.get_or_insert_with(&HostPattern::Any, || id);
-                claims.note(|| format!("TLS{}", at_range(&range)), id, holder);
+            if bind.bytes.is_some_and(|held| held.holder.cluster == bytes) {
+                let holder = *bind.tls.get_or_insert_with(&HostPattern::Any, || by);
+                claims.note(|| format!("TLS{}", at_range(&range)), by.cluster, holder.cluster);
             }
         }
-        claims
     }
 
     fn server_first_owner(&self) -> Option<ClusterId> {
         let bytes = everything().iter().find_map(|range| self.binds.get(range)?.bytes)?;
-        bytes.server_first.then_some(bytes.cluster)
+        bytes.server_first.then_some(bytes.holder.cluster)
     }
 
     fn bind_mut(&mut self, range: IpNet) -> &mut Bind {
@@ -231,15 +262,15 @@ fn at_range(range: &IpNet) -> String {
 /// Looking up; nothing here allocates.
 impl PortRoutes {
     /// The cluster whose bytes to this address are never looked into.
-    pub(super) fn uninspected(&self, ip: IpAddr) -> Option<ClusterId> {
+    pub(super) fn uninspected(&self, ip: IpAddr) -> Option<Match> {
         let bind = self.binds_of(ip).next()?;
         let seen = bind.http != HttpRule::Unseen || !bind.tls.is_empty();
-        if seen { None } else { bind.bytes.map(|bytes| bytes.cluster) }
+        if seen { None } else { bind.bytes.map(|bytes| bytes.holder.into()) }
     }
 
     pub(super) fn http(&self, ip: IpAddr, host: &Host) -> Match {
         self.first_answer(ip, |bind| match bind.http {
-            HttpRule::Unseen => bind.bytes.map(|bytes| bytes.cluster).or_else(|| bind.tls_anyway()).map(Match::Cluster),
+            HttpRule::Unseen => bind.unread(),
             HttpRule::Always(id) => Some(Match::Cluster(id)),
             HttpRule::ByHost(_) => Some(self.hosts.find(host)),
         })
@@ -248,19 +279,15 @@ impl PortRoutes {
     pub(super) fn tls(&self, ip: IpAddr, sni: Option<&Hostname>) -> Match {
         self.first_answer(ip, |bind| {
             let named = sni.and_then(|name| bind.tls.find(name.as_str())).copied();
-            let id = named.or_else(|| bind.tls_anyway()).or(bind.bytes.map(|bytes| bytes.cluster))?;
-            Some(Match::Cluster(id))
+            named.or_else(|| bind.tls_anyway()).or(bind.bytes.map(|bytes| bytes.holder)).map(Match::from)
         })
     }
 
     pub(super) fn bytes(&self, ip: IpAddr) -> Match {
-        self.first_answer(ip, |bind| {
-            bind.bytes.map(|bytes| bytes.cluster).or_else(|| bind.tls_anyway()).map(Match::Cluster)
-        })
+        self.first_answer(ip, Bind::unread)
     }
 
-    /// The longest prefix is asked, and where it has no answer the entries without addresses. A single address always
-    /// has one: whatever claims it takes everything that comes to it.
+    /// The longest prefix is asked, and where it has no answer the entries without addresses.
     fn first_answer(&self, ip: IpAddr, ask: impl Fn(&Bind) -> Option<Match>) -> Match {
         self.binds_of(ip).find_map(ask).unwrap_or(Match::Unknown)
     }
@@ -288,8 +315,13 @@ impl HttpRule {
 
 impl Bind {
     /// An entry with an address of its own takes what comes to that address.
-    fn tls_anyway(&self) -> Option<ClusterId> {
+    fn tls_anyway(&self) -> Option<Claimant> {
         self.tls.get(&HostPattern::Any).copied()
+    }
+
+    /// Whose bytes are that nobody reads.
+    fn unread(&self) -> Option<Match> {
+        self.bytes.map(|bytes| bytes.holder).or_else(|| self.tls_anyway()).map(Match::from)
     }
 }
 

@@ -255,9 +255,9 @@ fn warnings() {
             Some("outliers.yaml:1:1: outlierDetection has no effect on connections to the address"),
         ),
         (
-            vec![entry(&["a.test"], &[], DynamicDns).with_port(80, Http)],
+            vec![entry(&["*.test"], &[], DynamicDns).with_port(443, Https)],
             vec![],
-            Some("a.test is refused on port 80: resolution DYNAMIC_DNS is not supported yet"),
+            Some("port 443 is left out: resolution DYNAMIC_DNS needs protocol HTTP, HTTP2, GRPC or TLS"),
         ),
     ] {
         let (_, found) = compiled_with(entries, rules);
@@ -284,6 +284,8 @@ fn shown(endpoints: &Endpoints) -> String {
     match endpoints {
         Endpoints::OriginalDst { port_override: Some(port) } => format!("-:{port}"),
         Endpoints::OriginalDst { port_override: None } => "-".to_owned(),
+        Endpoints::ByName { port_override: Some(port) } => format!("name:{port}"),
+        Endpoints::ByName { port_override: None } => "name".to_owned(),
         Endpoints::Resolved(sources) => {
             let each = sources.iter().map(|source| {
                 let first = if source.first_only { " first" } else { "" };
@@ -308,6 +310,8 @@ fn endpoint_choice() {
         (of(Original).with_port(80, Http), "-"),
         (of(Original).with_target(80, Http, 80), "-"),
         (of(Original).with_target(80, Http, 443), "-:443"),
+        (of(DynamicDns).with_port(80, Http), "name"),
+        (of(DynamicDns).with_target(80, Http, 443), "name:443"),
         (of(Dns).with_port(80, Http), "a.test:80*1"),
         (of(Dns).with_target(80, Http, 443), "a.test:443*1"),
         (of(DnsRoundRobin).with_target(80, Http, 443), "a.test:443*1 first"),
@@ -327,7 +331,6 @@ fn endpoint_choice() {
         of(Static).with_port(80, Http),
         of(Static).with_port(80, Http).with_endpoint(unix(), &[], 1),
         entry(&["*.a.test"], &[], Dns).with_port(80, Http),
-        of(DynamicDns).with_port(80, Http),
     ] {
         let (how, warnings) = only(vec![made], vec![]);
         assert_eq!(how, "refused");

@@ -1,7 +1,7 @@
 //! Istio's tables of flows and what becomes of them (istio-egress §1.4, §1.5, §7.2, §7.4), as data.
 
 use crate::config::PortProtocol::{Auto, Grpc, Http, Http2, Https, Mongo, Mysql, Tcp, Tls, Udp};
-use crate::config::Resolution::{Dns, None as Original, Static};
+use crate::config::Resolution::{Dns, DynamicDns, None as Original, Static};
 use crate::config::{ExportTo, OutboundPolicy, Resources, ServiceEntry};
 use crate::policy::fixture::{compiled, entry, verdict};
 
@@ -26,13 +26,21 @@ fn istio_io(addresses: &[&str]) -> Vec<ServiceEntry> {
     vec![ports.into_iter().fold(plain, |entry, (number, protocol)| entry.with_port(number, protocol))]
 }
 
+/// What becomes of plain HTTP, and of the rest, that no entry names.
+const MODES: [(OutboundPolicy, &str, &str); 3] = [
+    (OutboundPolicy::RegistryOnly, "blackhole", "blackhole"),
+    (OutboundPolicy::AllowAny, "passthrough", "passthrough"),
+    (OutboundPolicy::AllowAnyDynamicDns, "by name", "passthrough"),
+];
+
 #[test]
 fn unknown_destinations_beside_an_entry_with_an_address() {
-    for (policy, unknown) in [(OutboundPolicy::RegistryOnly, "blackhole"), (OutboundPolicy::AllowAny, "passthrough")] {
+    for (policy, http, unknown) in MODES {
         for port in [80, 81, 82, 83, 84, 85, 86, 7777] {
             for flow in ["http 9.9.9.9:{} foo", "tls 9.9.9.9:{} foo", "tls 9.9.9.9:{}", "bytes 9.9.9.9:{}"] {
                 let flow = flow.replace("{}", &port.to_string());
-                check(istio_io(&["1.2.3.4"]), policy, &[(&flow, unknown)]);
+                let expected = if flow.starts_with("http") { http } else { unknown };
+                check(istio_io(&["1.2.3.4"]), policy, &[(&flow, expected)]);
             }
         }
     }
@@ -40,9 +48,9 @@ fn unknown_destinations_beside_an_entry_with_an_address() {
 
 #[test]
 fn unknown_destinations_beside_an_entry_without_an_address() {
-    for (policy, unknown) in [(OutboundPolicy::RegistryOnly, "blackhole"), (OutboundPolicy::AllowAny, "passthrough")] {
+    for (policy, http, unknown) in MODES {
         let mut flows = vec![
-            ("http 9.9.9.9:81 foo", unknown),
+            ("http 9.9.9.9:81 foo", http),
             ("bytes 9.9.9.9:81", "outbound|81||istio.io"),
             ("tls 9.9.9.9:81 foo", "outbound|81||istio.io"),
             ("http 9.9.9.9:82 foo", "outbound|82||istio.io unseen"),
@@ -62,10 +70,44 @@ fn unknown_destinations_beside_an_entry_without_an_address() {
             "http 9.9.9.9:84 istio.io",
             "http 9.9.9.9:7777 istio.io",
         ] {
-            flows.push((flow, unknown));
+            flows.push((flow, if flow.starts_with("http") { http } else { unknown }));
         }
         check(istio_io(&[]), policy, &flows);
     }
+}
+
+/// `cluster_dfp_sidecar_test.go`, `TestOutboundTLSDynamicDNSWildcardServerNames`; and what is no name to look up.
+#[test]
+fn names_that_are_looked_up() {
+    let ports = [(80, Http), (9090, Grpc), (86, Http2), (443, Tls), (8443, Https), (82, Tcp), (81, Auto)];
+    let plain = entry(&["*.svc.test"], &[], DynamicDns);
+    let dynamic = ports.into_iter().fold(plain, |entry, (number, protocol)| entry.with_port(number, protocol));
+    let warnings = allow_any(
+        vec![dynamic],
+        &[
+            ("http 9.9.9.9:80 a.svc.test", "outbound|80||*.svc.test"),
+            ("http 9.9.9.9:9090 a.b.svc.test", "outbound|9090||*.svc.test"),
+            ("http 9.9.9.9:86 a.svc.test:1234", "outbound|86||*.svc.test"),
+            ("http 9.9.9.9:80 svc.test", "passthrough"),
+            ("tls 9.9.9.9:443 a.svc.test", "outbound|443||*.svc.test"),
+            ("tls 9.9.9.9:443 a.test", "passthrough"),
+            ("tls 9.9.9.9:443", "passthrough"),
+            ("tls 9.9.9.9:8443 a.svc.test", "passthrough"),
+            ("bytes 9.9.9.9:82", "passthrough"),
+            ("http 9.9.9.9:81 a.svc.test", "passthrough"),
+        ],
+    );
+    assert_eq!(warnings.iter().filter(|warning| warning.contains("is left out: resolution DYNAMIC_DNS")).count(), 3);
+    // An address needs no name server: such a request goes where it was going.
+    check(
+        istio_io(&[]),
+        OutboundPolicy::AllowAnyDynamicDns,
+        &[
+            ("http 9.9.9.9:80 9.9.9.9", "passthrough"),
+            ("http 9.9.9.9:7777 foo", "by name"),
+            ("http 9.9.9.9:80 istio.io", "outbound|80||istio.io"),
+        ],
+    );
 }
 
 #[test]

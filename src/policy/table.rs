@@ -17,6 +17,7 @@ use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::publish::Addresses;
 use crate::policy::reach::{Reach, Unreachable};
+use crate::policy::splits::Split;
 use crate::tls::{ClientProfile, ProfileRequest};
 
 /// What may happen to a flow.
@@ -24,6 +25,11 @@ use crate::tls::{ClientProfile, ProfileRequest};
 pub enum Decision<'t> {
     /// A ServiceEntry names it.
     Forward(&'t Arc<Cluster>),
+    /// A ServiceEntry names it, and a `tls` or `tcp` route sends it to one of several destinations:
+    /// [`PolicyTable::fallen`](super::PolicyTable::fallen) says to which.
+    Split(&'t Split),
+    /// Nothing names it, and plain HTTP goes where the name in its `Host` resolves to, on the port dialled.
+    ByName,
     /// Nothing names it and unknown destinations are allowed: plainly to the original destination.
     Passthrough,
     Deny(Denial<'t>),
@@ -41,6 +47,8 @@ pub enum Denial<'t> {
         /// Where it was to go; `None` when no ServiceEntry names that.
         cluster: Option<&'t str>,
     },
+    /// Its route leads nowhere: 503 for HTTP, closed for the rest.
+    NoCluster(&'t str),
     /// It may not go to the address that the application dialled: 403 for HTTP, closed for the rest.
     Unreachable { why: Unreachable, cluster: Option<&'t str> },
 }
@@ -51,6 +59,7 @@ impl<'t> Denial<'t> {
     pub fn details(&self) -> &'t str {
         match self {
             Denial::BlackHole => "direct_response",
+            Denial::NoCluster(_) => "cluster_not_found",
             Denial::Forbidden { details, .. } => details,
             Denial::Unreachable { why, .. } => why.details(),
         }
@@ -61,6 +70,7 @@ impl<'t> Denial<'t> {
     pub fn cluster(&self) -> &'t str {
         match self {
             Denial::BlackHole => "BlackHoleCluster",
+            Denial::NoCluster(name) => name,
             Denial::Forbidden { cluster, .. } | Denial::Unreachable { cluster, .. } => {
                 cluster.unwrap_or("PassthroughCluster")
             }
@@ -156,6 +166,8 @@ impl fmt::Display for Source {
 pub enum Endpoints {
     /// Resolution NONE: the address that the application dialled, on another port if the entry says so.
     OriginalDst { port_override: Option<u16> },
+    /// Resolution DYNAMIC_DNS: what the name in a request or a ClientHello resolves to.
+    ByName { port_override: Option<u16> },
     /// Addresses that the control thread keeps current (STATIC never changes). A source's address list may be
     /// empty while its name does not resolve. Without any source the transport is [`Transport::Refused`].
     Resolved(Vec<EndpointSource>),
@@ -218,12 +230,13 @@ impl Endpoints {
         matches!(self, Endpoints::Resolved(_))
     }
 
-    /// Calls `each` with every address that may be dialled now and its weight.
+    /// Calls `each` with every address that may be dialled now and its weight; none where only a name can tell.
     pub fn for_each(&self, original: SocketAddr, mut each: impl FnMut(SocketAddr, u32)) {
         match self {
             Endpoints::OriginalDst { port_override } => {
                 each(SocketAddr::new(original.ip(), port_override.unwrap_or(original.port())), 1);
             }
+            Endpoints::ByName { .. } => {}
             Endpoints::Resolved(sources) => {
                 for source in sources {
                     let addresses = source.addresses.load();

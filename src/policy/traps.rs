@@ -9,6 +9,7 @@ use crate::config::{
     ClientTls, DestinationRule, EndpointAddress, HostPattern, OutlierDetection, PortPolicy, PortProtocol, Resolution,
     ServiceEntry, ServicePort, TlsMode,
 };
+use crate::policy::compile::is_served;
 use crate::policy::origination::Carries;
 use crate::policy::problems::Problems;
 use crate::policy::table::Endpoints;
@@ -54,6 +55,10 @@ fn of_port(entry: &ServiceEntry, port: &ServicePort) -> Option<String> {
     let number = port.number;
     let wildcard_range = entry.addresses.iter().any(|range| range.prefix_len() < range.max_prefix_len());
     match port.protocol {
+        _ if entry.resolution == Resolution::DynamicDns && !is_served(entry, port) => Some(format!(
+            "port {number} is left out: resolution DYNAMIC_DNS needs protocol HTTP, HTTP2, GRPC or TLS (for an \
+             application's own TLS declare TLS, not HTTPS)"
+        )),
         PortProtocol::Udp => Some(format!("port {number} is left out: UDP is not redirected to the proxy")),
         PortProtocol::Tcp | PortProtocol::Mongo | PortProtocol::Mysql | PortProtocol::Redis
             if entry.addresses.is_empty() =>
@@ -153,8 +158,8 @@ pub(super) fn has_requests(entry: &ServiceEntry) -> bool {
 fn of_outliers(rules: &OutlierDetection, endpoints: &Endpoints) -> Option<String> {
     let Endpoints::Resolved(sources) = endpoints else {
         return Some(
-            "outlierDetection has no effect on connections to the address that the application dialled (resolution \
-             NONE, loadBalancer PASSTHROUGH): there is no other endpoint to use instead"
+            "outlierDetection has no effect on connections to the address that the application dialled or named \
+             (resolution NONE or DYNAMIC_DNS, loadBalancer PASSTHROUGH): there is no other endpoint to use instead"
                 .to_owned(),
         );
     };
@@ -275,7 +280,9 @@ fn of_tls(
 
 fn upstream_ports<'a>(port: &'a ServicePort, endpoints: &'a Endpoints) -> impl Iterator<Item = u16> + 'a {
     let (original, sources) = match endpoints {
-        Endpoints::OriginalDst { port_override } => (Some(port_override.unwrap_or(port.number)), [].as_slice()),
+        Endpoints::OriginalDst { port_override } | Endpoints::ByName { port_override } => {
+            (Some(port_override.unwrap_or(port.number)), [].as_slice())
+        }
         Endpoints::Resolved(sources) => (None, sources.as_slice()),
     };
     original.into_iter().chain(sources.iter().map(|source| source.port))

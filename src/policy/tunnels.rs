@@ -20,7 +20,7 @@ pub enum TunnelRefusal {
     /// Inside a tunnel it would not happen.
     #[error("requests to this host and port leave as TLS that egret originates, which a tunnel would go past")]
     OriginatesTls,
-    #[error("a VirtualService routes requests to this host, which a tunnel would go past")]
+    #[error("a VirtualService has routes for this host, which a tunnel would go past")]
     Routed,
     #[error("AuthorizationPolicies speak of this host, which a tunnel would go past")]
     Judged,
@@ -51,7 +51,8 @@ impl PolicyTable {
         if found.iter().any(judges) {
             return Err(TunnelRefusal::Judged);
         }
-        if self.services.of(&authority.host).is_some() {
+        let is_split = |cluster: &&Cluster| self.splits.iter().any(|split| split.own == cluster.index);
+        if self.services.of(&authority.host).is_some() || found.iter().any(is_split) {
             return Err(TunnelRefusal::Routed);
         }
         Ok(())
@@ -68,7 +69,8 @@ impl PolicyTable {
         let decisions = [self.http(dst, &host), self.tls(dst, None), self.opaque(dst, Unread::Unseen)];
         let forward = |decision| match decision {
             Decision::Forward(cluster) => Some(&**cluster),
-            Decision::Passthrough | Decision::Deny(_) => None,
+            Decision::Split(split) => Some(&*self.clusters[split.own]),
+            Decision::ByName | Decision::Passthrough | Decision::Deny(_) => None,
         };
         decisions.into_iter().filter_map(forward).collect()
     }

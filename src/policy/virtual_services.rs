@@ -15,6 +15,27 @@ use crate::policy::scope::oldest_first;
 use crate::policy::table::{Cluster, ClusterProtocol, Source};
 use crate::policy::traps;
 
+/// What a route sends to its destinations.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Carried {
+    Requests,
+    Bytes {
+        /// Whether they are the application's TLS.
+        carries: Carries,
+        /// The port that was dialled.
+        port: u16,
+    },
+}
+
+impl Carried {
+    fn port(self) -> Option<u16> {
+        match self {
+            Carried::Requests => None,
+            Carried::Bytes { port, .. } => Some(port),
+        }
+    }
+}
+
 impl<'a> Compiler<'a> {
     /// Adds the routes of `services` that the workload sees. Entries must have been added before.
     pub(super) fn add_virtual_services(&mut self, services: &'a [VirtualService], entries: &[&'a ServiceEntry]) {
@@ -64,7 +85,9 @@ impl<'a> Compiler<'a> {
         }
         let action = match &route.action {
             HttpAction::Forward(all) => {
-                Action::Forward(all.iter().map(|to| self.destination(to, route, entries)).collect())
+                let changes = (&route.request, &route.response);
+                let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests, entries));
+                Action::Forward(each.collect())
             }
             HttpAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
             HttpAction::Direct { status, body } => Action::Direct { status: *status, body: body.clone() },
@@ -82,10 +105,12 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn destination(
+    /// `changes` are the route's own, of requests and of responses.
+    pub(super) fn destination(
         &mut self,
         to: &'a config::Destination,
-        route: &'a config::HttpRoute,
+        changes: (&HeaderChanges, &HeaderChanges),
+        carried: Carried,
         entries: &[&'a ServiceEntry],
     ) -> Destination {
         let host = HostPattern::Exact(to.host.clone());
@@ -94,9 +119,9 @@ impl<'a> Compiler<'a> {
         let only = ports.first().filter(|first| ports.iter().all(|port| port == *first)).copied();
         let mut find = |port: u16| {
             let entry = of_host().find(|entry| entry.ports.iter().any(|own| own.number == port))?;
-            self.destination_cluster(entry, port, to)
+            self.destination_cluster(entry, port, to, carried)
         };
-        let port = to.port.or(only);
+        let port = to.port.or(only).or(carried.port());
         let clusters = match port {
             Some(port) => Clusters::One(find(port)),
             None => Clusters::ByPort(ports.iter().filter_map(|port| find(*port)).collect()),
@@ -105,18 +130,19 @@ impl<'a> Compiler<'a> {
             let at = port.map_or(String::new(), |port| format!(" with port {port}"));
             let subset =
                 to.subset.as_ref().map_or(String::new(), |name| format!(" and a DestinationRule its subset {name}"));
-            let message = format!(
-                "no ServiceEntry lists {}{at}{subset}: requests that this route sends there are answered with 503",
-                to.host
-            );
+            let lost = match carried {
+                Carried::Requests => "requests that this route sends there are answered with 503",
+                Carried::Bytes { .. } => "connections that this route sends there are closed",
+            };
+            let message = format!("no ServiceEntry lists {}{at}{subset}: {lost}", to.host);
             self.problems.warn_of_absence(&to.at, message);
         }
         let shown = port.map_or(String::new(), |port| port.to_string());
         Destination {
             weight: to.weight,
             name: format!("outbound|{shown}|{}|{}", to.subset.as_deref().unwrap_or(""), to.host),
-            request: edits(&route.request, &to.request),
-            response: edits(&route.response, &to.response),
+            request: edits(changes.0, &to.request),
+            response: edits(changes.1, &to.response),
             clusters,
         }
     }
@@ -126,14 +152,14 @@ impl<'a> Compiler<'a> {
         entry: &'a ServiceEntry,
         port: u16,
         to: &config::Destination,
+        carried: Carried,
     ) -> Option<Arc<Cluster>> {
         let port = entry.ports.iter().find(|own| own.number == port)?;
         let host = entry.hosts.iter().find(|host| matches!(host, HostPattern::Exact(name) if *name == to.host))?;
         let subset_name = to.subset.as_deref().unwrap_or("");
         let name = format!("outbound|{}|{subset_name}|{host}", port.number);
-        let same = |cluster: &&Arc<Cluster>| cluster.name == name && cluster.protocol != ClusterProtocol::Opaque;
-        if let Some(cluster) = self.table.clusters.iter().find(same) {
-            return Some(Arc::clone(cluster));
+        if let Some(cluster) = self.known_cluster(&name, carried) {
+            return Some(cluster);
         }
         let rule = self.rules.select(host, self.workload.namespace_of(&entry.meta), port.number);
         let (entry_of_subset, policy_of_subset);
@@ -146,15 +172,34 @@ impl<'a> Compiler<'a> {
             policy_of_subset = merged(rule.traffic_policy.as_ref(), subset.traffic_policy.as_ref(), port.number);
             (&entry_of_subset, policy_of_subset.as_ref())
         };
-        let carries = match port.protocol {
-            PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => Carries::Http2,
-            PortProtocol::Udp => return None,
-            _ => Carries::Http1,
+        let (protocol, carries) = match (carried, port.protocol) {
+            (_, PortProtocol::Udp) => return None,
+            (Carried::Bytes { carries, .. }, _) => (ClusterProtocol::Opaque, carries),
+            (_, PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb) => {
+                (ClusterProtocol::Http1, Carries::Http2)
+            }
+            _ => (ClusterProtocol::Http1, Carries::Http1),
         };
         let service = Service { entry, host, port, rule, policy };
-        let cluster = Arc::new(self.cluster(&service, subset_name, ClusterProtocol::Http1, carries));
+        let cluster = Arc::new(self.cluster(&service, subset_name, protocol, carries));
         self.table.clusters.push(Arc::clone(&cluster));
+        if let Carried::Bytes { carries, .. } = carried {
+            self.carrying.insert((name, carries == Carries::Tls), Arc::clone(&cluster));
+        }
         Some(cluster)
+    }
+
+    /// One that was made before. Those that an entry made for bytes are not asked: they may be for the application's TLS,
+    /// or for what is none, and have the same name.
+    fn known_cluster(&self, name: &str, carried: Carried) -> Option<Arc<Cluster>> {
+        match carried {
+            Carried::Requests => {
+                let requests =
+                    |cluster: &&Arc<Cluster>| cluster.name == name && cluster.protocol != ClusterProtocol::Opaque;
+                self.table.clusters.iter().find(requests).cloned()
+            }
+            Carried::Bytes { carries, .. } => self.carrying.get(&(name.to_owned(), carries == Carries::Tls)).cloned(),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{HashCookie, HashKey};
 use crate::flow::{ClientAddr, OriginalDst};
-use crate::http::split_query;
+use crate::http::query_parameter;
 use crate::policy::Cluster;
 use crate::proxy::http1::Request;
 use crate::upstream::hash;
@@ -29,7 +29,7 @@ impl Affinity {
         let hash = match &wanted.key {
             HashKey::Header(name) => head.field(raw, name).map(|value| hash(&value)),
             HashKey::SourceIp => Some(by_source(client)),
-            HashKey::Query(name) => parameter(head.path(raw).unwrap_or_default(), name).map(hash),
+            HashKey::Query(name) => query_parameter(head.path(raw).unwrap_or_default(), name).map(hash),
             HashKey::Cookie(cookie) => {
                 let field = head.field(raw, "cookie").unwrap_or_default();
                 match (cookie_value(&field, &cookie.name), cookie.ttl) {
@@ -57,13 +57,6 @@ pub fn of_connection(cluster: &Cluster, client: ClientAddr) -> Option<u64> {
 
 fn by_source(client: ClientAddr) -> u64 {
     hash(client.addr().ip().to_string().as_bytes())
-}
-
-/// The first parameter of this name in a request target, as it is written there.
-fn parameter<'t>(target: &'t [u8], name: &str) -> Option<&'t [u8]> {
-    let (_, query) = split_query(target);
-    let pairs = query.strip_prefix(b"?")?.split(|&b| b == b'&');
-    named(pairs, name)
 }
 
 /// RFC 6265 §4.2.1. Several fields have been joined by commas, which stand in no cookie.
@@ -121,10 +114,10 @@ mod tests {
             ("/p?a=2&user=%31&user=3", Some("%31")),
             ("/p?users=1", None),
             ("/user=1", None),
-            ("/p?user", None),
+            ("/p?user", Some("")),
             ("/p", None),
         ] {
-            assert_eq!(parameter(target.as_bytes(), "user"), expected.map(str::as_bytes), "{target}");
+            assert_eq!(query_parameter(target.as_bytes(), "user"), expected.map(str::as_bytes), "{target}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A connection's life: admitted or refused, looked at, decided on, carried, logged.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -200,12 +200,16 @@ async fn by_decision(
         Sni::Name(name) => Some(name.clone()),
         Sni::Unread | Sni::Absent => None,
     };
-    let target = match decision {
+    let target = match table.fallen(decision.clone(), facts, context.roll()) {
         Decision::Forward(cluster) => unread(cluster, parties),
-        Decision::Passthrough => Target::Passthrough(parties.destination),
+        Decision::Passthrough | Decision::ByName => Target::Passthrough(parties.destination),
+        Decision::Split(split) => {
+            denied(Denial::NoCluster(&split.source.name), parties, sni).log(context);
+            return Close::Abort;
+        }
         Decision::Deny(denial) => {
             context.counters.refused_policy.increment();
-            denied(*denial, parties, sni).log(context);
+            denied(denial, parties, sni).log(context);
             return Close::Abort;
         }
     };
@@ -217,7 +221,8 @@ async fn by_decision(
 /// The target of a connection whose bytes are not read.
 fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target<'_> {
     let hash = affinity::of_connection(cluster, parties.client);
-    Target::Cluster { cluster, original: parties.destination, client: parties.client, hash }
+    let Parties { client, destination: original, .. } = parties;
+    Target::Cluster { cluster, original, client, hash, found: &[] }
 }
 
 fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
@@ -225,6 +230,13 @@ fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> Connec
         Denial::BlackHole => ConnectionRecord {
             flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
             cluster: Some("BlackHoleCluster".to_owned()),
+            sni,
+            ..ConnectionRecord::new(parties)
+        },
+        Denial::NoCluster(name) => ConnectionRecord {
+            flags: ResponseFlags::NO_CLUSTER,
+            termination: Some(denial.details().to_owned()),
+            cluster: Some(name.to_owned()),
             sni,
             ..ConnectionRecord::new(parties)
         },
@@ -273,6 +285,8 @@ async fn dial(
     target: &Target<'_>,
     record: &mut ConnectionRecord,
 ) -> Option<Stream> {
+    let found = find(context, table, target, record).await?;
+    let target = &target.at(&found);
     let host = Host::Ip(target.original().ip());
     let security = match target.security(&host) {
         Ok(security) => security,
@@ -295,6 +309,30 @@ async fn dial(
             record.flags = error.flags() | ResponseFlags::RETRY_LIMIT;
             record.upstream = error.address();
             record.transport_failure = Some(error.to_string());
+            None
+        }
+    }
+}
+
+/// The addresses of `target`'s name, where only the connection's server name can tell them.
+async fn find(
+    context: &Rc<Context>,
+    table: &PolicyTable,
+    target: &Target<'_>,
+    record: &mut ConnectionRecord,
+) -> Option<Vec<IpAddr>> {
+    if !target.is_by_name() {
+        return Some(Vec::new());
+    }
+    let dialled = Host::Ip(target.original().ip());
+    let host = record.sni.clone().map_or(dialled, Host::Name);
+    match context.names.find(target, &host, table, &context.guard).await {
+        Ok(found) => Some(found),
+        Err(unfound) => {
+            context.counters.names_unfound.increment();
+            record.flags = ResponseFlags::DNS_FAILURE;
+            record.termination = Some(unfound.details().to_owned());
+            record.transport_failure = Some(unfound.to_string());
             None
         }
     }

@@ -13,6 +13,7 @@ use crate::policy::publish::Published;
 use crate::policy::{Cluster, Facts, PolicyTable, Sni, Transport};
 use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
+use crate::proxy::names::Names;
 use crate::tls::{self, TlsError};
 use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams};
 
@@ -33,6 +34,7 @@ pub struct Context {
     pub upstreams: Upstreams,
     pub counters: Arc<WorkerCounters>,
     pub drain: Drain,
+    pub names: Names,
     traffic: Traffic,
     log: RefCell<LogBuffer>,
     sink: LogSink,
@@ -57,6 +59,7 @@ impl Context {
         guard: Guard,
         counters: Arc<WorkerCounters>,
         sink: LogSink,
+        names: Names,
         seed: u64,
     ) -> Self {
         let table = RefCell::new(Rc::new(policy.load_full()));
@@ -67,6 +70,7 @@ impl Context {
             upstreams: Upstreams::new(seed),
             counters,
             drain: Drain::default(),
+            names,
             traffic: Traffic::default(),
             log: RefCell::default(),
             sink,

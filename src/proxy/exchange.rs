@@ -1,5 +1,6 @@
 //! One request and its response: where it goes, over which connection, what if that fails, and what happens next.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -84,7 +85,12 @@ impl<'e> Exchange<'e, '_> {
             Some(authority) if !head.is_connect() => &authority.host,
             _ => &dialled,
         };
-        let plan = if head.is_connect() { self.plan_tunnel(host)? } else { self.plan(host).await? };
+        let found;
+        let mut plan = if head.is_connect() { self.plan_tunnel(host)? } else { self.plan(host).await? };
+        if plan.target.is_by_name() {
+            found = Box::pin(self.find(&plan.target, host)).await?;
+            plan.target = plan.target.at(&found);
+        }
         let security = plan.target.security(host).map_err(|reason| self.refuse_transport(&reason))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries();
@@ -128,7 +134,7 @@ impl<'e> Exchange<'e, '_> {
         let table: &'e PolicyTable = self.table;
         match routing::viewed(host, self.request, |view| table.http_request(original, view)) {
             Routed::Unrouted(decision) => {
-                let plan = self.plan_unrouted(&decision)?;
+                let plan = self.plan_unrouted(&self.fallen(host, decision))?;
                 self.audit(host, plan.target.cluster());
                 Ok(plan)
             }
@@ -166,9 +172,31 @@ impl<'e> Exchange<'e, '_> {
         });
     }
 
+    /// The addresses of the target's name.
+    async fn find(&self, target: &Target<'_>, host: &Host) -> Result<Vec<IpAddr>, Failure> {
+        let found = self.context.names.find(target, host, self.table, &self.context.guard).await;
+        found.map_err(|unfound| {
+            self.context.counters.names_unfound.increment();
+            Failure::unfound(&unfound)
+        })
+    }
+
+    /// Of bytes that happen to be a request, and that a `tcp` route splits.
+    fn fallen(&self, host: &Host, decision: Decision<'e>) -> Decision<'e> {
+        let table: &'e PolicyTable = self.table;
+        if !matches!(decision, Decision::Split(_)) {
+            return decision;
+        }
+        routing::viewed(host, self.request, |view| {
+            table.fallen(decision, &Facts::of_request(self.parties.destination, view), self.context.roll())
+        })
+    }
+
     fn plan_unrouted(&mut self, decision: &Decision<'e>) -> Result<Plan<'e>, Failure> {
         let (name, cluster) = match decision {
             Decision::Forward(cluster) => ("default", cluster.name.as_str()),
+            Decision::Split(split) => ("default", split.source.name.as_str()),
+            Decision::ByName => ("allow_any", "AllowAnyDynamicDNSCluster"),
             Decision::Passthrough => ("allow_any", "PassthroughCluster"),
             Decision::Deny(denial) => {
                 self.context.counters.refused_policy.increment();
@@ -184,7 +212,9 @@ impl<'e> Exchange<'e, '_> {
         let table: &'e PolicyTable = self.table;
         let Some(authority) = &self.request.head.authority else { return Err(Failure::no_route()) };
         let refused = match (table.tunnel(authority), self.context.guard.check_tunnel(authority)) {
-            (Ok(()), Ok(())) => return self.plan_unrouted(&table.carrier(self.parties.destination, host)),
+            (Ok(()), Ok(())) => {
+                return self.plan_unrouted(&self.fallen(host, table.carrier(self.parties.destination, host)));
+            }
             (Err(off @ TunnelRefusal::Off), _) => Failure::request(405, "connect_not_allowed", off.to_string()),
             (Err(refusal), _) => Failure::no_tunnel(403, "connect_denied", &refusal.to_string()),
             (_, Err(refusal)) => Failure::no_tunnel(403, "connect_denied", &refusal.to_string()),

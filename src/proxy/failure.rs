@@ -6,6 +6,7 @@ use std::fmt;
 use crate::flow::ResponseFlags;
 use crate::policy::Denial;
 use crate::proxy::clocks::Clock;
+use crate::proxy::names::Unfound;
 use crate::upstream::{ConnectError, StreamError};
 
 /// A request that egret answers itself, or cannot finish.
@@ -38,11 +39,26 @@ impl Failure {
     pub fn denied(denial: &Denial<'_>) -> Self {
         match denial {
             Denial::BlackHole => Self::blocked(),
+            Denial::NoCluster(_) => Self::no_cluster(),
             Denial::Forbidden { details, .. } => {
                 Self::new(403, ResponseFlags::default(), details, "RBAC: access denied".to_owned())
             }
             Denial::Unreachable { why, .. } => {
                 Self::new(403, ResponseFlags::default(), why.details(), why.reason().to_owned())
+            }
+        }
+    }
+
+    /// The host's name leads nowhere.
+    #[must_use]
+    pub fn unfound(unfound: &Unfound) -> Self {
+        let (details, reason) = (unfound.details(), unfound.to_string());
+        match unfound {
+            Unfound::Protected { .. } | Unfound::Refused { .. } => {
+                Self::new(403, ResponseFlags::default(), details, reason)
+            }
+            Unfound::Nameless | Unfound::NoAddress(_) | Unfound::Late { .. } | Unfound::Crowded(_) => {
+                Self::new(503, ResponseFlags::DNS_FAILURE, details, reason)
             }
         }
     }

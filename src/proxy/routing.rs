@@ -53,6 +53,11 @@ impl<'t> Plan<'t> {
                 let target = Target::Passthrough(parties.destination);
                 Ok(Self { target, route: None, path: None, with_cookie: None })
             }
+            Decision::ByName => {
+                let target = Target::ByName { original: parties.destination, found: &[] };
+                Ok(Self { target, route: None, path: None, with_cookie: None })
+            }
+            Decision::Split(_) => Err(Failure::no_cluster()),
             Decision::Deny(denial) => Err(Failure::denied(denial)),
         }
     }
@@ -71,7 +76,7 @@ impl<'t> Plan<'t> {
             edits.add.push(("set-cookie".to_owned(), cookie));
             Box::new(edits)
         });
-        let target = Target::Cluster { cluster, original, client, hash };
+        let target = Target::Cluster { cluster, original, client, hash, found: &[] };
         Self { target, route, path, with_cookie }
     }
 

@@ -1,12 +1,12 @@
 //! Where one request or connection goes: the decision of the policy made concrete for one flow.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::balance::Choice;
 use crate::config::{LoadBalancer, LoadBalancing, ProxyProtocol, Tunnel};
 use crate::flow::{ClientAddr, Host, OriginalDst};
-use crate::policy::{Cluster, ClusterProtocol, PoolLimits, Transport};
+use crate::policy::{Cluster, ClusterProtocol, Endpoints, PoolLimits, Transport};
 use crate::tls::ClientProfile;
 
 /// A cluster of the policy table, or the original destination as the application dialled it.
@@ -21,6 +21,13 @@ pub enum Target<'t> {
         client: ClientAddr,
         /// Of the key that the cluster's `consistentHash` asks for, where there is one.
         hash: Option<u64>,
+        /// What its name resolves to, where only a request can tell it.
+        found: &'t [IpAddr],
+    },
+    /// What no entry names, at the addresses of its name.
+    ByName {
+        original: OriginalDst,
+        found: &'t [IpAddr],
     },
     Passthrough(OriginalDst),
 }
@@ -51,6 +58,7 @@ impl<'t> Target<'t> {
     pub fn name(&self) -> &'t str {
         match self {
             Target::Cluster { cluster, .. } => &cluster.name,
+            Target::ByName { .. } => "AllowAnyDynamicDNSCluster",
             Target::Passthrough(_) => "PassthroughCluster",
         }
     }
@@ -60,14 +68,55 @@ impl<'t> Target<'t> {
     pub fn cluster(&self) -> Option<&'t Cluster> {
         match self {
             Target::Cluster { cluster, .. } => Some(cluster),
-            Target::Passthrough(_) => None,
+            Target::ByName { .. } | Target::Passthrough(_) => None,
         }
+    }
+
+    /// Whether its addresses must be found by the name that it was asked for by.
+    #[must_use]
+    pub fn is_by_name(&self) -> bool {
+        match self {
+            Target::Cluster { cluster, .. } => matches!(cluster.endpoints, Endpoints::ByName { .. }),
+            Target::ByName { .. } => true,
+            Target::Passthrough(_) => false,
+        }
+    }
+
+    /// The port that it is dialled at where it has no endpoints of its own.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let dialled = self.original().port();
+        match self {
+            Target::Cluster { cluster, .. } => match cluster.endpoints {
+                Endpoints::OriginalDst { port_override } | Endpoints::ByName { port_override } => {
+                    port_override.unwrap_or(dialled)
+                }
+                Endpoints::Resolved(_) => dialled,
+            },
+            Target::ByName { .. } | Target::Passthrough(_) => dialled,
+        }
+    }
+
+    /// The same, at these addresses, if it has none but those of its name.
+    #[must_use]
+    pub fn at<'f>(&self, ips: &'f [IpAddr]) -> Target<'f>
+    where
+        't: 'f,
+    {
+        let mut target: Target<'f> = *self;
+        match &mut target {
+            Target::Cluster { found, .. } | Target::ByName { found, .. } => *found = ips,
+            Target::Passthrough(_) => {}
+        }
+        target
     }
 
     #[must_use]
     pub fn original(&self) -> OriginalDst {
         match self {
-            Target::Cluster { original, .. } | Target::Passthrough(original) => *original,
+            Target::Cluster { original, .. } | Target::ByName { original, .. } | Target::Passthrough(original) => {
+                *original
+            }
         }
     }
 
@@ -75,7 +124,7 @@ impl<'t> Target<'t> {
     pub fn limits(&self) -> Option<&'t PoolLimits> {
         match self {
             Target::Cluster { cluster, .. } => Some(&cluster.limits),
-            Target::Passthrough(_) => None,
+            Target::ByName { .. } | Target::Passthrough(_) => None,
         }
     }
 
@@ -86,7 +135,9 @@ impl<'t> Target<'t> {
             Target::Cluster { cluster, hash, .. } => {
                 Choice { cluster: &cluster.name, balancing: &cluster.balancing, hash: *hash }
             }
-            Target::Passthrough(_) => Choice { cluster: self.name(), balancing: DIALLED, hash: None },
+            Target::ByName { .. } | Target::Passthrough(_) => {
+                Choice { cluster: self.name(), balancing: DIALLED, hash: None }
+            }
         }
     }
 
@@ -107,6 +158,10 @@ impl<'t> Target<'t> {
     pub(super) fn each_address(&self, mut each: impl FnMut(SocketAddr, u32)) {
         match self {
             Target::Passthrough(original) => each(original.addr(), 1),
+            Target::ByName { found, .. } => found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1)),
+            Target::Cluster { cluster, found, .. } if matches!(cluster.endpoints, Endpoints::ByName { .. }) => {
+                found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1));
+            }
             Target::Cluster { cluster, original, .. } => cluster.endpoints.for_each(original.addr(), each),
         }
     }
