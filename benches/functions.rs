@@ -21,7 +21,7 @@ mod cases;
 
 /// The engine's own: it is no part of the crate's interface, and needs nothing of it.
 #[path = "../src/io/wheel.rs"]
-#[allow(dead_code, reason = "a bench sets, clears and sounds alarms")]
+#[allow(dead_code, unused_imports, reason = "a bench sets, clears and sounds alarms; its tests run elsewhere")]
 mod wheel;
 
 const SIZES: [usize; 3] = [10, 1_000, 10_000];

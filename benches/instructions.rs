@@ -14,7 +14,7 @@ use egret::sniff::detect;
 mod cases;
 
 #[path = "../src/io/wheel.rs"]
-#[allow(dead_code, reason = "alarms are set, cleared and sounded")]
+#[allow(dead_code, unused_imports, reason = "alarms are set, cleared and sounded; its tests run elsewhere")]
 mod wheel;
 
 type Work = Box<dyn FnMut()>;

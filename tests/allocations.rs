@@ -30,7 +30,7 @@ use lab::client::HttpClient;
 use lab::pki::Leaf;
 use lab::proxy::Engine;
 use lab::server::{HttpServer, Server};
-use lab::{Family, Lab, eventually};
+use lab::{Family, Lab, PATIENCE, eventually};
 
 const HOST: &str = "warm.example";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nContent-Type: text/plain\r\n\r\nhello, world\n";
@@ -246,7 +246,7 @@ fn a_request_over_warm_connections_allocates_nothing() {
         fs::read_to_string(lab.dir().join("access.log")).is_ok_and(|log| log.lines().count() > WARM + COUNTED)
     });
     worker.order(Order::Quit);
-    worker.join();
+    worker.join(Instant::now() + PATIENCE);
 }
 
 #[test]
@@ -290,5 +290,5 @@ fn connections_at_rest_are_small() {
     });
     println!("{} bytes for each upstream connection at rest", figure());
     worker.order(Order::Quit);
-    worker.join();
+    worker.join(Instant::now() + PATIENCE);
 }

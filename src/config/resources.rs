@@ -336,6 +336,18 @@ pub enum OutboundPolicy {
     AllowAnyDynamicDns,
 }
 
+impl OutboundPolicy {
+    /// As it is written in YAML.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AllowAny => "ALLOW_ANY",
+            Self::RegistryOnly => "REGISTRY_ONLY",
+            Self::AllowAnyDynamicDns => "ALLOW_ANY_DYNAMIC_DNS",
+        }
+    }
+}
+
 /// A core `v1` Secret, `data` decoded.
 #[derive(Clone)]
 pub struct Secret {

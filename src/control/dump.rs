@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    AccessLogFormat, ConnectPolicy, Location, Meta, MinimumVersion, OutboundPolicy, Problem, Resources, Settings,
-    Severity,
+    AccessLogFormat, ConnectPolicy, Location, Meta, MinimumVersion, Problem, Resources, Settings, Severity,
 };
 use crate::control::reload::Status;
 use crate::policy::{Document, PolicyTable};
@@ -106,10 +105,7 @@ fn settings(settings: &Settings) -> Value {
         strict,
     } = settings;
     json!({
-        "outboundTrafficPolicy": { "mode": match outbound_traffic_policy {
-            OutboundPolicy::AllowAny => "ALLOW_ANY",
-            OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
-        } },
+        "outboundTrafficPolicy": { "mode": outbound_traffic_policy.name() },
         "connectPolicy": match connect_policy {
             ConnectPolicy::Deny => "DENY",
             ConnectPolicy::RegistryOnly => "REGISTRY_ONLY",
@@ -150,6 +146,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::OutboundPolicy;
     use crate::config::load_text;
 
     /// What is told can be written into a Settings document, and is then told again.

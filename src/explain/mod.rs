@@ -11,7 +11,7 @@ mod words;
 
 use std::sync::Arc;
 
-use crate::config::{Location, OutboundPolicy, Problem, Resources};
+use crate::config::{Location, Problem, Resources};
 use crate::flow::{Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{
@@ -79,21 +79,13 @@ pub fn explain(target: &Target, known: Known<'_>) -> Report {
         seen_as: seen_as.to_owned(),
         decision,
         outcome,
-        outbound_traffic_policy: outbound_policy(table).to_owned(),
+        outbound_traffic_policy: table.settings().outbound_traffic_policy.name().to_owned(),
         virtual_service: asked.route().map(words::route),
         authorization_policies: table.authorization_policies(cluster),
         assumed_address: target.address.is_none().then_some(dst.ip()),
         matched: cluster.map(|cluster| matched(cluster, target, known)),
         logged: log::logged(&asked, target, dst, known),
         warnings: cluster.map(|cluster| warnings(cluster, known)).unwrap_or_default(),
-    }
-}
-
-fn outbound_policy(table: &PolicyTable) -> &'static str {
-    match table.settings().outbound_traffic_policy {
-        OutboundPolicy::AllowAny => "ALLOW_ANY",
-        OutboundPolicy::AllowAnyDynamicDns => "ALLOW_ANY_DYNAMIC_DNS",
-        OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
     }
 }
 

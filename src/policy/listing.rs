@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{EndpointAddress, Location, OutboundPolicy, PortProtocol};
 use crate::flow::Hostname;
 use crate::policy::decide::PolicyTable;
-use crate::policy::http_routes::{Action, HttpRoute};
+use crate::policy::http_routes::{Action, Destination, HttpRoute};
+use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, ClusterProtocol, EndpointSource, Endpoints, Source, Transport};
 use crate::tls::ProfileMode;
 
@@ -101,14 +103,26 @@ impl PolicyTable {
         });
         let ports: BTreeMap<_, _> = self.ports.iter().collect();
         let held = ports.into_iter().flat_map(|(port, routes)| {
-            routes.held().into_iter().map(|held| {
-                let row = of_cluster(&self.clusters[held.cluster]);
-                let protocol = held.protocol.to_owned();
-                RouteRow { port: Some(*port), protocol, host: held.host, address: held.address, ..row }
+            routes.held().into_iter().flat_map(|held| {
+                let rows = match held.holder.split {
+                    Some(id) => split(&self.splits[id]),
+                    None => vec![of_cluster(&self.clusters[held.holder.cluster])],
+                };
+                let (port, protocol) = (Some(*port), held.protocol.to_owned());
+                let placed = move |row| RouteRow {
+                    port,
+                    protocol: protocol.clone(),
+                    host: held.host.clone(),
+                    address: held.address.clone(),
+                    ..row
+                };
+                rows.into_iter().map(placed)
             })
         });
         let (cluster, tls) = match self.settings().outbound_traffic_policy {
             OutboundPolicy::AllowAny => ("PassthroughCluster", "PASSTHROUGH"),
+            // TLS and bytes pass there, and so do requests to an address; the others go where their host resolves to.
+            OutboundPolicy::AllowAnyDynamicDns => ("PassthroughCluster", "PASSTHROUGH"),
             OutboundPolicy::RegistryOnly => ("BlackHoleCluster", "REFUSED"),
         };
         routed.chain(held).chain([unmatched(cluster, tls)]).collect()
@@ -194,19 +208,28 @@ fn routed(host: &str, route: &HttpRoute) -> Vec<RouteRow> {
     };
     let answers = |what: String| vec![named(unmatched("-", &what), None)];
     match &route.action {
-        Action::Forward(all) => all
-            .iter()
-            .map(|to| match to.any_cluster() {
-                Some(cluster) => named(of_cluster(cluster), Some(to.name.clone())),
-                None => {
-                    let refusal = Some("no ServiceEntry has this destination".to_owned());
-                    RouteRow { refusal, ..named(unmatched(&to.name, "REFUSED"), None) }
-                }
-            })
-            .collect(),
+        Action::Forward(all) => {
+            all.iter().map(|to| named(destination(to, to.any_cluster()), Some(to.name.clone()))).collect()
+        }
         Action::Redirect(redirect) => answers(format!("ANSWERED {}", redirect.code)),
         Action::Direct { status, .. } => answers(format!("ANSWERED {status}")),
     }
+}
+
+/// A row for each destination of a `tls` or `tcp` route.
+fn split(split: &Split) -> Vec<RouteRow> {
+    let virtual_service = Some(Document::from(&split.source));
+    let row = |to| RouteRow { virtual_service: virtual_service.clone(), ..destination(to, split.cluster(to)) };
+    split.destinations.iter().map(row).collect()
+}
+
+/// Where a route leads: to `cluster`, if there is one.
+fn destination(to: &Destination, cluster: Option<&Arc<Cluster>>) -> RouteRow {
+    let missing = || RouteRow {
+        refusal: Some("no ServiceEntry has this destination".to_owned()),
+        ..unmatched(&to.name, "REFUSED")
+    };
+    cluster.map_or_else(missing, |cluster| of_cluster(cluster))
 }
 
 fn endpoints(cluster: &Cluster, rows: &mut Vec<EndpointRow>) {

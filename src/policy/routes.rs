@@ -25,7 +25,7 @@ pub(super) type ClusterId = usize;
 pub(super) type SplitId = usize;
 
 /// Who has a match: a cluster, or a route that sends the cluster's flows elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claimant {
     pub(super) cluster: ClusterId,
     pub(super) split: Option<SplitId>,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{ClusterId, HttpRule, PortRoutes, everything, is_single};
+use super::{Claimant, HttpRule, PortRoutes, everything, is_single};
 
 /// One match and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,28 +15,29 @@ pub(in crate::policy) struct Held {
     pub(in crate::policy) host: String,
     /// Where the connection must go; `*` is anywhere.
     pub(in crate::policy) address: String,
-    pub(in crate::policy) cluster: ClusterId,
+    pub(in crate::policy) holder: Claimant,
 }
 
 impl PortRoutes {
     /// By protocol, host and address.
     pub(in crate::policy) fn held(&self) -> BTreeSet<Held> {
         let mut all = BTreeSet::new();
-        let mut hold = |protocol, host: String, address: String, cluster| {
-            all.insert(Held { protocol, host, address, cluster });
+        let mut hold = |protocol, host: String, address: String, holder| {
+            all.insert(Held { protocol, host, address, holder });
         };
+        let whole = |cluster| Claimant { cluster, split: None };
         if self.binds.values().any(|bind| matches!(bind.http, HttpRule::ByHost(_))) {
-            self.hosts.names.iter().for_each(|(host, id)| hold("HTTP", host.to_string(), "*".to_owned(), *id));
-            self.hosts.literals.iter().for_each(|(ip, id)| hold("HTTP", ip.to_string(), "*".to_owned(), *id));
+            self.hosts.names.iter().for_each(|(host, id)| hold("HTTP", host.to_string(), "*".to_owned(), whole(*id)));
+            self.hosts.literals.iter().for_each(|(ip, id)| hold("HTTP", ip.to_string(), "*".to_owned(), whole(*id)));
         }
         for (range, bind) in &self.binds {
             let address = self.shown(range);
             if let HttpRule::Always(id) = bind.http {
-                hold("HTTP", "*".to_owned(), address.clone(), id);
+                hold("HTTP", "*".to_owned(), address.clone(), whole(id));
             }
             bind.tls.iter().for_each(|(host, id)| hold("TLS", host.to_string(), address.clone(), *id));
             if let Some(bytes) = bind.bytes {
-                hold("TCP", "*".to_owned(), address, bytes.cluster);
+                hold("TCP", "*".to_owned(), address, bytes.holder);
             }
         }
         all
