@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::config::OutboundPolicy;
 use crate::config::PortProtocol::{Http, Https, Mysql, Tcp};
 use crate::config::{Resolution, ServiceEntry, TlsMode, TrafficPolicy};
 use crate::policy::fixture::{entry, rule, tls, with_tls};
