@@ -50,12 +50,12 @@ fn read(item: &Field<'_>, reads: Reads<'_>, report: &mut Report) -> Option<ByteR
 
 fn read_match(mut object: Object<'_>, reads: Reads<'_>, report: &mut Report) -> Option<ByteMatch> {
     let sni_hosts = match reads {
-        Reads::ServerName(hosts) => read_names(&object.required("sniHosts")?, hosts, report),
-        Reads::Nothing => Vec::new(),
+        Reads::ServerName(hosts) => object.required("sniHosts").map(|field| read_names(&field, hosts, report)),
+        Reads::Nothing => None,
     };
     let subnets = object.optional("destinationSubnets");
     let mut found = ByteMatch {
-        sni_hosts,
+        sni_hosts: sni_hosts.unwrap_or_default(),
         destination_subnets: subnets.map(|field| read_subnets(&field, report)).unwrap_or_default(),
         port: object.optional("port").and_then(|field| field.port(report)),
         source_labels: labels(&mut object, report),

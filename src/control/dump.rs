@@ -184,7 +184,7 @@ mod tests {
                 format!("{} {}/{} {}:{}", one["kind"], one["namespace"], one["name"], one["line"], one["column"])
             })
             .collect();
-        let expected = ["Secret shop/s 2:7", "ServiceEntry mine/e 7:7", "Settings /settings 11:7"];
+        let expected = ["Secret shop/s 2:7", "ServiceEntry mine/e 7:7", "Settings /settings 12:7"];
         assert_eq!(shown.iter().map(|line| line.replace('"', "")).collect::<Vec<_>>(), expected);
         assert!(!format!("{listed:?}").contains("hidden"));
     }

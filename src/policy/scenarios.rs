@@ -307,7 +307,7 @@ fn ranges_of_undeclared_and_tcp_ports() {
 #[test]
 fn an_address_that_an_entry_lists_twice() {
     for protocol in [Http, Auto, Tcp, Tls] {
-        let twice = entry(&["a.test"], &["1.1.1.2", "1.1.1.2/32"], Original).with_port(80, protocol);
+        let twice = entry(&["a.test"], &["1.1.1.2", "1.1.1.2/32"], Original).with_port(81, protocol);
         let warnings = allow_any(vec![twice], &[]);
         assert_eq!(warnings, [""; 0], "{protocol:?}");
     }

@@ -225,7 +225,7 @@ impl<'a> Compiler<'a> {
                 if is_for_us && !self.used.contains(&std::ptr::from_ref(route)) {
                     let message = format!(
                         "this route takes nothing: no ServiceEntry has one of the hosts with a port of protocol {ports} \
-                         that it asks for"
+                         and an address that it asks for"
                     );
                     self.problems.warn(&route.at, message);
                 }

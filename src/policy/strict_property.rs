@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::config::{HostPattern, Resources, ServiceEntry};
+use crate::config::{HostPattern, PortProtocol, Resources, ServiceEntry};
 use crate::flow::{Host, Hostname};
 use crate::policy::fixture::{dst, host, workload};
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::reference::entries;
-use crate::policy::{Decision, Denial, Endpoints, Materials, PolicyTable, Unreachable, Unread, compile};
+use crate::policy::{ClusterProtocol, Decision, Denial, Endpoints, Materials, PolicyTable, Unreachable, Unread, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
 
 type Answers = BTreeMap<&'static str, Vec<IpAddr>>;
@@ -79,7 +79,10 @@ fn check(
     match strict {
         Decision::Forward(same) => {
             assert_eq!(same.name, cluster.name);
-            let own = name.filter(|name| cluster.host == *name);
+            // Bytes of a port that no name is read on may be of any of the entry's hosts.
+            let by_name = cluster.protocol != ClusterProtocol::Opaque
+                || matches!(cluster.origin.declared, PortProtocol::Https | PortProtocol::Tls);
+            let own = name.filter(|name| by_name && cluster.host == *name);
             let theirs = match own {
                 Some(own) => is_theirs(entry, std::iter::once(own), answers, at),
                 None => is_theirs(entry, exact(entry), answers, at),
