@@ -55,7 +55,7 @@ fn leave_descriptors(egret: &Egret<'_>, free: usize) {
     let folder = format!("/proc/{}/fd", egret.pid());
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let used: BTreeSet<usize> = names.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
-    let limit = (0..).find(|limit| limit - used.range(..limit).count() == free).unwrap();
+    let limit = (0..=1 << 20).find(|limit| limit - used.range(..limit).count() == free).unwrap();
     limit_descriptors(egret, &limit.to_string());
 }
 

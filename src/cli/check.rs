@@ -88,13 +88,17 @@ fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
     problems
 }
 
-/// The labels that pods may have: those given, else none and each selector's in turn.
+/// The labels that pods may have: those given, else each selector's in turn, else none.
 fn pods(resources: &Resources, args: &Args) -> BTreeSet<BTreeMap<String, String>> {
     if !args.labels.is_empty() {
         return BTreeSet::from([args.labels.iter().cloned().collect()]);
     }
     let selectors = resources.destination_rules.iter().filter_map(|rule| rule.workload_selector.clone());
-    selectors.chain([BTreeMap::new()]).collect()
+    let mut pods: BTreeSet<_> = selectors.collect();
+    if pods.is_empty() {
+        pods.insert(BTreeMap::new());
+    }
+    pods
 }
 
 /// Credentials as they lie on the disk; names are not resolved.

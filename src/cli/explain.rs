@@ -84,13 +84,14 @@ fn of_files(target: &Target, args: &Args) -> Result<Report, String> {
 }
 
 fn of_running(admin: &str, question: &Question) -> Result<Report, String> {
-    let mut path = format!("/explain?url={}", ask::query_value(&question.url));
-    if let Some(address) = question.address {
-        path += &format!("&address={}", ask::query_value(&address.to_string()));
-    }
-    if let Some(method) = &question.method {
-        path += &format!("&method={}", ask::query_value(method));
-    }
+    let field = |name, value: Option<&str>| value.map(|value| format!("{name}={}", ask::query_value(value)));
+    let address = question.address.map(|address| address.to_string());
+    let fields = [
+        field("url", Some(&question.url)),
+        field("address", address.as_deref()),
+        field("method", question.method.as_deref()),
+    ];
+    let path = format!("/explain?{}", fields.into_iter().flatten().collect::<Vec<_>>().join("&"));
     let reply = ask::get(admin, &path)
         .map_err(|error| format!("egret: {error}; `--config PATH` explains by files, without a proxy"))?;
     if reply.status != 200 {

@@ -39,7 +39,7 @@ fn read(item: &Field<'_>, reads: Reads<'_>, report: &mut Report) -> Option<ByteR
         field.error("at least one match is required, with sniHosts", report);
     }
     for one in items {
-        matches.extend(one.object(report).and_then(|object| read_match(object, reads, report)));
+        matches.extend(one.object(report).map(|object| read_match(object, reads, report)));
     }
     let unchanged = |_: &mut Object<'_>, _: &mut Report| (HeaderChanges::default(), HeaderChanges::default());
     let destinations = object.required("route");
@@ -48,7 +48,7 @@ fn read(item: &Field<'_>, reads: Reads<'_>, report: &mut Report) -> Option<ByteR
     Some(ByteRoute { matches, destinations: destinations?, at: report.location(item.at()) })
 }
 
-fn read_match(mut object: Object<'_>, reads: Reads<'_>, report: &mut Report) -> Option<ByteMatch> {
+fn read_match(mut object: Object<'_>, reads: Reads<'_>, report: &mut Report) -> ByteMatch {
     let sni_hosts = match reads {
         Reads::ServerName(hosts) => object.required("sniHosts").map(|field| read_names(&field, hosts, report)),
         Reads::Nothing => None,
@@ -71,7 +71,7 @@ fn read_match(mut object: Object<'_>, reads: Reads<'_>, report: &mut Report) -> 
         found.never = true;
     }
     object.finish(report);
-    Some(found)
+    found
 }
 
 fn read_names(field: &Field<'_>, hosts: &[HostPattern], report: &mut Report) -> Vec<HostPattern> {

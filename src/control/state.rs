@@ -230,9 +230,13 @@ impl State {
 
 /// Tells workers to end, and waits a moment for it.
 pub(super) fn end_workers(workers: Vec<(Worker, Arc<WorkerCounters>)>) {
-    workers.iter().for_each(|(worker, _)| worker.order(Order::Quit));
+    for (worker, _) in &workers {
+        worker.order(Order::Quit);
+    }
     let deadline = Instant::now() + LAST_TURNS;
-    workers.into_iter().for_each(|(worker, _)| worker.join(deadline));
+    for (worker, _) in workers {
+        worker.join(deadline);
+    }
 }
 
 fn names(reloader: &Reloader) -> Value {

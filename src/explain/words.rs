@@ -98,10 +98,8 @@ pub(super) fn forwarded(cluster: &Cluster, refusal: Option<&str>, host: &Host, h
         (ClusterProtocol::Opaque, false) => "byte by byte",
     };
     if let Some(reason) = refusal {
-        return match http {
-            true => format!("refused with 503: {reason}"),
-            false => format!("refused, the connection is closed: {reason}"),
-        };
+        let how = if http { "with 503" } else { "by the end of the connection" };
+        return format!("refused {how}: {reason}");
     }
     match &cluster.tls_request {
         Some(request) if request.trust == TrustSource::Unverified => {

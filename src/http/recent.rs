@@ -16,8 +16,11 @@ const PLACES: usize = 64;
 /// Longer ones are no host names with a port, and are not worth the room.
 const MAX_BYTES: usize = 260;
 
+/// A text, and what it was read as.
+type Known = (Box<[u8]>, Authority);
+
 thread_local! {
-    static RECENT: RefCell<Vec<Option<(Box<[u8]>, Authority)>>> = const { RefCell::new(Vec::new()) };
+    static RECENT: RefCell<Vec<Option<Known>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The authority that `text` names: as it was the last time, or as `parse` says.

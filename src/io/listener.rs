@@ -4,9 +4,12 @@
 //! run out, or as many connections are open as allowed, accepting pauses: clients wait in the kernel's backlog. It goes
 //! on when a connection closes or a little later, never at once, so that a shortage does not become a busy loop.
 
-#![allow(unsafe_code, reason = "a completion's result becomes the owner of its descriptor")]
+#![allow(
+    unsafe_code,
+    reason = "a completion's result becomes the owner of its descriptor; an option without a safe wrapper"
+)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -16,7 +19,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use socket2::{SockFilter, SockRef};
+use socket2::SockRef;
 
 use super::connection::{Connection, Origin};
 use super::driver::{Completion, OpId};
@@ -36,8 +39,8 @@ const MANY_FROM: usize = 512;
 /// When nothing of ours closes, a shortage of descriptors (another process's, say) is looked at again after this time.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Lets no packet pass: a classic BPF program of one instruction, "return 0 bytes".
-const NOTHING: [SockFilter; 1] = [SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0)];
+/// What no packet's remaining hops reach: senders begin with 64, so the kernel drops it (RFC 5082 asks for no less).
+const NO_PACKET: libc::c_int = 255;
 
 /// A listening socket.
 pub struct Listener {
@@ -49,6 +52,8 @@ pub(super) struct Accepting {
     listener: TcpListener,
     reactor: Rc<Reactor>,
     state: RefCell<State>,
+    /// Connections that it accepts may have inherited that they take no packet.
+    was_held_back: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -83,7 +88,14 @@ impl Listener {
             SockRef::from(&listener).set_send_buffer_size(bytes as usize)?;
             SockRef::from(&listener).set_recv_buffer_size(bytes as usize)?;
         }
-        Ok(Self { accepting: Rc::new(Accepting { listener, reactor, state: RefCell::default() }) })
+        Ok(Self {
+            accepting: Rc::new(Accepting {
+                listener,
+                reactor,
+                state: RefCell::default(),
+                was_held_back: Cell::new(false),
+            }),
+        })
     }
 
     /// The next connection. Dropping the future loses none.
@@ -121,11 +133,25 @@ impl Listener {
     /// somebody listens. With `false`, handshakes go on.
     ///
     /// # Errors
-    /// The kernel lacks memory for a filter of one instruction, or there was none to take away.
+    /// None that a listening socket of the internet is known to give. It takes no privilege: a socket filter would, where
+    /// unprivileged BPF is closed.
     pub fn hold_back(&self, hold: bool) -> io::Result<()> {
-        let socket = SockRef::from(&self.accepting.listener);
-        if hold { socket.attach_filter(&NOTHING) } else { socket.detach_filter() }
+        let accepting = &self.accepting;
+        accepting.was_held_back.set(accepting.was_held_back.get() || hold);
+        set_least_hops(accepting.descriptor(), accepting.listener.local_addr()?, if hold { NO_PACKET } else { 0 })
     }
+}
+
+/// Packets with fewer remaining hops (IP's TTL, IPv6's hop limit) are dropped before the socket sees them.
+fn set_least_hops(descriptor: RawFd, local: SocketAddr, hops: libc::c_int) -> io::Result<()> {
+    let (level, option) = match local {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MINTTL),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),
+    };
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the value is an int, as both options want it, and is read during the call only.
+    let result = unsafe { libc::setsockopt(descriptor, level, option, (&raw const hops).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl Drop for Listener {
@@ -189,6 +215,12 @@ impl Accepting {
         let accepted = (done.result >= 0).then(|| {
             // SAFETY: the kernel has just opened this descriptor for this completion, and nobody else knows it.
             let fd = unsafe { OwnedFd::from_raw_fd(done.result) };
+            if self.was_held_back.get()
+                && let Ok(local) = self.listener.local_addr()
+            {
+                // What the peer has sent meanwhile it sends again.
+                let _ = set_least_hops(fd.as_raw_fd(), local, 0);
+            }
             Socket::new(Connection::new(Rc::clone(&self.reactor), fd, Origin::Accepted))
         });
         let mut state = self.state.borrow_mut();

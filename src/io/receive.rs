@@ -225,9 +225,10 @@ impl Connection {
         }
         side.low_water_mark = bytes;
         let value = bytes.max(1) as libc::c_int;
-        let (level, name, size) = (libc::SOL_SOCKET, libc::SO_RCVLOWAT, size_of::<libc::c_int>() as libc::socklen_t);
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVLOWAT);
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
         // SAFETY: the value is an int, as this option wants it, and is read during the call only.
-        let result = unsafe { libc::setsockopt(self.descriptor(), level, name, (&raw const value).cast(), size) };
+        let result = unsafe { libc::setsockopt(self.descriptor(), level, option, (&raw const value).cast(), length) };
         debug_assert_eq!(result, 0, "every socket takes this option");
     }
 

@@ -120,9 +120,8 @@ impl PolicyTable {
             })
         });
         let (cluster, tls) = match self.settings().outbound_traffic_policy {
-            OutboundPolicy::AllowAny => ("PassthroughCluster", "PASSTHROUGH"),
-            // TLS and bytes pass there, and so do requests to an address; the others go where their host resolves to.
-            OutboundPolicy::AllowAnyDynamicDns => ("PassthroughCluster", "PASSTHROUGH"),
+            // With dynamic DNS, requests for a name go where it resolves to.
+            OutboundPolicy::AllowAny | OutboundPolicy::AllowAnyDynamicDns => ("PassthroughCluster", "PASSTHROUGH"),
             OutboundPolicy::RegistryOnly => ("BlackHoleCluster", "REFUSED"),
         };
         routed.chain(held).chain([unmatched(cluster, tls)]).collect()

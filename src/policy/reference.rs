@@ -65,7 +65,7 @@ fn declared(entries: &[ServiceEntry], routes: &[VirtualService]) -> Vec<Declared
                 all.push(own(Wants::RequestsAt, &singles));
             }
             let holders = || routes.iter().filter(|holder| holder.hosts.iter().any(|own| own.covers(host)));
-            let routed = |route: &ByteRoute, host: &HostPattern, wants, subnets: &[IpNet]| Declared {
+            let elsewhere = |route: &ByteRoute, host: &HostPattern, wants, subnets: &[IpNet]| Declared {
                 who: route.destinations[0].host.to_string(),
                 host: host.clone(),
                 wants,
@@ -79,7 +79,7 @@ fn declared(entries: &[ServiceEntry], routes: &[VirtualService]) -> Vec<Declared
                 }
                 for (route, one) in routes.iter().flat_map(|route| route.matches.iter().map(move |one| (route, one))) {
                     for name in &one.sni_hosts {
-                        all.push(routed(route, name, Wants::NamesOnly, &one.destination_subnets));
+                        all.push(elsewhere(route, name, Wants::NamesOnly, &one.destination_subnets));
                     }
                 }
             }
@@ -89,7 +89,7 @@ fn declared(entries: &[ServiceEntry], routes: &[VirtualService]) -> Vec<Declared
                 for route in &routes[..first.map_or(routes.len(), |first| first + 1)] {
                     let subnets: Vec<IpNet> =
                         route.matches.iter().flat_map(|one| &one.destination_subnets).copied().collect();
-                    all.push(routed(route, host, Wants::Bytes, &subnets));
+                    all.push(elsewhere(route, host, Wants::Bytes, &subnets));
                 }
                 if first.is_none() {
                     all.push(own(Wants::Bytes, &ranges));

@@ -12,7 +12,9 @@ use crate::flow::{Host, Hostname};
 use crate::policy::fixture::{dst, host, workload};
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::reference::entries;
-use crate::policy::{ClusterProtocol, Decision, Denial, Endpoints, Materials, PolicyTable, Unreachable, Unread, compile};
+use crate::policy::{
+    ClusterProtocol, Decision, Denial, Endpoints, Materials, PolicyTable, Unreachable, Unread, compile,
+};
 use crate::tls::{ClientProfile, ProfileRequest};
 
 type Answers = BTreeMap<&'static str, Vec<IpAddr>>;

@@ -172,7 +172,7 @@ impl<'a> Compiler<'a> {
             policy_of_subset = merged(rule.traffic_policy.as_ref(), subset.traffic_policy.as_ref(), port.number);
             (&entry_of_subset, policy_of_subset.as_ref())
         };
-        let (protocol, carries) = match (carried, port.protocol) {
+        let (protocol, content) = match (carried, port.protocol) {
             (_, PortProtocol::Udp) => return None,
             (Carried::Bytes { carries, .. }, _) => (ClusterProtocol::Opaque, carries),
             (_, PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb) => {
@@ -181,7 +181,7 @@ impl<'a> Compiler<'a> {
             _ => (ClusterProtocol::Http1, Carries::Http1),
         };
         let service = Service { entry, host, port, rule, policy };
-        let cluster = Arc::new(self.cluster(&service, subset_name, protocol, carries));
+        let cluster = Arc::new(self.cluster(&service, subset_name, protocol, content));
         self.table.clusters.push(Arc::clone(&cluster));
         if let Carried::Bytes { carries, .. } = carried {
             self.carrying.insert((name, carries == Carries::Tls), Arc::clone(&cluster));

@@ -44,13 +44,11 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Par
         }
         // Boxed, so that a connection at rest does not carry the room that an exchange needs. One that is busy keeps the
         // box from request to request.
-        match Box::pin(serve_while_busy(context, reader, *parties)).await {
-            Some(close) => return close,
-            None => {
-                reader.stream().relax();
-                idle_since = io::now().checked_sub(PAUSE).unwrap_or(idle_since);
-            }
+        if let Some(close) = Box::pin(serve_while_busy(context, reader, *parties)).await {
+            return close;
         }
+        reader.stream().relax();
+        idle_since = io::now().checked_sub(PAUSE).unwrap_or(idle_since);
     }
 }
 

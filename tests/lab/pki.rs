@@ -59,8 +59,9 @@ impl Authority {
             Leaf::Expired => params.not_after = date_time_ymd(2001, 1, 1),
             Leaf::NotYetValid => params.not_before = date_time_ymd(4000, 1, 1),
             Leaf::Seasonal => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-                params.not_before = date_time_ymd(1970, 1, 1) + (now - Duration::from_secs(30 * 60));
+                let half_an_hour_ago = SystemTime::now() - Duration::from_secs(30 * 60);
+                let since_1970 = half_an_hour_ago.duration_since(UNIX_EPOCH).expect("a clock after 1970");
+                params.not_before = date_time_ymd(1970, 1, 1) + since_1970;
                 params.not_after = params.not_before + Duration::from_secs(90 * 24 * 3600);
             }
             Leaf::Good | Leaf::SelfSigned => {}

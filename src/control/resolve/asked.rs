@@ -4,6 +4,7 @@
 //! They are strangers: applications choose them. So there are at most [`MOST`], they are looked up a few at a time
 //! beside those of the policy, and one that has no address is the first to go.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl Shared {
     fn asked(self: &Rc<Self>, Question { name, answer }: Question) {
         let mut names = self.names.borrow_mut();
         if !names.contains_key(&name) {
-            if !self.make_room(&mut names) {
+            if !make_room(&mut names) {
                 // A worker that no longer waits needs no answer.
                 let _ = answer.send(Err(Crowded));
                 return;
@@ -70,23 +71,23 @@ impl Shared {
             let _ = answer.send(Err(Crowded));
         }
     }
+}
 
-    /// Whether there is room for another name; one without an address, or that nobody uses, makes it.
-    fn make_room(&self, names: &mut std::collections::BTreeMap<Hostname, Entry>) -> bool {
-        let now = Instant::now();
-        let strangers = || names.iter().filter(|(_, entry)| !entry.listed);
-        if strangers().count() < MOST {
-            return true;
-        }
-        let spare = |entry: &Entry| {
-            let last = entry.asked.as_ref().map(|asked| asked.last);
-            let is_unused = last.is_none_or(|last| now.saturating_duration_since(last) > UNUSED);
-            (entry.settled && (is_unused || entry.cell.load().is_empty())).then_some(last)
-        };
-        let oldest =
-            strangers().filter_map(|(name, entry)| Some((spare(entry)?, name))).min().map(|(_, name)| name.clone());
-        oldest.is_some_and(|name| names.remove(&name).is_some())
+/// Whether there is room for another name; one without an address, or that nobody uses, makes it.
+fn make_room(names: &mut BTreeMap<Hostname, Entry>) -> bool {
+    let now = Instant::now();
+    let strangers = || names.iter().filter(|(_, entry)| !entry.listed);
+    if strangers().count() < MOST {
+        return true;
     }
+    let spare = |entry: &Entry| {
+        let last = entry.asked.as_ref().map(|asked| asked.last);
+        let is_unused = last.is_none_or(|last| now.saturating_duration_since(last) > UNUSED);
+        (entry.settled && (is_unused || entry.cell.load().is_empty())).then_some(last)
+    };
+    let oldest =
+        strangers().filter_map(|(name, entry)| Some((spare(entry)?, name))).min().map(|(_, name)| name.clone());
+    oldest.is_some_and(|name| names.remove(&name).is_some())
 }
 
 impl Entry {

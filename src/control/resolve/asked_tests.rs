@@ -97,9 +97,12 @@ fn strangers_are_bounded() {
 #[test]
 fn those_without_addresses_make_room() {
     with_still_clock(|| async {
-        let bench = Bench::new(1, "", |seen, _| match seen.name.starts_with('n') {
-            true => seen.code(hickory_proto::op::ResponseCode::NXDomain),
-            false => seen.addresses(3600, &["192.0.2.1"]),
+        let bench = Bench::new(1, "", |seen, _| {
+            if seen.name.starts_with('n') {
+                seen.code(hickory_proto::op::ResponseCode::NXDomain)
+            } else {
+                seen.addresses(3600, &["192.0.2.1"])
+            }
         })
         .await;
         let resolver = bench.resolver();
