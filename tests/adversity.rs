@@ -76,8 +76,12 @@ fn without_a_descriptor_for_the_upstream_a_request_is_answered_and_the_next_one_
         leave_descriptors(&egret, 1);
         let mut refused = 0;
         eventually("requests are answered with the reason", || {
-            refused +=
-                usize::from(ask(&lab).is_ok_and(|(status, body)| status == 503 && body.contains("Too many open")));
+            match ask(&lab) {
+                Ok((503, body)) if body.contains("Too many open") => refused += 1,
+                // A descriptor of the last request was still open when they were counted.
+                Ok((200, _)) => leave_descriptors(&egret, 1),
+                _ => {}
+            }
             refused == 20
         });
         limit_descriptors(&egret, "4096");
@@ -216,12 +220,12 @@ fn a_clock_that_jumps_moves_no_timer_and_certificates_are_judged_anew() {
     let file = format!("FAKETIME_TIMESTAMP_FILE={}", lab::utf8(&lab.dir().join("clock")));
     for engine in ENGINES {
         lab.write("clock", "+0");
-        let wrapper = ["env", &shim, &file, "FAKETIME_NO_CACHE=1", "DONT_FAKE_MONOTONIC=1"];
-        let mut egret = lab.start_egret_behind(&wrapper, engine, &[]);
+        let variables = [&*shim, &file, "FAKETIME_NO_CACHE=1", "DONT_FAKE_MONOTONIC=1"];
+        let mut egret = lab.start_egret_with(&variables, engine, &[]);
         serves(&lab);
         let mut idle = HttpClient::new(lab.connect(at(1, 80)).unwrap());
         assert_eq!(idle.get(HOST, "/").unwrap().head.status, 200);
-        for (clock, says) in [("+400d", "expired"), ("-1h", "not valid yet"), ("+0", "ok")] {
+        for (clock, says) in [("+400d", "expired"), ("-1h", "not yet valid"), ("+0", "ok")] {
             lab.write("clock", clock);
             let mut last = None;
             eventually(&format!("at {clock} the certificate is found {says}"), || {

@@ -72,7 +72,7 @@ fn redirected(capture: &Capture, target: SocketAddr) -> Result<String, RedirectE
     };
     let client = dial(capture, target)?.map_err(|error| missed(target, home, &error.to_string()))?;
     let own = client.local_addr().map_err(|error| missed(target, home, &error.to_string()))?;
-    let original = arrival(&listener, own).map_err(|error| {
+    let original = arrival(&listener, own, target).map_err(|error| {
         missed(target, home, &format!("the connection was accepted elsewhere or its origin is unknown ({error})"))
     })?;
     if original != target {
@@ -100,19 +100,25 @@ fn listen(at: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// The original destination of the connection from `client`. Others that arrive meanwhile are closed: nothing else
-/// could be done with them before the proxy runs.
-fn arrival(listener: &Socket, client: SocketAddr) -> std::io::Result<SocketAddr> {
+/// The original destination of the connection from `client` to `target`. Others that arrive meanwhile are closed: nothing
+/// else could be done with them before the proxy runs. Where an older connection still has the client's port for its own
+/// in the kernel's NAT, ours arrives from another port; nobody else dials `target`, which is of no use (RFC 5737, RFC 3849).
+fn arrival(listener: &Socket, client: SocketAddr, target: SocketAddr) -> std::io::Result<SocketAddr> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let (connection, peer) = listener.accept()?;
         // A reset leaves no TIME_WAIT on the port that the proxy is about to bind.
         connection.set_linger(Some(Duration::ZERO))?;
-        if peer.as_socket() != Some(client) {
-            continue;
-        }
         let original = if client.is_ipv4() { connection.original_dst_v4() } else { connection.original_dst_v6() };
-        return original?.as_socket().ok_or_else(|| ErrorKind::InvalidData.into());
+        let original = original.map(|address| address.as_socket());
+        if peer.as_socket() == Some(client) {
+            return original?.ok_or_else(|| ErrorKind::InvalidData.into());
+        }
+        if let Ok(Some(original)) = original
+            && original == target
+        {
+            return Ok(original);
+        }
     }
     Err(ErrorKind::TimedOut.into())
 }
@@ -226,7 +232,7 @@ mod tests {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let at = listener.local_addr().unwrap().as_socket().unwrap();
         let client = TcpStream::connect(at).unwrap();
-        let original = arrival(&listener, client.local_addr().unwrap());
+        let original = arrival(&listener, client.local_addr().unwrap(), at);
         assert!(original.is_err() || original.unwrap() == at);
     }
 }

@@ -36,23 +36,31 @@ impl Lab {
     /// [`start_egret`](Self::start_egret), run by the command `wrapper`, with `EGRET_ENGINE` as given.
     #[track_caller]
     pub fn start_egret_behind(&self, wrapper: &[&str], engine: &str, flags: &[&str]) -> Egret<'_> {
-        self.launch_egret_behind(wrapper, engine, flags).wait()
+        self.launch(wrapper, &[], engine, flags).wait()
+    }
+
+    /// Starts the proxy with `NAME=value` variables that the programs before it do not see.
+    #[track_caller]
+    pub fn start_egret_with(&self, variables: &[&str], engine: &str, flags: &[&str]) -> Egret<'_> {
+        self.launch(&[], variables, engine, flags).wait()
     }
 
     /// Starts the proxy alone, ready or not.
     #[track_caller]
     pub fn launch_egret(&self, flags: &[&str]) -> Egret<'_> {
         let engine = Engine::of_this_run();
-        self.launch_egret_behind(engine.wrapper(), engine.choice(), flags)
+        self.launch(engine.wrapper(), &[], engine.choice(), flags)
     }
 
     #[track_caller]
-    fn launch_egret_behind(&self, wrapper: &[&str], engine: &str, flags: &[&str]) -> Egret<'_> {
+    fn launch(&self, wrapper: &[&str], variables: &[&str], engine: &str, flags: &[&str]) -> Egret<'_> {
         let config = self.config_dir();
         let binary = self.binary();
         let mut arguments = wrapper.to_vec();
         arguments.push("setpriv");
         arguments.extend(PROXY);
+        arguments.push("env");
+        arguments.extend(variables);
         arguments.extend([utf8(&binary), "run", "--config", utf8(&config)]);
         arguments.extend(flags);
         let mut command = self.pod.command("env", &arguments);
