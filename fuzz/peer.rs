@@ -71,10 +71,7 @@ impl Peer {
         let (client, server) = (client_config(&provider, suite), server_config(&provider, suite, &log));
         let (flights, server) = converse(&client, server);
         let is_tls13 = server.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        let hash = match format!("{:?}", suite.suite()).ends_with("384") {
-            true => hkdf::HKDF_SHA384,
-            false => hkdf::HKDF_SHA256,
-        };
+        let hash = if format!("{:?}", suite.suite()).ends_with("384") { hkdf::HKDF_SHA384 } else { hkdf::HKDF_SHA256 };
         let secrets = server.dangerous_extract_secrets().expect("allowed by the configuration");
         let direction = |(sequence, secrets): (u64, ConnectionTrafficSecrets), label| {
             let (algorithm, key, iv) = match &secrets {
@@ -354,9 +351,9 @@ impl Direction {
     }
 
     fn additional_data(&self, header: &[u8], length: usize) -> Vec<u8> {
-        match self.is_tls13 {
-            true => header.to_vec(),
-            false => [&self.sequence.to_be_bytes()[..], &header[..3], &(length as u16).to_be_bytes()].concat(),
+        if self.is_tls13 {
+            return header.to_vec();
         }
+        [&self.sequence.to_be_bytes()[..], &header[..3], &(length as u16).to_be_bytes()].concat()
     }
 }

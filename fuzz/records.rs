@@ -98,7 +98,7 @@ fn read(mut input: &[u8], peer: &Peer) -> Script {
         steps.push(Step::Arrives(std::mem::take(&mut wire)));
         match action % 16 {
             14 if !closed => steps.push(Step::Sends(number(&mut input) * (1 + number(&mut input)))),
-            15 if number(&mut input) % 4 == 0 => {
+            15 if number(&mut input).is_multiple_of(4) => {
                 closed = true;
                 steps.push(Step::Closes);
             }

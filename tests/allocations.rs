@@ -284,7 +284,9 @@ fn connections_at_rest_are_small() {
         for client in &mut clients {
             client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
         }
-        clients.iter_mut().for_each(|client| assert_eq!(client.response().unwrap().head.status, 200));
+        for client in &mut clients {
+            assert_eq!(client.response().unwrap().head.status, 200);
+        }
         assert!(server.accepted() >= COUNT, "{} upstream connections", server.accepted());
         eventually(&format!("{PER_UPSTREAM} bytes for each upstream at rest ({})", figure()), || small(PER_UPSTREAM));
     });

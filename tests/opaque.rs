@@ -252,7 +252,9 @@ fn first_flights_pass_whole_or_not_at_all() {
         for (port, (name, flight)) in ports.iter().flat_map(|port| flights.iter().map(move |flight| (port, flight))) {
             let mut client = lab.connect(outside(Family::V4, *port)).unwrap();
             client.set_nodelay(true).unwrap();
-            flight.iter().for_each(|byte| client.write_all(&[*byte]).unwrap());
+            for byte in flight {
+                client.write_all(&[*byte]).unwrap();
+            }
             client.shutdown(Shutdown::Write).unwrap();
             assert!(read_all(&mut client) == *flight, "{name} to {port}");
         }
