@@ -21,7 +21,7 @@ type Work = Box<dyn FnMut()>;
 /// Its name, and how it is set up.
 type Case = (&'static str, fn() -> Work);
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 9] = [
     ("sniff-http1", || Box::new(|| drop(black_box(detect(black_box(cases::REQUEST)))))),
     ("sniff-client-hello", || {
         let hello = cases::client_hello("api.example.com");
@@ -36,8 +36,8 @@ const CASES: [Case; 10] = [
             black_box(BodyScanner::new(BodyLength::Chunked).advance(black_box(&body)).expect("a chunked body"));
         })
     }),
+    // Of larger tables the count depends on the seed of their hashes; `functions` times those.
     ("policy-10", || lookup(10)),
-    ("policy-1000", || lookup(1_000)),
     ("access-log-line", logging),
     ("alarm-set-and-clear", alarm),
 ];
