@@ -1,13 +1,13 @@
 //! The operation interface: everything the engine asks of an operating system.
 //!
 //! Above this line nothing knows which of them works: io_uring ([`super::uring`]), epoll where the host forbids that
-//! ([`super::epoll`]). It refuses to know what a socket is for, who
+//! ([`super::epoll`]), in tests a simulation that fails and dawdles as no kernel would. It refuses to know what a socket is for, who
 //! waits for it, or who owns the memory that it is handed: [`super::reactor`] keeps that memory alive.
 
 #![allow(unsafe_code, reason = "submitting is unsafe: the caller promises that memory stays")]
 
 use std::os::fd::RawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Names one operation from its submission to its last completion. Holds a generation, so it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,4 +153,9 @@ pub(super) trait Driver {
     fn can_batch(&self) -> bool;
 
     fn counters(&self) -> DriverCounters;
+
+    /// The clock.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 }

@@ -57,16 +57,26 @@ impl Engine {
     /// # Errors
     /// Why this host cannot run it, and what to do about that.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        Self::on(options, |options, pool| {
+            Ok(match options.kind {
+                EngineKind::Uring => Box::new(Uring::new(options, pool)?),
+                EngineKind::Epoll => Box::new(Epoll::new(pool)?),
+            })
+        })
+    }
+
+    /// As [`new`](Self::new), on the driver that `driver` makes.
+    pub(super) fn on(
+        options: EngineOptions,
+        driver: impl FnOnce(&EngineOptions, &Rc<Pool>) -> Result<Box<dyn Driver>, EngineError>,
+    ) -> Result<Self, EngineError> {
         let options = options.checked();
         if CURRENT.with_borrow(Option::is_some) {
             return Err(EngineError::Occupied);
         }
         let pool = Pool::new(options.recv_buffers, options.recv_buffer_bytes, options.recv_blocks)
             .map_err(|error| classify(error, "mapping receive buffers"))?;
-        let driver: Box<dyn Driver> = match options.kind {
-            EngineKind::Uring => Box::new(Uring::new(&options, &pool)?),
-            EngineKind::Epoll => Box::new(Epoll::new(&pool)?),
-        };
+        let driver = driver(&options, &pool)?;
         let executor = Executor::new().map_err(|error| classify(error, "making an eventfd"))?;
         let context = Rc::new(Context { reactor: Reactor::new(driver, pool, options), executor });
         context.listen_for_signals();

@@ -70,6 +70,8 @@ mod receive;
 mod restrict;
 mod send;
 mod shedding;
+#[cfg(test)]
+mod simulation;
 mod socket;
 mod spares;
 #[cfg(test)]

@@ -94,7 +94,7 @@ struct Scratch {
 
 impl Reactor {
     pub(super) fn new(driver: Box<dyn Driver>, pool: Rc<Pool>, options: EngineOptions) -> Rc<Self> {
-        let now = Instant::now();
+        let now = driver.now();
         let activity = Activity::default();
         activity.period.set(1);
         Rc::new(Self {
@@ -142,7 +142,7 @@ impl Reactor {
         let wait = self.wait(ready);
         let waited = self.driver.borrow_mut().turn(wait, &mut scratch.done);
         self.counters.turns.set(self.counters.turns.get() + 1);
-        self.now.set(Instant::now());
+        self.now.set(self.driver.borrow().now());
         self.roll_activity();
         self.sound_alarms(&mut scratch.due);
         for done in scratch.done.drain(..) {
@@ -152,7 +152,13 @@ impl Reactor {
         waited
     }
 
+    /// Sends first: a connection of which nothing is left but its place on the list closes here, and makes room.
     fn prepare(self: &Rc<Self>, buffers: &mut Vec<u16>) {
+        let mut to_send = self.to_send.take();
+        to_send.drain(..).for_each(|connection| connection.start_send());
+        if self.to_send.borrow().is_empty() {
+            self.to_send.replace(to_send);
+        }
         if self.resume_accepting.take() {
             let paused = self.paused.take();
             self.shedding.end();
@@ -163,11 +169,6 @@ impl Reactor {
             self.driver.borrow_mut().provide(buffers);
         }
         self.unpark();
-        let mut to_send = self.to_send.take();
-        to_send.drain(..).for_each(|connection| connection.start_send());
-        if self.to_send.borrow().is_empty() {
-            self.to_send.replace(to_send);
-        }
     }
 
     /// As many as there are buffers: each of them probably has bytes waiting.
@@ -448,10 +449,11 @@ impl Reactor {
     }
 
     fn turn_while(self: &Rc<Self>, limit: Duration, goes_on: impl Fn() -> bool) {
-        let deadline = Instant::now() + limit;
+        let time = || self.driver.borrow().now();
+        let deadline = time() + limit;
         // So that a turn in which nothing completes ends, too.
         let poke = Duration::from_millis(10);
-        while goes_on() && Instant::now() < deadline {
+        while goes_on() && time() < deadline {
             self.set_alarm(poke, Alarm::ResumeAccepting);
             if self.turn(false).is_err() {
                 break;

@@ -27,6 +27,23 @@ fn accepting_pauses_at_the_limit_and_goes_on_below_it() {
 }
 
 #[test]
+fn a_reset_with_bytes_queued_makes_room_at_once() {
+    let options = EngineOptions { max_connections: 1, max_upstream_connections: 8, ..Default::default() };
+    run_with(options, async {
+        let (listener, address) = listen();
+        let _first = Socket::connect(address, &ConnectOptions::default()).await.unwrap();
+        let taken = listener.accept().await.unwrap();
+        let _second = Socket::connect(address, &ConnectOptions::default()).await.unwrap();
+        let paused = timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(paused.is_err(), "the second waits");
+        drop(taken.send(b"never sent"));
+        taken.abort();
+        // Nothing else happens that would give the engine another turn.
+        assert!(timeout(DEADLINE / 2, listener.accept()).await.is_ok());
+    });
+}
+
+#[test]
 fn connecting_beyond_the_limit_is_refused() {
     run_with(EngineOptions { max_upstream_connections: 1, ..Default::default() }, async {
         let (near, _far) = pair().await;
