@@ -121,18 +121,24 @@ impl Connection {
     const MAX_OPTIONS: usize = 32;
 
     pub(super) fn add(&mut self, value: &[u8]) -> Result<(), HeadError> {
-        for option in members(value) {
-            self.count += 1;
-            if self.count > Self::MAX_OPTIONS || !is_token(option) {
-                return Err(HeadError::ConnectionOption);
-            }
-            match ConnectionOption::of(option) {
-                ConnectionOption::Close => self.close = true,
-                ConnectionOption::KeepAlive => self.keep_alive = true,
-                ConnectionOption::Te => self.te = true,
-                ConnectionOption::Upgrade => self.upgrade = true,
-                ConnectionOption::Other => self.others = true,
-            }
+        // Nearly always it is one, and known.
+        if ConnectionOption::of(value) != ConnectionOption::Other {
+            return self.add_option(value);
+        }
+        members(value).try_for_each(|option| self.add_option(option))
+    }
+
+    fn add_option(&mut self, option: &[u8]) -> Result<(), HeadError> {
+        self.count += 1;
+        if self.count > Self::MAX_OPTIONS || !is_token(option) {
+            return Err(HeadError::ConnectionOption);
+        }
+        match ConnectionOption::of(option) {
+            ConnectionOption::Close => self.close = true,
+            ConnectionOption::KeepAlive => self.keep_alive = true,
+            ConnectionOption::Te => self.te = true,
+            ConnectionOption::Upgrade => self.upgrade = true,
+            ConnectionOption::Other => self.others = true,
         }
         Ok(())
     }

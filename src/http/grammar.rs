@@ -1,5 +1,7 @@
 //! The character classes and lists of RFC 9110 §5.6, on bytes. Knows no field by name.
 
+use super::scan::{below, equal, none};
+
 /// `tchar` of RFC 9110 §5.6.2, as a table because names are checked byte by byte.
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
@@ -33,18 +35,14 @@ pub(super) fn is_value_byte(byte: u8) -> bool {
 
 /// Whether every byte may stand in a field value.
 pub(super) fn is_value(bytes: &[u8]) -> bool {
-    none(bytes, |b| u8::from(b < 0x20) & u8::from(b != b'\t') | u8::from(b == 0x7f))
+    let is_clean = none(bytes, |word| below(word, 0x20) | equal(word, 0x7f));
+    is_clean || bytes.iter().all(|&b| is_value_byte(b))
 }
 
 /// Whether every byte may stand in a request target. RFC 3986 allows fewer, but applications send `|`, `{`, `"` and
 /// raw UTF-8 and servers take them; only what could end or cut a target is refused: CTL, SP, DEL and the fragment's `#`.
 pub(super) fn is_target(bytes: &[u8]) -> bool {
-    none(bytes, |b| u8::from(b <= 0x20) | u8::from(b == 0x7f) | u8::from(b == b'#'))
-}
-
-/// Whether `is_bad` is 0 for every byte. Without branches and early exit, so that many bytes are judged at a time.
-fn none(bytes: &[u8], is_bad: impl Fn(u8) -> u8) -> bool {
-    bytes.iter().fold(0, |bad, &b| bad | is_bad(b)) == 0
+    none(bytes, |word| below(word, 0x21) | equal(word, 0x7f) | equal(word, b'#'))
 }
 
 /// `bytes` without optional white space around it (RFC 9110 §5.6.3).

@@ -20,6 +20,7 @@ mod recent;
 mod reply;
 mod request;
 mod response;
+pub(crate) mod scan;
 mod target;
 mod trailer;
 

@@ -375,7 +375,7 @@ impl Reactor {
     /// Milliseconds since the engine began, rounded up: an alarm is never early.
     fn tick(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.started);
-        since.as_nanos().div_ceil(1_000_000).min(u128::from(u64::MAX)) as u64
+        since.as_secs().saturating_mul(1000).saturating_add(since.subsec_nanos().div_ceil(1_000_000).into())
     }
 
     fn instant(&self, tick: u64) -> Instant {
@@ -405,8 +405,9 @@ impl Reactor {
     }
 
     fn sound_alarms(&self, due: &mut Vec<Alarm>) {
-        let elapsed = self.now.get().saturating_duration_since(self.started).as_millis();
-        self.alarms.borrow_mut().advance(elapsed as u64, due);
+        let elapsed = self.now.get().saturating_duration_since(self.started);
+        let elapsed = elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis());
+        self.alarms.borrow_mut().advance(elapsed, due);
         for alarm in due.drain(..) {
             match alarm {
                 Alarm::Wake(waker) => waker.wake(),

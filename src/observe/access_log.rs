@@ -203,13 +203,23 @@ fn flags(out: &mut Vec<u8>, flags: ResponseFlags) {
 fn address(out: &mut Vec<u8>, value: Option<SocketAddr>) {
     match value {
         Some(SocketAddr::V4(address)) => {
-            for (place, octet) in address.ip().octets().into_iter().enumerate() {
-                if place > 0 {
-                    out.push(b'.');
+            let (mut text, mut length) = ([0; "255.255.255.255:65535".len()], 0);
+            let mut push = |byte| {
+                text[length] = byte;
+                length += 1;
+            };
+            for octet in address.ip().octets() {
+                if octet >= 100 {
+                    push(b'0' + octet / 100);
                 }
-                number(out, octet.into());
+                if octet >= 10 {
+                    push(b'0' + octet / 10 % 10);
+                }
+                push(b'0' + octet % 10);
+                push(b'.');
             }
-            out.push(b':');
+            text[length - 1] = b':';
+            out.extend_from_slice(&text[..length]);
             number(out, address.port().into());
         }
         Some(address) => show(out, address),

@@ -1,5 +1,7 @@
 //! Values that a peer chose, made harmless for a log line: no line break, no terminal sequence, no end of a quotation.
 
+use crate::http::scan::{below, equal, from_del, none};
+
 /// Longer values are cut; the cut shows as `...`.
 const MAX_BYTES: usize = 4 << 10;
 
@@ -9,6 +11,11 @@ const CUT: &[u8] = b"...";
 pub(super) fn write_text(out: &mut Vec<u8>, value: &[u8]) {
     let (mut kept, cut) = bounded(value);
     // Nearly every value is harmless from end to end, and goes over in one piece.
+    let harmful = |word| below(word, 0x20) | from_del(word) | equal(word, b'"') | equal(word, b'\\');
+    if none(kept, harmful) {
+        out.extend_from_slice(kept);
+        return out.extend_from_slice(cut);
+    }
     while let Some(at) = kept.iter().position(|byte| is_harmful(*byte)) {
         out.extend_from_slice(&kept[..at]);
         write_hex(out, b"\\x", kept[at]);
@@ -26,6 +33,9 @@ fn is_harmful(byte: u8) -> bool {
 pub(super) fn write_word(out: &mut Vec<u8>, value: &[u8]) {
     let from = out.len();
     write_text(out, value);
+    if none(value, |word| equal(word, b' ')) {
+        return;
+    }
     for byte in &mut out[from..] {
         if *byte == b' ' {
             *byte = b'_';

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use crate::config::{OutboundPolicy, Settings};
@@ -25,7 +26,7 @@ pub struct PolicyTable {
     pub(super) version: u64,
     pub(super) settings: Settings,
     pub(super) clusters: Vec<Arc<Cluster>>,
-    pub(super) ports: HashMap<u16, PortRoutes>,
+    pub(super) ports: HashMap<u16, PortRoutes, RandomState>,
     pub(super) services: HttpServices,
     pub(super) splits: Vec<Split>,
     pub(super) guarded: Guarded,

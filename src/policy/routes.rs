@@ -13,6 +13,7 @@ mod held;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use foldhash::fast::RandomState;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::HostPattern;
@@ -43,7 +44,7 @@ pub(super) enum Match {
 #[derive(Debug, Default)]
 pub(super) struct PortRoutes {
     hosts: HttpHosts,
-    binds: HashMap<IpNet, Bind>,
+    binds: HashMap<IpNet, Bind, RandomState>,
     /// The prefix lengths in use, longest first: a lookup probes each once.
     lengths_v4: Vec<u8>,
     lengths_v6: Vec<u8>,
@@ -54,7 +55,7 @@ pub(super) struct PortRoutes {
 struct HttpHosts {
     names: HostMap<ClusterId>,
     /// Virtual addresses, which are hosts of their own when an application writes them into `Host`.
-    literals: HashMap<IpAddr, ClusterId>,
+    literals: HashMap<IpAddr, ClusterId, RandomState>,
 }
 
 /// What connections to one address range of a port may be.
