@@ -82,10 +82,11 @@ fn who_is_too_slow_is_told_so() {
 #[test]
 fn an_application_that_says_nothing_is_let_go() {
     let site = Site::new("{}", answering(""));
-    let _egret = site.lab.egret(&["--idle-timeout", "300ms"]);
+    let egret = site.lab.egret(&["--idle-timeout", "300ms"]);
     let mut client = site.open();
     assert_eq!(client.get(HOST, "/").unwrap().head.status, 200);
     assert_eq!(client.rest().unwrap(), b"");
+    assert_eq!(egret.metric("egret_connections_timed_out_total"), Some(1.0));
 }
 
 #[test]

@@ -398,4 +398,5 @@ spec:
     assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
     assert_eq!(read_all(&mut client), b"", "it ends in order");
     egret.log_line(&["\"- - -\" 0 DT ", "outbound|2525||mail.example"]);
+    assert_eq!(egret.metric("egret_connections_timed_out_total"), Some(1.0));
 }

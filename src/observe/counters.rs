@@ -146,6 +146,14 @@ counters! {
     timeouts_idle: Counter "egret_request_timeouts_total", reason = "idle";
     /// The response was not complete in time.
     timeouts_response: Counter "egret_request_timeouts_total", reason = "response";
+    /// Redirected connections closed because their time was over, by why: no request came for the idle timeout.
+    expired_rest: Counter "egret_connections_timed_out_total", reason = "no_request";
+    /// No byte came where the first ones had to be known.
+    expired_silence: Counter "egret_connections_timed_out_total", reason = "silence";
+    /// Nothing moved in either direction of carried bytes.
+    expired_idle: Counter "egret_connections_timed_out_total", reason = "idle";
+    /// They were open for maxConnectionDuration.
+    expired_duration: Counter "egret_connections_timed_out_total", reason = "duration";
     /// Requests and connections refused because connectionPool allows no more.
     upstream_overflow: Counter "egret_upstream_overflow_total";
     /// Upstream connections made.

@@ -138,7 +138,11 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
                 // What the application says will decide, and passing it on unread would be wrong: it has time to say it.
                 match io::timeout(settings.idle_timeout, reader.fill()).await {
                     Ok(Ok(true)) => continue,
-                    _ => Close::Orderly,
+                    Ok(_) => Close::Orderly,
+                    Err(io::Elapsed) => {
+                        context.counters.expired_silence.increment();
+                        Close::Orderly
+                    }
                 }
             }
             Spoken::Protocol(_) => {
@@ -269,6 +273,7 @@ async fn tunnel(
                 let mut back = Reader::resuming(&upstream);
                 relay(reader, &mut back, clocks(&target)).await
             };
+            context.count_expiry(&relayed.end);
             if let End::Upstream(error) = &relayed.end {
                 context.count_broken(error);
             }

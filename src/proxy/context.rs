@@ -14,6 +14,7 @@ use crate::policy::{Cluster, Facts, PolicyTable, Sni, Transport};
 use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
 use crate::proxy::names::Names;
+use crate::proxy::opaque::End;
 use crate::tls::{self, TlsError};
 use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams};
 
@@ -245,6 +246,15 @@ impl Context {
         }
         if let Some(refusal) = error.refusal() {
             self.unverified(refusal).increment();
+        }
+    }
+
+    /// Counts a connection whose bytes were carried until its time was over.
+    pub fn count_expiry(&self, end: &End) {
+        match end {
+            End::Idle => self.counters.expired_idle.increment(),
+            End::Duration => self.counters.expired_duration.increment(),
+            End::Complete | End::Client(_) | End::Upstream(_) => {}
         }
     }
 

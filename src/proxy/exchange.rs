@@ -347,6 +347,7 @@ impl<'e> Exchange<'e, '_> {
         if received.upgraded {
             let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
             let relayed = opaque::relay(self.reader, &mut back, clocks).await;
+            self.context.count_expiry(&relayed.end);
             progress.from_client.set(relayed.sent);
             progress.to_client.set(relayed.received);
             self.tunnel_end = Some(relayed.end);

@@ -60,6 +60,8 @@ async fn rest(context: &Context, reader: &mut Reader<'_>, idle_since: Instant) -
         future::or(io::sleep_until(idle_since + idle), context.drain.begun()).await;
         if context.drain.has_begun() {
             io::sleep(DRAIN_GRACE.min(idle)).await;
+        } else {
+            context.counters.expired_rest.increment();
         }
     };
     let begun = future::or(async { Some(reader.fill().await) }, async {
