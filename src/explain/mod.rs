@@ -15,13 +15,13 @@ use crate::config::{Location, Problem, Resources};
 use crate::flow::{Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{
-    Cluster, Decision, Denial, FirstLook, HttpRoute, Materials, PolicyTable, RequestView, Routed, Transport, Unread,
-    Workload, compile,
+    Action, Cluster, Decision, Denial, Destination, Facts, FirstLook, HttpRoute, Materials, PolicyTable, RequestView,
+    Routed, Sni, Split, Transport, Unread, Workload, compile,
 };
 use crate::tls::{ClientProfile, ProfileRequest};
 
 pub use log::Logged;
-pub use report::{Matched, Report, Verdict};
+pub use report::{Matched, Report, Share, Verdict};
 pub use target::{Question, Speaks, Target, TargetError};
 
 /// A table and where it comes from.
@@ -70,22 +70,108 @@ pub fn offline(target: &Target, resources: &Resources, workload: &Workload) -> R
 pub fn explain(target: &Target, known: Known<'_>) -> Report {
     let table = known.table;
     let dst = target.dst(known.resources);
-    let (seen_as, asked) = ask(table, target, dst);
-    let (decision, outcome) = judged(&asked, target, dst, known);
-    let cluster = asked.cluster(table);
+    let first = ask(table, target, dst, 0);
+    let shares = first.shares();
+    let total: u64 = shares.iter().map(|share| u64::from(share.to.weight)).sum();
+    let each = shares.iter().map(|share| (share.to, ask(table, target, dst, share.dice)));
+    let each: Vec<_> = each.filter(|_| shares.len() > 1).collect();
+    let destinations = each.iter().map(|(to, answer)| {
+        let Told { decision, outcome, matched, logged } = told(&answer.asked, target, dst, known);
+        Share { name: to.name.clone(), weight: to.weight, of: total, decision, outcome, matched, logged }
+    });
+    let destinations = destinations.collect();
+    let answers = || std::iter::once(&first).chain(each.iter().map(|(_, answer)| answer));
+    let Told { decision, outcome, matched, logged } = told(&first.asked, target, dst, known);
     Report {
         url: target.url.clone(),
         policy_version: (known.material == Material::Loaded).then(|| table.version()),
-        seen_as: seen_as.to_owned(),
+        seen_as: first.seen_as.to_owned(),
         decision,
         outcome,
         outbound_traffic_policy: table.settings().outbound_traffic_policy.name().to_owned(),
-        virtual_service: asked.route().map(words::route),
-        authorization_policies: table.authorization_policies(cluster),
+        virtual_service: first.asked.route().map(words::route).or(first.split.map(words::split)),
+        authorization_policies: distinct(answers().flat_map(|answer| answer.policies(table, target, dst))),
         assumed_address: target.address.is_none().then_some(dst.ip()),
-        matched: cluster.map(|cluster| matched(cluster, target, known)),
-        logged: log::logged(&asked, target, dst, known),
-        warnings: cluster.map(|cluster| warnings(cluster, known)).unwrap_or_default(),
+        matched,
+        destinations,
+        logged,
+        warnings: distinct(answers().filter_map(|a| a.asked.cluster(table)).flat_map(|c| warnings(c, known))),
+    }
+}
+
+/// In order, each once.
+fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for text in texts {
+        if !seen.contains(&text) {
+            seen.push(text);
+        }
+    }
+    seen
+}
+
+/// What is told of one way that a connection may go.
+struct Told {
+    decision: Verdict,
+    outcome: String,
+    matched: Option<Matched>,
+    logged: Logged,
+}
+
+fn told(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> Told {
+    let (decision, outcome) = judged(asked, target, dst, known);
+    let matched = asked.cluster(known.table).map(|cluster| matched(cluster, target, known));
+    Told { decision, outcome, matched, logged: log::logged(asked, target, dst, known) }
+}
+
+/// One answer of the table: where several may get a share, that of the one on which the dice fell.
+struct Answer<'t> {
+    seen_as: &'static str,
+    asked: Asked<'t>,
+    /// The route for bytes that took it.
+    split: Option<&'t Split>,
+}
+
+/// A destination that some get, and a number on which the dice fall for it.
+struct Fallen<'t> {
+    to: &'t Destination,
+    dice: u64,
+}
+
+impl<'t> Answer<'t> {
+    fn plain(seen_as: &'static str, asked: Asked<'t>) -> Self {
+        Self { seen_as, asked, split: None }
+    }
+
+    fn shares(&self) -> Vec<Fallen<'t>> {
+        let destinations = match (self.asked.route(), self.split) {
+            (Some(HttpRoute { action: Action::Forward(all), .. }), _) => all.as_slice(),
+            (None, Some(split)) => split.destinations.as_slice(),
+            _ => &[],
+        };
+        let mut dice = 0;
+        let mut share = |to: &'t Destination| {
+            let fallen = Fallen { to, dice };
+            dice += u64::from(to.weight);
+            fallen
+        };
+        destinations.iter().filter(|to| to.weight > 0).map(&mut share).collect()
+    }
+
+    /// The AuthorizationPolicies that are asked: those of where it was to go, and of where a route sends it.
+    fn policies(&self, table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> Vec<String> {
+        let sent = self.asked.cluster(table);
+        let own = match (self.split, self.asked.route()) {
+            (Some(split), _) => Some(split.own(table)),
+            (None, Some(_)) => match table.http(dst, &target.host) {
+                Decision::Forward(cluster) => Some(&**cluster),
+                _ => None,
+            },
+            (None, None) => return table.authorization_policies(sent),
+        };
+        let mut all = table.authorization_policies(own);
+        all.extend(sent.map(|cluster| table.authorization_policies(Some(cluster))).unwrap_or_default());
+        all
     }
 }
 
@@ -134,29 +220,43 @@ fn named<'t>(table: &'t PolicyTable, name: &str) -> Option<&'t Cluster> {
     table.clusters().iter().find(|cluster| cluster.name == name).map(AsRef::as_ref)
 }
 
-fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> (&'static str, Asked<'t>) {
+fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst, dice: u64) -> Answer<'t> {
+    let connection = |seen_as, decision: Decision<'t>, sni: Sni<'_>| {
+        let split = if let Decision::Split(split) = decision { Some(split) } else { None };
+        let facts = Facts { destination: dst, sni, request: None };
+        Answer { seen_as, asked: Asked::Connection(table.fallen(decision, &facts, dice)), split }
+    };
     if let FirstLook::Decided(decision) = table.first_look(dst) {
-        return ("bytes of a declared TCP port, never inspected", Asked::Connection(decision));
+        return connection("bytes of a declared TCP port, never inspected", decision, Sni::Unread);
     }
     match target.speaks {
-        Speaks::Http => ("plain HTTP", ask_routes(table, target, dst)),
-        Speaks::Tls => ("TLS of the application, by its SNI", Asked::Connection(table.tls(dst, target.sni()))),
+        Speaks::Http => ask_routes(table, target, dst, dice),
+        Speaks::Tls => {
+            let sni = target.sni().map_or(Sni::Absent, Sni::Name);
+            connection("TLS of the application, by its SNI", table.tls(dst, target.sni()), sni)
+        }
         Speaks::Bytes => {
-            let decision = table.opaque(dst, Unread::Unknown);
-            let asked = table.must_be_read(dst).map_or(Asked::Connection(decision), Asked::Unreadable);
-            ("neither HTTP nor TLS, or a server that speaks first", asked)
+            let seen_as = "neither HTTP nor TLS, or a server that speaks first";
+            match table.must_be_read(dst) {
+                Some(why) => Answer::plain(seen_as, Asked::Unreadable(why)),
+                None => connection(seen_as, table.opaque(dst, Unread::Unknown), Sni::Absent),
+            }
         }
     }
 }
 
 /// As a request without header fields but its Host.
-fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> Asked<'t> {
+fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst, dice: u64) -> Answer<'t> {
     let (authority, path) = (target.authority.as_bytes(), target.path.as_bytes());
     let method = target.method.as_bytes();
     let view = RequestView { host: &target.host, authority, method, target: path, field: &|_| None };
-    match table.http_request(dst, &view) {
-        Routed::Unrouted(decision) => Asked::Request(decision),
-        Routed::Route(route, _) => match route.destination(0).and_then(|to| to.cluster(dst.port())) {
+    let mut split = None;
+    let asked = match table.http_request(dst, &view) {
+        Routed::Unrouted(decision) => {
+            split = if let Decision::Split(split) = decision { Some(split) } else { None };
+            Asked::Request(table.fallen(decision, &Facts::of_request(dst, &view), dice))
+        }
+        Routed::Route(route, _) => match route.destination(dice).and_then(|to| to.cluster(dst.port())) {
             Some(cluster) => match table.admit_routed(cluster, dst, &view) {
                 Ok(()) => Asked::Sent(cluster, route),
                 Err(denial) => Asked::Stopped(denial, route),
@@ -165,7 +265,8 @@ fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> 
         },
         Routed::NoRoute(source) => Asked::NoRoute(source.to_string()),
         Routed::AmbiguousPath => Asked::AmbiguousPath,
-    }
+    };
+    Answer { split, ..Answer::plain("plain HTTP", asked) }
 }
 
 fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> (Verdict, String) {
@@ -188,8 +289,9 @@ fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>
             );
             (Verdict::Passthrough, outcome)
         }
+        // The dice have fallen before.
         Asked::Connection(Decision::Split(split)) | Asked::Request(Decision::Split(split)) => {
-            (Verdict::Forward, format!("byte by byte, as a VirtualService says: {}", words::split(split)))
+            (Verdict::Refuse, format!("{} leads nowhere", words::split(split)))
         }
         Asked::Connection(Decision::Deny(denial)) => {
             (Verdict::Deny, denied(known.table, target, dst, *denial, |_| "closed".to_owned()))

@@ -81,11 +81,9 @@ fn names(request: &ProfileRequest, host: &Host) -> String {
     }
 }
 
-/// Where a `tls` or `tcp` route sends connections, by weight.
+/// A route for connections that are not read.
 pub(super) fn split(split: &Split) -> String {
-    let total: u64 = split.destinations.iter().map(|to| u64::from(to.weight)).sum();
-    let each = split.destinations.iter().map(|to| format!("{} ({} of {total})", to.name, to.weight));
-    format!("{}: to {}", split.source, each.collect::<Vec<_>>().join(", "))
+    format!("{}, a route for bytes", split.source)
 }
 
 /// What becomes of a flow that a cluster takes.
@@ -225,12 +223,6 @@ pub(super) fn rule(cluster: &Cluster) -> Vec<String> {
 /// A route that sends requests on.
 pub(super) fn route(route: &HttpRoute) -> String {
     let mut out = format!("{}, route {}", route.source, route.name);
-    let destinations = if let Action::Forward(all) = &route.action { all.as_slice() } else { &[] };
-    if destinations.len() > 1 {
-        let shares: Vec<String> =
-            destinations.iter().map(|to| format!("{} by weight {}", to.name, to.weight)).collect();
-        let _ = write!(out, ", to {}; the first is shown", shares.join(" or "));
-    }
     if let Some(timeout) = route.timeout {
         let _ = write!(out, ", timeout {}s", timeout.as_secs_f64());
     }

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{
-    ByteRoute, DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol,
-    Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol, VirtualService,
+    ByteRoute, ConnectPolicy, DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy,
+    PortProtocol, Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol,
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
@@ -26,7 +26,8 @@ use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 pub(super) use crate::policy::rules::policy_of;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy};
-use crate::policy::splits::Pending;
+use crate::policy::sought::Sought;
+use crate::policy::splits::{Pending, byte_services};
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
 use crate::policy::traps;
 use crate::tls::{ClientProfile, ProfileRequest};
@@ -64,35 +65,7 @@ pub fn compile(
     workload: &Workload,
     materials: &mut dyn Materials,
 ) -> (PolicyTable, Vec<Problem>) {
-    let mut problems = Problems::new(resources.incomplete);
-    let rules = Rules::visible(resources, workload, &mut problems);
-    let mut settings = resources.settings.clone();
-    settings.outbound_traffic_policy = outbound_policy(resources, workload);
-    let authorized = Authorized::visible(resources, workload, &mut problems);
-    let table = PolicyTable { settings, elsewhere: authorized.everything(), ..PolicyTable::default() };
-    let mut compiler = Compiler {
-        workload,
-        materials,
-        rules,
-        authorized,
-        table,
-        problems,
-        hosts: HashSet::new(),
-        hosts_of_requests: HashSet::new(),
-        byte_services: Vec::new(),
-        pending: Vec::new(),
-        carrying: HashMap::new(),
-        used: HashSet::new(),
-    };
-    compiler.see_splits(&resources.virtual_services);
-    let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
-    entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
-    for entry in &entries {
-        compiler.add_entry(entry);
-    }
-    compiler.add_splits(&entries);
-    compiler.add_virtual_services(&resources.virtual_services, &entries);
-    compiler.finish()
+    Compiler::of(resources, workload, materials).finish()
 }
 
 pub(super) struct Compiler<'a> {
@@ -106,9 +79,8 @@ pub(super) struct Compiler<'a> {
     pub(super) hosts: HashSet<HostPattern>,
     /// Those of them that plain requests can go to.
     pub(super) hosts_of_requests: HashSet<HostPattern>,
-    /// VirtualServices with routes for bytes, oldest first.
-    pub(super) byte_services: Vec<&'a VirtualService>,
-    /// Their routes that have claimed something; a claim's split is the position here, and then in the table.
+    pub(super) sought: Sought<'a>,
+    /// Routes for bytes that have claimed something; a claim's split is the position here, and then in the table.
     pub(super) pending: Vec<Pending<'a>>,
     /// Clusters made for such routes, by name and whether they carry the application's TLS.
     pub(super) carrying: HashMap<(String, bool), Arc<Cluster>>,
@@ -127,10 +99,43 @@ pub(super) struct Service<'a> {
 }
 
 impl<'a> Compiler<'a> {
+    /// Everything is added, and nothing finished.
+    pub(super) fn of(resources: &'a Resources, workload: &'a Workload, materials: &'a mut dyn Materials) -> Self {
+        let mut problems = Problems::new(resources.incomplete);
+        let rules = Rules::visible(resources, workload, &mut problems);
+        let mut settings = resources.settings.clone();
+        settings.outbound_traffic_policy = outbound_policy(resources, workload);
+        let authorized = Authorized::visible(resources, workload, &mut problems);
+        let table = PolicyTable { settings, elsewhere: authorized.everything(), ..PolicyTable::default() };
+        let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
+        entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
+        let mut compiler = Compiler {
+            workload,
+            materials,
+            rules,
+            authorized,
+            table,
+            problems,
+            hosts: HashSet::new(),
+            hosts_of_requests: HashSet::new(),
+            sought: Sought::new(&entries, byte_services(&resources.virtual_services, workload)),
+            pending: Vec::new(),
+            carrying: HashMap::new(),
+            used: HashSet::new(),
+        };
+        for entry in &entries {
+            compiler.add_entry(entry);
+        }
+        compiler.add_splits();
+        compiler.add_virtual_services(&resources.virtual_services);
+        compiler
+    }
+
     fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
         self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
         self.authorized.warn_of_the_unused(&mut self.problems);
         self.table.guarded = Guarded::of(&self.table.clusters, &self.table.services);
+        self.table.tunnel_ends.add_splits(&self.table.splits);
         (self.table, self.problems.into_sorted())
     }
 
@@ -220,8 +225,18 @@ impl<'a> Compiler<'a> {
         }
         if claims.won {
             let cluster = self.cluster(service, "", protocol, carries);
-            self.table.clusters.push(Arc::new(cluster));
+            self.add_cluster(service.host, cluster);
         }
+    }
+
+    pub(super) fn add_cluster(&mut self, host: &HostPattern, cluster: Cluster) -> Arc<Cluster> {
+        let cluster = Arc::new(cluster);
+        self.sought.remember(&cluster);
+        if self.table.settings.connect_policy != ConnectPolicy::Deny {
+            self.table.tunnel_ends.add(host, &cluster);
+        }
+        self.table.clusters.push(Arc::clone(&cluster));
+        cluster
     }
 
     pub(super) fn cluster(

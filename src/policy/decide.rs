@@ -18,6 +18,7 @@ use crate::policy::reach::{Unreachable, is_protected};
 use crate::policy::routes::{Match, PortRoutes};
 use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, Endpoints, FirstLook};
+use crate::policy::tunnels::TunnelEnds;
 
 /// What may leave, and how. Made by [`compile`](super::compile).
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ pub struct PolicyTable {
     pub(super) services: HttpServices,
     pub(super) splits: Vec<Split>,
     pub(super) guarded: Guarded,
+    pub(super) tunnel_ends: TunnelEnds,
     /// What AuthorizationPolicies say of destinations that no entry names.
     pub(super) elsewhere: Option<Arc<Authorization>>,
 }

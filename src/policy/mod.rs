@@ -22,6 +22,7 @@ mod reach;
 mod routes;
 mod rules;
 mod scope;
+mod sought;
 mod splits;
 mod table;
 mod traps;

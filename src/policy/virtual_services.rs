@@ -38,16 +38,16 @@ impl Carried {
 
 impl<'a> Compiler<'a> {
     /// Adds the routes of `services` that the workload sees. Entries must have been added before.
-    pub(super) fn add_virtual_services(&mut self, services: &'a [VirtualService], entries: &[&'a ServiceEntry]) {
+    pub(super) fn add_virtual_services(&mut self, services: &'a [VirtualService]) {
         for service in oldest_first(services, |service| &service.meta) {
             let namespace = self.workload.namespace_of(&service.meta);
             if self.workload.sees(namespace, &service.export_to) && !service.http.is_empty() {
-                self.add_virtual_service(service, namespace, entries);
+                self.add_virtual_service(service, namespace);
             }
         }
     }
 
-    fn add_virtual_service(&mut self, service: &'a VirtualService, namespace: &str, entries: &[&'a ServiceEntry]) {
+    fn add_virtual_service(&mut self, service: &'a VirtualService, namespace: &str) {
         let source =
             Source { namespace: namespace.to_owned(), name: service.meta.name.clone(), at: service.meta.at.clone() };
         let id = self.table.services.services.len();
@@ -64,17 +64,12 @@ impl<'a> Compiler<'a> {
                 self.problems.warn(&service.meta.at, message);
             }
         }
-        let routes = service.http.iter().filter_map(|route| self.route(route, &source, entries)).collect();
+        let routes = service.http.iter().filter_map(|route| self.route(route, &source)).collect();
         self.table.services.services.push(HttpService { source, routes });
     }
 
     /// `None` for a route that is for other pods.
-    fn route(
-        &mut self,
-        route: &'a config::HttpRoute,
-        source: &Source,
-        entries: &[&'a ServiceEntry],
-    ) -> Option<HttpRoute> {
+    fn route(&mut self, route: &'a config::HttpRoute, source: &Source) -> Option<HttpRoute> {
         let mut matches = route.matches.clone();
         matches.retain(|one| {
             self.workload.matches(&one.source_labels)
@@ -86,7 +81,7 @@ impl<'a> Compiler<'a> {
         let action = match &route.action {
             HttpAction::Forward(all) => {
                 let changes = (&route.request, &route.response);
-                let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests, entries));
+                let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests));
                 Action::Forward(each.collect())
             }
             HttpAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
@@ -111,14 +106,12 @@ impl<'a> Compiler<'a> {
         to: &'a config::Destination,
         changes: (&HeaderChanges, &HeaderChanges),
         carried: Carried,
-        entries: &[&'a ServiceEntry],
     ) -> Destination {
-        let host = HostPattern::Exact(to.host.clone());
-        let of_host = || entries.iter().filter(|entry| entry.hosts.contains(&host));
-        let ports: Vec<u16> = of_host().flat_map(|entry| &entry.ports).map(|port| port.number).collect();
+        let entries = self.sought.entries(&to.host);
+        let ports: Vec<u16> = entries.iter().flat_map(|entry| &entry.ports).map(|port| port.number).collect();
         let only = ports.first().filter(|first| ports.iter().all(|port| port == *first)).copied();
         let mut find = |port: u16| {
-            let entry = of_host().find(|entry| entry.ports.iter().any(|own| own.number == port))?;
+            let entry = entries.iter().find(|entry| entry.ports.iter().any(|own| own.number == port))?;
             self.destination_cluster(entry, port, to, carried)
         };
         let port = to.port.or(only).or(carried.port());
@@ -181,8 +174,8 @@ impl<'a> Compiler<'a> {
             _ => (ClusterProtocol::Http1, Carries::Http1),
         };
         let service = Service { entry, host, port, rule, policy };
-        let cluster = Arc::new(self.cluster(&service, subset_name, protocol, content));
-        self.table.clusters.push(Arc::clone(&cluster));
+        let cluster = self.cluster(&service, subset_name, protocol, content);
+        let cluster = self.add_cluster(host, cluster);
         if let Carried::Bytes { carries, .. } = carried {
             self.carrying.insert((name, carries == Carries::Tls), Arc::clone(&cluster));
         }
@@ -193,11 +186,7 @@ impl<'a> Compiler<'a> {
     /// or for what is none, and have the same name.
     fn known_cluster(&self, name: &str, carried: Carried) -> Option<Arc<Cluster>> {
         match carried {
-            Carried::Requests => {
-                let requests =
-                    |cluster: &&Arc<Cluster>| cluster.name == name && cluster.protocol != ClusterProtocol::Opaque;
-                self.table.clusters.iter().find(requests).cloned()
-            }
+            Carried::Requests => self.sought.cluster_of_requests(name),
             Carried::Bytes { carries, .. } => self.carrying.get(&(name.to_owned(), carries == Carries::Tls)).cloned(),
         }
     }
