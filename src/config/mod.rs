@@ -11,6 +11,7 @@ mod client_tls;
 mod connection_pool;
 mod destination_rule;
 mod document;
+mod egress_listener;
 mod endpoint;
 mod export_to;
 mod hop;
@@ -37,6 +38,7 @@ mod virtual_service;
 pub(crate) mod yaml;
 
 pub use authorization::*;
+pub use egress_listener::{EgressListener, ImportedFrom, ImportedHost};
 pub use hop::{ProxyProtocol, RetryBudget, Tunnel, TunnelProtocol};
 pub use load::{Loaded, load, load_text};
 pub use load_balancer::{ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};

@@ -17,6 +17,7 @@ use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, limits};
 use crate::policy::guarded::Guarded;
 use crate::policy::health::Health;
+use crate::policy::imports::imported;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
@@ -25,7 +26,8 @@ use crate::policy::reach::Reach;
 use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 pub(super) use crate::policy::rules::policy_of;
-use crate::policy::scope::{Workload, oldest_first, outbound_policy};
+use crate::policy::scope::{Workload, oldest_first, outbound_policy, sidecar};
+use crate::policy::short_names::ShortNames;
 use crate::policy::sought::Sought;
 use crate::policy::splits::{Pending, byte_services};
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
@@ -65,7 +67,8 @@ pub fn compile(
     workload: &Workload,
     materials: &mut dyn Materials,
 ) -> (PolicyTable, Vec<Problem>) {
-    Compiler::of(resources, workload, materials).finish()
+    let seen = sidecar(resources, workload).and_then(|sidecar| imported(resources, sidecar, workload));
+    Compiler::of(seen.as_ref().unwrap_or(resources), workload, materials).finish()
 }
 
 pub(super) struct Compiler<'a> {
@@ -105,10 +108,12 @@ impl<'a> Compiler<'a> {
         let rules = Rules::visible(resources, workload, &mut problems);
         let mut settings = resources.settings.clone();
         settings.outbound_traffic_policy = outbound_policy(resources, workload);
-        let authorized = Authorized::visible(resources, workload, &mut problems);
-        let table = PolicyTable { settings, elsewhere: authorized.everything(), ..PolicyTable::default() };
         let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
         entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
+        let short_names = Arc::new(ShortNames::of(&entries, &resources.virtual_services, workload));
+        let authorized = Authorized::visible(resources, workload, &short_names, &mut problems);
+        let elsewhere = authorized.everything();
+        let table = PolicyTable { settings, elsewhere, short_names, ..PolicyTable::default() };
         let mut compiler = Compiler {
             workload,
             materials,
@@ -118,7 +123,7 @@ impl<'a> Compiler<'a> {
             problems,
             hosts: HashSet::new(),
             hosts_of_requests: HashSet::new(),
-            sought: Sought::new(&entries, byte_services(&resources.virtual_services, workload)),
+            sought: Sought::new(&entries, byte_services(&resources.virtual_services, workload), workload),
             pending: Vec::new(),
             carrying: HashMap::new(),
             used: HashSet::new(),

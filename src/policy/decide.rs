@@ -16,6 +16,7 @@ use crate::policy::guarded::Guarded;
 use crate::policy::http_routes::{self, HttpServices, RequestView, Routed};
 use crate::policy::reach::{Unreachable, is_protected};
 use crate::policy::routes::{Match, PortRoutes};
+use crate::policy::short_names::ShortNames;
 use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, Endpoints, FirstLook};
 use crate::policy::tunnels::TunnelEnds;
@@ -31,6 +32,7 @@ pub struct PolicyTable {
     pub(super) splits: Vec<Split>,
     pub(super) guarded: Guarded,
     pub(super) tunnel_ends: TunnelEnds,
+    pub(super) short_names: Arc<ShortNames>,
     /// What AuthorizationPolicies say of destinations that no entry names.
     pub(super) elsewhere: Option<Arc<Authorization>>,
 }
@@ -81,9 +83,10 @@ impl PolicyTable {
     }
 
     /// Where a plaintext HTTP request goes by its host alone; whether it may, [`http_request`](Self::http_request) says.
-    /// `host` is the request's own, without its port, which is ignored. The cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
+    /// `host` is the request's own, without its port, which is ignored, and may be a short form of a Kubernetes name. The cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
     pub fn http(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
-        match (self.decide(dst, |routes| routes.http(dst.ip(), host)), host, self.settings.outbound_traffic_policy) {
+        let full = self.short_names.full(host);
+        match (self.decide(dst, |routes| routes.http(dst.ip(), full)), host, self.settings.outbound_traffic_policy) {
             (Decision::Passthrough, Host::Name(_), OutboundPolicy::AllowAnyDynamicDns) => Decision::ByName,
             (decision, ..) => decision,
         }
@@ -96,7 +99,8 @@ impl PolicyTable {
         if matches!(decision, Decision::Deny(Denial::Forbidden { .. })) {
             return Routed::Unrouted(decision);
         }
-        let service = self.services.of(request.host).filter(|_| self.ports.contains_key(&dst.port()));
+        let service =
+            self.services.of(self.short_names.full(request.host)).filter(|_| self.ports.contains_key(&dst.port()));
         match (service, &decision) {
             (None, _) => Routed::Unrouted(self.dialled(decision, dst)),
             (_, Decision::Forward(cluster)) if cluster.protocol == ClusterProtocol::Opaque => {

@@ -61,8 +61,9 @@ pub(super) fn endpoints(
     }
 }
 
+/// A targetPort that is the port's own number says something, too: a route may lead here from another port.
 fn original(port: &ServicePort) -> Endpoints {
-    Endpoints::OriginalDst { port_override: port.target_port.filter(|target| *target != port.number) }
+    Endpoints::OriginalDst { port_override: port.target_port }
 }
 
 fn addresses(endpoint: &Endpoint, materials: &mut dyn Materials, problems: &mut Problems) -> Option<Addresses> {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use crate::config::{HostPattern, ServiceEntry, VirtualService};
 use crate::flow::Hostname;
 use crate::policy::hosts::HostMap;
+use crate::policy::scope::Workload;
+use crate::policy::short_names::qualified_pattern;
 use crate::policy::table::{Cluster, ClusterProtocol};
 
 #[derive(Default)]
@@ -28,7 +30,11 @@ pub(super) struct Sought<'a> {
 
 impl<'a> Sought<'a> {
     /// Both oldest first, as the workload sees them.
-    pub(super) fn new(entries: &[&'a ServiceEntry], byte_services: Vec<&'a VirtualService>) -> Self {
+    pub(super) fn new(
+        entries: &[&'a ServiceEntry],
+        byte_services: Vec<&'a VirtualService>,
+        workload: &Workload,
+    ) -> Self {
         let mut sought = Self { byte_services, ..Self::default() };
         for entry in entries {
             for host in &entry.hosts {
@@ -42,7 +48,8 @@ impl<'a> Sought<'a> {
         }
         for (at, service) in sought.byte_services.iter().enumerate() {
             for host in &service.hosts {
-                sought.byte_hosts.get_or_insert_with(host, Vec::new).push(at);
+                let host = qualified_pattern(host, workload.namespace_of(&service.meta));
+                sought.byte_hosts.get_or_insert_with(&host, Vec::new).push(at);
             }
         }
         sought

@@ -213,7 +213,8 @@ impl<'a> Compiler<'a> {
             self.used.insert(std::ptr::from_ref(route));
             let to = route.destinations.iter();
             let carried = Carried::Bytes { carries, port };
-            let destinations = to.map(|to| self.destination(to, (UNCHANGED, UNCHANGED), carried)).collect();
+            let namespace = &source.namespace;
+            let destinations = to.map(|to| self.destination(to, (UNCHANGED, UNCHANGED), carried, namespace)).collect();
             self.table.splits.push(Split { source, own, destinations, port });
         }
         for holder in self.sought.byte_services() {
