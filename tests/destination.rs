@@ -4,7 +4,7 @@ mod lab;
 #[path = "destination/ways.rs"]
 mod ways;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -226,6 +226,30 @@ fn what_is_hashed_decides() {
     for (before, after) in before.iter().zip(&after).filter(|(before, _)| *before != "3") {
         assert_eq!(before, after);
     }
+}
+
+/// Of bytes nothing is known but where they come from.
+#[test]
+fn the_source_is_hashed_for_bytes_too() {
+    let site = Site::new(3);
+    let bytes = |host: &str, port: u16, balancing: &str| {
+        site.host(host, &format!("{{loadBalancer: {{{balancing}}}}}"));
+        let file = format!("{}.yaml", host.replace('.', "-"));
+        let text = fs::read_to_string(site.lab.config_dir().join(&file)).expect("it was just written");
+        let declared = format!("{{number: {port}, name: bytes, protocol: TCP, targetPort: 80}}");
+        let text = text.replace("{number: 80, name: http, protocol: HTTP}", &declared);
+        site.lab.configure(&file, &text.replace("  resolution:", "  addresses: [203.0.113.9]\n  resolution:"));
+    };
+    bytes("hashed.example", 9001, "consistentHash: {useSourceIp: true}");
+    bytes("any.example", 9002, "simple: ROUND_ROBIN");
+    let _egret = site.lab.egret(&[]);
+    let answers = |port| {
+        let to = SocketAddr::new(endpoint(9), port);
+        let ask = || shown(&HttpClient::new(site.lab.connect(to).unwrap()).get("any", "/").unwrap());
+        (0..12).map(|_| ask()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(answers(9001).len(), 1, "one source, one endpoint");
+    assert!(answers(9002).len() > 1, "nothing hashed, any endpoint");
 }
 
 #[test]

@@ -375,27 +375,69 @@ fn around_an_urgent_byte_the_stream_is_whole() {
     assert_eq!(read_all(&mut client), b"\x00beforeafter");
 }
 
+/// A mail server, and a DestinationRule with this `connectionPool.tcp`.
+fn mail(lab: &Lab, at: SocketAddr, pool: &str) -> Server {
+    lab.configure("mail.yaml", &static_tcp("mail.example", at.ip(), at.port()));
+    lab.configure(
+        "rule.yaml",
+        &format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: mail}}\nspec:\n  host: mail.example\n  \
+             trafficPolicy: {{connectionPool: {{tcp: {{{pool}}}}}}}\n"
+        ),
+    );
+    Server::start(lab, at, greeter)
+}
+
 #[test]
 fn a_connection_may_last_as_long_as_its_rule_allows() {
     let lab = Lab::new();
     let at = outside(Family::V4, 2525);
-    let _server = Server::start(&lab, at, greeter);
-    lab.configure("mail.yaml", &static_tcp("mail.example", at.ip(), 2525));
-    lab.configure(
-        "rule.yaml",
-        "apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata:
-  name: mail-rule
-spec:
-  host: mail.example
-  trafficPolicy:
-    connectionPool: {tcp: {maxConnectionDuration: 700ms}}
-",
-    );
+    let _server = mail(&lab, at, "maxConnectionDuration: 700ms");
     let egret = lab.egret(&[]);
     let mut client = lab.connect(at).unwrap();
     assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
     assert_eq!(read_all(&mut client), b"", "it ends in order");
     egret.log_line(&["\"- - -\" 0 DT ", "outbound|2525||mail.example"]);
+}
+
+/// Also where a route led there.
+#[test]
+fn a_connection_may_be_idle_as_long_as_its_rule_allows() {
+    let lab = Lab::new();
+    let (at, other) = (outside(Family::V4, 2525), outside(Family::V4, 2526));
+    let _server = mail(&lab, at, "idleTimeout: 500ms");
+    lab.configure(
+        "routed.yaml",
+        &(static_tcp("routed.example", other.ip(), other.port())
+            + "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: routed}\nspec:\n  hosts: \
+               [routed.example]\n  tcp: [{route: [{destination: {host: mail.example}}]}]\n"),
+    );
+    let egret = lab.egret(&[]);
+    for dialled in [at, other] {
+        converse(&lab, dialled);
+        let mut client = lab.connect(dialled).unwrap();
+        assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
+        assert_eq!(read_all(&mut client), b"", "it ends in order");
+        egret.log_line(&["\"- - -\" 0 SI ", "outbound|2525||mail.example", &format!(" {dialled} ")]);
+    }
+}
+
+#[test]
+fn connections_of_a_rule_are_limited() {
+    let lab = Lab::new();
+    let at = outside(Family::V4, 2525);
+    let server = mail(&lab, at, "maxConnections: 1");
+    let egret = lab.egret(&["--workers", "1"]);
+    let mut client = lab.connect(at).unwrap();
+    assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
+    let mut refused = lab.connect(at).unwrap();
+    let end = refused.read(&mut [0; 64]);
+    assert!(matches!(&end, Ok(0)) || end.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionReset), "{end:?}");
+    egret.log_line(&["\"- - -\" 0 UO", "outbound|2525||mail.example"]);
+    drop(client);
+    eventually("there is room again", || {
+        let mut greeting = [0; 11];
+        lab.connect(at).and_then(|mut stream| stream.read_exact(&mut greeting)).is_ok()
+    });
+    assert!(server.accepted() >= 2);
 }
