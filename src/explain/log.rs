@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Known, Speaks, Target, refusal};
+use super::asked::Asked;
+use super::{Known, Speaks, Target, refusal};
 use crate::config::AccessLogFormat;
 use crate::flow::{OriginalDst, ResponseFlags};
 use crate::policy::{Action, Decision, Denial, FirstLook, HttpRoute};

@@ -4,6 +4,7 @@
 //! It asks the table the questions that the proxy asks, in the proxy's order, and adds nothing to its answers. It knows no
 //! file and no socket: where the table came from, whether from files alone or from a running process, is the caller's.
 
+mod asked;
 mod log;
 mod report;
 mod target;
@@ -14,11 +15,9 @@ use std::sync::Arc;
 use crate::config::{Location, Problem, Resources};
 use crate::flow::{Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{
-    Action, Cluster, Decision, Denial, Destination, Facts, FirstLook, HttpRoute, Materials, PolicyTable, RequestView,
-    Routed, Sni, Split, Transport, Unread, Workload, compile,
-};
+use crate::policy::{Cluster, Decision, Denial, Materials, PolicyTable, Transport, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
+use asked::{Asked, ask};
 
 pub use log::Logged;
 pub use report::{Matched, Report, Share, Verdict};
@@ -122,151 +121,6 @@ fn told(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) 
     let (decision, outcome) = judged(asked, target, dst, known);
     let matched = asked.cluster(known.table).map(|cluster| matched(cluster, target, known));
     Told { decision, outcome, matched, logged: log::logged(asked, target, dst, known) }
-}
-
-/// One answer of the table: where several may get a share, that of the one on which the dice fell.
-struct Answer<'t> {
-    seen_as: &'static str,
-    asked: Asked<'t>,
-    /// The route for bytes that took it.
-    split: Option<&'t Split>,
-}
-
-/// A destination that some get, and a number on which the dice fall for it.
-struct Fallen<'t> {
-    to: &'t Destination,
-    dice: u64,
-}
-
-impl<'t> Answer<'t> {
-    fn plain(seen_as: &'static str, asked: Asked<'t>) -> Self {
-        Self { seen_as, asked, split: None }
-    }
-
-    fn shares(&self) -> Vec<Fallen<'t>> {
-        let destinations = match (self.asked.route(), self.split) {
-            (Some(HttpRoute { action: Action::Forward(all), .. }), _) => all.as_slice(),
-            (None, Some(split)) => split.destinations.as_slice(),
-            _ => &[],
-        };
-        let mut dice = 0;
-        let mut share = |to: &'t Destination| {
-            let fallen = Fallen { to, dice };
-            dice += u64::from(to.weight);
-            fallen
-        };
-        destinations.iter().filter(|to| to.weight > 0).map(&mut share).collect()
-    }
-
-    /// The AuthorizationPolicies that are asked: those of where it was to go, and of where a route sends it.
-    fn policies(&self, table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> Vec<String> {
-        let sent = self.asked.cluster(table);
-        let own = match (self.split, self.asked.route()) {
-            (Some(split), _) => Some(split.own(table)),
-            (None, Some(_)) => match table.http(dst, &target.host) {
-                Decision::Forward(cluster) => Some(&**cluster),
-                _ => None,
-            },
-            (None, None) => return table.authorization_policies(sent),
-        };
-        let mut all = table.authorization_policies(own);
-        all.extend(sent.map(|cluster| table.authorization_policies(Some(cluster))).unwrap_or_default());
-        all
-    }
-}
-
-/// What the table says of a connection.
-enum Asked<'t> {
-    /// By its bytes, which are not read as requests.
-    Connection(Decision<'t>),
-    /// It may be a request that nobody can read: closed.
-    Unreadable(&'static str),
-    Request(Decision<'t>),
-    /// A request that a route sends on.
-    Sent(&'t Arc<Cluster>, &'t HttpRoute),
-    /// A request that a route sends on, and that may not go there.
-    Stopped(Denial<'t>, &'t HttpRoute),
-    /// A request that a route answers, or whose destination does not exist.
-    Answered(&'t HttpRoute),
-    /// No route of the VirtualService takes the request.
-    NoRoute(String),
-    AmbiguousPath,
-}
-
-impl<'t> Asked<'t> {
-    fn route(&self) -> Option<&'t HttpRoute> {
-        match self {
-            Asked::Sent(_, route) | Asked::Stopped(_, route) | Asked::Answered(route) => Some(route),
-            _ => None,
-        }
-    }
-
-    /// Where it goes, or would have gone.
-    fn cluster(&self, table: &'t PolicyTable) -> Option<&'t Cluster> {
-        match self {
-            Asked::Connection(Decision::Forward(cluster))
-            | Asked::Request(Decision::Forward(cluster))
-            | Asked::Sent(cluster, _) => Some(&***cluster),
-            Asked::Connection(Decision::Deny(denial)) | Asked::Request(Decision::Deny(denial)) => {
-                named(table, denial.cluster())
-            }
-            Asked::Stopped(denial, _) => named(table, denial.cluster()),
-            _ => None,
-        }
-    }
-}
-
-fn named<'t>(table: &'t PolicyTable, name: &str) -> Option<&'t Cluster> {
-    table.clusters().iter().find(|cluster| cluster.name == name).map(AsRef::as_ref)
-}
-
-fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst, dice: u64) -> Answer<'t> {
-    let connection = |seen_as, decision: Decision<'t>, sni: Sni<'_>| {
-        let split = if let Decision::Split(split) = decision { Some(split) } else { None };
-        let facts = Facts { destination: dst, sni, request: None };
-        Answer { seen_as, asked: Asked::Connection(table.fallen(decision, &facts, dice)), split }
-    };
-    if let FirstLook::Decided(decision) = table.first_look(dst) {
-        return connection("bytes of a declared TCP port, never inspected", decision, Sni::Unread);
-    }
-    match target.speaks {
-        Speaks::Http => ask_routes(table, target, dst, dice),
-        Speaks::Tls => {
-            let sni = target.sni().map_or(Sni::Absent, Sni::Name);
-            connection("TLS of the application, by its SNI", table.tls(dst, target.sni()), sni)
-        }
-        Speaks::Bytes => {
-            let seen_as = "neither HTTP nor TLS, or a server that speaks first";
-            match table.must_be_read(dst) {
-                Some(why) => Answer::plain(seen_as, Asked::Unreadable(why)),
-                None => connection(seen_as, table.opaque(dst, Unread::Unknown), Sni::Absent),
-            }
-        }
-    }
-}
-
-/// As a request without header fields but its Host.
-fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst, dice: u64) -> Answer<'t> {
-    let (authority, path) = (target.authority.as_bytes(), target.path.as_bytes());
-    let method = target.method.as_bytes();
-    let view = RequestView { host: &target.host, authority, method, target: path, field: &|_| None };
-    let mut split = None;
-    let asked = match table.http_request(dst, &view) {
-        Routed::Unrouted(decision) => {
-            split = if let Decision::Split(split) = decision { Some(split) } else { None };
-            Asked::Request(table.fallen(decision, &Facts::of_request(dst, &view), dice))
-        }
-        Routed::Route(route, _) => match route.destination(dice).and_then(|to| to.cluster(dst.port())) {
-            Some(cluster) => match table.admit_routed(cluster, dst, &view) {
-                Ok(()) => Asked::Sent(cluster, route),
-                Err(denial) => Asked::Stopped(denial, route),
-            },
-            None => Asked::Answered(route),
-        },
-        Routed::NoRoute(source) => Asked::NoRoute(source.to_string()),
-        Routed::AmbiguousPath => Asked::AmbiguousPath,
-    };
-    Answer { split, ..Answer::plain("plain HTTP", asked) }
 }
 
 fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> (Verdict, String) {

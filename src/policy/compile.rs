@@ -113,7 +113,7 @@ impl<'a> Compiler<'a> {
         let short_names = Arc::new(ShortNames::of(&entries, &resources.virtual_services, workload));
         let authorized = Authorized::visible(resources, workload, &short_names, &mut problems);
         let elsewhere = authorized.everything();
-        let table = PolicyTable { settings, elsewhere, short_names, ..PolicyTable::default() };
+        let table = PolicyTable { settings, short_names, elsewhere, ..PolicyTable::default() };
         let mut compiler = Compiler {
             workload,
             materials,
