@@ -164,6 +164,44 @@ fn endpoints_that_fail_are_left_alone_for_a_while() {
     assert!(egret.metric(total).unwrap() >= 5.0);
 }
 
+/// `failoverPriority`: the endpoint with the label gets everything, until it fails and again when it is back.
+#[test]
+fn who_is_preferred_gets_all_until_it_fails() {
+    let site = Site::new(2);
+    let text = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: pair}
+spec:
+  hosts: [pair.example]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: FIRST, labels: {tier: main}}, {address: SECOND, labels: {tier: spare}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: pair}
+spec:
+  host: pair.example
+  trafficPolicy:
+    loadBalancer: {localityLbSetting: {failoverPriority: [tier=main]}}
+    outlierDetection: {consecutive5xxErrors: 1, interval: 300ms, baseEjectionTime: 300ms, maxEjectionPercent: 100}
+";
+    let text = text.replace("FIRST", &endpoint(1).to_string()).replace("SECOND", &endpoint(2).to_string());
+    site.lab.configure("pair.yaml", &text);
+    let egret = site.lab.egret(&[]);
+    assert_eq!(site.answers("pair.example", 20).keys().collect::<Vec<_>>(), ["1"]);
+    site.set_sick(1, true);
+    assert_eq!(site.ask("pair.example"), "503");
+    eventually("the spare one answers", || site.ask("pair.example") == "2");
+    site.set_sick(1, false);
+    eventually("the main one is back", || {
+        egret.stderr().contains("endpoint returned cluster=outbound|80||pair.example")
+    });
+    eventually("and has everything again", || site.answers("pair.example", 10).keys().collect::<Vec<_>>() == ["1"]);
+    let told = site.lab.egret_command(&["explain", "http://pair.example/"]).succeeded().stdout;
+    assert!(told.contains("(level 1, if those before fail)"), "{told}");
+}
+
 const USERS: usize = 30;
 /// Connections made for each user, so that every worker has some.
 const TIMES: usize = 4;

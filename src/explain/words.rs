@@ -132,6 +132,9 @@ pub(super) fn endpoints(cluster: &Cluster, dialled: u16, material: Material) -> 
 fn endpoint(source: &EndpointSource) -> String {
     let (port, weight) = (source.port, source.weight);
     let weight = if weight == 1 { String::new() } else { format!(" (weight {weight})") };
+    let level =
+        if source.level == 0 { String::new() } else { format!(" (level {}, if those before fail)", source.level) };
+    let weight = weight + &level;
     match &source.configured {
         EndpointAddress::Ip(ip) => format!("{}{weight}", SocketAddr::new(*ip, port)),
         EndpointAddress::Name(name) if source.first_only => {

@@ -18,6 +18,7 @@ use crate::policy::endpoints::{endpoints, limits};
 use crate::policy::guarded::Guarded;
 use crate::policy::health::Health;
 use crate::policy::imports::imported;
+use crate::policy::localities::arrange;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
@@ -255,7 +256,17 @@ impl<'a> Compiler<'a> {
         let balancing = policy.and_then(|policy| policy.load_balancer.clone());
         // The addresses of one name are no endpoints that could be told apart for long.
         let balancing = balancing.filter(|_| entry.resolution != Resolution::DynamicDns).unwrap_or_default();
-        let found = endpoints(entry, host, port, balancing.by, self.materials, &mut self.problems);
+        let mut found = endpoints(entry, host, port, balancing.by, self.materials, &mut self.problems);
+        if let Ok(Endpoints::Resolved(sources)) = &mut found {
+            let watched = policy.is_some_and(|policy| policy.outlier_detection.is_some());
+            let setting = balancing.locality.as_ref();
+            if let (Err(message), Some(setting)) = (arrange(sources, entry, setting, watched, self.workload), setting) {
+                self.problems.warn(&setting.at, format!("localityLbSetting {message}"));
+            }
+            if sources.is_empty() {
+                found = Err("localityLbSetting leaves none of its endpoints".to_owned());
+            }
+        }
         let (endpoints, (transport, tls_request)) = match found {
             Ok(endpoints) => {
                 let transport = match self.tunnel_refusal(service, &endpoints, carries) {

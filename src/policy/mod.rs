@@ -15,6 +15,7 @@ mod hosts;
 mod http_routes;
 mod imports;
 mod listing;
+mod localities;
 mod occupancy;
 mod origination;
 mod problems;
