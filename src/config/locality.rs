@@ -66,7 +66,8 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<LocalityBal
     let distribute = several(object.optional("distribute"), report);
     let failover = several(object.optional("failover"), report);
     let priority = several(object.optional("failoverPriority"), report);
-    if !distribute.is_empty() && !(failover.is_empty() && priority.is_empty()) {
+    let is_ordered = !failover.is_empty() || !priority.is_empty();
+    if !distribute.is_empty() && is_ordered {
         object.error("only one of distribute, failover and failoverPriority may be set", report);
     } else if !failover.is_empty() && !priority.is_empty() {
         object.warning("failover has no effect beside failoverPriority", report);
