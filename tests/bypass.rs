@@ -4,7 +4,7 @@
 mod lab;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 
 use lab::client::HttpClient;
@@ -26,13 +26,8 @@ fn switching(stream: TcpStream) -> io::Result<()> {
     server.request_head()?;
     server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
     let stream = server.connection().stream();
-    let mut bytes = [0; 1024];
-    loop {
-        match stream.read(&mut bytes)? {
-            0 => return Ok(()),
-            count => stream.write_all(&bytes[..count])?,
-        }
-    }
+    let mut back = stream.try_clone()?;
+    io::copy(stream, &mut back).map(drop)
 }
 
 /// Plain HTTP inside a websocket is bytes like others: they go to the server that the policy let, and to nobody else.
