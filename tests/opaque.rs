@@ -437,8 +437,8 @@ fn connections_of_a_rule_are_limited() {
     let egret = lab.egret(&["--workers", "1"]);
     let mut client = lab.connect(at).unwrap();
     assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
-    let mut refused = lab.connect(at).unwrap();
-    assert_eq!(end_of(&mut refused), None);
+    // The reset may come before the connection is handed to the test.
+    assert_eq!(lab.connect(at).map_or(None, |mut refused| end_of(&mut refused)), None);
     egret.log_line(&["\"- - -\" 0 UO", "outbound|2525||mail.example"]);
     drop(client);
     eventually("there is room again", || {
