@@ -85,8 +85,12 @@ impl PolicyTable {
     /// Where a plaintext HTTP request goes by its host alone; whether it may, [`http_request`](Self::http_request) says.
     /// `host` is the request's own, without its port, which is ignored, and may be a short form of a Kubernetes name. The cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
     pub fn http(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
-        let full = self.short_names.full(host);
-        match (self.decide(dst, |routes| routes.http(dst.ip(), full)), host, self.settings.outbound_traffic_policy) {
+        self.http_in_full(dst, self.short_names.full(host))
+    }
+
+    /// The same of a host that is short for nothing.
+    fn http_in_full(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
+        match (self.decide(dst, |routes| routes.http(dst.ip(), host)), host, self.settings.outbound_traffic_policy) {
             (Decision::Passthrough, Host::Name(_), OutboundPolicy::AllowAnyDynamicDns) => Decision::ByName,
             (decision, ..) => decision,
         }
@@ -95,12 +99,12 @@ impl PolicyTable {
     /// What becomes of one plaintext HTTP request: as [`http`](Self::http) says, unless a VirtualService speaks of its
     /// host on a port that some entry has.
     pub fn http_request(&self, dst: OriginalDst, request: &RequestView<'_>) -> Routed<'_> {
-        let decision = self.judged(self.http(dst, request.host), &Facts::of_request(dst, request));
+        let host = self.short_names.full(request.host);
+        let decision = self.judged(self.http_in_full(dst, host), &Facts::of_request(dst, request));
         if matches!(decision, Decision::Deny(Denial::Forbidden { .. })) {
             return Routed::Unrouted(decision);
         }
-        let service =
-            self.services.of(self.short_names.full(request.host)).filter(|_| self.ports.contains_key(&dst.port()));
+        let service = self.services.of(host).filter(|_| self.ports.contains_key(&dst.port()));
         match (service, &decision) {
             (None, _) => Routed::Unrouted(self.dialled(decision, dst)),
             (_, Decision::Forward(cluster)) if cluster.protocol == ClusterProtocol::Opaque => {
