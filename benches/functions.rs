@@ -19,6 +19,9 @@ use rustls::{ServerConfig, ServerConnection};
 
 mod cases;
 
+#[path = "cases/allocator.rs"]
+mod allocator;
+
 /// The engine's own: it is no part of the crate's interface, and needs nothing of it.
 #[path = "../src/io/wheel.rs"]
 #[allow(dead_code, unused_imports, reason = "a bench sets, clears and sounds alarms; its tests run elsewhere")]
@@ -61,9 +64,9 @@ fn policy(bench: &mut Criterion) {
     group.sample_size(10);
     for size in SIZES {
         let resources = cases::resources(size);
-        let before = resident_bytes();
+        let before = allocator::live_bytes();
         let table = cases::table(&resources);
-        let bytes = resident_bytes().saturating_sub(before);
+        let bytes = allocator::live_bytes() - before;
         println!("policy: a table of {size} hosts takes {bytes} bytes, {} a host", bytes / size);
         let hosts: Vec<_> = (0..64).map(|at| Host::Name(cases::host(at * size / 64).parse().unwrap())).collect();
         let mut turn = 0;
@@ -74,14 +77,10 @@ fn policy(bench: &mut Criterion) {
             });
         });
         group.bench_function(BenchmarkId::new("compile", size), |b| b.iter(|| cases::table(&resources)));
+        let routed = cases::routed(size);
+        group.bench_function(BenchmarkId::new("compile with routes", size), |b| b.iter(|| cases::table(&routed)));
     }
     group.finish();
-}
-
-fn resident_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
-    let pages: usize = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("statm(5)");
-    pages * 4096
 }
 
 fn records(bench: &mut Criterion) {

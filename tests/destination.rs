@@ -4,7 +4,7 @@ mod lab;
 #[path = "destination/ways.rs"]
 mod ways;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -164,6 +164,44 @@ fn endpoints_that_fail_are_left_alone_for_a_while() {
     assert!(egret.metric(total).unwrap() >= 5.0);
 }
 
+/// `failoverPriority`: the endpoint with the label gets everything, until it fails and again when it is back.
+#[test]
+fn who_is_preferred_gets_all_until_it_fails() {
+    let site = Site::new(2);
+    let text = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: pair}
+spec:
+  hosts: [pair.example]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: FIRST, labels: {tier: main}}, {address: SECOND, labels: {tier: spare}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: pair}
+spec:
+  host: pair.example
+  trafficPolicy:
+    loadBalancer: {localityLbSetting: {failoverPriority: [tier=main]}}
+    outlierDetection: {consecutive5xxErrors: 1, interval: 300ms, baseEjectionTime: 300ms, maxEjectionPercent: 100}
+";
+    let text = text.replace("FIRST", &endpoint(1).to_string()).replace("SECOND", &endpoint(2).to_string());
+    site.lab.configure("pair.yaml", &text);
+    let egret = site.lab.egret(&[]);
+    assert_eq!(site.answers("pair.example", 20).keys().collect::<Vec<_>>(), ["1"]);
+    site.set_sick(1, true);
+    assert_eq!(site.ask("pair.example"), "503");
+    eventually("the spare one answers", || site.ask("pair.example") == "2");
+    site.set_sick(1, false);
+    eventually("the main one is back", || {
+        egret.stderr().contains("endpoint returned cluster=outbound|80||pair.example")
+    });
+    eventually("and has everything again", || site.answers("pair.example", 10).keys().collect::<Vec<_>>() == ["1"]);
+    let told = site.lab.egret_command(&["explain", "http://pair.example/"]).succeeded().stdout;
+    assert!(told.contains("(level 1, if those before fail)"), "{told}");
+}
+
 const USERS: usize = 30;
 /// Connections made for each user, so that every worker has some.
 const TIMES: usize = 4;
@@ -226,6 +264,30 @@ fn what_is_hashed_decides() {
     for (before, after) in before.iter().zip(&after).filter(|(before, _)| *before != "3") {
         assert_eq!(before, after);
     }
+}
+
+/// Of bytes nothing is known but where they come from.
+#[test]
+fn the_source_is_hashed_for_bytes_too() {
+    let site = Site::new(3);
+    let bytes = |host: &str, port: u16, balancing: &str| {
+        site.host(host, &format!("{{loadBalancer: {{{balancing}}}}}"));
+        let file = format!("{}.yaml", host.replace('.', "-"));
+        let text = fs::read_to_string(site.lab.config_dir().join(&file)).expect("it was just written");
+        let declared = format!("{{number: {port}, name: bytes, protocol: TCP, targetPort: 80}}");
+        let text = text.replace("{number: 80, name: http, protocol: HTTP}", &declared);
+        site.lab.configure(&file, &text.replace("  resolution:", "  addresses: [203.0.113.9]\n  resolution:"));
+    };
+    bytes("hashed.example", 9001, "consistentHash: {useSourceIp: true}");
+    bytes("any.example", 9002, "simple: ROUND_ROBIN");
+    let _egret = site.lab.egret(&[]);
+    let answers = |port| {
+        let to = SocketAddr::new(endpoint(9), port);
+        let ask = || shown(&HttpClient::new(site.lab.connect(to).unwrap()).get("any", "/").unwrap());
+        (0..12).map(|_| ask()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(answers(9001).len(), 1, "one source, one endpoint");
+    assert!(answers(9002).len() > 1, "nothing hashed, any endpoint");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use lab::documents::{access, origination, service_entry};
 use lab::nginx::{self, Nginx};
 use lab::pki::Leaf;
+use lab::proxy::Egret;
 use lab::{Family, Lab};
 
 const HOST: &str = "edition.cnn.com";
@@ -106,6 +107,15 @@ fn access_log_line_has_every_field() {
     assert!(fields[10].starts_with("10.77.0.2:"), "the application's address: {rest}");
 }
 
+/// The sum of a metric's series with these labels.
+fn counts(egret: &Egret<'_>, metric: &str, labels: &[&str]) -> u64 {
+    let (_, text) = egret.get(15090, "/stats/prometheus").expect("the metrics are there");
+    let start = format!("{metric}{{");
+    let series =
+        text.lines().filter(|line| line.starts_with(&start) && labels.iter().all(|label| line.contains(label)));
+    series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+}
+
 #[test]
 fn unknown_destinations_pass_by_default() {
     for family in [Family::V4, Family::V6] {
@@ -116,6 +126,11 @@ fn unknown_destinations_pass_by_default() {
         assert!(lab.curl(&["-I", "http://www.google.com"]).succeeded().stdout.starts_with("HTTP/1.1 301"));
         egret.log_line(&["\"- - -\" 0 - - - \"-\" ", " PassthroughCluster "]);
         egret.log_line(&["\"HEAD / HTTP/1.1\" 301 - via_upstream", " PassthroughCluster "]);
+        let name = "destination_service_name=\"PassthroughCluster\"";
+        lab::eventually("the metrics name it", || {
+            counts(&egret, "istio_requests_total", &[name, "response_code=\"301\""]) == 1
+                && counts(&egret, "istio_tcp_connections_opened_total", &[name]) == 1
+        });
     }
 }
 
@@ -131,6 +146,11 @@ fn unknown_destinations_are_refused_when_only_the_registry_counts() {
         egret.log_line(&["\"GET /secret HTTP/1.1\" 502 - direct_response", " block_all"]);
         egret.log_line(&["\"- - -\" 0 UH ", " BlackHoleCluster "]);
         assert_eq!(nginx.seen(), [], "nothing may arrive");
+        let (name, closed) = ("destination_service_name=\"BlackHoleCluster\"", "istio_tcp_connections_closed_total");
+        lab::eventually("the metrics name it", || {
+            counts(&egret, "istio_requests_total", &[name, "reporter=\"source\"", "response_code=\"502\""]) == 1
+                && counts(&egret, closed, &[name, "reporter=\"source\""]) == 1
+        });
     }
 }
 

@@ -254,6 +254,55 @@ fn what_is_foretold_happens() {
     assert!(text.contains(&format!("version {version} of the running proxy")), "{text}");
 }
 
+/// Of a route that shares by weight: every request is one of those foretold, and each of those comes.
+#[test]
+fn every_share_that_is_foretold_comes() {
+    let lab = Lab::new();
+    let _servers = servers(&lab);
+    for name in ["plain", "secure"] {
+        lab.names.set(&format!("{name}.example"), &[known()]);
+    }
+    let ca = lab.ca_file();
+    let tls =
+        format!("mode: SIMPLE, caCertificates: {}, sni: secure.example, subjectAltNames: [secure.example]", utf8(&ca));
+    let policy = format!(
+        "host: secure.example, trafficPolicy: {{portLevelSettings: [{{port: {{number: 80}}, tls: {{{tls}}}}}]}}"
+    );
+    let shares = "hosts: [plain.example], http: [{name: shares, route: [{destination: {host: plain.example}, weight: 2}, \
+                  {destination: {host: secure.example}, weight: 1}, {destination: {host: nowhere.example}, weight: 1}]}]";
+    let documents = [
+        entry("plain.example", HTTP, DNS),
+        entry("secure.example", ORIGINATED, DNS),
+        object("DestinationRule", "secure", &policy),
+        object("VirtualService", "shares", shares),
+    ];
+    lab.configure("shares.yaml", &documents.concat());
+    let egret = lab.egret(&["--workers", "1"]);
+    let url = "http://plain.example/";
+    let report = explained(&lab, &[url, "--address", &known().to_string()]);
+    let foretold = report["destinations"].as_array().expect("several");
+    let weights: Vec<_> = foretold.iter().map(|share| (share["weight"].as_u64(), share["of"].as_u64())).collect();
+    assert_eq!(weights, [2, 1, 1].map(|weight| (Some(weight), Some(4))));
+    let mut came = [0; 3];
+    for number in 0..40 {
+        let seen = request(&lab, url, "GET", known());
+        lab::eventually("it is logged", || egret.access_log().len() > number);
+        let line = &egret.access_log()[number];
+        let is_it = |share: &Value| {
+            let [head, cluster, tail] = parts(&share["logged"]);
+            foretold_of(share) == seen && line.contains(&head) && line.contains(&cluster) && line.ends_with(&tail)
+        };
+        let share = foretold.iter().position(is_it).unwrap_or_else(|| panic!("{seen:?} {line}\n{report:#}"));
+        came[share] += 1;
+    }
+    assert!(came.iter().all(|times| *times > 0), "{came:?}");
+}
+
+/// [`foretold`] of plain HTTP.
+fn foretold_of(share: &Value) -> Seen {
+    foretold("http:", share)
+}
+
 #[test]
 fn questions_that_cannot_be_answered() {
     let lab = Lab::new();

@@ -103,6 +103,40 @@ fn requests_at_once_are_limited() {
 }
 
 #[test]
+fn retries_at_once_are_limited() {
+    let (gate, seen) = (Gate::default(), AtomicUsize::new(0));
+    let passed = gate.clone();
+    // Of the first request the second try waits; every other try is in vain.
+    let site = Site::new("{http: {maxRetries: 1}}", move |stream| {
+        let mut server = HttpServer::new(stream);
+        while server.request()?.is_some() {
+            let status = if seen.fetch_add(1, Ordering::SeqCst) == 1 {
+                passed.pass();
+                "200 OK"
+            } else {
+                "503 Service Unavailable"
+            };
+            server.send(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok").as_bytes())?;
+        }
+        Ok(())
+    });
+    site.lab.configure(
+        "routes.yaml",
+        &format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: site}}\nspec:\n  hosts: [{HOST}]\n  \
+             http: [{{retries: {{attempts: 1, retryOn: 5xx}}, route: [{{destination: {{host: {HOST}}}}}]}}]\n"
+        ),
+    );
+    let egret = site.lab.egret(&[]);
+    let first = ask_aside(&site);
+    eventually("a retry is at the server", || gate.waiting() == 1);
+    assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 503);
+    egret.log_line(&[" 503 UO "]);
+    gate.open();
+    assert_eq!(first.join().unwrap().unwrap().head.status, 200);
+}
+
+#[test]
 fn an_application_that_leaves_gives_its_place_up() {
     let gate = Gate::default();
     let site = Site::new("{tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}", gate.handler());

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use lab::client::HttpClient;
 use lab::credentials::{Issuing, Mounted, secrets_dir, tls_secret};
 use lab::documents::{service_entry, simple_tls};
 use lab::nginx::Nginx;
@@ -344,9 +345,22 @@ fn files_rotate_to_a_wrong_ca_and_back() {
         utf8(&key)
     );
     let rule = simple_tls("server.example", 80, Some(&mounted.path("ca.crt"))).replace("mode: SIMPLE", &mutual);
-    let entry = service_entry("server.example", &[(80, "HTTP", Some(443))]);
-    lab.configure("server.yaml", &format!("{entry}---\n{rule}"));
+    // Bytes that nobody reads: of them no host is known that could be the server name.
+    let bytes = format!(
+        "    - port: {{number: 9443}}\n      tls: {{mode: MUTUAL, clientCertificate: {}, privateKey: {}, caCertificates: {}, \
+         sni: server.example, subjectAltNames: [server.example]}}\n",
+        utf8(&certificate),
+        utf8(&key),
+        utf8(&mounted.path("ca.crt"))
+    );
+    let entry = service_entry("server.example", &[(80, "HTTP", Some(443)), (9443, "TCP", Some(443))]);
+    lab.configure("server.yaml", &format!("{entry}---\n{rule}{bytes}"));
     let egret = lab.egret(&[]);
+    let to = SocketAddr::new(Lab::address(Family::V4, 9), 9443);
+    let mut client = HttpClient::new(lab.connect(to).unwrap());
+    assert_eq!(client.get("server.example", "/").unwrap().head.status, 200, "the server wants a certificate");
+    drop(client);
+    egret.log_line(&["\"- - -\" 0 ", "outbound|9443||server.example"]);
     let status = || asked(&lab, "http://server.example/").0;
     assert_eq!(status(), "200");
     // The third time is where others fail.

@@ -53,6 +53,16 @@ fn read_all(stream: &mut impl Read) -> Vec<u8> {
     bytes
 }
 
+/// `None` where the connection was closed or reset without a word; a blocking `read` alone may be interrupted.
+fn end_of(stream: &mut impl Read) -> Option<String> {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        _ if !bytes.is_empty() => Some(bytes.escape_ascii().to_string()),
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => Some(error.to_string()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 #[test]
 fn a_server_that_speaks_first_is_served_after_the_wait() {
     for family in BOTH {
@@ -201,8 +211,7 @@ fn only_the_registry_is_let_out() {
         for first in [&b""[..], &client_hello("inner.example"), &[0, 0xff, 7]] {
             let mut client = lab.connect(shut).unwrap();
             client.write_all(first).unwrap();
-            let end = client.read(&mut [0; 64]);
-            assert!(matches!(&end, Ok(0)) || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset), "{first:?}");
+            assert_eq!(end_of(&mut client), None, "{first:?}");
         }
         let mut client = HttpClient::new(lab.connect(shut).unwrap());
         assert_eq!(client.get("unknown.example", "/").unwrap().head.status, 502);
@@ -266,9 +275,7 @@ fn first_flights_pass_whole_or_not_at_all() {
         let mut client = lab.connect(outside(Family::V4, *port)).unwrap();
         let _ = client.write_all(flight);
         let _ = client.shutdown(Shutdown::Write);
-        let end = client.read(&mut [0; 64]);
-        let is_closed = matches!(&end, Ok(0)) || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset);
-        assert!(is_closed, "{name} to {port} was answered");
+        assert_eq!(end_of(&mut client), None, "{name} to {port} was answered");
     }
     assert_eq!(servers.each_ref().map(Server::accepted), before, "something left");
     egret.log_line(&["\"- - -\" 0 UH "]);
@@ -375,28 +382,69 @@ fn around_an_urgent_byte_the_stream_is_whole() {
     assert_eq!(read_all(&mut client), b"\x00beforeafter");
 }
 
+/// A mail server, and a DestinationRule with this `connectionPool.tcp`.
+fn mail(lab: &Lab, at: SocketAddr, pool: &str) -> Server {
+    lab.configure("mail.yaml", &static_tcp("mail.example", at.ip(), at.port()));
+    lab.configure(
+        "rule.yaml",
+        &format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: mail}}\nspec:\n  host: mail.example\n  \
+             trafficPolicy: {{connectionPool: {{tcp: {{{pool}}}}}}}\n"
+        ),
+    );
+    Server::start(lab, at, greeter)
+}
+
 #[test]
 fn a_connection_may_last_as_long_as_its_rule_allows() {
     let lab = Lab::new();
     let at = outside(Family::V4, 2525);
-    let _server = Server::start(&lab, at, greeter);
-    lab.configure("mail.yaml", &static_tcp("mail.example", at.ip(), 2525));
-    lab.configure(
-        "rule.yaml",
-        "apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata:
-  name: mail-rule
-spec:
-  host: mail.example
-  trafficPolicy:
-    connectionPool: {tcp: {maxConnectionDuration: 700ms}}
-",
-    );
+    let _server = mail(&lab, at, "maxConnectionDuration: 700ms");
     let egret = lab.egret(&[]);
     let mut client = lab.connect(at).unwrap();
     assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
     assert_eq!(read_all(&mut client), b"", "it ends in order");
     egret.log_line(&["\"- - -\" 0 DT ", "outbound|2525||mail.example"]);
     assert_eq!(egret.metric("egret_connections_timed_out_total"), Some(1.0));
+}
+
+/// Also where a route led there.
+#[test]
+fn a_connection_may_be_idle_as_long_as_its_rule_allows() {
+    let lab = Lab::new();
+    let (at, other) = (outside(Family::V4, 2525), outside(Family::V4, 2526));
+    let _server = mail(&lab, at, "idleTimeout: 500ms");
+    lab.configure(
+        "routed.yaml",
+        &(static_tcp("routed.example", other.ip(), other.port())
+            + "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: routed}\nspec:\n  hosts: \
+               [routed.example]\n  tcp: [{route: [{destination: {host: mail.example}}]}]\n"),
+    );
+    let egret = lab.egret(&[]);
+    for dialled in [at, other] {
+        converse(&lab, dialled);
+        let mut client = lab.connect(dialled).unwrap();
+        assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
+        assert_eq!(read_all(&mut client), b"", "it ends in order");
+        egret.log_line(&["\"- - -\" 0 SI ", "outbound|2525||mail.example", &format!(" {dialled} ")]);
+    }
+}
+
+#[test]
+fn connections_of_a_rule_are_limited() {
+    let lab = Lab::new();
+    let at = outside(Family::V4, 2525);
+    let server = mail(&lab, at, "maxConnections: 1");
+    let egret = lab.egret(&["--workers", "1"]);
+    let mut client = lab.connect(at).unwrap();
+    assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
+    // The reset may come before the connection is handed to the test.
+    assert_eq!(lab.connect(at).map_or(None, |mut refused| end_of(&mut refused)), None);
+    egret.log_line(&["\"- - -\" 0 UO", "outbound|2525||mail.example"]);
+    drop(client);
+    eventually("there is room again", || {
+        let mut greeting = [0; 11];
+        lab.connect(at).and_then(|mut stream| stream.read_exact(&mut greeting)).is_ok()
+    });
+    assert!(server.accepted() >= 2);
 }

@@ -221,11 +221,14 @@ fn hosts_in_disguise() {
     let elsewhere = SocketAddr::new(Lab::address(Family::V4, 2), 80);
     lab.names.set("allowed.example", &[at.ip()]);
     lab.names.set("a.suffix.example", &[at.ip()]);
+    let service = "pay.default.svc.cluster.local";
+    lab.names.set(service, &[at.ip()]);
     let _server = Server::start(&lab, at, serve);
     let stranger = Server::start(&lab, elsewhere, serve);
     let gets = "rules: [{to: [{operation: {methods: [GET]}}]}]";
     let wild = followed("suffix", "*.suffix.example", "resolution: NONE");
-    lab.configure("entries.yaml", &(access("allowed.example") + &wild + REGISTRY_ONLY + &authorization("gets", gets)));
+    let listed = [access("allowed.example"), access(service)].join("---\n");
+    lab.configure("entries.yaml", &(listed + &wild + REGISTRY_ONLY + &authorization("gets", gets)));
     let _egret = lab.egret(&[]);
     for (host, expected) in [
         ("ALLOWED.example", 200),
@@ -233,6 +236,11 @@ fn hosts_in_disguise() {
         ("allowed.example:80", 200),
         ("allowed.example:22", 200),
         ("a.suffix.example", 200),
+        ("pay", 200),
+        ("pay.default:80", 200),
+        ("Pay.default.svc.", 200),
+        ("pay.bank", 502),
+        ("pay.default.svc.cluster", 502),
         ("allowed.example.evil", 502),
         ("evilallowed.example", 502),
         ("evilsuffix.example", 502),

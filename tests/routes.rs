@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use lab::client::HttpClient;
 use lab::documents::{service_entry, simple_tls, static_tcp};
 use lab::pki::Leaf;
 use lab::server::{HttpServer, Server};
@@ -192,4 +193,64 @@ fn connections_that_are_not_read_are_routed() {
         read.is_err() || bytes.is_empty()
     });
     egret.log_line(&["\"- - -\" 0 NC - cluster_not_found ", "outbound|9001||nobody.example"]);
+}
+
+/// Istio's `tlsOriginationCases` where the application picks the address: a port with a `targetPort` leaves as TLS to that
+/// port of the address dialled, and so does one whose route leads to a port with TLS. And an entry of two networks.
+#[test]
+fn origination_follows_the_address_that_was_dialled() {
+    let lab = Lab::new();
+    let address = Lab::address(Family::V4, 1);
+    let pair = lab.authority.issue("somebody-else.example", Leaf::Good);
+    let secure = Server::start_tls(&lab, SocketAddr::new(address, 443), &pair, |stream| {
+        let alpn = String::from_utf8_lossy(stream.conn.alpn_protocol().unwrap_or(b"none")).into_owned();
+        let mut server = HttpServer::new(stream);
+        while server.request()?.is_some() {
+            server.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{alpn}", alpn.len()).as_bytes())?;
+        }
+        Ok(())
+    });
+    let echo = Server::start(&lab, SocketAddr::new(address, 9000), |mut stream| stream.write_all(b"K"));
+    let none = |host: &str, ports: &[(u16, &str, Option<u16>)]| {
+        service_entry(host, ports).replace("resolution: DNS", "resolution: NONE")
+    };
+    let insecure = |host: &str, port: u16| simple_tls(host, port, None) + "        insecureSkipVerify: true\n";
+    let networks = service_entry("networks.example", &[(9000, "TCP", None)])
+        .replace("  resolution: DNS", "  addresses: [198.51.100.0/24, 203.0.113.0/24]\n  resolution: NONE");
+    let redirect = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: redirected}\nspec:\n  hosts: \
+                    [redirected.example]\n  http: [{route: [{destination: {host: redirected.example, port: {number: 443}}}]}]\n";
+    lab.configure(
+        "none.yaml",
+        &[
+            none("direct.example", &[(8888, "HTTP", Some(443)), (8882, "HTTP2", Some(443))]),
+            insecure("direct.example", 8888)
+                + "    - {port: {number: 8882}, tls: {mode: SIMPLE, insecureSkipVerify: true}}\n",
+            none("redirected.example", &[(8888, "HTTP", None), (8882, "HTTP2", None), (443, "HTTPS", Some(443))]),
+            insecure("redirected.example", 443),
+            redirect.to_owned(),
+            networks,
+        ]
+        .join("---\n"),
+    );
+    let egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
+    for (host, port, cluster) in [
+        ("direct.example", 8888, "outbound|8888||direct.example"),
+        ("direct.example", 8882, "outbound|8882||direct.example"),
+        ("redirected.example", 8888, "outbound|443||redirected.example"),
+        ("redirected.example", 8882, "outbound|443||redirected.example"),
+    ] {
+        let mut client = HttpClient::new(lab.connect(SocketAddr::new(address, port)).expect("the redirect accepts"));
+        let response = client.get(host, "/").expect("an answer");
+        assert_eq!((response.head.status, response.body.as_slice()), (200, &b"http/1.1"[..]), "{host}:{port}");
+        egret.log_line(&["\"GET / HTTP/1.1\" 200 ", &format!("\"{address}:443\" {cluster} ")]);
+    }
+    assert!(secure.accepted() >= 2);
+    let mut answer = String::new();
+    let mut stream = lab.connect(SocketAddr::new(address, 9000)).expect("the redirect accepts");
+    stream.read_to_string(&mut answer).expect("a letter");
+    assert_eq!((answer.as_str(), echo.accepted()), ("K", 1), "an address of the second network");
+    let mut beyond = Vec::new();
+    let read = lab.connect("192.0.2.1:9000".parse().expect("an address")).and_then(|mut s| s.read_to_end(&mut beyond));
+    assert!(read.is_err() || beyond.is_empty(), "an address of neither");
+    egret.log_line(&["\"- - -\" 0 UH ", " 192.0.2.1:9000 "]);
 }

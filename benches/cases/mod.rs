@@ -113,6 +113,34 @@ impl Materials for Nothing {
 
 /// The resources of a policy that names so many hosts, each with two ports and TLS origination.
 pub fn resources(hosts: usize) -> Resources {
+    loaded(&entries(hosts))
+}
+
+/// The same, and for each host a VirtualService that sends its requests, and its TLS, to two others by weight.
+pub fn routed(hosts: usize) -> Resources {
+    let mut yaml = entries(hosts);
+    for number in 0..hosts {
+        let (host, one, two) = (host(number), host((number + 1) % hosts), host((number + 7) % hosts));
+        let shares = format!(
+            "route: [{{ destination: {{ host: {one} }}, weight: 90 }}, {{ destination: {{ host: {two} }}, weight: 10 }}]"
+        );
+        write!(
+            yaml,
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{ name: h{number} }}\nspec:\n  \
+             hosts: [{host}]\n  http: [{{ {shares} }}]\n  tls: [{{ match: [{{ sniHosts: [{host}] }}], {shares} }}]\n---\n"
+        )
+        .expect("writing to a String does not fail");
+    }
+    loaded(&yaml)
+}
+
+fn loaded(yaml: &str) -> Resources {
+    let loaded = config::load_text(Path::new("bench.yaml"), yaml);
+    assert!(!loaded.has_errors(), "{:?}", loaded.problems);
+    loaded.resources
+}
+
+fn entries(hosts: usize) -> String {
     let mut yaml = String::new();
     for number in 0..hosts {
         write!(
@@ -127,9 +155,7 @@ pub fn resources(hosts: usize) -> Resources {
         )
         .expect("writing to a String does not fail");
     }
-    let loaded = config::load_text(Path::new("bench.yaml"), &yaml);
-    assert!(!loaded.has_errors(), "{:?}", loaded.problems);
-    loaded.resources
+    yaml
 }
 
 pub fn host(number: usize) -> String {

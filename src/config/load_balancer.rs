@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::locality::{self, LocalityBalancing};
 use super::reader::{Field, Object, Report, Shape};
 use super::yaml::quoted;
 
@@ -12,6 +13,7 @@ pub struct LoadBalancing {
     pub by: LoadBalancer,
     pub hash: Option<ConsistentHash>,
     pub warmup: Option<Warmup>,
+    pub locality: Option<LocalityBalancing>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,27 +110,11 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<LoadBalanci
     if warmup.is_some() && (hash.is_some() || matches!(by, LoadBalancer::Random | LoadBalancer::Passthrough)) {
         object.warning("a warmup has effect only with LEAST_REQUEST and ROUND_ROBIN", report);
     }
-    read_locality(&mut object, report);
+    let locality = object.optional("localityLbSetting").and_then(|field| locality::read(&field, report));
     object.unsupported("zoneAwareLbSetting", Shape::Any, report);
     object.finish(report);
-    Some(LoadBalancing { by, hash, warmup: warmup.filter(|warmup| !warmup.duration.is_zero()) })
-}
-
-/// Its form is checked. It can have no effect: this process is told no locality of its own to compare others with.
-fn read_locality(object: &mut Object<'_>, report: &mut Report) {
-    let Some(field) = object.optional("localityLbSetting") else { return };
-    let Some(mut locality) = field.object(report) else { return };
-    let enabled = locality.optional("enabled").and_then(|field| field.boolean(report)).unwrap_or(true);
-    for name in ["distribute", "failover", "failoverPriority"] {
-        if let Some(field) = locality.optional(name) {
-            field.list(usize::MAX, report);
-        }
-    }
-    locality.finish(report);
-    if enabled {
-        let message = "has no effect: endpoints are used wherever they are, since egret knows no locality of its own";
-        field.key_warning(message, report);
-    }
+    let warmup = warmup.filter(|warmup| !warmup.duration.is_zero());
+    Some(LoadBalancing { by, hash, warmup, locality })
 }
 
 fn read_hash(field: &Field<'_>, report: &mut Report) -> Option<ConsistentHash> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::authorization::AuthorizationPolicy;
+use super::egress_listener::EgressListener;
 use super::hop::{ProxyProtocol, RetryBudget, Tunnel};
 use super::load_balancer::LoadBalancing;
 use super::outlier_detection::OutlierDetection;
@@ -318,12 +319,14 @@ pub struct TcpKeepalive {
     pub interval: Option<Duration>,
 }
 
-/// `Sidecar`: of it only the outbound policy concerns an egress proxy.
+/// `Sidecar`: of it what its pods see and what becomes of the rest.
 #[derive(Clone, Debug)]
 pub struct Sidecar {
     pub meta: Meta,
     pub workload_selector: Option<BTreeMap<String, String>>,
     pub outbound_traffic_policy: Option<OutboundPolicy>,
+    /// `None` sees everything.
+    pub egress: Option<Vec<EgressListener>>,
 }
 
 /// What happens to destinations that no ServiceEntry names.

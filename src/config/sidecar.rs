@@ -1,6 +1,7 @@
-//! `Sidecar`: of it egret acts on the outbound traffic policy.
+//! `Sidecar`: of it egret acts on the outbound traffic policy, and on which hosts it shows.
 
 use super::document::read_meta;
+use super::egress_listener;
 use super::reader::{Field, Object, Report, Shape};
 use super::resources::{Location, OutboundPolicy, Sidecar};
 use super::service_entry::read_selector;
@@ -25,11 +26,11 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     let workload_selector = spec.optional("workloadSelector").and_then(|field| read_selector(&field, "labels", report));
     let outbound_traffic_policy =
         spec.optional("outboundTrafficPolicy").and_then(|field| read_outbound_policy(&field, &POLICIES[..2], report));
-    spec.unsupported("egress", Shape::List, report);
+    let egress = spec.optional("egress").map(|field| egress_listener::read_all(&field, report));
     spec.unsupported("ingress", Shape::List, report);
     spec.unsupported("inboundConnectionPool", Shape::Object(&["tcp", "http"]), report);
     spec.finish(report);
-    Some(Sidecar { meta: meta?, workload_selector, outbound_traffic_policy })
+    Some(Sidecar { meta: meta?, workload_selector, outbound_traffic_policy, egress })
 }
 
 /// `{mode: …}`; without a mode the enumeration's first value holds, REGISTRY_ONLY.

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Known, Speaks, Target, refusal};
+use super::asked::Asked;
+use super::{Known, Speaks, Target, refusal};
 use crate::config::AccessLogFormat;
 use crate::flow::{OriginalDst, ResponseFlags};
 use crate::policy::{Action, Decision, Denial, FirstLook, HttpRoute};
@@ -114,10 +115,7 @@ fn connection(decision: &Decision<'_>, blank: Logged, known: Known<'_>) -> Logge
             let response_flags = if is_refused { no_upstream } else { "-".to_owned() };
             Logged { response_flags, upstream_cluster: cluster.name.clone(), ..blank }
         }
-        Decision::Split(split) => {
-            let first = split.destination(0).map_or_else(|| "-".to_owned(), |to| to.name.clone());
-            Logged { upstream_cluster: first, ..blank }
-        }
+        Decision::Split(split) => connection(&Decision::Deny(Denial::NoCluster(&split.source.name)), blank, known),
         Decision::Passthrough | Decision::ByName => {
             Logged { upstream_cluster: "PassthroughCluster".to_owned(), ..blank }
         }
@@ -125,6 +123,7 @@ fn connection(decision: &Decision<'_>, blank: Logged, known: Known<'_>) -> Logge
             Logged { response_flags: no_upstream, upstream_cluster: "BlackHoleCluster".to_owned(), ..blank }
         }
         Decision::Deny(denial) => Logged {
+            response_flags: flags_of(denial),
             connection_termination_details: denial.details().to_owned(),
             upstream_cluster: denial.cluster().to_owned(),
             ..blank
@@ -138,16 +137,19 @@ fn of_request(decision: &Decision<'_>, blank: Logged, known: Known<'_>) -> Logge
             (Some(503), "no_healthy_upstream", cluster.name.as_str(), "default")
         }
         Decision::Forward(cluster) => (None, "via_upstream", cluster.name.as_str(), "default"),
-        Decision::Split(split) => {
-            let first = split.destination(0).map_or("-", |to| to.name.as_str());
-            (None, "via_upstream", first, "default")
-        }
+        Decision::Split(split) => (Some(503), "cluster_not_found", split.source.name.as_str(), "default"),
         Decision::ByName => (None, "via_upstream", "AllowAnyDynamicDNSCluster", "allow_any"),
         Decision::Passthrough => (None, "via_upstream", "PassthroughCluster", "allow_any"),
         Decision::Deny(Denial::BlackHole) => (Some(502), "direct_response", "BlackHoleCluster", "block_all"),
+        Decision::Deny(Denial::NoCluster(name)) => (Some(503), "cluster_not_found", *name, "default"),
         Decision::Deny(denial) => (Some(403), denial.details(), denial.cluster(), "default"),
     };
-    let flags = if code == Some(503) { ResponseFlags::NO_HEALTHY_UPSTREAM.to_string() } else { "-".to_owned() };
+    let flags = match decision {
+        Decision::Deny(denial) => flags_of(denial),
+        Decision::Split(_) => ResponseFlags::NO_CLUSTER.to_string(),
+        _ if code == Some(503) => ResponseFlags::NO_HEALTHY_UPSTREAM.to_string(),
+        _ => "-".to_owned(),
+    };
     Logged {
         response_code: code,
         response_flags: flags,
@@ -156,6 +158,10 @@ fn of_request(decision: &Decision<'_>, blank: Logged, known: Known<'_>) -> Logge
         route_name: route.to_owned(),
         ..blank
     }
+}
+
+fn flags_of(denial: &Denial<'_>) -> String {
+    if matches!(denial, Denial::NoCluster(_)) { ResponseFlags::NO_CLUSTER.to_string() } else { "-".to_owned() }
 }
 
 fn answered(route: &HttpRoute, blank: Logged) -> Logged {

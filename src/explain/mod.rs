@@ -4,6 +4,7 @@
 //! It asks the table the questions that the proxy asks, in the proxy's order, and adds nothing to its answers. It knows no
 //! file and no socket: where the table came from, whether from files alone or from a running process, is the caller's.
 
+mod asked;
 mod log;
 mod report;
 mod target;
@@ -14,14 +15,12 @@ use std::sync::Arc;
 use crate::config::{Location, Problem, Resources};
 use crate::flow::{Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{
-    Cluster, Decision, Denial, FirstLook, HttpRoute, Materials, PolicyTable, RequestView, Routed, Transport, Unread,
-    Workload, compile,
-};
+use crate::policy::{Cluster, Decision, Denial, Materials, PolicyTable, Transport, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
+use asked::{Asked, ask};
 
 pub use log::Logged;
-pub use report::{Matched, Report, Verdict};
+pub use report::{Matched, Report, Share, Verdict};
 pub use target::{Question, Speaks, Target, TargetError};
 
 /// A table and where it comes from.
@@ -70,102 +69,58 @@ pub fn offline(target: &Target, resources: &Resources, workload: &Workload) -> R
 pub fn explain(target: &Target, known: Known<'_>) -> Report {
     let table = known.table;
     let dst = target.dst(known.resources);
-    let (seen_as, asked) = ask(table, target, dst);
-    let (decision, outcome) = judged(&asked, target, dst, known);
-    let cluster = asked.cluster(table);
+    let first = ask(table, target, dst, 0);
+    let shares = first.shares();
+    let total: u64 = shares.iter().map(|share| u64::from(share.to.weight)).sum();
+    let each = shares.iter().map(|share| (share.to, ask(table, target, dst, share.dice)));
+    let each: Vec<_> = each.filter(|_| shares.len() > 1).collect();
+    let destinations = each.iter().map(|(to, answer)| {
+        let Told { decision, outcome, matched, logged } = told(&answer.asked, target, dst, known);
+        Share { name: to.name.clone(), weight: to.weight, of: total, decision, outcome, matched, logged }
+    });
+    let destinations = destinations.collect();
+    let answers = || std::iter::once(&first).chain(each.iter().map(|(_, answer)| answer));
+    let Told { decision, outcome, matched, logged } = told(&first.asked, target, dst, known);
     Report {
         url: target.url.clone(),
         policy_version: (known.material == Material::Loaded).then(|| table.version()),
-        seen_as: seen_as.to_owned(),
+        seen_as: first.seen_as.to_owned(),
         decision,
         outcome,
         outbound_traffic_policy: table.settings().outbound_traffic_policy.name().to_owned(),
-        virtual_service: asked.route().map(words::route),
-        authorization_policies: table.authorization_policies(cluster),
+        virtual_service: first.asked.route().map(words::route).or(first.split.map(words::split)),
+        authorization_policies: distinct(answers().flat_map(|answer| answer.policies(table, target, dst))),
         assumed_address: target.address.is_none().then_some(dst.ip()),
-        matched: cluster.map(|cluster| matched(cluster, target, known)),
-        logged: log::logged(&asked, target, dst, known),
-        warnings: cluster.map(|cluster| warnings(cluster, known)).unwrap_or_default(),
+        matched,
+        destinations,
+        logged,
+        warnings: distinct(answers().filter_map(|a| a.asked.cluster(table)).flat_map(|c| warnings(c, known))),
     }
 }
 
-/// What the table says of a connection.
-enum Asked<'t> {
-    /// By its bytes, which are not read as requests.
-    Connection(Decision<'t>),
-    /// It may be a request that nobody can read: closed.
-    Unreadable(&'static str),
-    Request(Decision<'t>),
-    /// A request that a route sends on.
-    Sent(&'t Arc<Cluster>, &'t HttpRoute),
-    /// A request that a route sends on, and that may not go there.
-    Stopped(Denial<'t>, &'t HttpRoute),
-    /// A request that a route answers, or whose destination does not exist.
-    Answered(&'t HttpRoute),
-    /// No route of the VirtualService takes the request.
-    NoRoute(String),
-    AmbiguousPath,
-}
-
-impl<'t> Asked<'t> {
-    fn route(&self) -> Option<&'t HttpRoute> {
-        match self {
-            Asked::Sent(_, route) | Asked::Stopped(_, route) | Asked::Answered(route) => Some(route),
-            _ => None,
+/// In order, each once.
+fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for text in texts {
+        if !seen.contains(&text) {
+            seen.push(text);
         }
     }
-
-    /// Where it goes, or would have gone.
-    fn cluster(&self, table: &'t PolicyTable) -> Option<&'t Cluster> {
-        match self {
-            Asked::Connection(Decision::Forward(cluster))
-            | Asked::Request(Decision::Forward(cluster))
-            | Asked::Sent(cluster, _) => Some(&***cluster),
-            Asked::Connection(Decision::Deny(denial)) | Asked::Request(Decision::Deny(denial)) => {
-                named(table, denial.cluster())
-            }
-            Asked::Stopped(denial, _) => named(table, denial.cluster()),
-            _ => None,
-        }
-    }
+    seen
 }
 
-fn named<'t>(table: &'t PolicyTable, name: &str) -> Option<&'t Cluster> {
-    table.clusters().iter().find(|cluster| cluster.name == name).map(AsRef::as_ref)
+/// What is told of one way that a connection may go.
+struct Told {
+    decision: Verdict,
+    outcome: String,
+    matched: Option<Matched>,
+    logged: Logged,
 }
 
-fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> (&'static str, Asked<'t>) {
-    if let FirstLook::Decided(decision) = table.first_look(dst) {
-        return ("bytes of a declared TCP port, never inspected", Asked::Connection(decision));
-    }
-    match target.speaks {
-        Speaks::Http => ("plain HTTP", ask_routes(table, target, dst)),
-        Speaks::Tls => ("TLS of the application, by its SNI", Asked::Connection(table.tls(dst, target.sni()))),
-        Speaks::Bytes => {
-            let decision = table.opaque(dst, Unread::Unknown);
-            let asked = table.must_be_read(dst).map_or(Asked::Connection(decision), Asked::Unreadable);
-            ("neither HTTP nor TLS, or a server that speaks first", asked)
-        }
-    }
-}
-
-/// As a request without header fields but its Host.
-fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst) -> Asked<'t> {
-    let (authority, path) = (target.authority.as_bytes(), target.path.as_bytes());
-    let method = target.method.as_bytes();
-    let view = RequestView { host: &target.host, authority, method, target: path, field: &|_| None };
-    match table.http_request(dst, &view) {
-        Routed::Unrouted(decision) => Asked::Request(decision),
-        Routed::Route(route, _) => match route.destination(0).and_then(|to| to.cluster(dst.port())) {
-            Some(cluster) => match table.admit_routed(cluster, dst, &view) {
-                Ok(()) => Asked::Sent(cluster, route),
-                Err(denial) => Asked::Stopped(denial, route),
-            },
-            None => Asked::Answered(route),
-        },
-        Routed::NoRoute(source) => Asked::NoRoute(source.to_string()),
-        Routed::AmbiguousPath => Asked::AmbiguousPath,
-    }
+fn told(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> Told {
+    let (decision, outcome) = judged(asked, target, dst, known);
+    let matched = asked.cluster(known.table).map(|cluster| matched(cluster, target, known));
+    Told { decision, outcome, matched, logged: log::logged(asked, target, dst, known) }
 }
 
 fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> (Verdict, String) {
@@ -188,8 +143,9 @@ fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>
             );
             (Verdict::Passthrough, outcome)
         }
+        // The dice have fallen before.
         Asked::Connection(Decision::Split(split)) | Asked::Request(Decision::Split(split)) => {
-            (Verdict::Forward, format!("byte by byte, as a VirtualService says: {}", words::split(split)))
+            (Verdict::Refuse, format!("{} leads nowhere", words::split(split)))
         }
         Asked::Connection(Decision::Deny(denial)) => {
             (Verdict::Deny, denied(known.table, target, dst, *denial, |_| "closed".to_owned()))

@@ -27,8 +27,28 @@ pub struct Report {
     pub assumed_address: Option<IpAddr>,
     #[serde(flatten)]
     pub matched: Option<Matched>,
+    /// Where a route has several destinations, each of them; `decision`, `outcome`, `logged` and what matched are then
+    /// those of the first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub destinations: Vec<Share>,
     pub logged: Logged,
     pub warnings: Vec<String>,
+}
+
+/// One of several destinations of a route.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Share {
+    /// `outbound|port|subset|host`, also where there is no such cluster.
+    pub name: String,
+    /// It gets so many of every `of`.
+    pub weight: u32,
+    pub of: u64,
+    pub decision: Verdict,
+    pub outcome: String,
+    #[serde(flatten)]
+    pub matched: Option<Matched>,
+    pub logged: Logged,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -75,14 +95,23 @@ impl Report {
             row("VirtualService", route);
         }
         match &self.matched {
+            _ if !self.destinations.is_empty() => {}
             None => row("outbound policy", &self.outbound_traffic_policy),
             Some(matched) => matched.rows(&mut row),
         }
         if !self.authorization_policies.is_empty() {
             row("authorization", &self.authorization_policies.join(", "));
         }
-        row("outcome", &self.outcome);
-        row("logged", &self.logged.to_string());
+        for share in &self.destinations {
+            row("destination", &format!("{} gets {} of {}", share.name, share.weight, share.of));
+            share.matched.iter().for_each(|matched| matched.rows(&mut row));
+            row("outcome", &share.outcome);
+            row("logged", &share.logged.to_string());
+        }
+        if self.destinations.is_empty() {
+            row("outcome", &self.outcome);
+            row("logged", &self.logged.to_string());
+        }
         for warning in &self.warnings {
             row("warning", warning);
         }

@@ -118,3 +118,95 @@ fn urls() {
     let dialled = Target::parse(&Question { address: "10.0.0.1".parse().ok(), ..question("http://a.test") }).unwrap();
     assert_eq!(at(&dialled), "10.0.0.1:80");
 }
+
+/// Routes that share by weight, for requests and for TLS; one destination has TLS of ours, one is missing.
+const SHARES: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec:
+  hosts: [api.test]
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: TLS}]
+  resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: new}
+spec:
+  hosts: [new.test]
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 443}, {number: 443, name: tls, protocol: TLS}]
+  resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: new}
+spec:
+  host: new.test
+  trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shares}
+spec:
+  hosts: [api.test]
+  http:
+  - route:
+    - {destination: {host: api.test, port: {number: 80}}, weight: 70}
+    - {destination: {host: new.test, port: {number: 80}}, weight: 25}
+    - {destination: {host: new.test, port: {number: 443}}, weight: 0}
+    - {destination: {host: gone.test}, weight: 5}
+  tls:
+  - match: [{sniHosts: [api.test]}]
+    route: [{destination: {host: api.test}, weight: 1}, {destination: {host: gone.test}, weight: 3}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-new}
+spec:
+  action: DENY
+  targetRefs: [{group: networking.istio.io, kind: ServiceEntry, name: new}]
+  rules: [{to: [{operation: {paths: [/secret]}}]}]
+";
+
+#[test]
+fn every_destination_of_a_route_is_told_with_its_share() {
+    let loaded = crate::config::load_text(std::path::Path::new("f.yaml"), SHARES.trim_start());
+    assert_eq!(loaded.problems, []);
+    let of = |url: &str| offline(&target(url), &loaded.resources, &Workload::default());
+    let shown = |report: &Report| {
+        let each = report.destinations.iter().map(|share| {
+            let Share { name, weight, of, decision, matched, logged, .. } = share;
+            let tls = matched.as_ref().is_some_and(|matched| matched.tls.is_some());
+            let code = logged.response_code.map_or("-".to_owned(), |code| code.to_string());
+            format!("{weight}/{of} {name} {decision:?} {tls} {code}").to_lowercase()
+        });
+        each.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        shown(&of("http://api.test/open")),
+        [
+            "70/100 outbound|80||api.test forward false -",
+            "25/100 outbound|80||new.test forward true -",
+            "5/100 outbound|||gone.test answer false 503",
+        ]
+    );
+    let secret = of("http://api.test/secret");
+    assert_eq!(shown(&secret)[1], "25/100 outbound|80||new.test deny true 403");
+    assert_eq!(secret.authorization_policies, ["DENY /no-new"]);
+    let text = secret.text();
+    for row in [
+        "VirtualService     /shares (f.yaml:25:7), route shares",
+        "destination        outbound|80||api.test gets 70 of 100",
+        "destination        outbound|80||new.test gets 25 of 100",
+        "SNI                api.test (from the request's host)",
+        "destination        outbound|||gone.test gets 5 of 100",
+    ] {
+        assert!(text.lines().any(|line| line == row), "{row}\nnot in\n{text}");
+    }
+    let tls = of("https://api.test/");
+    assert_eq!(shown(&tls), ["1/4 outbound|443||api.test forward false 0", "3/4 outbound|443||gone.test deny false 0"]);
+    assert_eq!(tls.destinations[1].logged.response_flags, "NC");
+    assert!(tls.virtual_service.is_some_and(|route| route.contains("a route for bytes")));
+    // A single destination needs no shares.
+    assert!(of("http://new.test/").destinations.is_empty());
+}

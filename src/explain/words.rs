@@ -81,11 +81,9 @@ fn names(request: &ProfileRequest, host: &Host) -> String {
     }
 }
 
-/// Where a `tls` or `tcp` route sends connections, by weight.
+/// A route for connections that are not read.
 pub(super) fn split(split: &Split) -> String {
-    let total: u64 = split.destinations.iter().map(|to| u64::from(to.weight)).sum();
-    let each = split.destinations.iter().map(|to| format!("{} ({} of {total})", to.name, to.weight));
-    format!("{}: to {}", split.source, each.collect::<Vec<_>>().join(", "))
+    format!("{}, a route for bytes", split.source)
 }
 
 /// What becomes of a flow that a cluster takes.
@@ -134,6 +132,9 @@ pub(super) fn endpoints(cluster: &Cluster, dialled: u16, material: Material) -> 
 fn endpoint(source: &EndpointSource) -> String {
     let (port, weight) = (source.port, source.weight);
     let weight = if weight == 1 { String::new() } else { format!(" (weight {weight})") };
+    let level =
+        if source.level == 0 { String::new() } else { format!(" (level {}, if those before fail)", source.level) };
+    let weight = weight + &level;
     match &source.configured {
         EndpointAddress::Ip(ip) => format!("{}{weight}", SocketAddr::new(*ip, port)),
         EndpointAddress::Name(name) if source.first_only => {
@@ -225,12 +226,6 @@ pub(super) fn rule(cluster: &Cluster) -> Vec<String> {
 /// A route that sends requests on.
 pub(super) fn route(route: &HttpRoute) -> String {
     let mut out = format!("{}, route {}", route.source, route.name);
-    let destinations = if let Action::Forward(all) = &route.action { all.as_slice() } else { &[] };
-    if destinations.len() > 1 {
-        let shares: Vec<String> =
-            destinations.iter().map(|to| format!("{} by weight {}", to.name, to.weight)).collect();
-        let _ = write!(out, ", to {}; the first is shown", shares.join(" or "));
-    }
     if let Some(timeout) = route.timeout {
         let _ = write!(out, ", timeout {}s", timeout.as_secs_f64());
     }

@@ -6,6 +6,7 @@
 //! compared, and nothing at all is asked where no policy speaks.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -15,6 +16,7 @@ use crate::config::{
 use crate::flow::{Host, Hostname, OriginalDst};
 use crate::http::{parameterless_path, split_query};
 use crate::policy::http_routes::RequestView;
+use crate::policy::short_names::ShortNames;
 
 /// What is known of a flow.
 #[derive(Clone, Copy)]
@@ -50,6 +52,7 @@ pub(super) struct Authorization {
     /// One must match, if there are any.
     pub(super) allow: Vec<Policy>,
     pub(super) audit: Vec<Policy>,
+    pub(super) short_names: Arc<ShortNames>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +116,7 @@ impl Authorization {
     /// # Errors
     /// The log's words for why the flow may not leave.
     pub(super) fn judge(&self, facts: &Facts<'_, '_>) -> Result<(), &str> {
-        let seen = Seen::of(facts);
+        let seen = Seen::of(facts, &self.short_names);
         let denies = |rule: &&Rule| seen.matches(rule, Reading::Loose);
         if let Some(rule) = self.deny.iter().flat_map(|policy| &policy.rules).find(denies) {
             return Err(&rule.details);
@@ -128,7 +131,7 @@ impl Authorization {
         if self.audit.is_empty() {
             return Vec::new();
         }
-        let seen = Seen::of(facts);
+        let seen = Seen::of(facts, &self.short_names);
         let meant = |policy: &&Policy| policy.rules.iter().any(|rule| seen.matches(rule, Reading::Loose));
         self.audit.iter().filter(meant).map(|policy| policy.name.as_str()).collect()
     }
@@ -156,19 +159,25 @@ impl Reading {
 struct Seen<'f, 'r> {
     facts: &'f Facts<'f, 'r>,
     host: Option<Cow<'f, str>>,
+    /// What the host is short for, if it is.
+    full_host: Option<&'f str>,
     /// `None` when there is none, or no form of it that everybody agrees on.
     path: Option<Cow<'f, [u8]>>,
 }
 
 impl<'f, 'r> Seen<'f, 'r> {
-    fn of(facts: &'f Facts<'f, 'r>) -> Self {
+    fn of(facts: &'f Facts<'f, 'r>, short_names: &'f ShortNames) -> Self {
         let host = facts.request.map(|request| match request.host {
             Host::Name(name) => Cow::Borrowed(name.as_str()),
             ip @ Host::Ip(_) => Cow::Owned(ip.to_string()),
         });
+        let full_host = facts.request.and_then(|request| match short_names.full(request.host) {
+            full @ Host::Name(name) if full != request.host => Some(name.as_str()),
+            Host::Name(_) | Host::Ip(_) => None,
+        });
         let path = facts.request.and_then(|request| parameterless_path(split_query(request.target).0).ok());
         // `*` of OPTIONS is the whole server.
-        Self { facts, host, path: path.filter(|path| path.starts_with(b"/")) }
+        Self { facts, host, full_host, path: path.filter(|path| path.starts_with(b"/")) }
     }
 
     fn matches(&self, rule: &Rule, reading: Reading) -> bool {
@@ -180,8 +189,18 @@ impl<'f, 'r> Seen<'f, 'r> {
         let port = self.facts.destination.port();
         is_wanted(&wanted.ports, |wanted| *wanted == port)
             && self.is_method(&wanted.methods, reading)
-            && text(&wanted.hosts, self.host.as_deref().map(str::as_bytes), reading)
+            && self.is_host(&wanted.hosts, reading)
             && text(&wanted.paths, self.path.as_deref(), reading)
+    }
+
+    /// A short form is the name as well that it is short for.
+    fn is_host(&self, wanted: &Wanted<TextPattern>, reading: Reading) -> bool {
+        both_ways(wanted, reading, |pattern, reading| match self.host.as_deref() {
+            Some(host) => {
+                [Some(host), self.full_host].iter().flatten().any(|one| pattern.is_match(one.as_bytes(), false))
+            }
+            None => reading == Reading::Loose,
+        })
     }
 
     /// Methods are told apart by case (RFC 9110 §9.1), and some servers do not know that.

@@ -31,6 +31,14 @@ metadata: {name: other}
 spec:
   hosts: ['*.other.example']
   ports: [{number: 80, name: http, protocol: HTTP}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: pay}
+spec:
+  hosts: [pay.shop.svc.cluster.local]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
 ";
 
 /// One policy a line: `NAME [key: value, …]` of its spec; `@NAMESPACE` behind the name.
@@ -288,6 +296,30 @@ fn disguised_paths() {
         let flow = format!("GET 9.9.9.9:80 api.example {path}");
         check(&[deny], &[(&flow, "allowed")]);
         check(&[allow], &[(&flow, "allowed")]);
+    }
+}
+
+/// A short form of a Kubernetes name is the name as well.
+#[test]
+fn short_forms_of_a_host() {
+    let full = "{to: [{operation: {hosts: [pay.shop.svc.cluster.local]}}]}";
+    let short = "{to: [{operation: {hosts: [pay.shop]}}]}";
+    let others = "{to: [{operation: {notHosts: ['*.cluster.local']}}]}";
+    let suffix = "{to: [{operation: {hosts: ['*.cluster.local']}}]}";
+    for (rule, host, matches) in [
+        (full, "pay", true),
+        (full, "pay.shop", true),
+        (full, "pay.shop.svc.cluster.local", true),
+        (full, "pay.bank", false),
+        (short, "pay.shop", true),
+        (short, "pay.shop.svc", false),
+        (suffix, "pay.shop.svc", true),
+        (others, "pay", false),
+        (others, "api.example", true),
+    ] {
+        let flow = format!("GET 9.9.9.9:80 {host} /");
+        check(&[&format!("r action: DENY, rules: [{rule}]")], &[(&flow, if matches { "r" } else { "allowed" })]);
+        check(&[&format!("r rules: [{rule}]")], &[(&flow, if matches { "allowed" } else { "none" })]);
     }
 }
 

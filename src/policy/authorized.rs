@@ -13,6 +13,7 @@ use crate::config::{
 use crate::policy::authorization::{Authorization, Policy};
 use crate::policy::problems::Problems;
 use crate::policy::scope::{ROOT_NAMESPACE, Workload, oldest_first};
+use crate::policy::short_names::ShortNames;
 
 pub(super) struct Authorized<'r> {
     workload: &'r Workload,
@@ -23,10 +24,16 @@ pub(super) struct Authorized<'r> {
     targeted: HashMap<(&'r str, &'r str), Vec<&'r AuthorizationPolicy>>,
     /// Made once an entry.
     of_entries: HashMap<(String, String), Arc<Authorization>>,
+    short_names: Arc<ShortNames>,
 }
 
 impl<'r> Authorized<'r> {
-    pub(super) fn visible(resources: &'r Resources, workload: &'r Workload, problems: &mut Problems) -> Self {
+    pub(super) fn visible(
+        resources: &'r Resources,
+        workload: &'r Workload,
+        short_names: &Arc<ShortNames>,
+        problems: &mut Problems,
+    ) -> Self {
         let mut general = Vec::new();
         let mut targeted: HashMap<_, Vec<_>> = HashMap::new();
         for policy in oldest_first(&resources.authorization_policies, |policy| &policy.meta) {
@@ -50,7 +57,8 @@ impl<'r> Authorized<'r> {
                 }
             }
         }
-        let mut all = Self { workload, everything: None, general, targeted, of_entries: HashMap::new() };
+        let short_names = Arc::clone(short_names);
+        let mut all = Self { workload, everything: None, general, targeted, of_entries: HashMap::new(), short_names };
         all.everything = all.made(&[]);
         all
     }
@@ -76,7 +84,7 @@ impl<'r> Authorized<'r> {
     }
 
     fn made(&self, own: &[&AuthorizationPolicy]) -> Option<Arc<Authorization>> {
-        let mut all = Authorization::default();
+        let mut all = Authorization { short_names: Arc::clone(&self.short_names), ..Authorization::default() };
         for policy in self.general.iter().chain(own) {
             let (namespace, name) = (self.workload.namespace_of(&policy.meta), policy.meta.name.as_str());
             all.add(policy.action, Policy::new(namespace, name, &policy.rules, &self.workload.namespace));

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{
-    ByteRoute, DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy, PortProtocol,
-    Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol, VirtualService,
+    ByteRoute, ConnectPolicy, DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy,
+    PortProtocol, Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol,
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
@@ -17,6 +17,8 @@ use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, limits};
 use crate::policy::guarded::Guarded;
 use crate::policy::health::Health;
+use crate::policy::imports::imported;
+use crate::policy::localities::arrange;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
@@ -25,8 +27,10 @@ use crate::policy::reach::Reach;
 use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 pub(super) use crate::policy::rules::policy_of;
-use crate::policy::scope::{Workload, oldest_first, outbound_policy};
-use crate::policy::splits::Pending;
+use crate::policy::scope::{Workload, oldest_first, outbound_policy, sidecar};
+use crate::policy::short_names::ShortNames;
+use crate::policy::sought::Sought;
+use crate::policy::splits::{Pending, byte_services};
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
 use crate::policy::traps;
 use crate::tls::{ClientProfile, ProfileRequest};
@@ -64,35 +68,8 @@ pub fn compile(
     workload: &Workload,
     materials: &mut dyn Materials,
 ) -> (PolicyTable, Vec<Problem>) {
-    let mut problems = Problems::new(resources.incomplete);
-    let rules = Rules::visible(resources, workload, &mut problems);
-    let mut settings = resources.settings.clone();
-    settings.outbound_traffic_policy = outbound_policy(resources, workload);
-    let authorized = Authorized::visible(resources, workload, &mut problems);
-    let table = PolicyTable { settings, elsewhere: authorized.everything(), ..PolicyTable::default() };
-    let mut compiler = Compiler {
-        workload,
-        materials,
-        rules,
-        authorized,
-        table,
-        problems,
-        hosts: HashSet::new(),
-        hosts_of_requests: HashSet::new(),
-        byte_services: Vec::new(),
-        pending: Vec::new(),
-        carrying: HashMap::new(),
-        used: HashSet::new(),
-    };
-    compiler.see_splits(&resources.virtual_services);
-    let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
-    entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
-    for entry in &entries {
-        compiler.add_entry(entry);
-    }
-    compiler.add_splits(&entries);
-    compiler.add_virtual_services(&resources.virtual_services, &entries);
-    compiler.finish()
+    let seen = sidecar(resources, workload).and_then(|sidecar| imported(resources, sidecar, workload));
+    Compiler::of(seen.as_ref().unwrap_or(resources), workload, materials).finish()
 }
 
 pub(super) struct Compiler<'a> {
@@ -106,9 +83,8 @@ pub(super) struct Compiler<'a> {
     pub(super) hosts: HashSet<HostPattern>,
     /// Those of them that plain requests can go to.
     pub(super) hosts_of_requests: HashSet<HostPattern>,
-    /// VirtualServices with routes for bytes, oldest first.
-    pub(super) byte_services: Vec<&'a VirtualService>,
-    /// Their routes that have claimed something; a claim's split is the position here, and then in the table.
+    pub(super) sought: Sought<'a>,
+    /// Routes for bytes that have claimed something; a claim's split is the position here, and then in the table.
     pub(super) pending: Vec<Pending<'a>>,
     /// Clusters made for such routes, by name and whether they carry the application's TLS.
     pub(super) carrying: HashMap<(String, bool), Arc<Cluster>>,
@@ -127,10 +103,45 @@ pub(super) struct Service<'a> {
 }
 
 impl<'a> Compiler<'a> {
+    /// Everything is added, and nothing finished.
+    pub(super) fn of(resources: &'a Resources, workload: &'a Workload, materials: &'a mut dyn Materials) -> Self {
+        let mut problems = Problems::new(resources.incomplete);
+        let rules = Rules::visible(resources, workload, &mut problems);
+        let mut settings = resources.settings.clone();
+        settings.outbound_traffic_policy = outbound_policy(resources, workload);
+        let mut entries = oldest_first(&resources.service_entries, |entry| &entry.meta);
+        entries.retain(|entry| workload.sees(workload.namespace_of(&entry.meta), &entry.export_to));
+        let short_names = Arc::new(ShortNames::of(&entries, &resources.virtual_services, workload));
+        let authorized = Authorized::visible(resources, workload, &short_names, &mut problems);
+        let elsewhere = authorized.everything();
+        let table = PolicyTable { settings, short_names, elsewhere, ..PolicyTable::default() };
+        let mut compiler = Compiler {
+            workload,
+            materials,
+            rules,
+            authorized,
+            table,
+            problems,
+            hosts: HashSet::new(),
+            hosts_of_requests: HashSet::new(),
+            sought: Sought::new(&entries, byte_services(&resources.virtual_services, workload), workload),
+            pending: Vec::new(),
+            carrying: HashMap::new(),
+            used: HashSet::new(),
+        };
+        for entry in &entries {
+            compiler.add_entry(entry);
+        }
+        compiler.add_splits();
+        compiler.add_virtual_services(&resources.virtual_services);
+        compiler
+    }
+
     fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
         self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
         self.authorized.warn_of_the_unused(&mut self.problems);
         self.table.guarded = Guarded::of(&self.table.clusters, &self.table.services);
+        self.table.tunnel_ends.add_splits(&self.table.splits);
         (self.table, self.problems.into_sorted())
     }
 
@@ -220,8 +231,18 @@ impl<'a> Compiler<'a> {
         }
         if claims.won {
             let cluster = self.cluster(service, "", protocol, carries);
-            self.table.clusters.push(Arc::new(cluster));
+            self.add_cluster(service.host, cluster);
         }
+    }
+
+    pub(super) fn add_cluster(&mut self, host: &HostPattern, cluster: Cluster) -> Arc<Cluster> {
+        let cluster = Arc::new(cluster);
+        self.sought.remember(&cluster);
+        if self.table.settings.connect_policy != ConnectPolicy::Deny {
+            self.table.tunnel_ends.add(host, &cluster);
+        }
+        self.table.clusters.push(Arc::clone(&cluster));
+        cluster
     }
 
     pub(super) fn cluster(
@@ -235,7 +256,17 @@ impl<'a> Compiler<'a> {
         let balancing = policy.and_then(|policy| policy.load_balancer.clone());
         // The addresses of one name are no endpoints that could be told apart for long.
         let balancing = balancing.filter(|_| entry.resolution != Resolution::DynamicDns).unwrap_or_default();
-        let found = endpoints(entry, host, port, balancing.by, self.materials, &mut self.problems);
+        let mut found = endpoints(entry, host, port, balancing.by, self.materials, &mut self.problems);
+        if let Ok(Endpoints::Resolved(sources)) = &mut found {
+            let watched = policy.is_some_and(|policy| policy.outlier_detection.is_some());
+            let setting = balancing.locality.as_ref();
+            if let (Err(message), Some(setting)) = (arrange(sources, entry, setting, watched, self.workload), setting) {
+                self.problems.warn(&setting.at, format!("localityLbSetting {message}"));
+            }
+            if sources.is_empty() {
+                found = Err("localityLbSetting leaves none of its endpoints".to_owned());
+            }
+        }
         let (endpoints, (transport, tls_request)) = match found {
             Ok(endpoints) => {
                 let transport = match self.tunnel_refusal(service, &endpoints, carries) {

@@ -17,8 +17,10 @@ use crate::policy::guarded::Guarded;
 use crate::policy::http_routes::{self, HttpServices, RequestView, Routed};
 use crate::policy::reach::{Unreachable, is_protected};
 use crate::policy::routes::{Match, PortRoutes};
+use crate::policy::short_names::ShortNames;
 use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, Endpoints, FirstLook};
+use crate::policy::tunnels::TunnelEnds;
 
 /// What may leave, and how. Made by [`compile`](super::compile).
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub struct PolicyTable {
     pub(super) services: HttpServices,
     pub(super) splits: Vec<Split>,
     pub(super) guarded: Guarded,
+    pub(super) tunnel_ends: TunnelEnds,
+    pub(super) short_names: Arc<ShortNames>,
     /// What AuthorizationPolicies say of destinations that no entry names.
     pub(super) elsewhere: Option<Arc<Authorization>>,
 }
@@ -80,8 +84,13 @@ impl PolicyTable {
     }
 
     /// Where a plaintext HTTP request goes by its host alone; whether it may, [`http_request`](Self::http_request) says.
-    /// `host` is the request's own, without its port, which is ignored. The cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
+    /// `host` is the request's own, without its port, which is ignored, and may be a short form of a Kubernetes name. The cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
     pub fn http(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
+        self.http_in_full(dst, self.short_names.full(host))
+    }
+
+    /// The same of a host that is short for nothing.
+    fn http_in_full(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
         match (self.decide(dst, |routes| routes.http(dst.ip(), host)), host, self.settings.outbound_traffic_policy) {
             (Decision::Passthrough, Host::Name(_), OutboundPolicy::AllowAnyDynamicDns) => Decision::ByName,
             (decision, ..) => decision,
@@ -91,11 +100,12 @@ impl PolicyTable {
     /// What becomes of one plaintext HTTP request: as [`http`](Self::http) says, unless a VirtualService speaks of its
     /// host on a port that some entry has.
     pub fn http_request(&self, dst: OriginalDst, request: &RequestView<'_>) -> Routed<'_> {
-        let decision = self.judged(self.http(dst, request.host), &Facts::of_request(dst, request));
+        let host = self.short_names.full(request.host);
+        let decision = self.judged(self.http_in_full(dst, host), &Facts::of_request(dst, request));
         if matches!(decision, Decision::Deny(Denial::Forbidden { .. })) {
             return Routed::Unrouted(decision);
         }
-        let service = self.services.of(request.host).filter(|_| self.ports.contains_key(&dst.port()));
+        let service = self.services.of(host).filter(|_| self.ports.contains_key(&dst.port()));
         match (service, &decision) {
             (None, _) => Routed::Unrouted(self.dialled(decision, dst)),
             (_, Decision::Forward(cluster)) if cluster.protocol == ClusterProtocol::Opaque => {

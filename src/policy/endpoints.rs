@@ -41,6 +41,7 @@ pub(super) fn endpoints(
                 port: port.target_port.unwrap_or(port.number),
                 weight: 1,
                 first_only,
+                level: 0,
             }])),
             _ => Err(format!("the host {host} cannot be resolved by DNS; list endpoints or use resolution NONE")),
         },
@@ -48,8 +49,14 @@ pub(super) fn endpoints(
             let sources = entry.endpoints.iter().filter_map(|endpoint| {
                 let addresses = addresses(endpoint, materials, problems)?;
                 let number = endpoint.ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
-                let configured = endpoint.address.clone();
-                Some(EndpointSource { configured, addresses, port: number, weight: endpoint.weight.max(1), first_only })
+                Some(EndpointSource {
+                    configured: endpoint.address.clone(),
+                    addresses,
+                    port: number,
+                    weight: endpoint.weight.max(1),
+                    first_only,
+                    level: 0,
+                })
             });
             let sources: Vec<_> = sources.collect();
             if sources.is_empty() {
@@ -61,8 +68,9 @@ pub(super) fn endpoints(
     }
 }
 
+/// A targetPort that is the port's own number says something, too: a route may lead here from another port.
 fn original(port: &ServicePort) -> Endpoints {
-    Endpoints::OriginalDst { port_override: port.target_port.filter(|target| *target != port.number) }
+    Endpoints::OriginalDst { port_override: port.target_port }
 }
 
 fn addresses(endpoint: &Endpoint, materials: &mut dyn Materials, problems: &mut Problems) -> Option<Addresses> {

@@ -185,6 +185,11 @@ impl Health {
         }
     }
 
+    #[must_use]
+    pub fn is_ejected(&self, address: SocketAddr) -> bool {
+        self.ejected.load().contains(&address)
+    }
+
     /// Endpoints that are ejected now.
     #[must_use]
     pub fn ejected(&self) -> Vec<SocketAddr> {

@@ -42,6 +42,12 @@ impl<T> HostMap<T> {
         }
     }
 
+    /// The values of every pattern that covers `name`, the most specific first.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &T> {
+        let above = suffixes(name).filter_map(|suffix| self.wildcard.get(suffix));
+        self.exact.get(name).into_iter().chain(above).chain(&self.any)
+    }
+
     /// The values of every pattern that covers everything that `pattern` covers, the most specific first.
     pub(super) fn covering(&self, pattern: &HostPattern) -> Vec<&T> {
         let name = match pattern {
@@ -141,5 +147,7 @@ mod tests {
             assert_eq!(all.covering(&pattern(wanted)).first().map(|found| found.as_str()), expected, "{wanted}");
         }
         assert_eq!(all.covering(&pattern("www.example.com")), ["www.example.com", "*.example.com", "*.com"]);
+        assert_eq!(all.all("www.example.com").collect::<Vec<_>>(), ["www.example.com", "*.example.com", "*.com"]);
+        assert_eq!(all.all("com").next(), None);
     }
 }

@@ -74,6 +74,11 @@ fn rule(called: &str, all: Option<PortPolicy>, port: Option<PortPolicy>, subsets
     }
 }
 
+/// For the pods of these tests.
+fn selecting(rule: DestinationRule) -> DestinationRule {
+    DestinationRule { workload_selector: Some(labels("app=a")), ..rule }
+}
+
 fn subset(called: &str, all: Option<PortPolicy>, port: Option<PortPolicy>) -> Subset {
     let ports: Vec<_> = port.map(|port| (80, port)).into_iter().collect();
     let any = all.is_some() || !ports.is_empty();
@@ -146,6 +151,23 @@ fn fields_and_where_they_come_from() {
             ],
             "l2".to_owned(),
             "l2c1".to_owned(),
+        ),
+        // A rule that selects the pod holds instead of the others, and gets none of their subsets.
+        (
+            vec![
+                rule("a", all(2), None, vec![subset("v1", some("c", 2), None)]),
+                selecting(rule("b", all(1), None, vec![])),
+            ],
+            marked(1),
+            "-".to_owned(),
+        ),
+        (
+            vec![
+                selecting(rule("a", all(1), None, vec![])),
+                selecting(rule("b", all(2), None, vec![subset("v1", some("c", 2), None)])),
+            ],
+            marked(1),
+            "t1l1c2o1u1r1".to_owned(),
         ),
     ] {
         let names: Vec<_> = rules.iter().map(|rule| format!("{rule:?}")).collect();

@@ -267,4 +267,107 @@ mod tests {
             }
         }
     }
+
+    /// A `tls` block in words: its mode, then what is set of `ca`, `crl`, `cert`, `key`, `secret`, `san`, `sni` and
+    /// `insecure`. Beside them what the port carries (`h2`), the entry's names (`entry-san`), and a rule without a selector
+    /// (`unselected`).
+    fn asked_for(words: &str) -> Wanted {
+        let has = |word: &str| words.split(' ').any(|other| other == word);
+        let mode = [("SIMPLE", TlsMode::Simple), ("MUTUAL", TlsMode::Mutual), ("ISTIO_MUTUAL", TlsMode::IstioMutual)];
+        let mode = mode.iter().find(|(name, _)| has(name)).map_or(TlsMode::Disable, |(_, mode)| *mode);
+        let path = |word: &str| has(word).then(|| std::path::PathBuf::from(word));
+        let block = ClientTls {
+            ca_certificates: path("ca"),
+            ca_crl: path("crl"),
+            client_certificate: path("cert"),
+            private_key: path("key"),
+            credential_name: has("secret").then(|| "secret".to_owned()),
+            subject_alt_names: if has("san") { vec!["san".to_owned()] } else { Vec::new() },
+            sni: has("sni").then(|| Hostname::new("sni").unwrap()),
+            insecure_skip_verify: has("insecure"),
+            ..tls(mode)
+        };
+        let entry_names = if has("entry-san") { vec!["entry-san".to_owned()] } else { Vec::new() };
+        let context = Context {
+            port: 80,
+            carries: if has("h2") { Carries::Http2 } else { HTTP },
+            selects_workload: !has("unselected"),
+            entry_names: &entry_names,
+            resolution: Resolution::Dns,
+        };
+        wanted(Some(&block), &context)
+    }
+
+    /// Trusted by what, checked for which name, sent which SNI, with which certificate.
+    fn shown(wanted: &Wanted) -> String {
+        let request = match wanted {
+            Wanted::Plaintext => return "plaintext".to_owned(),
+            Wanted::Refused(reason) => return format!("refused: {reason}"),
+            Wanted::Tls(request) => request,
+        };
+        let trust = match &request.trust {
+            TrustSource::System => "system".to_owned(),
+            TrustSource::File { ca, crl: None } => ca.display().to_string(),
+            TrustSource::File { ca, crl: Some(crl) } => format!("{}-{}", ca.display(), crl.display()),
+            TrustSource::Credential(name) => name.clone(),
+            TrustSource::Unverified => "nothing".to_owned(),
+        };
+        let names = match &request.names {
+            NameCheck::FromHost => "host".to_owned(),
+            NameCheck::Exact(names) => names.join("+"),
+            NameCheck::FromHostAnd(names) => format!("host+{}", names.join("+")),
+            NameCheck::ChainOnly => "any".to_owned(),
+        };
+        let sni = match &request.sni {
+            SniSource::FromHost => "host".to_owned(),
+            SniSource::Fixed(name) => name.to_string(),
+            SniSource::Omit => "none".to_owned(),
+        };
+        let identity = match &request.identity {
+            None => "nobody".to_owned(),
+            Some(IdentitySource::Credential(name)) => name.clone(),
+            Some(IdentitySource::Files { cert, key }) => format!("{}-{}", cert.display(), key.display()),
+        };
+        assert_eq!(request.alpn, Alpn::Http1, "HTTP/2 is not spoken to servers");
+        format!("{trust} {names} {sni} {identity}")
+    }
+
+    /// Every case of Istio's `TestBuildUpstreamClusterTLSContext`. Where Istio builds no context, and sends plaintext, the
+    /// cluster is refused here.
+    #[test]
+    fn istios_contexts() {
+        for (block, expected) in [
+            ("DISABLE", "plaintext"),
+            ("ISTIO_MUTUAL san sni", "refused: tls mode ISTIO_MUTUAL"),
+            ("ISTIO_MUTUAL san sni h2", "refused: tls mode ISTIO_MUTUAL"),
+            ("SIMPLE san sni", "system san sni nobody"),
+            ("SIMPLE san sni insecure", "nothing any sni nobody"),
+            ("SIMPLE san", "system san host nobody"),
+            ("SIMPLE", "system host host nobody"),
+            ("SIMPLE sni", "system any sni nobody"),
+            ("SIMPLE ca san sni", "ca san sni nobody"),
+            ("SIMPLE ca crl san sni", "ca-crl san sni nobody"),
+            ("SIMPLE ca san sni h2", "ca san sni nobody"),
+            ("SIMPLE ca sni entry-san", "ca entry-san sni nobody"),
+            ("SIMPLE ca san sni entry-san", "ca san sni nobody"),
+            ("SIMPLE cert key ca san sni", "ca san sni nobody"),
+            ("MUTUAL key", "refused: tls mode MUTUAL needs clientCertificate"),
+            ("MUTUAL cert", "refused: tls mode MUTUAL needs clientCertificate"),
+            ("MUTUAL cert key san sni", "system san sni cert-key"),
+            ("MUTUAL cert key ca san sni", "ca san sni cert-key"),
+            ("MUTUAL cert key ca crl san sni", "ca-crl san sni cert-key"),
+            ("MUTUAL cert key ca", "ca host host cert-key"),
+            ("SIMPLE secret san sni", "secret san sni nobody"),
+            ("SIMPLE secret sni h2", "secret any sni nobody"),
+            ("MUTUAL secret san sni", "secret san sni secret"),
+            ("MUTUAL secret sni h2", "secret any sni secret"),
+            ("MUTUAL secret unselected", "refused: credentialName is used by a sidecar only"),
+            ("SIMPLE secret unselected", "refused: credentialName is used by a sidecar only"),
+            ("MUTUAL secret san sni unselected", "refused: credentialName is used by a sidecar only"),
+            ("MUTUAL secret insecure sni", "nothing any sni secret"),
+        ] {
+            let found = shown(&asked_for(block));
+            assert!(found.starts_with(expected), "{block}: {found}");
+        }
+    }
 }

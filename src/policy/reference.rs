@@ -329,6 +329,29 @@ fn routes() -> impl Strategy<Value = Vec<VirtualService>> {
     })
 }
 
+/// A route had taken a name whose entry kept the address: the look-up of a cluster that was not there ended the worker.
+#[test]
+fn a_name_that_a_route_has_taken() {
+    let (request, response) = Default::default();
+    let host = name("d1.example");
+    let to = Destination { host, port: None, subset: None, weight: 1, request, response, at: place("to") };
+    let matches = vec![ByteMatch { sni_hosts: vec![pattern("*.a.t")], ..ByteMatch::default() }];
+    let resources = Resources {
+        service_entries: vec![entry(&["b.t", "*.a.t"], &["1.1.1.1"], Resolution::None).with_port(80, Tls).named("e0")],
+        virtual_services: vec![VirtualService {
+            meta: meta("v0"),
+            hosts: vec![pattern("b.t")],
+            export_to: Vec::new(),
+            http: Vec::new(),
+            tls: vec![ByteRoute { matches, destinations: vec![to], at: place("route") }],
+            tcp: Vec::new(),
+        }],
+        ..Resources::default()
+    };
+    let (table, _) = compiled(&resources);
+    agree(&table, &declared(&resources.service_entries, &resources.virtual_services));
+}
+
 proptest! {
     #[test]
     fn the_table_agrees_with_the_linear_search(entries in entries(), routes in routes()) {

@@ -269,6 +269,46 @@ spec:
     assert!(problems.iter().any(|p| p.contains("*.example stays with the older VirtualService")), "{problems:#?}");
 }
 
+/// A short name in a VirtualService is a service of its namespace, and requests may name the host in any of its forms.
+#[test]
+fn short_names_of_hosts_and_destinations() {
+    let service = "  - {name: all, route: [{destination: {host: echo}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: echo}
+spec:
+  hosts: [echo.shop.svc.cluster.local]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+";
+    let (table, problems) = table_for("echo", service);
+    assert!(!problems.iter().any(|problem| problem.contains("echo")), "{problems:?}");
+    let cluster = "all outbound|80||echo.shop.svc.cluster.local";
+    for (host, expected) in
+        [("echo", cluster), ("echo.shop", cluster), ("echo.shop.svc.cluster.local", cluster), ("echo.bank", "unknown")]
+    {
+        assert_eq!(becomes(&table, &format!("GET 9.9.9.9:80 {host} /")), expected, "{host}");
+    }
+}
+
+/// A field may hold any bytes (RFC 9110 §5.5): an expression reads them as bytes.
+#[test]
+fn fields_that_are_no_text() {
+    let to = "directResponse: {status: 403}";
+    let table = table(&format!(
+        "  - {{name: odd, match: [{{headers: {{x-kind: {{regex: \"[^a]*\"}}}}}}], {to}}}\n  - {{name: a, {to}}}\n"
+    ));
+    let wanted = host("api.example");
+    for (value, expected) in [(&b"\xff\xfe"[..], "odd"), (b"\xc0\xaf\0", "odd"), (b"b\xe9a", "a"), (b"a", "a")] {
+        let field = |_: &str| Some(Cow::Borrowed(value));
+        let view =
+            RequestView { host: &wanted, authority: b"api.example", method: b"GET", target: b"/", field: &field };
+        let Routed::Route(route, _) = table.http_request(dst("9.9.9.9:80"), &view) else { panic!("no route") };
+        assert_eq!(route.name, expected, "{}", value.escape_ascii());
+    }
+}
+
 #[test]
 fn weights_share_requests() {
     let table = table(

@@ -191,9 +191,9 @@ impl PortRoutes {
         self.claim_sni(host, addresses, id.into(), &mut claims);
         for range in ranges(addresses).into_iter().filter(is_single) {
             let bind = self.bind_mut(range);
-            if bind.bytes.is_none() {
-                bind.tls.get_or_insert_with(&HostPattern::Any, || id.into());
-            }
+            // Won also where a route has taken its name: the address is still its own.
+            claims.won |=
+                bind.bytes.is_none() && bind.tls.get_or_insert_with(&HostPattern::Any, || id.into()).cluster == id;
         }
         claims
     }

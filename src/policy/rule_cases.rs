@@ -308,7 +308,7 @@ fn endpoint_choice() {
     let of = |resolution| entry(&["a.test"], &[], resolution);
     for (made, expected) in [
         (of(Original).with_port(80, Http), "-"),
-        (of(Original).with_target(80, Http, 80), "-"),
+        (of(Original).with_target(80, Http, 80), "-:80"),
         (of(Original).with_target(80, Http, 443), "-:443"),
         (of(DynamicDns).with_port(80, Http), "name"),
         (of(DynamicDns).with_target(80, Http, 443), "name:443"),

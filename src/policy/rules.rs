@@ -15,6 +15,7 @@ use crate::flow::Hostname;
 use crate::policy::hosts::{HostMap, suffixes};
 use crate::policy::problems::Problems;
 use crate::policy::scope::{ROOT_NAMESPACE, Workload, oldest_first};
+use crate::policy::short_names::qualified_pattern;
 use crate::policy::traps::originates;
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl<'r> Rules<'r> {
     }
 
     fn add(&mut self, rule: &'r DestinationRule, namespace: &'r str) {
-        let host = in_namespace(&rule.host, namespace);
+        let host = qualified_pattern(&rule.host, namespace);
         let id = self.visible.len();
         self.by_namespace.entry(namespace).or_default().get_or_insert_with(&host, Vec::new).push(id);
         self.visible.push(Rule { document: rule, namespace, host, applied: BTreeSet::new() });
@@ -190,17 +191,6 @@ fn applies(rule: &DestinationRule, namespace: &str, workload: &Workload, problem
 fn shown(workload: &Workload) -> String {
     let labels: Vec<String> = workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     if labels.is_empty() { "none".to_owned() } else { labels.join(",") }
-}
-
-/// A short name is a Kubernetes service of the rule's namespace.
-fn in_namespace(host: &HostPattern, namespace: &str) -> HostPattern {
-    match host {
-        HostPattern::Exact(name) if !name.as_str().contains('.') => {
-            let full = Hostname::new(&format!("{name}.{namespace}.svc.cluster.local"));
-            full.map_or_else(|_| host.clone(), HostPattern::Exact)
-        }
-        _ => host.clone(),
-    }
 }
 
 /// Every suffix under which at least one host lies.

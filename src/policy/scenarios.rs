@@ -303,6 +303,51 @@ fn ranges_of_undeclared_and_tcp_ports() {
     assert!(warnings[0].contains("UDP"), "{warnings:?}");
 }
 
+/// Istio's `TestGenerateVirtualHostDomains`, by what requests become: the pod is one of namespace `shop`.
+#[test]
+fn forms_of_a_host() {
+    let near = || entry(&["echo.shop.svc.cluster.local"], &[], Dns).with_port(80, Http);
+    let far = || entry(&["db.bank.svc.cluster.local"], &[], Dns).with_port(80, Http);
+    let outside = || entry(&["aaa.example.local"], &["1.2.3.4", "2001:db8::4"], Dns).with_port(80, Http);
+    let (echo, db, aaa) = (
+        "outbound|80||echo.shop.svc.cluster.local",
+        "outbound|80||db.bank.svc.cluster.local",
+        "outbound|80||aaa.example.local",
+    );
+    allow_any(
+        vec![near(), far(), outside()],
+        &[
+            ("http 9.9.9.9:80 echo.shop.svc.cluster.local", echo),
+            ("http 9.9.9.9:80 echo.shop.svc.cluster.local.", echo),
+            ("http 9.9.9.9:80 echo.shop.svc", echo),
+            ("http 9.9.9.9:80 ECHO.shop:12345", echo),
+            ("http 9.9.9.9:80 echo", echo),
+            ("http 9.9.9.9:80 echo.", echo),
+            ("http 9.9.9.9:80 echo.shop.svc.cluster", "passthrough"),
+            ("http 9.9.9.9:80 db.bank.svc", db),
+            ("http 9.9.9.9:80 db.bank", db),
+            ("http 9.9.9.9:80 db", "passthrough"),
+            ("http 9.9.9.9:80 x.echo.shop", "passthrough"),
+            ("http 9.9.9.9:80 aaa.example.local.:80", aaa),
+            ("http 9.9.9.9:80 aaa", "passthrough"),
+            ("http 9.9.9.9:80 aaa.example", "passthrough"),
+            ("http 9.9.9.9:80 1.2.3.4", aaa),
+            ("http 9.9.9.9:80 [2001:db8::4]:80", aaa),
+            ("http 9.9.9.9:80 1.2.3.5", "passthrough"),
+        ],
+    );
+    // Whoever lists a short form as its own host has it.
+    allow_any(
+        vec![near(), entry(&["echo.shop"], &[], Dns).with_port(80, Http)],
+        &[("http 9.9.9.9:80 echo.shop", "outbound|80||echo.shop"), ("http 9.9.9.9:80 echo", echo)],
+    );
+    // TLS names its host in full: an SNI has no short form.
+    allow_any(
+        vec![entry(&["echo.shop.svc.cluster.local"], &[], Dns).with_port(443, Tls)],
+        &[("tls 9.9.9.9:443 echo.shop", "passthrough")],
+    );
+}
+
 /// The second copy of an address was taken for somebody else's.
 #[test]
 fn an_address_that_an_entry_lists_twice() {

@@ -51,9 +51,15 @@ pub(super) fn oldest_first<T>(items: &[T], meta: impl Fn(&T) -> &Meta) -> Vec<&T
     sorted
 }
 
-/// What happens to unknown destinations: the Sidecar that selects the workload, else the one of its namespace, else
-/// the root namespace's, else the settings.
+/// What happens to unknown destinations, as the workload's Sidecar says, else the settings.
 pub(super) fn outbound_policy(resources: &Resources, workload: &Workload) -> OutboundPolicy {
+    sidecar(resources, workload)
+        .and_then(|sidecar| sidecar.outbound_traffic_policy)
+        .unwrap_or(resources.settings.outbound_traffic_policy)
+}
+
+/// The Sidecar that selects the workload, else the one of its namespace, else the root namespace's.
+pub(super) fn sidecar<'r>(resources: &'r Resources, workload: &Workload) -> Option<&'r Sidecar> {
     let sidecars = oldest_first(&resources.sidecars, |sidecar| &sidecar.meta);
     let rank = |sidecar: &Sidecar| match (&sidecar.workload_selector, workload.namespace_of(&sidecar.meta)) {
         (Some(selector), home) if home == workload.namespace && workload.matches(selector) => Some(0),
@@ -63,9 +69,7 @@ pub(super) fn outbound_policy(resources: &Resources, workload: &Workload) -> Out
     };
     // `min_by_key` keeps the first of equals, which is the oldest.
     let speaks = sidecars.into_iter().filter_map(|s| rank(s).map(|r| (r, s))).min_by_key(|(r, _)| *r);
-    speaks
-        .and_then(|(_, sidecar)| sidecar.outbound_traffic_policy)
-        .unwrap_or(resources.settings.outbound_traffic_policy)
+    speaks.map(|(_, sidecar)| sidecar)
 }
 
 #[cfg(test)]
@@ -106,6 +110,7 @@ mod tests {
             meta: Meta { namespace: Some(namespace.into()), ..meta("s") },
             workload_selector: selector.map(labels),
             outbound_traffic_policy: policy,
+            egress: None,
         };
         let root = sidecar(ROOT_NAMESPACE, None, Some(RegistryOnly));
         let wide = sidecar("shop", None, Some(AllowAny));

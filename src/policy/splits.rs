@@ -11,10 +11,11 @@ use ipnet::IpNet;
 
 use crate::config::{ByteMatch, ByteRoute, HeaderChanges, VirtualService};
 use crate::policy::compile::{Compiler, Service, wanted_by};
+use crate::policy::decide::PolicyTable;
 use crate::policy::http_routes::{Destination, fallen};
 use crate::policy::origination::{Carries, Wanted};
 use crate::policy::routes::{Claimant, Claims, ClusterId, Speaks, SplitId};
-use crate::policy::scope::oldest_first;
+use crate::policy::scope::{Workload, oldest_first};
 use crate::policy::table::{Cluster, Source};
 use crate::policy::virtual_services::Carried;
 
@@ -30,6 +31,12 @@ pub struct Split {
 }
 
 impl Split {
+    /// The cluster whose connections these would be.
+    #[must_use]
+    pub fn own<'t>(&self, table: &'t PolicyTable) -> &'t Cluster {
+        &table.clusters()[self.own]
+    }
+
     /// The destination that `dice`, any number, falls on.
     #[must_use]
     pub fn destination(&self, dice: u64) -> Option<&Destination> {
@@ -74,17 +81,17 @@ fn within(addresses: &[IpNet], subnets: &[IpNet]) -> Vec<IpNet> {
     ranges
 }
 
-impl<'a> Compiler<'a> {
-    /// The VirtualServices with routes for bytes that the workload sees, oldest first.
-    pub(super) fn see_splits(&mut self, services: &'a [VirtualService]) {
-        let workload = self.workload;
-        self.byte_services = oldest_first(services, |service| &service.meta);
-        self.byte_services.retain(|service| {
-            let speaks = !service.tls.is_empty() || !service.tcp.is_empty();
-            speaks && workload.sees(workload.namespace_of(&service.meta), &service.export_to)
-        });
-    }
+/// The VirtualServices with routes for bytes that the workload sees, oldest first.
+pub(super) fn byte_services<'a>(services: &'a [VirtualService], workload: &Workload) -> Vec<&'a VirtualService> {
+    let mut seen = oldest_first(services, |service| &service.meta);
+    seen.retain(|service| {
+        let speaks = !service.tls.is_empty() || !service.tcp.is_empty();
+        speaks && workload.sees(workload.namespace_of(&service.meta), &service.export_to)
+    });
+    seen
+}
 
+impl<'a> Compiler<'a> {
     /// The routes of VirtualServices for the service's host, in order.
     fn taken(&self, service: &Service<'a>, of: impl Fn(&'a VirtualService) -> &'a [ByteRoute]) -> Vec<Taken<'a>> {
         let holds = |one: &&ByteMatch| {
@@ -94,13 +101,9 @@ impl<'a> Compiler<'a> {
                 && one.source_namespace.as_ref().is_none_or(|namespace| *namespace == self.workload.namespace)
         };
         let mut taken = Vec::new();
-        for holder in self.byte_services.iter().copied() {
-            if holder.hosts.iter().any(|host| host.covers(service.host)) {
-                let routes =
-                    of(holder).iter().map(|route| (holder, route, route.matches.iter().filter(holds).collect()));
-                taken
-                    .extend(routes.filter(|(_, route, held): &Taken<'_>| route.matches.is_empty() || !held.is_empty()));
-            }
+        for holder in self.sought.byte_services_for(service.host) {
+            let routes = of(holder).iter().map(|route| (holder, route, route.matches.iter().filter(holds).collect()));
+            taken.extend(routes.filter(|(_, route, held): &Taken<'_>| route.matches.is_empty() || !held.is_empty()));
         }
         taken
     }
@@ -204,16 +207,17 @@ impl<'a> Compiler<'a> {
     }
 
     /// Compiles what was claimed. Entries must have been added before.
-    pub(super) fn add_splits(&mut self, entries: &[&'a crate::config::ServiceEntry]) {
+    pub(super) fn add_splits(&mut self) {
         const UNCHANGED: &HeaderChanges = &HeaderChanges { set: Vec::new(), add: Vec::new(), remove: Vec::new() };
         for Pending { route, source, own, port, carries } in std::mem::take(&mut self.pending) {
             self.used.insert(std::ptr::from_ref(route));
             let to = route.destinations.iter();
             let carried = Carried::Bytes { carries, port };
-            let destinations = to.map(|to| self.destination(to, (UNCHANGED, UNCHANGED), carried, entries)).collect();
+            let namespace = &source.namespace;
+            let destinations = to.map(|to| self.destination(to, (UNCHANGED, UNCHANGED), carried, namespace)).collect();
             self.table.splits.push(Split { source, own, destinations, port });
         }
-        for holder in std::mem::take(&mut self.byte_services) {
+        for holder in self.sought.byte_services() {
             for (route, ports) in holder
                 .tls
                 .iter()

@@ -183,7 +183,12 @@ pub struct EndpointSource {
     pub weight: u32,
     /// DNS_ROUND_ROBIN: only the first address of the latest answer is used.
     pub first_only: bool,
+    /// Below [`MAX_LEVELS`]. One of a higher level is used where too many of the lower ones have failed.
+    pub level: usize,
 }
+
+/// Levels of endpoints that are told apart; what is beyond is of the last.
+pub const MAX_LEVELS: usize = 16;
 
 /// How bytes leave.
 #[derive(Clone)]
@@ -232,9 +237,20 @@ impl Endpoints {
 
     /// Calls `each` with every address that may be dialled now and its weight; none where only a name can tell.
     pub fn for_each(&self, original: SocketAddr, mut each: impl FnMut(SocketAddr, u32)) {
+        self.for_each_of_level(original, |address, weight, _| each(address, weight));
+    }
+
+    /// Whether some endpoints are used only where others have failed.
+    #[must_use]
+    pub fn has_levels(&self) -> bool {
+        matches!(self, Endpoints::Resolved(sources) if sources.iter().any(|source| source.level > 0))
+    }
+
+    /// As [`for_each`](Self::for_each), with the level of each.
+    pub fn for_each_of_level(&self, original: SocketAddr, mut each: impl FnMut(SocketAddr, u32, usize)) {
         match self {
             Endpoints::OriginalDst { port_override } => {
-                each(SocketAddr::new(original.ip(), port_override.unwrap_or(original.port())), 1);
+                each(SocketAddr::new(original.ip(), port_override.unwrap_or(original.port())), 1, 0);
             }
             Endpoints::ByName { .. } => {}
             Endpoints::Resolved(sources) => {
@@ -242,7 +258,7 @@ impl Endpoints {
                     let addresses = source.addresses.load();
                     let usable = if source.first_only { 1 } else { addresses.len() };
                     for ip in addresses.iter().take(usable) {
-                        each(SocketAddr::new(*ip, source.port), source.weight);
+                        each(SocketAddr::new(*ip, source.port), source.weight, source.level);
                     }
                 }
             }

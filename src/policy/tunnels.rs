@@ -3,12 +3,37 @@
 //!
 //! It knows nothing of the proxy that is asked, nor of addresses that must never be dialled.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use crate::config::ConnectPolicy;
+use foldhash::fast::RandomState;
+
+use crate::config::{ConnectPolicy, HostPattern};
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
 use crate::policy::decide::{PolicyTable, Unread};
+use crate::policy::hosts::HostMap;
+use crate::policy::routes::ClusterId;
+use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, Decision, Transport};
+
+/// The clusters that a tunnel may lead to, found by port and name. Made once a table, and only where tunnels are carried.
+#[derive(Debug, Default)]
+pub(super) struct TunnelEnds {
+    by_port: HashMap<u16, HostMap<Vec<ClusterId>>, RandomState>,
+    /// Clusters whose connections a route for bytes sends elsewhere.
+    split: HashSet<ClusterId, RandomState>,
+}
+
+impl TunnelEnds {
+    pub(super) fn add(&mut self, host: &HostPattern, cluster: &Cluster) {
+        let on_port = self.by_port.entry(cluster.origin.port).or_default();
+        on_port.get_or_insert_with(host, Vec::new).push(cluster.index);
+    }
+
+    pub(super) fn add_splits(&mut self, splits: &[Split]) {
+        self.split.extend(splits.iter().map(|split| split.own));
+    }
+}
 
 /// Why a tunnel is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +76,7 @@ impl PolicyTable {
         if found.iter().any(judges) {
             return Err(TunnelRefusal::Judged);
         }
-        let is_split = |cluster: &&Cluster| self.splits.iter().any(|split| split.own == cluster.index);
+        let is_split = |cluster: &&Cluster| self.tunnel_ends.split.contains(&cluster.index);
         if self.services.of(&authority.host).is_some() || found.iter().any(is_split) {
             return Err(TunnelRefusal::Routed);
         }
@@ -59,8 +84,8 @@ impl PolicyTable {
     }
 
     fn naming(&self, name: &Hostname, port: u16) -> Vec<&Cluster> {
-        let on_port = self.clusters.iter().filter(|cluster| cluster.origin.port == port);
-        on_port.filter(|cluster| covers(&cluster.host, name)).map(AsRef::as_ref).collect()
+        let Some(on_port) = self.tunnel_ends.by_port.get(&port) else { return Vec::new() };
+        on_port.all(name.as_str()).flatten().map(|id| &*self.clusters[*id]).collect()
     }
 
     /// The clusters that connections to this address may go to.
@@ -74,12 +99,6 @@ impl PolicyTable {
         };
         decisions.into_iter().filter_map(forward).collect()
     }
-}
-
-/// Whether a cluster's host (`*` and `*.suffix` are wildcards) covers `name`.
-fn covers(host: &str, name: &Hostname) -> bool {
-    let below = |suffix: &str| name.as_str().strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
-    host == "*" || host == name.as_str() || host.strip_prefix("*.").is_some_and(below)
 }
 
 #[cfg(test)]

@@ -7,11 +7,13 @@ use crate::config::{
     self, HeaderChanges, HostPattern, HttpAction, PortPolicy, PortProtocol, ServiceEntry, Subset, TrafficPolicy,
     VirtualService,
 };
+use crate::flow::Hostname;
 use crate::http::FieldEdits;
 use crate::policy::compile::{Compiler, Service, policy_of};
 use crate::policy::http_routes::{Action, Clusters, Destination, HttpRoute, HttpService};
 use crate::policy::origination::Carries;
 use crate::policy::scope::oldest_first;
+use crate::policy::short_names::{qualified, qualified_pattern};
 use crate::policy::table::{Cluster, ClusterProtocol, Source};
 use crate::policy::traps;
 
@@ -38,21 +40,22 @@ impl Carried {
 
 impl<'a> Compiler<'a> {
     /// Adds the routes of `services` that the workload sees. Entries must have been added before.
-    pub(super) fn add_virtual_services(&mut self, services: &'a [VirtualService], entries: &[&'a ServiceEntry]) {
+    pub(super) fn add_virtual_services(&mut self, services: &'a [VirtualService]) {
         for service in oldest_first(services, |service| &service.meta) {
             let namespace = self.workload.namespace_of(&service.meta);
             if self.workload.sees(namespace, &service.export_to) && !service.http.is_empty() {
-                self.add_virtual_service(service, namespace, entries);
+                self.add_virtual_service(service, namespace);
             }
         }
     }
 
-    fn add_virtual_service(&mut self, service: &'a VirtualService, namespace: &str, entries: &[&'a ServiceEntry]) {
+    fn add_virtual_service(&mut self, service: &'a VirtualService, namespace: &str) {
         let source =
             Source { namespace: namespace.to_owned(), name: service.meta.name.clone(), at: service.meta.at.clone() };
         let id = self.table.services.services.len();
         traps::of_routes(service, &mut self.problems);
-        for host in &service.hosts {
+        for host in service.hosts.iter().map(|host| qualified_pattern(host, namespace)) {
+            let host = &host;
             if self.hosts.contains(host) && !self.hosts_of_requests.contains(host) {
                 traps::of_unseen_requests(service, &host.to_string(), &mut self.problems);
             }
@@ -64,17 +67,12 @@ impl<'a> Compiler<'a> {
                 self.problems.warn(&service.meta.at, message);
             }
         }
-        let routes = service.http.iter().filter_map(|route| self.route(route, &source, entries)).collect();
+        let routes = service.http.iter().filter_map(|route| self.route(route, &source)).collect();
         self.table.services.services.push(HttpService { source, routes });
     }
 
     /// `None` for a route that is for other pods.
-    fn route(
-        &mut self,
-        route: &'a config::HttpRoute,
-        source: &Source,
-        entries: &[&'a ServiceEntry],
-    ) -> Option<HttpRoute> {
+    fn route(&mut self, route: &'a config::HttpRoute, source: &Source) -> Option<HttpRoute> {
         let mut matches = route.matches.clone();
         matches.retain(|one| {
             self.workload.matches(&one.source_labels)
@@ -86,7 +84,7 @@ impl<'a> Compiler<'a> {
         let action = match &route.action {
             HttpAction::Forward(all) => {
                 let changes = (&route.request, &route.response);
-                let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests, entries));
+                let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests, &source.namespace));
                 Action::Forward(each.collect())
             }
             HttpAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
@@ -105,21 +103,21 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    /// `changes` are the route's own, of requests and of responses.
+    /// `changes` are the route's own, of requests and of responses; `namespace` is the route's.
     pub(super) fn destination(
         &mut self,
         to: &'a config::Destination,
         changes: (&HeaderChanges, &HeaderChanges),
         carried: Carried,
-        entries: &[&'a ServiceEntry],
+        namespace: &str,
     ) -> Destination {
-        let host = HostPattern::Exact(to.host.clone());
-        let of_host = || entries.iter().filter(|entry| entry.hosts.contains(&host));
-        let ports: Vec<u16> = of_host().flat_map(|entry| &entry.ports).map(|port| port.number).collect();
+        let host = qualified(&to.host, namespace);
+        let entries = self.sought.entries(&host);
+        let ports: Vec<u16> = entries.iter().flat_map(|entry| &entry.ports).map(|port| port.number).collect();
         let only = ports.first().filter(|first| ports.iter().all(|port| port == *first)).copied();
         let mut find = |port: u16| {
-            let entry = of_host().find(|entry| entry.ports.iter().any(|own| own.number == port))?;
-            self.destination_cluster(entry, port, to, carried)
+            let entry = entries.iter().find(|entry| entry.ports.iter().any(|own| own.number == port))?;
+            self.destination_cluster(entry, port, (&host, to.subset.as_deref()), carried)
         };
         let port = to.port.or(only).or(carried.port());
         let clusters = match port {
@@ -134,13 +132,13 @@ impl<'a> Compiler<'a> {
                 Carried::Requests => "requests that this route sends there are answered with 503",
                 Carried::Bytes { .. } => "connections that this route sends there are closed",
             };
-            let message = format!("no ServiceEntry lists {}{at}{subset}: {lost}", to.host);
+            let message = format!("no ServiceEntry lists {host}{at}{subset}: {lost}");
             self.problems.warn_of_absence(&to.at, message);
         }
         let shown = port.map_or(String::new(), |port| port.to_string());
         Destination {
             weight: to.weight,
-            name: format!("outbound|{shown}|{}|{}", to.subset.as_deref().unwrap_or(""), to.host),
+            name: format!("outbound|{shown}|{}|{}", to.subset.as_deref().unwrap_or(""), host),
             request: edits(changes.0, &to.request),
             response: edits(changes.1, &to.response),
             clusters,
@@ -151,12 +149,12 @@ impl<'a> Compiler<'a> {
         &mut self,
         entry: &'a ServiceEntry,
         port: u16,
-        to: &config::Destination,
+        (host, subset): (&Hostname, Option<&str>),
         carried: Carried,
     ) -> Option<Arc<Cluster>> {
         let port = entry.ports.iter().find(|own| own.number == port)?;
-        let host = entry.hosts.iter().find(|host| matches!(host, HostPattern::Exact(name) if *name == to.host))?;
-        let subset_name = to.subset.as_deref().unwrap_or("");
+        let host = entry.hosts.iter().find(|listed| matches!(listed, HostPattern::Exact(name) if name == host))?;
+        let subset_name = subset.unwrap_or("");
         let name = format!("outbound|{}|{subset_name}|{host}", port.number);
         if let Some(cluster) = self.known_cluster(&name, carried) {
             return Some(cluster);
@@ -181,8 +179,8 @@ impl<'a> Compiler<'a> {
             _ => (ClusterProtocol::Http1, Carries::Http1),
         };
         let service = Service { entry, host, port, rule, policy };
-        let cluster = Arc::new(self.cluster(&service, subset_name, protocol, content));
-        self.table.clusters.push(Arc::clone(&cluster));
+        let cluster = self.cluster(&service, subset_name, protocol, content);
+        let cluster = self.add_cluster(host, cluster);
         if let Carried::Bytes { carries, .. } = carried {
             self.carrying.insert((name, carries == Carries::Tls), Arc::clone(&cluster));
         }
@@ -193,11 +191,7 @@ impl<'a> Compiler<'a> {
     /// or for what is none, and have the same name.
     fn known_cluster(&self, name: &str, carried: Carried) -> Option<Arc<Cluster>> {
         match carried {
-            Carried::Requests => {
-                let requests =
-                    |cluster: &&Arc<Cluster>| cluster.name == name && cluster.protocol != ClusterProtocol::Opaque;
-                self.table.clusters.iter().find(requests).cloned()
-            }
+            Carried::Requests => self.sought.cluster_of_requests(name),
             Carried::Bytes { carries, .. } => self.carrying.get(&(name.to_owned(), carries == Carries::Tls)).cloned(),
         }
     }

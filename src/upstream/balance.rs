@@ -108,6 +108,11 @@ impl Balancer {
         order
     }
 
+    /// Any number.
+    pub fn roll(&mut self) -> u64 {
+        self.next_random()
+    }
+
     /// A request to `address` has begun.
     pub fn begin(&mut self, address: SocketAddr) {
         *self.active.entry(address).or_default() += 1;
@@ -293,7 +298,7 @@ mod tests {
             (LoadBalancer::RoundRobin, None),
             (LoadBalancer::LeastRequest, Some(hashing)),
         ] {
-            let balancing = LoadBalancing { by, hash, warmup: None };
+            let balancing = LoadBalancing { by, hash, ..LoadBalancing::default() };
             for hash in [None, Some(9)] {
                 let wanted = Choice { hash, ..choice(&balancing) };
                 let order = balancer.order(&wanted, &mut endpoints(&[1, 1, 1, 1, 1]), Instant::now());

@@ -9,7 +9,7 @@ use super::connect::ConnectError;
 use super::target::Target;
 use crate::config::OutlierDetection;
 use crate::io;
-use crate::policy::{Cluster, Outcome};
+use crate::policy::{Cluster, MAX_LEVELS, Outcome};
 
 /// Notes what came of using `address`, where the policy watches its endpoints.
 pub fn note(target: &Target<'_>, address: SocketAddr, outcome: Outcome) {
@@ -31,10 +31,20 @@ pub(super) fn note_failure(target: &Target<'_>, error: &ConnectError) {
 ///
 /// # Errors
 /// That there are none.
-pub(super) fn usable(target: &Target<'_>, endpoints: &mut Endpoints) -> Result<(), ConnectError> {
+pub(super) fn usable(
+    target: &Target<'_>,
+    endpoints: &mut Endpoints,
+    dice: impl FnOnce() -> u64,
+) -> Result<(), ConnectError> {
     endpoints.clear();
-    target.each_address(|address, weight| endpoints.push((address, weight)));
-    let all = endpoints.len();
+    let level = fallen_level(target, dice);
+    let mut all = 0;
+    target.each_of_level(|address, weight, of| {
+        all += 1;
+        if level.is_none_or(|level| level == of) {
+            endpoints.push((address, weight));
+        }
+    });
     if all == 0 {
         return Err(ConnectError::NoEndpoint);
     }
@@ -44,6 +54,42 @@ pub(super) fn usable(target: &Target<'_>, endpoints: &mut Endpoints) -> Result<(
         cluster.health.retain(rules, endpoints, |(address, _)| *address);
     }
     if endpoints.is_empty() { Err(ConnectError::AllEjected(all)) } else { Ok(()) }
+}
+
+/// The level whose turn it is; `None` where there is one alone.
+fn fallen_level(target: &Target<'_>, dice: impl FnOnce() -> u64) -> Option<usize> {
+    let Target::Cluster { cluster, .. } = target else { return None };
+    if cluster.outlier_detection.is_none() || !cluster.endpoints.has_levels() {
+        return None;
+    }
+    let mut levels = [Level::default(); MAX_LEVELS];
+    target.each_of_level(|address, _, level| {
+        levels[level].all += 1;
+        levels[level].healthy += u32::from(!cluster.health.is_ejected(address));
+    });
+    fallen(&levels, dice())
+}
+
+/// The endpoints of one level.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    all: u32,
+    healthy: u32,
+}
+
+/// Each level carries what the ones before it cannot. One is taken to carry everything until two in seven of it have
+/// failed: Envoy's overprovisioning, by 1.4.
+fn fallen(levels: &[Level], dice: u64) -> Option<usize> {
+    let carries = |level: &Level| (u64::from(level.healthy) * 140 / u64::from(level.all.max(1))).min(100);
+    let together: u64 = levels.iter().map(carries).sum::<u64>().min(100);
+    let mut left = dice % together.max(1);
+    levels.iter().position(|level| match left.checked_sub(carries(level)) {
+        Some(rest) => {
+            left = rest;
+            false
+        }
+        None => true,
+    })
 }
 
 fn observe(
@@ -66,4 +112,32 @@ fn observe(
             tracing::info!(cluster = %cluster.name, %address, "endpoint returned");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_level_cannot_carry_goes_to_the_next() {
+        for (levels, expected) in [
+            // Healthy and all of each level; the percent that each gets.
+            (&[(3, 3), (5, 5)][..], &[100, 0][..]),
+            (&[(5, 7), (5, 5)], &[100, 0]),
+            (&[(1, 2), (2, 2)], &[70, 30]),
+            (&[(1, 4), (1, 4), (4, 4)], &[35, 35, 30]),
+            (&[(0, 3), (2, 2)], &[0, 100]),
+            (&[(1, 4), (0, 4)], &[100, 0]),
+            (&[(1, 10), (1, 10)], &[50, 50]),
+        ] {
+            let made: Vec<Level> = levels.iter().map(|(healthy, all)| Level { all: *all, healthy: *healthy }).collect();
+            let mut found = vec![0; levels.len()];
+            for dice in 0..700 {
+                found[fallen(&made, dice).expect("something is healthy")] += 1;
+            }
+            let percent: Vec<u32> = found.iter().map(|times| times / 7).collect();
+            assert_eq!(percent, expected, "{levels:?}");
+        }
+        assert_eq!(fallen(&[Level { all: 2, healthy: 0 }, Level { all: 1, healthy: 0 }], 5), None);
+    }
 }

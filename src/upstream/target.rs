@@ -130,7 +130,8 @@ impl<'t> Target<'t> {
 
     /// How one of several endpoints is chosen.
     pub(super) fn choice(&self) -> Choice<'t> {
-        const DIALLED: &LoadBalancing = &LoadBalancing { by: LoadBalancer::Passthrough, hash: None, warmup: None };
+        const DIALLED: &LoadBalancing =
+            &LoadBalancing { by: LoadBalancer::Passthrough, hash: None, warmup: None, locality: None };
         match self {
             Target::Cluster { cluster, hash, .. } => {
                 Choice { cluster: &cluster.name, balancing: &cluster.balancing, hash: *hash }
@@ -156,13 +157,18 @@ impl<'t> Target<'t> {
 
     /// Calls `each` with every address that may be dialled now, and its weight.
     pub(super) fn each_address(&self, mut each: impl FnMut(SocketAddr, u32)) {
+        self.each_of_level(|address, weight, _| each(address, weight));
+    }
+
+    /// The same with the level of each.
+    pub(super) fn each_of_level(&self, mut each: impl FnMut(SocketAddr, u32, usize)) {
         match self {
-            Target::Passthrough(original) => each(original.addr(), 1),
-            Target::ByName { found, .. } => found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1)),
+            Target::Passthrough(original) => each(original.addr(), 1, 0),
+            Target::ByName { found, .. } => found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1, 0)),
             Target::Cluster { cluster, found, .. } if matches!(cluster.endpoints, Endpoints::ByName { .. }) => {
-                found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1));
+                found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1, 0));
             }
-            Target::Cluster { cluster, original, .. } => cluster.endpoints.for_each(original.addr(), each),
+            Target::Cluster { cluster, original, .. } => cluster.endpoints.for_each_of_level(original.addr(), each),
         }
     }
 

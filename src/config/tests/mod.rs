@@ -3,4 +3,5 @@
 mod arbitrary;
 mod examples;
 mod folders;
+mod limits;
 mod mistakes;

@@ -197,11 +197,20 @@ fn not_found(surface: Surface) -> String {
     })
 }
 
+/// What `/explain` wants to know, to be filled in.
+const EXPLAIN_FORM: &str = "<form action=\"/explain\">\
+     <input name=\"url\" size=\"40\" required placeholder=\"http://host/path, https://host, tcp://address:port\"> \
+     <input name=\"address\" placeholder=\"address dialled\"> <input name=\"method\" size=\"8\" placeholder=\"GET\"> \
+     <button>explain</button></form>";
+
 fn page() -> Reply {
     let mut rows = String::new();
     for route in ROUTES {
         let Route { path, about, .. } = route;
         let _ = match route.verb {
+            Verb::Get if *path == "/explain" => {
+                writeln!(rows, "<tr><td>{path}</td><td>{about}{EXPLAIN_FORM}</td></tr>")
+            }
             Verb::Get => writeln!(rows, "<tr><td><a href=\"{path}\">{path}</a></td><td>{about}</td></tr>"),
             Verb::Post => writeln!(rows, "<tr><td><code>curl -X POST …{path}</code></td><td>{about}</td></tr>"),
         };
@@ -228,7 +237,8 @@ fn panic(admin: &dyn Admin, query: Option<&str>) -> Reply {
 }
 
 fn explain(admin: &dyn Admin, query: Option<&str>) -> Reply {
-    let value = |name| query.and_then(|query| parameter(query, name));
+    // A form sends what was not filled in as empty.
+    let value = |name| query.and_then(|query| parameter(query, name)).filter(|value| !value.is_empty());
     let Some(url) = value("url") else {
         return text(StatusCode::BAD_REQUEST, "say which: /explain?url=http://host/path\n");
     };

@@ -112,8 +112,10 @@ fn every_route_answers() {
         for (query, status, expected) in [
             ("?url=http%3A%2F%2Fa.example%2F%3Fq&address=::1&method=POST", 200, "http://a.example/?q"),
             ("?url=tls://b.example", 200, "address: None, method: None"),
+            ("?url=http%3A%2F%2Fa.example%2F&address=&method=", 200, "address: None, method: None"),
             ("?url=tls://b.example&address=here", 400, "\"here\" is no IP address"),
             ("?address=::1", 400, "say which"),
+            ("?url=&address=", 400, "say which"),
             ("", 400, "say which"),
         ] {
             let reply = ask::get(&admin, &format!("/explain{query}")).unwrap();
@@ -125,6 +127,8 @@ fn every_route_answers() {
         assert!(ask::get(&admin, "/config_dump").unwrap().body.len() > 16 << 20);
         let page = ask::get(&admin, "/").unwrap().body;
         assert!(page.contains("<a href=\"/config_dump\">") && page.contains("/quitquitquit"), "{page}");
+        // Without a URL it answers nothing, so it is asked by a form.
+        assert!(page.contains("<form action=\"/explain\"><input name=\"url\"") && !page.contains("href=\"/explain"));
         assert_eq!(ask::get(&health, "/healthz/ready").unwrap().status, 200);
         assert_eq!(ask::get(&metrics, "/stats/prometheus").unwrap().body, "egret_up 1\n");
 

@@ -1,4 +1,5 @@
-//! Every number of `tests/http/rows.txt` is shown by tests that are there, and every conversation has its number there.
+//! Every number of a list of rows is shown by tests that are there: of `tests/http/rows.txt`, where every conversation
+//! has its number as well, and of `tests/policy/rows.txt`.
 
 #[path = "http/cases.rs"]
 #[allow(dead_code, reason = "only the titles are read")]
@@ -15,15 +16,24 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The numbers and the tests that they name.
-fn rows() -> BTreeMap<String, Vec<String>> {
-    let text = read("tests/http/rows.txt");
+const HTTP: &str = "tests/http/rows.txt";
+const POLICY: &str = "tests/policy/rows.txt";
+
+/// The numbers of a list and the tests that they name: `NUMBER WORDS | TESTS`. None where it says `| - REASON`.
+fn rows(list: &str) -> BTreeMap<String, Vec<String>> {
+    let text = read(list);
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut rows = BTreeMap::new();
     for line in lines {
         let (words, tests) = line.split_once(" | ").unwrap_or_else(|| panic!("no tests: {line}"));
         let number = words.split(' ').next().unwrap_or_default().to_owned();
-        let tests = tests.split(' ').map(str::to_owned).collect();
+        let tests = match tests.strip_prefix("- ") {
+            Some(reason) => {
+                assert!(reason.split(' ').count() > 2, "no reason: {line}");
+                Vec::new()
+            }
+            None => tests.split(' ').map(str::to_owned).collect(),
+        };
         assert!(rows.insert(number, tests).is_none(), "twice: {line}");
     }
     rows
@@ -32,16 +42,34 @@ fn rows() -> BTreeMap<String, Vec<String>> {
 /// In the access log, as Envoy's users know them.
 const FLAGS: [&str; 15] = ["UH", "UF", "UO", "NR", "URX", "DT", "DC", "UT", "UC", "SI", "DPE", "UPE", "DI", "FI", "NC"];
 
+/// `H1` to `H60`, and so on.
+fn numbers(kinds: &[(&str, u32)]) -> BTreeSet<String> {
+    kinds.iter().flat_map(|(kind, last)| (1..=*last).map(move |n| format!("{kind}{n}"))).collect()
+}
+
 #[test]
 fn no_number_is_left_out() {
-    let all = (1..=60).map(|n| format!("H{n}")).chain((1..=18).map(|n| format!("S{n}")));
-    let all = all
-        .chain((1..=24).map(|n| format!("K{n}")))
-        .chain((1..=10).map(|n| format!("R{n}")))
-        .chain((1..=8).map(|n| format!("A{n}")))
-        .chain(FLAGS.map(str::to_owned));
-    let all: BTreeSet<_> = all.collect();
-    assert_eq!(rows().into_keys().collect::<BTreeSet<_>>(), all);
+    let mut http = numbers(&[("H", 60), ("S", 18), ("K", 24), ("R", 10), ("A", 8)]);
+    http.extend(FLAGS.map(str::to_owned));
+    assert_eq!(rows(HTTP).into_keys().collect::<BTreeSet<_>>(), http);
+    let policy = numbers(&[
+        ("E", 26),
+        ("V", 21),
+        ("M", 6),
+        ("D", 12),
+        ("T", 44),
+        ("C", 14),
+        ("B", 9),
+        ("O", 10),
+        ("W", 6),
+        ("I", 21),
+        ("R", 18),
+        ("N", 4),
+        ("S", 33),
+        ("P", 39),
+        ("X", 9),
+    ]);
+    assert_eq!(rows(POLICY).into_keys().collect::<BTreeSet<_>>(), policy);
 }
 
 /// The numbers of the conversations, and the flags in their log lines.
@@ -60,26 +88,39 @@ fn has_flag(text: &str, flag: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == flag)
 }
 
+/// The tests that a list names and that are not there, but for `cases`.
+fn missing(list: &str) -> Vec<String> {
+    let (mut faults, mut known) = (Vec::new(), BTreeMap::new());
+    for (number, tests) in rows(list) {
+        for test in tests.iter().filter(|test| *test != "cases") {
+            let (file, function) = test.split_once("::").unwrap_or_else(|| panic!("{number}: {test}?"));
+            let functions = known.entry(file.to_owned()).or_insert_with(|| Tests::of(file));
+            let is_there = functions.contains(function);
+            if !is_there || FLAGS.contains(&number.as_str()) && !has_flag(&read(file), &number) {
+                faults.push(format!("{number}: {test} is no test"));
+            }
+        }
+    }
+    faults
+}
+
 #[test]
-fn every_number_is_shown() {
-    let conversations = conversations();
-    let rows = rows();
+fn every_number_of_http_is_shown() {
+    let (conversations, rows) = (conversations(), rows(HTTP));
     let mut faults: Vec<_> = conversations.iter().filter(|number| !rows.contains_key(*number)).cloned().collect();
-    let mut known = BTreeMap::new();
     for (number, tests) in &rows {
         let claims = tests.iter().any(|test| test == "cases");
         if claims != conversations.contains(number) {
             faults.push(format!("{number}: `cases` and the conversations disagree"));
         }
-        for test in tests.iter().filter(|test| *test != "cases") {
-            let (file, function) = test.split_once("::").unwrap_or_else(|| panic!("{number}: {test}?"));
-            let functions = known.entry(file.to_owned()).or_insert_with(|| Tests::of(file));
-            let is_there = functions.contains(function);
-            if !is_there || FLAGS.contains(&number.as_str()) && !has_flag(&read(file), number) {
-                faults.push(format!("{number}: {test} is no test"));
-            }
-        }
     }
+    faults.extend(missing(HTTP));
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_number_of_policy_is_shown() {
+    let faults = missing(POLICY);
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
