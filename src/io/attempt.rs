@@ -110,14 +110,14 @@ pub(super) unsafe fn connect(
 /// `submission` is a send, and its memory is valid for reading.
 pub(super) unsafe fn send(submission: &Submission, skip: usize) -> (Outcome, usize) {
     match *submission {
-        Submission::Send { fd, start, length, .. } => {
+        Submission::Send { fd, start, length, manner } => {
             let total = length as usize;
             // SAFETY: fewer than all bytes have been sent, so this is inside the piece.
             let rest = unsafe { start.add(skip) };
             // SAFETY: the caller vouches for the piece, of which this is the end.
-            (tried(|| unsafe { libc::send(fd, rest.cast(), total - skip, SEND_FLAGS) }), total)
+            (tried(|| unsafe { libc::send(fd, rest.cast(), total - skip, SEND_FLAGS | manner.flags()) }), total)
         }
-        Submission::SendMany { fd, header, length, .. } => {
+        Submission::SendMany { fd, header, length, manner } => {
             // SAFETY: the caller vouches for the header and the pieces that it lists.
             let pieces = unsafe { std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen) };
             let (rest, count) = after(pieces, skip);
@@ -126,7 +126,7 @@ pub(super) unsafe fn send(submission: &Submission, skip: usize) -> (Outcome, usi
             message.msg_iov = rest.as_ptr().cast_mut();
             message.msg_iovlen = count;
             // SAFETY: the header and what it lists live until the call returns; sendmsg(2) only reads them.
-            (tried(|| unsafe { libc::sendmsg(fd, &raw const message, SEND_FLAGS) }), length as usize)
+            (tried(|| unsafe { libc::sendmsg(fd, &raw const message, SEND_FLAGS | manner.flags()) }), length as usize)
         }
         _ => unreachable!("only sends are sent"),
     }

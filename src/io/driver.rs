@@ -89,6 +89,20 @@ pub(super) enum Manner {
     /// It sends what fits at once, and nothing (`EAGAIN`) if nothing does; or it waits, as the driver likes. Nobody waits
     /// for it to complete, so a completion of all its bytes need not end the wait of a turn.
     Quiet,
+    /// As patient, and the end of the stream follows at once: bytes that fill no segment may wait for it (`MSG_MORE`), so
+    /// that both travel in one.
+    Last,
+}
+
+impl Manner {
+    /// What it adds to the flags of a send.
+    pub(super) fn flags(self) -> i32 {
+        match self {
+            Manner::Patient => 0,
+            Manner::Quiet => libc::MSG_DONTWAIT,
+            Manner::Last => libc::MSG_MORE,
+        }
+    }
 }
 
 /// What came of an operation.

@@ -2,7 +2,8 @@
 //!
 //! Bytes are queued at once, in order. While one operation is in the kernel, whatever is queued meanwhile becomes the
 //! next one: io_uring does not order two sends on one socket. An operation is built at the end of the turn, so a head
-//! and the beginning of its body travel together. After an error nothing more is sent, and everybody is told.
+//! and the beginning of its body travel together. So do the last bytes and the FIN, where the end is known by then: one
+//! segment less for both sides. After an error nothing more is sent, and everybody is told.
 
 use std::collections::VecDeque;
 use std::io;
@@ -85,7 +86,12 @@ impl Connection {
         }
         let mut batch = self.reactor.take_batch();
         batch.fill(&mut side.queue);
-        let manner = if side.may_be_quiet(batch.len()) && self.reactor.has_buffers_to_spare() {
+        if side.closing && side.fin == Fin::Open {
+            side.fin = Fin::Wanted;
+        }
+        let manner = if side.queue.is_empty() && side.fin == Fin::Wanted {
+            Manner::Last
+        } else if side.may_be_quiet(batch.len()) && self.reactor.has_buffers_to_spare() {
             Manner::Quiet
         } else {
             Manner::Patient
@@ -115,7 +121,7 @@ impl Connection {
         }
         if !side.queue.is_empty() {
             self.list(&mut side);
-        } else if side.fin == Fin::Wanted {
+        } else if side.fin == Fin::Wanted && side.error.is_none() {
             self.send_fin(&mut side);
         }
         let settled = side.unsent < self.reactor.send_high_water() || side.error.is_some();

@@ -262,10 +262,7 @@ fn quiet_length(submission: &Submission) -> Option<u32> {
 }
 
 fn send_flags(manner: Manner) -> i32 {
-    match manner {
-        Manner::Patient => SEND_FLAGS,
-        Manner::Quiet => SEND_FLAGS | libc::MSG_DONTWAIT,
-    }
+    SEND_FLAGS | manner.flags()
 }
 
 fn entry(submission: &Submission, limits_receives: bool) -> squeue::Entry {

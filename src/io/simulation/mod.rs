@@ -32,7 +32,7 @@ fn number(name: &str) -> Option<u64> {
 fn nothing_is_lost_whatever_the_driver_does() {
     let seeds = match (number("EGRET_SEED"), number("EGRET_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
-        (None, many) => 0..many.unwrap_or(20_000),
+        (None, many) => 0..many.unwrap_or(5000),
     };
     let mut faults = world::Tally::default();
     for seed in seeds {

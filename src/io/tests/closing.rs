@@ -1,6 +1,8 @@
 //! Every way in which a connection ends frees its descriptor and everything else.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 
 use super::*;
 
@@ -73,7 +75,7 @@ fn abort_is_a_reset_at_the_other_end() {
     run(async {
         let (listener, address) = listen();
         let peer = std::thread::spawn(move || {
-            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(b"x").unwrap();
             stream.read(&mut [0; 8]).unwrap_err().kind()
         });
@@ -195,7 +197,7 @@ fn what_is_queued_when_the_engine_is_dropped_still_arrives() {
         let (listener, address) = listen();
         let peer = std::thread::spawn(move || {
             let mut received = Vec::new();
-            std::net::TcpStream::connect(address).unwrap().read_to_end(&mut received).unwrap();
+            TcpStream::connect(address).unwrap().read_to_end(&mut received).unwrap();
             received
         });
         let socket = listener.accept().await.unwrap();
@@ -237,4 +239,43 @@ fn an_engine_that_is_dropped_in_the_middle_frees_everything() {
     drop(kept);
     assert_eq!(sockets.each_ref().map(is_open), [false, false]);
     run(async { sleep(Duration::from_millis(1)).await });
+}
+
+/// Segments that the kernel has taken in for a connection (`tcpi_segs_in` of linux/tcp.h).
+#[allow(unsafe_code, reason = "a socket option that no crate has")]
+fn segments(stream: &TcpStream) -> u32 {
+    // SAFETY: numbers only, for which zeros are values.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let (level, option, place) = (libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast());
+    // SAFETY: the kernel writes no more than `size` bytes, and both live until the call returns.
+    let result = unsafe { libc::getsockopt(stream.as_raw_fd(), level, option, place, &raw mut size) };
+    assert_eq!(result, 0);
+    info.tcpi_segs_in
+}
+
+#[test]
+fn the_end_travels_with_the_last_bytes() {
+    run(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for finishes in [false, true] {
+            let near = Socket::connect(address, &ConnectOptions::default()).await.unwrap();
+            let (mut far, _) = listener.accept().unwrap();
+            near.send(b"first").await.unwrap();
+            near.flush().await.unwrap();
+            let mut first = [0; 5];
+            far.read_exact(&mut first).unwrap();
+            let before = segments(&far);
+            drop(near.send(b"last"));
+            if finishes {
+                near.shutdown_write().await.unwrap();
+            }
+            drop(near);
+            settled(|stats| stats.open_sockets == 0).await;
+            let mut last = Vec::new();
+            far.read_to_end(&mut last).unwrap();
+            assert_eq!((&last[..], segments(&far) - before), (&b"last"[..], 1));
+        }
+    });
 }
