@@ -56,7 +56,7 @@ pub struct EngineOptions {
     pub send_high_water: usize,
     /// How long a dropped socket may still send what was queued.
     pub linger: Duration,
-    /// While at least eight connections are busy, a turn waits this many microseconds for more completions than one
+    /// While at least sixteen connections are busy, a turn waits this many microseconds for more completions than one
     /// (kernel 6.12): what has gathered meanwhile is received in fewer, larger pieces. 0 turns it off.
     pub batch_micros: u32,
     /// Entries of the submission queue, a power of two; the completion queue has four times as many.

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! One system call a turn submits everything that the tasks asked for and waits for the next completion or the next
-//! alarm. While eight or more connections are busy it waits a little longer for several completions
+//! alarm. While sixteen or more connections are busy it waits a little longer for several completions
 //! ([`EngineOptions::batch_micros`]).
 //!
 //! # The life of a socket

@@ -22,8 +22,9 @@ use super::operations::{Operation, Operations};
 use super::shedding::Shedding;
 use super::wheel::{AlarmKey, Wheel};
 
-/// Connections that must have been busy within about a millisecond before a turn waits for more than one completion.
-const BUSY_FROM: u32 = 8;
+/// Connections, accepted and opened, that must have been busy within about a millisecond before a turn waits for more
+/// than one completion. From 8 on, four clients and their upstreams waited for nothing: p50 +57 %.
+const BUSY_FROM: u32 = 16;
 
 /// Empty batches kept for the next sends.
 const MAX_SPARE_BATCHES: usize = 64;
