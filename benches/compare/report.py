@@ -152,6 +152,6 @@ def machine(result):
         models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     when = time.strftime("%Y-%m-%d", time.gmtime(result.began))
     return (f"{when}; {len(models)} × {models[0] if models else platform.machine()}; Linux {platform.release().split('-')[0]}; "
-            f"{'; '.join(result.versions.values())}. {result.rounds} rounds of {result.seconds} s a cell; "
+            f"{'; '.join(dict.fromkeys(result.versions.values()))}. {result.rounds} rounds of {result.seconds} s a cell; "
             f"{result.dropped} cells dropped and repeated because other processes took more than "
             f"{result.quiet:.0%} of a core.")

@@ -1,8 +1,8 @@
 //! The operation interface: everything the engine asks of an operating system.
 //!
 //! Above this line nothing knows which of them works: io_uring ([`super::uring`]), epoll where the host forbids that
-//! ([`super::epoll`]), in tests a simulation that fails and dawdles as no kernel would. It refuses to know what a socket is for, who
-//! waits for it, or who owns the memory that it is handed: [`super::reactor`] keeps that memory alive.
+//! ([`super::epoll`]), in tests a simulation that fails and dawdles as no kernel would. It refuses to know what a socket
+//! is for, who waits for it, or who owns the memory that it is handed: [`super::reactor`] keeps that memory alive.
 
 #![allow(unsafe_code, reason = "submitting is unsafe: the caller promises that memory stays")]
 

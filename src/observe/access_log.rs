@@ -203,7 +203,7 @@ fn flags(out: &mut Vec<u8>, flags: ResponseFlags) {
 fn address(out: &mut Vec<u8>, value: Option<SocketAddr>) {
     match value {
         Some(SocketAddr::V4(address)) => {
-            let (mut text, mut length) = ([0; "255.255.255.255:65535".len()], 0);
+            let (mut text, mut length) = ([0; "255.255.255.255:".len()], 0);
             let mut push = |byte| {
                 text[length] = byte;
                 length += 1;

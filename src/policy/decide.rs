@@ -84,7 +84,8 @@ impl PolicyTable {
     }
 
     /// Where a plaintext HTTP request goes by its host alone; whether it may, [`http_request`](Self::http_request) says.
-    /// `host` is the request's own, without its port, which is ignored, and may be a short form of a Kubernetes name. The cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
+    /// `host` is the request's own, without its port, which is ignored, and may be a short form of a Kubernetes name. The
+    /// cluster may be [`Opaque`](super::ClusterProtocol::Opaque): then the bytes are carried as they are.
     pub fn http(&self, dst: OriginalDst, host: &Host) -> Decision<'_> {
         self.http_in_full(dst, self.short_names.full(host))
     }

@@ -108,11 +108,6 @@ impl Balancer {
         order
     }
 
-    /// Any number.
-    pub fn roll(&mut self) -> u64 {
-        self.next_random()
-    }
-
     /// A request to `address` has begun.
     pub fn begin(&mut self, address: SocketAddr) {
         *self.active.entry(address).or_default() += 1;
@@ -190,7 +185,8 @@ impl Balancer {
         if busy(b) < busy(a) { b } else { a }
     }
 
-    fn next_random(&mut self) -> u64 {
+    /// Any number.
+    pub fn next_random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;

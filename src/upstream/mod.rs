@@ -260,7 +260,7 @@ impl Upstreams {
 
     fn order(&self, target: &Target<'_>) -> Result<Order, ConnectError> {
         let mut endpoints = self.endpoints.borrow_mut();
-        outliers::usable(target, &mut endpoints, || self.balancer.borrow_mut().roll())?;
+        outliers::usable(target, &mut endpoints, || self.balancer.borrow_mut().next_random())?;
         Ok(self.balancer.borrow_mut().order(&target.choice(), &mut endpoints, io::now()))
     }
 

@@ -47,16 +47,11 @@ impl Habits {
 }
 
 /// How the peer's part of a conversation ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Ended {
     Fin,
-    Failed(Option<i32>),
-    /// Nothing came for a long time.
-    Never,
-    /// Sending came to an end first.
-    Deaf,
-    /// The task left.
-    Left,
+    /// By an error, or in silence.
+    Otherwise,
 }
 
 /// A socket and what is known of its peer.
@@ -109,56 +104,47 @@ impl Stage {
     /// Sends everything back.
     async fn echo(self: Rc<Self>, part: Part, habits: Habits) {
         self.world.expect(part.number, part.says.clone());
-        let mut hoard = Vec::new();
-        let mut pieces = 0;
-        let ended = loop {
-            if let Some((after, aborts)) = habits.leaves
-                && pieces >= after
-            {
-                if aborts {
-                    return part.socket.abort();
-                }
-                break Ended::Left;
-            }
-            pieces += 1;
-            match self.next(&part, habits).await {
-                Ok(lease) if habits.hoards => hoard.push(lease),
-                Ok(lease) => {
-                    if !self.answer(&part, lease, habits).await {
-                        break Ended::Deaf;
-                    }
-                }
-                Err(ended) => break ended,
-            }
-        };
-        for lease in hoard {
-            if ended == Ended::Left || !self.answer(&part, lease, habits).await {
-                return;
-            }
+        let has_left = self.carry(&part, &part, habits).await;
+        if has_left && let Some((_, true)) = habits.leaves {
+            part.socket.abort();
         }
-        self.close(&part, part.got.get(), &ended).await;
     }
 
     /// Carries both ways.
     async fn relay(self: Rc<Self>, one: Part, other: Part) {
         self.world.expect(one.number, other.says.clone());
         self.world.expect(other.number, one.says.clone());
-        zip(self.carry(&one, &other), self.carry(&other, &one)).await;
+        zip(self.carry(&one, &other, Habits::PLAIN), self.carry(&other, &one, Habits::PLAIN)).await;
     }
 
-    /// One way of a relay.
-    async fn carry(&self, from: &Part, to: &Part) {
+    /// One way, until one of the peers has done; or the task has left: then it is true.
+    async fn carry(&self, from: &Part, to: &Part, habits: Habits) -> bool {
+        let mut hoard = Vec::new();
+        let mut pieces = 0;
         let ended = loop {
-            match self.next(from, Habits::PLAIN).await {
+            if habits.leaves.is_some_and(|(after, _)| pieces >= after) {
+                return true;
+            }
+            pieces += 1;
+            match self.next(from, habits).await {
+                Ok(lease) if habits.hoards => hoard.push(lease),
                 Ok(lease) => {
-                    if !self.answer(to, lease, Habits::PLAIN).await {
-                        break Ended::Deaf;
+                    if !self.answer(to, lease, habits).await {
+                        return false;
                     }
                 }
                 Err(ended) => break ended,
             }
         };
-        self.close(to, from.got.get(), &ended).await;
+        for lease in hoard {
+            if !self.answer(to, lease, habits).await {
+                return false;
+            }
+        }
+        if ended == Ended::Fin {
+            self.finish(to, from.got.get()).await;
+        }
+        false
     }
 
     /// What the peer says next, or why it says nothing more.
@@ -173,7 +159,7 @@ impl Stage {
         let received = match timeout(PATIENCE, socket.recv()).await {
             Err(_) => {
                 assert_eq!(part.then, Then::Silence, "{} is not heard", part.number);
-                Err(Ended::Never)
+                Err(Ended::Otherwise)
             }
             Ok(Ok(Some(lease))) => {
                 assert!(!lease.is_empty());
@@ -189,7 +175,7 @@ impl Stage {
             Ok(Err(error)) => {
                 let errno = error.raw_os_error();
                 assert!(matches!(part.then, Then::Reset(reset) if Some(reset) == errno), "{error}: {:?}", part.then);
-                Err(Ended::Failed(errno))
+                Err(Ended::Otherwise)
             }
         };
         assert_eq!(part.got.get(), part.says.len(), "{} is cut short", part.number);
@@ -260,11 +246,8 @@ impl Stage {
         }
     }
 
-    /// Ends the conversation as it deserves, after `sent` bytes.
-    async fn close(&self, part: &Part, sent: usize, ended: &Ended) {
-        if !matches!(ended, Ended::Fin) {
-            return;
-        }
+    /// Ends what has been sent, `sent` bytes.
+    async fn finish(&self, part: &Part, sent: usize) {
         if self.is_heard(part, part.socket.shutdown_write()).await {
             let fd = part.socket.connection.descriptor();
             let (heard, fin) = self.world.with_peer(fd, |peer| (peer.heard.len(), peer.has_fin())).expect("it is open");

@@ -255,10 +255,6 @@ impl Simulated {
             self.counters.overflows += 1;
         }
     }
-
-    fn is_in_use(&self, fd: RawFd) -> bool {
-        self.pending.iter().any(|pending| pending.submission.descriptor() == fd)
-    }
 }
 
 impl Driver for Simulated {
@@ -279,7 +275,8 @@ impl Driver for Simulated {
     }
 
     fn forget(&mut self, fd: RawFd) {
-        assert!(!self.is_in_use(fd), "descriptor {fd} is closed under an operation");
+        let is_on = |pending: &Pending| pending.submission.descriptor() == fd;
+        assert!(!self.pending.iter().any(is_on), "descriptor {fd} is closed under an operation");
         self.world.leave(fd);
     }
 

@@ -63,7 +63,8 @@ fn play(seed: u64) -> world::Tally {
         let listener = Listener::from_std(listener).unwrap();
         let all = perform(&listener, &stage, &mut random);
         if in_the_middle {
-            if timeout(Duration::from_micros(random_micros(&world)), all).await.is_err() {
+            let soon = Duration::from_micros(world.random(|random| random.below(20_000)));
+            if timeout(soon, all).await.is_err() {
                 world.note("dropped in the middle");
             }
         } else {
@@ -84,10 +85,6 @@ fn play(seed: u64) -> world::Tally {
     world.finish()
 }
 
-fn random_micros(world: &World) -> u64 {
-    world.random(|random| random.below(20_000))
-}
-
 fn options(random: &mut Random) -> EngineOptions {
     EngineOptions {
         max_connections: random.one_of(&[1, 2, 3, 1000]),
@@ -105,7 +102,7 @@ fn options(random: &mut Random) -> EngineOptions {
 /// Accepts everybody who comes and gives each a task; done when all of them are.
 async fn perform(listener: &Listener, stage: &Rc<Stage>, random: &mut Random) {
     let mut waiting = None;
-    for _ in 0..stage.world.expected() {
+    for _ in 0..stage.world.expected {
         let socket = listener.accept().await.unwrap();
         let actor = stage.cast(random, socket, &mut waiting);
         spawn(actor);

@@ -87,9 +87,10 @@ pub(super) struct World {
     tally: RefCell<Tally>,
     /// What each peer is to hear, by its number; less, but nothing else.
     scripts: RefCell<BTreeMap<usize, Vec<u8>>>,
-    expected: usize,
+    /// How many peers there are in all.
+    pub(super) expected: usize,
     /// One fault in so many opportunities.
-    pub(super) rarity: u64,
+    rarity: u64,
 }
 
 impl World {
@@ -109,11 +110,6 @@ impl World {
             expected,
             rarity,
         })
-    }
-
-    /// How many peers there are in all.
-    pub(super) fn expected(&self) -> usize {
-        self.expected
     }
 
     pub(super) fn random<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
@@ -201,7 +197,7 @@ impl fmt::Display for World {
 }
 
 /// Bytes that depend on their place and on whose they are, so that a lost or swapped piece shows.
-pub(super) fn speech(number: usize, length: usize) -> Vec<u8> {
+fn speech(number: usize, length: usize) -> Vec<u8> {
     (0..length).map(|place| (place.wrapping_mul(0x9E37_79B1) >> 13) as u8 ^ (number as u8).wrapping_mul(37)).collect()
 }
 
