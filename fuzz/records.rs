@@ -143,6 +143,7 @@ impl Server {
                 let content = take(input, length);
                 match kind {
                     DATA => self.data(content, 0, wire),
+                    0 if self.is_tls13 => self.without_type(content, wire),
                     _ => wire.extend(self.sealing.seal(kind, content, 0)),
                 }
             }
@@ -183,6 +184,16 @@ impl Server {
             self.data.extend_from_slice(content);
         }
         wire.extend(self.sealing.seal(DATA, content, padding));
+    }
+
+    /// A type of zero is one byte more of padding, and the last byte of the content that is not zero is the type
+    /// (RFC 8446 §5.4).
+    fn without_type(&mut self, content: &[u8], wire: &mut Vec<u8>) {
+        let end = content.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        match content.get(end) {
+            Some(&DATA) => self.data(&content[..end], content.len() - end, wire),
+            _ => wire.extend(self.sealing.seal(0, content, 0)),
+        }
     }
 
     fn update_key(&mut self, asks: u8, wire: &mut Vec<u8>) {

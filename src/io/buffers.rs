@@ -38,8 +38,8 @@ pub(super) struct Pool {
     most_blocks: usize,
 }
 
-/// Bytes of a block: measured, 128 KiB are as good as more.
-pub(super) const BLOCK_BYTES: usize = 128 * 1024;
+/// Bytes of a block: what a receive waits for (`GATHER`) and what comes meanwhile.
+pub(super) const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Buffers that the kernel has at first, and again after a rest.
 const FIRST_DEPTH: usize = 32;

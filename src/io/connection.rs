@@ -4,10 +4,11 @@
 //! so the descriptor is closed in exactly one place, when the last of them lets go. Nothing is freed under the kernel's
 //! hands, and a descriptor's number is not given out again while an operation still refers to it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
+use super::activity::Counted;
 use super::reactor::Reactor;
 use super::receive::ReceiveSide;
 use super::send::SendSide;
@@ -23,8 +24,8 @@ pub(super) struct Connection {
     pub(super) reactor: Rc<Reactor>,
     pub(super) receive: RefCell<ReceiveSide>,
     pub(super) send: RefCell<SendSide>,
-    /// The period in which something last completed, see [`Reactor::note_activity`].
-    pub(super) active_in: Cell<u32>,
+    /// When it was busy, see [`Activity`](super::activity::Activity).
+    pub(super) counted: Counted,
     origin: Origin,
     fd: OwnedFd,
 }
@@ -36,7 +37,7 @@ impl Connection {
             reactor,
             receive: RefCell::default(),
             send: RefCell::default(),
-            active_in: Cell::new(0),
+            counted: Counted::default(),
             origin,
             fd,
         })

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! One system call a turn submits everything that the tasks asked for and waits for the next completion or the next
-//! alarm. While sixteen or more connections are busy it waits a little longer for several completions
+//! alarm. While many connections are busy it waits a little longer for several completions
 //! ([`EngineOptions::batch_micros`]).
 //!
 //! # The life of a socket
@@ -48,6 +48,7 @@
 //! outside of this module can tell ([`choice`] decides). Its turn is the same, with epoll_wait for io_uring_enter and
 //! a system call for each operation.
 
+mod activity;
 mod attempt;
 mod batch;
 mod bounds;

@@ -12,19 +12,16 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::activity::Activity;
 use super::batch::Batch;
 use super::bounds::EngineOptions;
 use super::buffers::Pool;
 use super::connection::{Connection, Origin};
-use super::driver::{Batching, Completion, Driver, OpId, Wait};
+use super::driver::{Completion, Driver, OpId, Wait};
 use super::listener::Accepting;
 use super::operations::{Operation, Operations};
 use super::shedding::Shedding;
 use super::wheel::{AlarmKey, Wheel};
-
-/// Connections, accepted and opened, that must have been busy within about a millisecond before a turn waits for more
-/// than one completion. From 8 on, four clients and their upstreams waited for nothing: p50 +57 %.
-const BUSY_FROM: u32 = 16;
 
 /// Empty batches kept for the next sends.
 const MAX_SPARE_BATCHES: usize = 64;
@@ -77,15 +74,6 @@ pub(super) struct Counters {
     pub(super) connected_open: Cell<usize>,
 }
 
-/// How many connections are busy: each is counted once in a period of a millisecond.
-#[derive(Default)]
-struct Activity {
-    period: Cell<u32>,
-    began: Cell<Option<Instant>>,
-    busy: Cell<u32>,
-    busy_before: Cell<u32>,
-}
-
 #[derive(Default)]
 struct Scratch {
     done: Vec<Completion>,
@@ -96,8 +84,6 @@ struct Scratch {
 impl Reactor {
     pub(super) fn new(driver: Box<dyn Driver>, pool: Rc<Pool>, options: EngineOptions) -> Rc<Self> {
         let now = driver.now();
-        let activity = Activity::default();
-        activity.period.set(1);
         Rc::new(Self {
             pool,
             options,
@@ -117,7 +103,7 @@ impl Reactor {
             lingering: Cell::new(0),
             closed: Cell::new(false),
             batches: RefCell::default(),
-            activity,
+            activity: Activity::new(),
             scratch: RefCell::default(),
         })
     }
@@ -144,7 +130,7 @@ impl Reactor {
         let waited = self.driver.borrow_mut().turn(wait, &mut scratch.done);
         self.counters.turns.set(self.counters.turns.get() + 1);
         self.now.set(self.driver.borrow().now());
-        self.roll_activity();
+        self.activity.roll(self.now.get());
         self.sound_alarms(&mut scratch.due);
         for done in scratch.done.drain(..) {
             self.dispatch(&done);
@@ -189,16 +175,8 @@ impl Reactor {
         }
         let next = self.alarms.borrow().next();
         let timeout = next.map(|tick| self.instant(tick).saturating_duration_since(self.now.get()));
-        Wait::Block { timeout, batch: self.batching() }
-    }
-
-    fn batching(&self) -> Option<Batching> {
-        let busy = self.activity.busy.get().max(self.activity.busy_before.get());
-        let micros = self.options.batch_micros;
-        if micros == 0 || busy < BUSY_FROM || !self.driver.borrow().can_batch() {
-            return None;
-        }
-        Some(Batching { count: (busy / 8).clamp(2, 8), micros })
+        let batch = self.activity.batching(self.options.batch_micros).filter(|_| self.driver.borrow().can_batch());
+        Wait::Block { timeout, batch }
     }
 
     fn dispatch(self: &Rc<Self>, done: &Completion) {
@@ -215,7 +193,7 @@ impl Reactor {
             Some(Operation::Receive(connection, _)) => {
                 let connection = Rc::clone(connection);
                 drop(operations);
-                self.note_activity(&connection);
+                self.activity.note(&connection.counted);
                 connection.on_receive(done);
             }
             Some(Operation::Accept(accepting, _)) => {
@@ -232,11 +210,11 @@ impl Reactor {
         match operation.expect("an operation completes for the last time once") {
             Operation::Accept(accepting, _) => accepting.on_accept(done),
             Operation::Receive(connection, _) => {
-                self.note_activity(&connection);
+                self.activity.note(&connection.counted);
                 connection.on_receive(done);
             }
             Operation::ReceiveInto(connection, block, _) => {
-                self.note_activity(&connection);
+                self.activity.note_body(&connection.counted);
                 connection.on_receive_into(done, block);
             }
             Operation::Send(connection, batch, _) => connection.on_sent(done.result, batch),
@@ -344,26 +322,6 @@ impl Reactor {
         let mut spare = self.batches.borrow_mut();
         if spare.len() < MAX_SPARE_BATCHES {
             spare.push(batch);
-        }
-    }
-
-    fn note_activity(&self, connection: &Connection) {
-        let Activity { period, busy, .. } = &self.activity;
-        if connection.active_in.replace(period.get()) != period.get() {
-            busy.set(busy.get() + 1);
-        }
-    }
-
-    fn roll_activity(&self) {
-        const PERIOD: Duration = Duration::from_millis(1);
-        let Activity { period, began, busy, busy_before, .. } = &self.activity;
-        let now = self.now.get();
-        let age = began.get().map_or(Duration::MAX, |began| now.saturating_duration_since(began));
-        if age >= PERIOD {
-            busy_before.set(if age < 2 * PERIOD { busy.get() } else { 0 });
-            busy.set(0);
-            period.set(period.get().wrapping_add(1));
-            began.set(Some(now));
         }
     }
 

@@ -20,7 +20,11 @@ use super::waiters::Waiters;
 use super::wheel::AlarmKey;
 
 /// Longer sends often find too little room, and what their completion costs is nothing beside their bytes.
-const QUIET_UP_TO: usize = 32 * 1024;
+const QUIET_UP_TO: usize = 256 * 1024;
+
+/// While the kernel takes all that it is given, the reader may go on although so many high-water marks are queued: the
+/// next receive is armed in the turn that sends what came of the last one.
+const AHEAD: usize = 4;
 
 #[derive(Default)]
 pub(super) struct SendSide {
@@ -152,10 +156,10 @@ impl Connection {
         }
     }
 
-    /// Ready when less than the high-water mark is queued.
+    /// Ready when less than the high-water mark is queued, or probably will be at the end of the turn.
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let limit = self.reactor.send_high_water();
-        self.poll_until(cx, |side| side.unsent < limit)
+        self.poll_until(cx, |side| side.unsent < limit || (side.flows() && side.unsent < AHEAD * limit))
     }
 
     /// Ready when nothing is queued.
@@ -231,6 +235,11 @@ impl SendSide {
     fn may_be_quiet(&self, length: usize) -> bool {
         let nobody_waits = self.waiters.is_empty() && self.queue.is_empty() && self.fin == Fin::Open && !self.closing;
         nobody_waits && !self.full && length <= QUIET_UP_TO
+    }
+
+    /// Nothing is in the kernel's hands, and of what was it took everything.
+    fn flows(&self) -> bool {
+        !self.full && self.in_flight.is_none()
     }
 
     fn is_done(&self) -> bool {

@@ -79,6 +79,13 @@ fn a_receive_waits_for_many_bytes_only_while_they_are_expected() {
         assert_eq!(&near.recv().await.unwrap().unwrap()[..], b"again");
         assert_eq!((near.peek_state(), near.connection.low_water_mark()), (PeekState::Pending, 1), "it is slow");
         near.expect_bulk(0);
+        near.expect_bulk(1 << 20);
+        for mark in [1, 192 * 1024, 96 * 1024, 48 * 1024, 24 * 1024, 1] {
+            far.send(b"more").await.unwrap();
+            assert_eq!((near.peek_state(), near.connection.low_water_mark()), (PeekState::Pending, mark));
+            assert_eq!(&near.recv().await.unwrap().unwrap()[..], b"more");
+        }
+        near.expect_bulk(0);
         drop(far);
         assert!(near.recv().await.unwrap().is_none());
     });
