@@ -10,6 +10,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that wait for a worker; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// The one that every kernel has.
+const LOCAL_CONGESTION_CONTROL: &[u8] = b"reno";
+
 /// How long a listener of an earlier process may take to go away.
 const CLAIM_PATIENCE: Duration = Duration::from_millis(500);
 const CLAIM_INTERVAL: Duration = Duration::from_millis(10);
@@ -83,6 +86,9 @@ fn open(address: SocketAddr, share: bool) -> std::io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Applications are on the same host: there is no network to spare, and what spares it costs. A system whose default
+    // paces (bbr) sets a timer a send. Where it may not be set, the default serves as well.
+    let _ = socket.set_tcp_congestion(LOCAL_CONGESTION_CONTROL);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -92,6 +98,15 @@ fn open(address: SocketAddr, share: bool) -> std::io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_paced_towards_applications() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), true).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = Socket::from(listener.accept().unwrap().0);
+        let name = accepted.tcp_congestion().unwrap();
+        assert!(name.starts_with(LOCAL_CONGESTION_CONTROL), "{name:?}");
+    }
 
     #[test]
     fn workers_share_a_port_and_strangers_do_not() {
