@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "EGRET_CONFINE_PATH", value_delimiter = ',')]
     confine_path: Vec<PathBuf>,
     /// How long, in microseconds, a worker waits for several events at once while 72 or more connections are busy, both
-    /// ends counted, or five of them receive large bodies; 0: never
+    /// ends counted, or five of them receive large bodies, or much is passed through; 0: never
     #[arg(long, value_name = "MICROS", env = "EGRET_BATCH_WAIT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1000))]
     batch_wait: u32,
     /// Serve redirected connections to loopback addresses (never to egret's own ports)

@@ -15,6 +15,10 @@ const BUSY_FROM: u32 = 72;
 /// The same of connections that receive bodies in large pieces: these get larger while a turn waits.
 const BODIES_FROM: u32 = 5;
 
+/// The same of bytes that came in large pieces of which nobody knows the last, as those that are passed through: a
+/// gigabit a second. They are not waited for one by one (`receive.rs`), so this is what makes them larger.
+const STREAMED_FROM: u32 = 128 * 1024;
+
 /// A turn waits for half of the busy connections, but for no more than this.
 const MOST: u32 = 32;
 
@@ -24,6 +28,7 @@ pub(super) struct Activity {
     began: Cell<Option<Instant>>,
     all: Count,
     bodies: Count,
+    streamed: Count,
 }
 
 #[derive(Default)]
@@ -41,18 +46,29 @@ pub(super) struct Counted {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self { period: Cell::new(1), began: Cell::default(), all: Count::default(), bodies: Count::default() }
+        Self {
+            period: Cell::new(1),
+            began: Cell::default(),
+            all: Count::default(),
+            bodies: Count::default(),
+            streamed: Count::default(),
+        }
     }
 
     /// Something of this connection has completed.
     pub(super) fn note(&self, connection: &Counted) {
-        self.all.add(&connection.active, self.period.get());
+        self.all.add_once(&connection.active, self.period.get());
     }
 
     /// A piece of a body has.
     pub(super) fn note_body(&self, connection: &Counted) {
         self.note(connection);
-        self.bodies.add(&connection.body, self.period.get());
+        self.bodies.add_once(&connection.body, self.period.get());
+    }
+
+    /// So many bytes have come at once, and more may.
+    pub(super) fn note_streamed(&self, bytes: u32) {
+        self.streamed.add(bytes);
     }
 
     /// Begins another period when this one is over.
@@ -61,6 +77,7 @@ impl Activity {
         if age >= PERIOD {
             self.all.roll(age);
             self.bodies.roll(age);
+            self.streamed.roll(age);
             self.period.set(self.period.get().wrapping_add(1));
             self.began.set(Some(now));
         }
@@ -69,17 +86,19 @@ impl Activity {
     /// What a turn waits for that may take `micros` for more than its first completion; `None`: for that one only.
     pub(super) fn batching(&self, micros: u32) -> Option<Batching> {
         let busy = self.all.most();
-        if micros == 0 || (busy < BUSY_FROM && self.bodies.most() < BODIES_FROM) {
-            return None;
-        }
-        Some(Batching { count: (busy / 2).min(MOST), micros })
+        let pays = busy >= BUSY_FROM || self.bodies.most() >= BODIES_FROM || self.streamed.most() >= STREAMED_FROM;
+        (pays && micros > 0).then(|| Batching { count: (busy / 2).clamp(2, MOST), micros })
     }
 }
 
 impl Count {
-    fn add(&self, counted: &Cell<u32>, period: u32) {
+    fn add(&self, count: u32) {
+        self.now.set(self.now.get().saturating_add(count));
+    }
+
+    fn add_once(&self, counted: &Cell<u32>, period: u32) {
         if counted.replace(period) != period {
-            self.now.set(self.now.get() + 1);
+            self.add(1);
         }
     }
 
@@ -129,6 +148,12 @@ mod tests {
         for connection in many(BODIES_FROM) {
             activity.note_body(&connection);
         }
+        assert_eq!(count(&activity), Some(2));
+
+        let activity = Activity::new();
+        activity.note_streamed(STREAMED_FROM - 1);
+        assert_eq!(count(&activity), None);
+        activity.note_streamed(1);
         assert_eq!(count(&activity), Some(2));
     }
 

@@ -213,7 +213,10 @@ impl Reactor {
                 self.activity.note(&connection.counted);
                 connection.on_receive(done);
             }
-            Operation::ReceiveInto(connection, block, _) => {
+            Operation::ReceiveInto(connection, block, gathers) => {
+                if !gathers {
+                    self.activity.note_streamed(done.result.max(0) as u32);
+                }
                 self.activity.note_body(&connection.counted);
                 connection.on_receive_into(done, block);
             }
