@@ -56,9 +56,9 @@ pub struct EngineOptions {
     pub send_high_water: usize,
     /// How long a dropped socket may still send what was queued.
     pub linger: Duration,
-    /// While at least 72 connections are busy, or five receive bodies in large pieces, or much is passed through, a turn waits this many
-    /// microseconds for more completions than one (kernel 6.12): what has gathered meanwhile is received in fewer,
-    /// larger pieces, and whoever waits for it is woken less often. 0 turns it off.
+    /// While at least 72 connections are busy, or five receive bodies in large pieces, or much is passed through, a turn
+    /// waits this many microseconds for more completions than one (kernel 6.12): what has gathered meanwhile is received
+    /// in fewer, larger pieces, and whoever waits for it is woken less often. 0 turns it off.
     pub batch_micros: u32,
     /// Entries of the submission queue, a power of two; the completion queue has four times as many.
     pub submission_entries: u32,
