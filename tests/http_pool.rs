@@ -207,7 +207,13 @@ fn an_endpoint_that_refuses_is_passed_over() {
 
 #[test]
 fn what_cannot_be_sent_twice_meets_no_old_connection() {
-    let site = Site::new("{}", answering(""));
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    let site = Site::new("{}", move |stream| {
+        let result = answering("")(stream);
+        count.fetch_add(1, Ordering::SeqCst);
+        result
+    });
     let _egret = site.lab.egret(&["--workers", "1"]);
     let mut client = site.open();
     let mut ask = |method: &str, body: &str| {
@@ -228,6 +234,7 @@ fn what_cannot_be_sent_twice_meets_no_old_connection() {
     eventually("it has rested", || used.elapsed() > Duration::from_millis(1100));
     ask("PUT", "c");
     assert_eq!(site.server.accepted(), 2, "a body is not kept to be sent again");
+    eventually("the old one has made room", || ended.load(Ordering::SeqCst) == 1);
 }
 
 /// A whole response that nobody asked for, on a connection that waits in the pool.

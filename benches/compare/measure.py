@@ -107,6 +107,52 @@ def busy_ns():
     return (user + nice + system + irq + softirq + steal) * 1_000_000_000 // TICK
 
 
+def stolen_ns():
+    """Time that the hypervisor gave to others."""
+    with open("/proc/stat", encoding="ascii") as file:
+        return int(file.readline().split()[8]) * 1_000_000_000 // TICK
+
+
+def others_ns(ours):
+    """CPU time by thread of all processes but `ours`."""
+    times = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if int(pid) in ours:
+            continue
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
+                    times[pid, task] = int(file.read().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return times
+
+
+class Foreign:
+    """CPU time that is not the measurement's, from now on, in nanoseconds.
+
+    Where all processes are to be seen, theirs; what interrupts do while a core idles is then the load's. In a container, whatever the
+    machine does beyond what is known to be ours.
+    """
+
+    def __init__(self, watched):
+        self.watched, self.sees_all = watched, bool(softirq_threads())
+        self.began, self.others = self.busy(), self.processes()
+
+    def busy(self):
+        return stolen_ns() if self.sees_all else busy_ns() - own_ns() - sum(cpu_ns(pid) for pid in self.watched)
+
+    def processes(self):
+        if not self.sees_all:
+            return {}
+        return others_ns({os.getpid()}.union(*(tree(pid) for pid in self.watched)))
+
+    def taken(self):
+        before = self.others
+        others = sum(time - before.get(thread, 0) for thread, time in self.processes().items())
+        return max(0, self.busy() - self.began + others)
+
+
 def own_ns():
     """CPU time of this process and of its children that have ended (the load generator)."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -116,21 +162,16 @@ def own_ns():
 def run(lab, proxy, load, seconds, core=0):
     """Puts a load on a proxy for some seconds and returns its Cell."""
     watched = [process.pid for process in lab.processes] + softirq_threads()
-
-    def ours():
-        return own_ns() + sum(cpu_ns(pid) for pid in watched)
-
-    busy, our, cpu, began = busy_ns(), ours(), cpu_ns(proxy.process.pid), time.monotonic()
-    generator = own_ns()
+    foreign, cpu, generator, began = Foreign(watched), cpu_ns(proxy.process.pid), own_ns(), time.monotonic()
     figures = wrk(proxy, load, seconds, core)
     generator, cpu = own_ns() - generator, cpu_ns(proxy.process.pid) - cpu
-    our, busy, took = ours() - our, busy_ns() - busy, time.monotonic() - began
+    foreign, took = foreign.taken() / 1e9, time.monotonic() - began
     requests = figures["requests"]
     # Nothing came through: as wrong as an answer can be.
     errors = figures["errors"] if requests else max(1, figures["errors"])
     return Cell(proxy.name, load.name, requests, errors, round(cpu / 1000 / max(1, requests), 2), figures["p50"],
                 figures["p99"], round(requests / (figures["micros"] / 1e6), 1),
-                round(max(0.0, (busy - our) / 1e9 / took), 3), round(generator / 1000 / max(1, requests), 2))
+                round(foreign / took, 3), round(generator / 1000 / max(1, requests), 2))
 
 
 def wrk(proxy, load, seconds, core):

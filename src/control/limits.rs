@@ -63,6 +63,8 @@ pub fn plan(granted: Granted, connections: usize, workers: usize, engine: Engine
             ));
             allowed = fit;
         }
+        // Of a connection's share no more may wait for a slow reader than the high-water mark.
+        engine.send_ahead = 0;
         if memory < SMALL_MEMORY {
             engine = small(&engine, workers);
             reduced.push(format!("the memory limit of {} MiB makes buffers small", memory >> 20));
@@ -135,7 +137,8 @@ mod tests {
     #[test]
     fn a_small_container_holds_every_slow_reader() {
         let Plan { workers, engine, .. } = of(1 << 20, Some(32 << 20));
-        let queued = engine.max_connections * workers * (engine.recv_high_water + engine.send_high_water);
+        let queued =
+            engine.max_connections * workers * (engine.recv_high_water + engine.send_high_water.max(engine.send_ahead));
         let shared = workers * usize::from(engine.recv_buffers) * engine.recv_buffer_bytes as usize;
         assert!(queued + shared < 12 << 20, "{} KiB", (queued + shared) >> 10);
     }

@@ -54,6 +54,9 @@ pub struct EngineOptions {
     pub recv_high_water: usize,
     /// Unsent bytes of a connection from which on [`Socket::send`](super::Socket::send) waits.
     pub send_high_water: usize,
+    /// The same while the kernel takes all that it is given: so the next receive is armed in the turn that sends what came
+    /// of the last one.
+    pub send_ahead: usize,
     /// How long a dropped socket may still send what was queued.
     pub linger: Duration,
     /// While at least 72 connections are busy, or five receive bodies in large pieces, or much is passed through, a turn
@@ -77,6 +80,7 @@ impl Default for EngineOptions {
             socket_buffer: None,
             recv_high_water: 4 * 17 * 1024,
             send_high_water: 64 * 1024,
+            send_ahead: 256 * 1024,
             linger: Duration::from_secs(5),
             batch_micros: 100,
             submission_entries: 1024,
@@ -125,7 +129,11 @@ impl Bounds {
 
     /// Bytes a connection whose readers are slow may hold: unread and unsent, beyond what one turn brings.
     pub fn bytes_per_socket(&self) -> usize {
-        self.options.recv_high_water.saturating_add(self.options.send_high_water)
+        self.options.recv_high_water.saturating_add(self.unsent())
+    }
+
+    fn unsent(&self) -> usize {
+        self.options.send_high_water.max(self.options.send_ahead)
     }
 
     /// Entries of the rings.
@@ -139,13 +147,13 @@ impl fmt::Display for Bounds {
         let (submissions, completions) = self.ring_entries();
         let EngineOptions { max_connections, max_upstream_connections, recv_buffers, recv_buffer_bytes, .. } =
             &self.options;
-        let EngineOptions { recv_high_water, send_high_water, .. } = &self.options;
+        let recv_high_water = self.options.recv_high_water;
         writeln!(f, "connections            {max_connections} accepted + {max_upstream_connections} upstream")?;
         writeln!(f, "operations             {} (rings of {submissions} and {completions})", self.operations())?;
         writeln!(f, "receive buffers        {recv_buffers} × {recv_buffer_bytes} bytes, shared")?;
         writeln!(f, "large receive blocks   {} × {BLOCK_BYTES} bytes, shared", self.options.recv_blocks)?;
         writeln!(f, "                       {} bytes in all, used as needed", self.shared_bytes())?;
-        write!(f, "queued per connection  {recv_high_water} bytes unread + {send_high_water} bytes unsent")
+        write!(f, "queued per connection  {recv_high_water} bytes unread + {} bytes unsent", self.unsent())
     }
 }
 

@@ -22,10 +22,6 @@ use super::wheel::AlarmKey;
 /// Longer sends often find too little room, and what their completion costs is nothing beside their bytes.
 const QUIET_UP_TO: usize = 256 * 1024;
 
-/// While the kernel takes all that it is given, the reader may go on although so many high-water marks are queued: the
-/// next receive is armed in the turn that sends what came of the last one.
-const AHEAD: usize = 4;
-
 #[derive(Default)]
 pub(super) struct SendSide {
     queue: VecDeque<SendBuf>,
@@ -158,8 +154,8 @@ impl Connection {
 
     /// Ready when less than the high-water mark is queued, or probably will be at the end of the turn.
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let limit = self.reactor.send_high_water();
-        self.poll_until(cx, |side| side.unsent < limit || (side.flows() && side.unsent < AHEAD * limit))
+        let (limit, ahead) = (self.reactor.send_high_water(), self.reactor.options.send_ahead);
+        self.poll_until(cx, |side| side.unsent < limit || (side.flows() && side.unsent < ahead))
     }
 
     /// Ready when nothing is queued.

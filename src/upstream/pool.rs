@@ -114,6 +114,9 @@ impl Pool {
             }
             entry.warm.stream.close();
         }
+        if found.is_none() {
+            self.drop_oldest(key);
+        }
         found
     }
 
@@ -122,7 +125,8 @@ impl Pool {
         be_wary(&mut self.wary, key, rested, now);
     }
 
-    /// Makes room for the connection that is opened although there are idle ones.
+    /// Makes room for the connection that is opened although there are idle ones: with each pause of a client that sends
+    /// bodies there would be more of them.
     fn drop_oldest(&mut self, key: &PoolKey) {
         if let Some(entries) = self.idle.get_mut(key).filter(|entries| !entries.is_empty()) {
             entries.remove(0).warm.stream.close();

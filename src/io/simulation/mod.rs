@@ -93,6 +93,7 @@ fn options(random: &mut Random) -> EngineOptions {
         recv_blocks: random.one_of(&[0, 1, 4]),
         recv_high_water: random.one_of(&[256, 1024, 4096]),
         send_high_water: random.one_of(&[1, 700, 5000]),
+        send_ahead: random.one_of(&[0, 6000]),
         linger: Duration::from_millis(random.one_of(&[0, 1, 50])),
         batch_micros: random.one_of(&[0, 100]),
         ..EngineOptions::default()
