@@ -60,21 +60,25 @@ def tree(pid):
     return pids
 
 
-def cpu_ns(pid):
-    """CPU time of a process and its descendants: all their threads, user and system."""
-    total = 0
-    for each in tree(pid):
+def threads_ns(pid):
+    """CPU time of each thread of a process, user and system, by its number."""
+    times = {}
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return times
+    for task in tasks:
         try:
-            tasks = os.listdir(f"/proc/{each}/task")
-        except FileNotFoundError:
+            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
+                times[task] = int(file.read().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
             continue
-        for task in tasks:
-            try:
-                with open(f"/proc/{each}/task/{task}/schedstat", encoding="ascii") as file:
-                    total += int(file.read().split()[0])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    return total
+    return times
+
+
+def cpu_ns(pid):
+    """CPU time of a process and its descendants: all their threads."""
+    return sum(sum(threads_ns(each).values()) for each in tree(pid))
 
 
 def pss_kib(pid):
@@ -100,47 +104,34 @@ def softirq_threads():
     return pids
 
 
-def busy_ns():
-    """CPU time of everything on this machine, stolen time included."""
+def machine_ns():
+    """CPU time of everything on this machine, and, not in it, the time that the hypervisor gave to others."""
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) * 1_000_000_000 // TICK
-
-
-def stolen_ns():
-    """Time that the hypervisor gave to others."""
-    with open("/proc/stat", encoding="ascii") as file:
-        return int(file.readline().split()[8]) * 1_000_000_000 // TICK
+    return tuple(ticks * 1_000_000_000 // TICK for ticks in (user + nice + system + irq + softirq, steal))
 
 
 def others_ns(ours):
     """CPU time by thread of all processes but `ours`."""
-    times = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        if int(pid) in ours:
-            continue
-        try:
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
-                    times[pid, task] = int(file.read().split()[0])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return times
+    others = (pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in ours)
+    return {(pid, task): time for pid in others for task, time in threads_ns(pid).items()}
 
 
 class Foreign:
     """CPU time that is not the measurement's, from now on, in nanoseconds.
 
-    Where all processes are to be seen, theirs; what interrupts do while a core idles is then the load's. In a container, whatever the
-    machine does beyond what is known to be ours.
+    Where all processes are to be seen, theirs; what interrupts do while a core idles is then the load's. In a container,
+    whatever the machine does beyond what is known to be ours.
     """
 
     def __init__(self, watched):
-        self.watched, self.sees_all = watched, bool(softirq_threads())
-        self.began, self.others = self.busy(), self.processes()
+        kernel = softirq_threads()
+        self.watched, self.sees_all = watched + kernel, bool(kernel)
+        self.began, self.others = self.unseen(), self.processes()
 
-    def busy(self):
-        return stolen_ns() if self.sees_all else busy_ns() - own_ns() - sum(cpu_ns(pid) for pid in self.watched)
+    def unseen(self):
+        busy, stolen = machine_ns()
+        return stolen if self.sees_all else busy + stolen - own_ns() - sum(cpu_ns(pid) for pid in self.watched)
 
     def processes(self):
         if not self.sees_all:
@@ -150,7 +141,7 @@ class Foreign:
     def taken(self):
         before = self.others
         others = sum(time - before.get(thread, 0) for thread, time in self.processes().items())
-        return max(0, self.busy() - self.began + others)
+        return max(0, self.unseen() - self.began + others)
 
 
 def own_ns():
@@ -161,8 +152,8 @@ def own_ns():
 
 def run(lab, proxy, load, seconds, core=0):
     """Puts a load on a proxy for some seconds and returns its Cell."""
-    watched = [process.pid for process in lab.processes] + softirq_threads()
-    foreign, cpu, generator, began = Foreign(watched), cpu_ns(proxy.process.pid), own_ns(), time.monotonic()
+    foreign = Foreign([process.pid for process in lab.processes])
+    cpu, generator, began = cpu_ns(proxy.process.pid), own_ns(), time.monotonic()
     figures = wrk(proxy, load, seconds, core)
     generator, cpu = own_ns() - generator, cpu_ns(proxy.process.pid) - cpu
     foreign, took = foreign.taken() / 1e9, time.monotonic() - began

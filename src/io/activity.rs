@@ -15,8 +15,8 @@ const BUSY_FROM: u32 = 72;
 /// The same of connections that receive bodies in large pieces: these get larger while a turn waits.
 const BODIES_FROM: u32 = 5;
 
-/// The same of bytes that came in large pieces of which nobody knows the last, as those that are passed through: a
-/// gigabit a second. They are not waited for one by one (`receive.rs`), so this is what makes them larger.
+/// The same of bytes of streams of which nobody knows the end, as those that are passed through: a gigabit a second. A
+/// receive cannot wait for them (`receive.rs`), so this is what makes them larger.
 const STREAMED_FROM: u32 = 128 * 1024;
 
 /// A turn waits for half of the busy connections, but for no more than this.
@@ -66,7 +66,7 @@ impl Activity {
         self.bodies.add_once(&connection.body, self.period.get());
     }
 
-    /// So many bytes have come at once, and more may.
+    /// So many bytes of a stream have come at once.
     pub(super) fn note_streamed(&self, bytes: u32) {
         self.streamed.add(bytes);
     }

@@ -55,7 +55,7 @@ pub struct EngineOptions {
     /// Unsent bytes of a connection from which on [`Socket::send`](super::Socket::send) waits.
     pub send_high_water: usize,
     /// The same while the kernel takes all that it is given: so the next receive is armed in the turn that sends what came
-    /// of the last one.
+    /// of the last one. Below the high-water mark it says nothing.
     pub send_ahead: usize,
     /// How long a dropped socket may still send what was queued.
     pub linger: Duration,
@@ -147,7 +147,7 @@ impl fmt::Display for Bounds {
         let (submissions, completions) = self.ring_entries();
         let EngineOptions { max_connections, max_upstream_connections, recv_buffers, recv_buffer_bytes, .. } =
             &self.options;
-        let recv_high_water = self.options.recv_high_water;
+        let EngineOptions { recv_high_water, .. } = &self.options;
         writeln!(f, "connections            {max_connections} accepted + {max_upstream_connections} upstream")?;
         writeln!(f, "operations             {} (rings of {submissions} and {completions})", self.operations())?;
         writeln!(f, "receive buffers        {recv_buffers} × {recv_buffer_bytes} bytes, shared")?;

@@ -61,7 +61,7 @@ pub(super) struct Reactor {
     /// The engine is being dropped: nothing is started any more.
     closed: Cell<bool>,
     batches: RefCell<Vec<Batch>>,
-    activity: Activity,
+    pub(super) activity: Activity,
     scratch: RefCell<Scratch>,
 }
 
@@ -213,10 +213,7 @@ impl Reactor {
                 self.activity.note(&connection.counted);
                 connection.on_receive(done);
             }
-            Operation::ReceiveInto(connection, block, gathers) => {
-                if !gathers {
-                    self.activity.note_streamed(done.result.max(0) as u32);
-                }
+            Operation::ReceiveInto(connection, block, _) => {
                 self.activity.note_body(&connection.counted);
                 connection.on_receive_into(done, block);
             }

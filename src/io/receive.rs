@@ -42,6 +42,9 @@ const BULK_FROM: u64 = 16 * 1024;
 /// A fifth cheaper than 64 KiB of an answer of 1 MiB; more gains nothing, and leaves the processor's cache.
 const GATHER: u64 = 192 * 1024;
 
+/// What is expected where nobody knows: enough for a large receive, and too little for it to wait for any number of bytes.
+const PROBABLE: u64 = 32 * 1024;
+
 /// Of what is expected, so much may have been received already: a record whose rest is still to come.
 const MAY_BE_HERE: u64 = 17 * 1024;
 
@@ -58,6 +61,8 @@ pub(super) struct ReceiveSide {
     closing: bool,
     /// Bytes that the reader expects to follow those that have arrived.
     bulk: u64,
+    /// Its bytes have been coming for long, and nobody knows how long they will.
+    streams: bool,
     /// From how many bytes on the socket is readable; 0 as 1.
     low_water_mark: u32,
     /// Goes off when a receive that gathers has waited long enough.
@@ -185,6 +190,7 @@ impl Connection {
     pub(super) fn expect_bulk(&self, bytes: u64) {
         let mut side = self.receive.borrow_mut();
         side.bulk = bytes.saturating_sub(side.unread as u64);
+        side.streams = false;
         if bytes == 0 {
             side.slow = None;
         }
@@ -194,6 +200,12 @@ impl Connection {
             side.arming = Arming::Cancelling(id);
             self.reactor.cancel(id);
         }
+    }
+
+    /// The reader expects more, and does not know how much; `streams`: of what has been coming for long.
+    pub(super) fn expect_more(&self, streams: bool) {
+        self.expect_bulk(PROBABLE);
+        self.receive.borrow_mut().streams = streams;
     }
 
     /// Starts a receive unless one is running, parked, or pointless.
@@ -270,6 +282,9 @@ impl Connection {
         let mut side = self.receive.borrow_mut();
         side.bulk = side.bulk.saturating_sub(length as u64);
         let patience = side.patience.take();
+        if side.streams {
+            self.reactor.activity.note_streamed(length as u32);
+        }
         drop(side);
         drop(patience.map(|key| self.reactor.clear_alarm(key)));
         self.on_received(done, (length > 0).then_some(lease));

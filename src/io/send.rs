@@ -19,7 +19,7 @@ use super::operations::Operation;
 use super::waiters::Waiters;
 use super::wheel::AlarmKey;
 
-/// Longer sends often find too little room, and what their completion costs is nothing beside their bytes.
+/// What one receive brought may leave in silence; longer sends often find too little room.
 const QUIET_UP_TO: usize = 256 * 1024;
 
 #[derive(Default)]
@@ -233,7 +233,7 @@ impl SendSide {
         nobody_waits && !self.full && length <= QUIET_UP_TO
     }
 
-    /// Nothing is in the kernel's hands, and of what was it took everything.
+    /// The kernel has nothing in its hands, and took all of what it had last.
     fn flows(&self) -> bool {
         !self.full && self.in_flight.is_none()
     }

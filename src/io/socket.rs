@@ -77,6 +77,12 @@ impl Socket {
         self.connection.expect_bulk(bytes);
     }
 
+    /// The same where nobody knows how much more will come. With `streams` it has been coming for long, and may wait for the
+    /// time that a busy worker waits.
+    pub fn expect_more(&self, streams: bool) {
+        self.connection.expect_more(streams);
+    }
+
     /// Gives back the room that queues keep for more: nothing is expected for a while.
     pub fn relax(&self) {
         self.connection.relax_receive();

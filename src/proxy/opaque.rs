@@ -12,8 +12,8 @@ use crate::upstream::{Stream, StreamError};
 /// Where so many bytes come at once, more will, and large receives pay.
 const MUCH: usize = 16 * 1024;
 
-/// What is expected then: enough for a large receive, and too little for it to wait for any number of bytes.
-const MORE: u64 = 32 * 1024;
+/// From so many bytes on since the other side last spoke they are a stream, and may wait for each other.
+const STREAM: usize = 256 * 1024;
 
 /// How a relayed connection ended, and what went over it.
 #[derive(Debug)]
@@ -51,8 +51,11 @@ pub struct RelayClocks {
 pub async fn relay(client: &mut Reader<'_>, upstream: &mut Reader<'_>, clocks: RelayClocks) -> Relayed {
     let traffic = Traffic { sent: Cell::new(0), received: Cell::new(0), moved: Cell::new(io::now()) };
     let (near, far) = (client.stream(), upstream.stream());
-    let out = async { pump(client, far, &traffic.sent, &traffic.moved).await.map_err(Broken::on_way_out) };
-    let back = async { pump(upstream, near, &traffic.received, &traffic.moved).await.map_err(Broken::on_way_back) };
+    let out =
+        async { pump(client, far, &traffic.sent, &traffic.received, &traffic.moved).await.map_err(Broken::on_way_out) };
+    let back = async {
+        pump(upstream, near, &traffic.received, &traffic.sent, &traffic.moved).await.map_err(Broken::on_way_back)
+    };
     let both = async {
         match future::try_zip(out, back).await {
             Ok(_) => End::Complete,
@@ -93,11 +96,27 @@ impl Broken {
     }
 }
 
-async fn pump(from: &mut Reader<'_>, to: &Stream, count: &Cell<u64>, moved: &Cell<Instant>) -> Result<(), Broken> {
+/// One direction: `count` is its bytes, `against` those of the other one.
+async fn pump(
+    from: &mut Reader<'_>,
+    to: &Stream,
+    count: &Cell<u64>,
+    against: &Cell<u64>,
+    moved: &Cell<Instant>,
+) -> Result<(), Broken> {
+    let (mut heard, mut run) = (0, 0);
     while let Some(bytes) = from.next().await.map_err(Broken::Reading)? {
         count.set(count.get() + bytes.len() as u64);
         moved.set(io::now());
-        from.stream().expect(if bytes.len() >= MUCH { MORE } else { 0 });
+        if heard != against.get() {
+            (heard, run) = (against.get(), 0);
+        }
+        run += bytes.len();
+        if bytes.len() >= MUCH {
+            from.stream().expect_more(run >= STREAM);
+        } else {
+            from.stream().expect(0);
+        }
         to.send(bytes).map_err(Broken::Writing)?.await.map_err(|e| Broken::Writing(e.into()))?;
     }
     to.shutdown_write().await.map_err(|e| Broken::Writing(e.into()))

@@ -91,15 +91,12 @@ impl Pool {
     /// The connection used last under `key` that is still open and silent; idle for less than [`RECENT`] if `reuse` asks
     /// for that.
     pub fn take(&mut self, key: &PoolKey, now: Instant, reuse: Reuse) -> Option<Warm> {
+        let is_wary = || self.wary.get(key).is_some_and(|until| now < *until);
         let (oldest, look): (_, fn(&Stream) -> Idle) = match reuse {
             Reuse::Allowed => (None, Stream::idle_state),
-            Reuse::Recent => (Some(RECENT), Stream::idle_state_now),
+            Reuse::Recent => (Some(if is_wary() { Duration::ZERO } else { RECENT }), Stream::idle_state_now),
             Reuse::Never => return None,
         };
-        if reuse == Reuse::Recent && self.wary.get(key).is_some_and(|until| now < *until) {
-            self.drop_oldest(key);
-            return None;
-        }
         let entries = self.idle.get_mut(key)?;
         let mut found = None;
         while let Some(entry) = entries.pop_if(|entry| oldest.is_none_or(|age| now < entry.idle_since + age)) {

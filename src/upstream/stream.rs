@@ -288,6 +288,11 @@ impl Stream {
         self.socket.expect_bulk(bytes);
     }
 
+    /// The same where nobody knows how much; `streams`: it has been coming for long.
+    pub fn expect_more(&self, streams: bool) {
+        self.socket.expect_more(streams);
+    }
+
     /// Gives back the room that is kept for more bytes: nothing is expected for a while.
     pub fn relax(&self) {
         self.socket.relax();
