@@ -40,6 +40,11 @@ impl Socket {
         Recv { socket: self }
     }
 
+    /// As [`recv`](Self::recv), for a future that waits for other things as well.
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
+        self.connection.poll_receive(cx)
+    }
+
     /// What has arrived, without waiting. The first call begins to watch the connection.
     pub fn peek_state(&self) -> PeekState {
         self.connection.peek()
@@ -192,7 +197,7 @@ impl Future for Recv<'_> {
     type Output = io::Result<Option<Lease>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.socket.connection.poll_receive(cx)
+        self.socket.poll_recv(cx)
     }
 }
 

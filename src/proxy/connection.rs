@@ -42,18 +42,17 @@ pub async fn serve(context: &Rc<Context>, socket: Socket) {
     context.counters.connections_accepted.increment();
     context.counters.connections_active.increment();
     context.note_busy();
-    serve_admitted(context, socket, since, at).await;
+    match admit(context, &socket, since, at) {
+        Ok(parties) => serve_admitted(context, socket, &parties).await,
+        Err(refusal) => refuse(context, socket, refusal, since, at),
+    }
     context.counters.connections_active.decrement();
     context.counters.connections_closed.increment();
 }
 
-async fn serve_admitted(context: &Rc<Context>, socket: Socket, since: SystemTime, at: Instant) {
-    let parties = match admit(context, &socket, since, at) {
-        Ok(parties) => parties,
-        Err(refusal) => return refuse(context, socket, refusal, since, at),
-    };
+async fn serve_admitted(context: &Rc<Context>, socket: Socket, parties: &Parties) {
     let client = Stream::plaintext(socket);
-    let close = carry(context, &client, &parties).await;
+    let close = carry(context, &client, parties).await;
     context.counters.client_received_bytes.add(client.socket().bytes_received());
     context.counters.client_sent_bytes.add(client.socket().bytes_sent());
     match close {

@@ -1,9 +1,10 @@
 //! HTTP/1 from the application: request after request on one connection, each judged on its own.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
-
-use futures_lite::future;
 
 use crate::config::Settings;
 use crate::flow::ResponseFlags;
@@ -21,8 +22,9 @@ use crate::upstream::StreamError;
 /// begins is answered, not lost.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
-/// A connection without a request for this long is at rest, and gives back what it had for exchanges.
-const PAUSE: Duration = Duration::from_millis(100);
+/// A connection without a request for this long is at rest, and gives back what it had for exchanges. Were it longer, what
+/// a burst of connections had for its exchanges would lie between what they keep, as holes that nobody fills.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A request whose head has arrived; its body may still be on the way.
 pub struct Request {
@@ -53,22 +55,25 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Par
 }
 
 /// Waits for the next request to begin. What ends the connection instead: its peer, idleness since `idle_since`, or a
-/// drain.
-async fn rest(context: &Context, reader: &mut Reader<'_>, idle_since: Instant) -> Option<Close> {
+/// drain. Most connections are here most of the time, so that one future of few fields waits for all of it.
+fn rest(context: &Context, reader: &mut Reader<'_>, idle_since: Instant) -> impl Future<Output = Option<Close>> {
     let idle = context.policy.load().settings().idle_timeout;
-    let over = async {
-        future::or(io::sleep_until(idle_since + idle), context.drain.begun()).await;
-        if context.drain.has_begun() {
-            io::sleep(DRAIN_GRACE.min(idle)).await;
-        } else {
+    let mut end = io::sleep_until(idle_since + idle);
+    let mut drain = Some(context.drain.begun());
+    poll_fn(move |task| {
+        if let Poll::Ready(filled) = reader.poll_fill(task) {
+            return Poll::Ready(after_fill(&filled));
+        }
+        if drain.as_mut().is_some_and(|begun| Pin::new(begun).poll(task).is_ready()) {
+            drain = None;
+            end = io::sleep(DRAIN_GRACE.min(idle));
+        }
+        ready!(Pin::new(&mut end).poll(task));
+        if drain.is_some() {
             context.counters.expired_rest.increment();
         }
-    };
-    let begun = future::or(async { Some(reader.fill().await) }, async {
-        over.await;
-        None
-    });
-    begun.await.map_or(Some(Close::Orderly), |filled| after_fill(&filled))
+        Poll::Ready(Some(Close::Orderly))
+    })
 }
 
 /// How a connection is closed on which nothing more comes.

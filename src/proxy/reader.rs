@@ -2,6 +2,9 @@
 //!
 //! Bytes normally stay in the buffer they arrived in; only something that straddles two receives is gathered into one.
 
+use std::future::{Future, poll_fn};
+use std::task::{Context, Poll, ready};
+
 use crate::io::Lease;
 use crate::upstream::{Stream, StreamError};
 
@@ -37,17 +40,22 @@ impl<'s> Reader<'s> {
     ///
     /// # Errors
     /// The stream's.
-    pub async fn fill(&mut self) -> Result<bool, StreamError> {
-        let Some(more) = self.stream.recv().await? else { return Ok(false) };
+    pub fn fill(&mut self) -> impl Future<Output = Result<bool, StreamError>> {
+        poll_fn(|task| self.poll_fill(task))
+    }
+
+    /// As [`fill`](Self::fill), for a future that waits for other things as well.
+    pub fn poll_fill(&mut self, task: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
+        let Some(more) = ready!(self.stream.poll_recv(task))? else { return Poll::Ready(Ok(false)) };
         if self.bytes().is_empty() {
             self.lease = Some(more);
-            return Ok(true);
+            return Poll::Ready(Ok(true));
         }
         if let Some(first) = self.lease.take() {
             self.gathered = first.to_vec();
         }
         self.gathered.extend_from_slice(&more);
-        Ok(true)
+        Poll::Ready(Ok(true))
     }
 
     /// Takes the first `count` bytes, at most what [`bytes`](Self::bytes) holds.

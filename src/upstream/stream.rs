@@ -5,12 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_lite::future;
@@ -133,19 +133,26 @@ impl Stream {
     ///
     /// # Errors
     /// A reset, a TLS failure, or a TLS stream that ended without close_notify.
-    pub async fn recv(&self) -> Result<Option<Lease>, StreamError> {
-        let Some(tls) = &self.tls else { return Ok(self.socket.recv().await?) };
+    pub fn recv(&self) -> impl Future<Output = Result<Option<Lease>, StreamError>> {
+        poll_fn(|cx| self.poll_recv(cx))
+    }
+
+    /// As [`recv`](Self::recv), for a future that waits for other things as well.
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let Some(tls) = &self.tls else { return self.socket.poll_recv(cx).map_err(StreamError::from) };
         loop {
             if let Some(plaintext) = self.opened.borrow_mut().pop_front() {
-                return Ok(Some(plaintext));
+                return Poll::Ready(Ok(Some(plaintext)));
             }
             if let Some(failure) = tls.borrow().failure() {
-                return Err(failure.clone().into());
+                return Poll::Ready(Err(failure.clone().into()));
             }
             if tls.borrow().peer_closed() {
-                return Ok(None);
+                return Poll::Ready(Ok(None));
             }
-            let Some(records) = self.socket.recv().await? else { return Ok(tls.borrow().end().map(|()| None)?) };
+            let Some(records) = ready!(self.socket.poll_recv(cx))? else {
+                return Poll::Ready(Ok(tls.borrow().end().map(|()| None)?));
+            };
             self.open(tls, records);
         }
     }
