@@ -1,6 +1,6 @@
 //! HTTP/1 from the application: request after request on one connection, each judged on its own.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};

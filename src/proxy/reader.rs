@@ -2,7 +2,7 @@
 //!
 //! Bytes normally stay in the buffer they arrived in; only something that straddles two receives is gathered into one.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use crate::io::Lease;
