@@ -1,15 +1,18 @@
-# All that one needs to know: make setup, demo, test, lint, bench, audit, image.
+# All that one needs to know: make setup, build, demo, test, lint, bench, audit, image.
 
 # rustup puts cargo here on a machine where `make setup` has just installed it.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help setup demo test lint bench functions instructions audit image
+.PHONY: help setup build demo test lint bench functions instructions profile audit image
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 setup: ## Install what building, testing and the demo need (Debian 12), and only what is missing
 	@scripts/setup
+
+build: setup ## Build target/release/egret for speed, by the profile in benches/egret.profdata
+	@scripts/build
 
 demo: setup ## See plain HTTP leave a pod as verified TLS, step by step
 	@scripts/demo
@@ -31,6 +34,9 @@ functions: setup ## Time the pure functions, compile policies of 10 to 10,000 ho
 instructions: ## Fail where a pure hot function takes over 5 % more instructions than benches/instructions.txt says
 	@scripts/setup --bench
 	@scripts/instructions
+
+profile: setup ## Record benches/egret.profdata anew: when hot code or the compiler has changed (as root; some minutes)
+	@scripts/profile
 
 audit: ## Check dependencies for advisories, licences and origin (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }

@@ -26,10 +26,12 @@ LOADS = [
     Load("resumed", "a resumed handshake per request", 16, "http://resumed.bench.test/small"),
 ]
 IDLE = [
+    Load("ka+0", "ka beside no idle connection", 64),
     Load("ka+1000", "ka beside 1,000 idle connections", 64),
     Load("ka+9000", "ka beside 9,000 idle connections", 64),
 ]
-POLICY = Load("ka-10k", "ka, one of 10,000 hosts in the policy", 64)
+FEW_HOSTS = Load("ka-few", "ka, the usual policy", 64)
+MANY_HOSTS = Load("ka-10k", "ka, one of 10,000 hosts in the policy", 64)
 WORKERS = Load("ka-2w", "ka, two workers, not pinned", 64)
 MEMORY_CLIENTS = 1000
 
@@ -139,13 +141,22 @@ def pss_at_rest(pid):
 
 
 def beside_idle(runner, proxies, rounds, counts):
-    """The ka load while many other connections of the application are open."""
-    for proxy in proxies:
-        with Holder(runner.lab, proxy) as holder:
-            for load in counts:
-                holder.order(f"open {load.name.split('+')[1]}")
-                for _ in range(rounds):
+    """The ka load beside more and more idle connections of the application, from none again each round."""
+    for _ in range(rounds):
+        for proxy in proxies:
+            with Holder(runner.lab, proxy) as holder:
+                for load in counts:
+                    holder.order(f"open {load.name.split('+')[1]}")
                     runner.cell(proxy, load)
+
+
+def by_policy(runner, few, many, rounds):
+    """The ka load on two that differ in how many hosts their policies have."""
+    # Not measured: fills the pool of one that has just been started.
+    measure.wrk(many, MANY_HOSTS, 1, 0)
+    for _ in range(rounds):
+        runner.cell(few, FEW_HOSTS)
+        runner.cell(many, MANY_HOSTS)
 
 
 def by_workers(runner, proxies, rounds):
