@@ -25,11 +25,8 @@ LOADS = [
     Load("full", "a full handshake per request", 16, "http://full.bench.test/small"),
     Load("resumed", "a resumed handshake per request", 16, "http://resumed.bench.test/small"),
 ]
-IDLE = [
-    Load("ka+0", "ka beside no idle connection", 64),
-    Load("ka+1000", "ka beside 1,000 idle connections", 64),
-    Load("ka+9000", "ka beside 9,000 idle connections", 64),
-]
+# By the number of idle connections.
+IDLE = {count: Load(f"ka+{count}", f"ka beside {count:,} idle connections", 64) for count in (0, 1000, 9000)}
 FEW_HOSTS = Load("ka-few", "ka, the usual policy", 64)
 MANY_HOSTS = Load("ka-10k", "ka, one of 10,000 hosts in the policy", 64)
 WORKERS = Load("ka-2w", "ka, two workers, not pinned", 64)
@@ -145,9 +142,9 @@ def beside_idle(runner, proxies, rounds, counts):
     for _ in range(rounds):
         for proxy in proxies:
             with Holder(runner.lab, proxy) as holder:
-                for load in counts:
-                    holder.order(f"open {load.name.split('+')[1]}")
-                    runner.cell(proxy, load)
+                for count in counts:
+                    holder.order(f"open {count}")
+                    runner.cell(proxy, IDLE[count])
 
 
 def by_policy(runner, few, many, rounds):

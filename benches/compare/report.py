@@ -118,12 +118,12 @@ def cost_table(result):
     for load in EVERY:
         if not any(of(result, name, load.name) for name in result.versions):
             continue
-        share = ratio(result, load.name, "cpu_us")
+        share, median_share = (ratio(result, load.name, what) for what in ("cpu_us", "p50_us"))
         mine = figure(result, "egret", load.name, "cpu_us")
         gigabyte = f"{mine * 1e9 / load.body / 1e6:.2f}" if mine and load.body else ""
         verdict = judge(share, TARGETS.get(load.name))
-        if p50 := judge(ratio(result, load.name, "p50_us"), P50_TARGETS.get(load.name)):
-            verdict += f"; p50 {ratio(result, load.name, 'p50_us'):.2f}, {p50}"
+        if p50 := judge(median_share, P50_TARGETS.get(load.name)):
+            verdict += f"; p50 {median_share:.2f}, {p50}"
         rows.append([f"`{load.name}` {load.label}", *(spread(result, name, load.name) for name in result.versions),
                      "–" if share is None else f"{share:.2f}", verdict, gigabyte])
     head = ["load", *(LABELS[name] for name in result.versions), "egret : best peer (handshakes: nginx)", "aim", "egret, s per GB"]
@@ -157,11 +157,11 @@ def memory_table(result):
 def idle_table(result):
     rows = []
     for name in result.versions:
-        costs = [figure(result, name, load.name, "cpu_us") for load in loads.IDLE]
+        costs = [figure(result, name, load.name, "cpu_us") for load in loads.IDLE.values()]
         if costs[0]:
             shares = [f"{cost / costs[0]:.2f}" if cost else "–" for cost in costs[1:]]
             rows.append([LABELS[name], *map(number, costs), *shares])
-    counts = [f"{int(load.name.split('+')[1]):,}" for load in loads.IDLE]
+    counts = [f"{count:,}" for count in loads.IDLE]
     head = ["proxy", *(f"{count} idle" for count in counts), *(f"{count} : 0" for count in counts[1:])]
     return markdown("`ka` beside idle connections, µs per request", head, rows)
 
