@@ -41,6 +41,26 @@ fn answered_by(lab: &Lab) -> String {
     }
 }
 
+/// Answers without a time to live are renewed at `dnsRefreshRate`, and a reload changes the rate of names that sleep.
+#[test]
+fn another_refresh_rate_of_names_holds_from_the_reload_on() {
+    let lab = Lab::new();
+    let _servers = numbered(&lab, Family::V4);
+    lab.names.set_ttl(0);
+    lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
+    lab.configure("site.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    let settings = |rate: &str| format!("apiVersion: egret/v1\nkind: Settings\nspec: {{dnsRefreshRate: {rate}}}\n");
+    lab.configure("settings.yaml", &settings("1h"));
+    let _egret = lab.egret(&[]);
+    assert_eq!(answered_by(&lab), "1");
+    // The reload itself looks names up again; what changes afterwards is seen at the new rate alone.
+    for address in [2, 1] {
+        lab.names.set(HOST, &[Lab::address(Family::V4, address)]);
+        lab.configure("settings.yaml", &settings("1s"));
+        lab::eventually("the change of the name is seen", || answered_by(&lab) == address.to_string());
+    }
+}
+
 #[test]
 fn a_broken_file_keeps_the_old_table_and_says_why() {
     let lab = Lab::new();

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use super::names;
 use super::resources::{AccessLogFormat, ConnectPolicy, MinimumVersion, OutboundPolicy, Settings};
 use super::scalar::{parse_bytes, parse_duration};
-use super::settings::{ACCESS_LOG_FORMATS, CONNECT_POLICIES, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, set};
+use super::settings::{
+    ACCESS_LOG_FORMATS, CONNECT_POLICIES, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, refresh_rate, set,
+};
 use super::sidecar::POLICIES;
 
 /// Flags that override the Settings of the configuration files.
@@ -56,8 +58,8 @@ pub struct SettingsOverrides {
     /// Connections of applications at once
     #[arg(long, value_name = "N", env = "EGRET_MAX_CONNECTIONS", value_parser = connections)]
     pub max_connections: Option<usize>,
-    /// How often names that give no TTL are resolved again
-    #[arg(long, value_name = "DURATION", env = "EGRET_DNS_REFRESH_RATE", value_parser = positive)]
+    /// How often names that give no TTL are resolved again, and the longest wait after a failure; at least 1s
+    #[arg(long, value_name = "DURATION", env = "EGRET_DNS_REFRESH_RATE", value_parser = dns_refresh_rate)]
     pub dns_refresh_rate: Option<Duration>,
     /// How long established connections may live on after SIGTERM
     #[arg(long, value_name = "DURATION", env = "EGRET_DRAIN_DURATION", value_parser = parse_duration)]
@@ -139,6 +141,10 @@ fn choose<T: Copy>(choices: &[(&str, T)], text: &str) -> Result<T, String> {
 fn positive(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
+}
+
+fn dns_refresh_rate(text: &str) -> Result<Duration, String> {
+    refresh_rate(parse_duration(text)?)
 }
 
 fn head_bytes(text: &str) -> Result<usize, String> {
@@ -228,6 +234,7 @@ mod tests {
             ("--min-tls-version", "TLSV1_1", "expected one of TLSV1_2, TLSV1_3"),
             ("--idle-timeout", "0s", "longer than zero"),
             ("--idle-timeout", "10", "expected a duration"),
+            ("--dns-refresh-rate", "999ms", "at least \"1s\""),
             ("--max-head-bytes", "1Gi", "must be from 1024 to 1048576"),
             ("--max-connections", "0", "must be from 1 to 1000000"),
             ("--protected-addresses", "10.0.0.0/33", "neither an IP address nor a CIDR"),

@@ -73,7 +73,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     set(max_head_bytes, spec.optional("maxHeadBytes").and_then(|field| read_head_bytes(&field, report)));
     set(max_head_fields, count(&mut spec, "maxHeadFields", &HEAD_FIELDS, report));
     set(max_connections, count(&mut spec, "maxConnections", &CONNECTIONS, report));
-    set(dns_refresh_rate, positive(&mut spec, "dnsRefreshRate", report));
+    set(dns_refresh_rate, spec.optional("dnsRefreshRate").and_then(|field| read_refresh_rate(&field, report)));
     set(drain_duration, duration(&mut spec, "drainDuration", report));
     set(minimum_drain_duration, duration(&mut spec, "minimumDrainDuration", report));
     set(protected_addresses, spec.optional("protectedAddresses").map(|field| read_networks(&field, report)));
@@ -111,6 +111,15 @@ fn read_format(field: &Field<'_>, report: &mut Report) -> Option<AccessLogFormat
         field.error(format!("expected TEXT, JSON or OFF, found {}", quoted(text)), report);
     }
     found.map(|(_, format)| *format)
+}
+
+fn read_refresh_rate(field: &Field<'_>, report: &mut Report) -> Option<Duration> {
+    refresh_rate(field.duration(report)?).map_err(|message| field.error(message, report)).ok()
+}
+
+/// Shorter, and name servers would be asked without a pause whenever one fails.
+pub(super) fn refresh_rate(rate: Duration) -> Result<Duration, String> {
+    if rate < Duration::from_secs(1) { Err("must be at least \"1s\"".to_owned()) } else { Ok(rate) }
 }
 
 /// An empty list protects nothing.

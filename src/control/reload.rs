@@ -133,6 +133,7 @@ impl Reloader {
         let (table, mut problems) = self.compile(resources, &mut names);
         let compiled = begun.elapsed();
         self.resolver.protect(table.protected());
+        self.resolver.set_refresh_rate(resources.settings.dns_refresh_rate);
         problems.extend(self.store.problems().into_iter().map(warning));
         let open = self.resolver.settle(SETTLE).await;
         if open > 0 {

@@ -46,7 +46,8 @@ const MAX_RECENT: usize = 1024;
 pub struct ResolverOptions {
     pub resolv_conf: PathBuf,
     pub hosts: PathBuf,
-    /// The longest wait after a failure or a negative answer; the first retries come after 1 s, 2 s, 4 s…
+    /// The wait after an answer without a TTL, and the longest after a failure or a negative answer, of which the first
+    /// retries come after 1 s, 2 s, 4 s…; until [`Resolver::set_refresh_rate`] says another.
     pub refresh_rate: Duration,
     pub families: Families,
     pub loopback: Loopback,
@@ -100,6 +101,7 @@ struct Shared {
     spare_permits: Semaphore,
     /// Addresses that no answer may lead to.
     protected: RefCell<Vec<IpNet>>,
+    refresh_rate: Cell<Duration>,
     turn: Cell<usize>,
     /// Names without an outcome yet.
     unsettled: Cell<usize>,
@@ -138,6 +140,7 @@ impl Resolver {
             permits: Semaphore::new(options.lookups.max(1)),
             spare_permits: Semaphore::new((options.lookups / 2).max(1)),
             protected: RefCell::default(),
+            refresh_rate: Cell::new(options.refresh_rate),
             turn: Cell::new(0),
             unsettled: Cell::new(0),
             all_settled: Notify::new(),
@@ -175,6 +178,14 @@ impl Resolver {
         if *self.shared.protected.borrow() != networks {
             networks.clone_into(&mut self.shared.protected.borrow_mut());
             self.shared.names.borrow_mut().values_mut().for_each(|entry| entry.publish(networks));
+        }
+    }
+
+    /// How often names are looked up again whose answers do not say. Another rate than before holds from now on: every name
+    /// is looked up again, lest one sleeps on by the old rate.
+    pub fn set_refresh_rate(&self, rate: Duration) {
+        if self.shared.refresh_rate.replace(rate) != rate {
+            self.shared.tell(Look::Changed);
         }
     }
 
@@ -310,8 +321,8 @@ impl Shared {
         let finding = lookup::look_up(&conf, families, name, turn).await;
         // Without random numbers no query leaves, so there is nothing to spread.
         let jitter = exchange::random_u16().unwrap_or_default();
-        let ResolverOptions { loopback, refresh_rate, .. } = self.options;
-        let next = self.learn(name, |known| Some(known.learn(finding, loopback, jitter, refresh_rate)));
+        let (loopback, rate) = (self.options.loopback, self.refresh_rate.get());
+        let next = self.learn(name, |known| Some(known.learn(finding, loopback, jitter, rate)));
         next.map(|next| next.wait)
     }
 

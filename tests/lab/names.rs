@@ -20,18 +20,20 @@ pub struct NameServer {
     threads: Vec<JoinHandle<()>>,
 }
 
-#[derive(Default)]
 struct State {
     /// Lower-case names without the last dot.
     table: BTreeMap<String, Vec<IpAddr>>,
     queries: u64,
+    /// Of every answer, in seconds.
+    ttl: u32,
     silent: bool,
     stopped: bool,
 }
 
 impl NameServer {
     pub fn start(namespace: &Namespace) -> NameServer {
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = State { table: BTreeMap::new(), queries: 0, ttl: TTL, silent: false, stopped: false };
+        let state = Arc::new(Mutex::new(state));
         let bound = || (UdpSocket::bind("[::]:53"), TcpListener::bind("[::]:53"));
         let (udp, tcp) = namespace.enter(bound);
         let udp = udp.expect("port 53 of a new namespace is free");
@@ -49,6 +51,11 @@ impl NameServer {
     /// From now on `name` has exactly these addresses; none of a family means an empty answer for it.
     pub fn set(&self, name: &str, addresses: &[IpAddr]) {
         lock(&self.state).table.insert(name.to_owned(), addresses.to_vec());
+    }
+
+    /// From now on answers have this time to live, in seconds.
+    pub fn set_ttl(&self, ttl: u32) {
+        lock(&self.state).ttl = ttl;
     }
 
     /// Queries received so far.
@@ -129,7 +136,7 @@ fn answer(query: &[u8], state: &mut State) -> Option<Vec<u8>> {
         None => response.metadata.response_code = ResponseCode::NXDomain,
         Some(addresses) => {
             for data in addresses.iter().filter_map(|address| record_data(*address, question.query_type)) {
-                response.add_answer(Record::from_rdata(question.name.clone(), TTL, data));
+                response.add_answer(Record::from_rdata(question.name.clone(), state.ttl, data));
             }
         }
     }

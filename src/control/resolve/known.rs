@@ -58,10 +58,12 @@ impl Known {
         *self = Self { v4: ips.to_vec(), ..Self::default() };
     }
 
-    /// Takes what DNS said. `most` bounds the wait after anything but a full success.
-    pub fn learn(&mut self, finding: Finding, loopback: Loopback, jitter: u16, most: Duration) -> Next {
+    /// Takes what DNS said. `rate` is the wait after addresses without a TTL, and bounds the wait after anything but a full
+    /// success.
+    pub fn learn(&mut self, finding: Finding, loopback: Loopback, jitter: u16, rate: Duration) -> Next {
         let verdicts = [judge(finding.v4, loopback), judge(finding.v6, loopback)];
-        let lifetime = verdicts.iter().filter_map(Verdict::ttl).min().map(schedule::lifetime);
+        let lifetimes = verdicts.iter().filter_map(Verdict::ttl).map(|ttl| schedule::lifetime(ttl, rate));
+        let lifetime = lifetimes.min();
         let mut wrong: Vec<&str> = verdicts.iter().filter_map(Verdict::wrong).collect();
         // Both families usually fail for the same reason.
         wrong.dedup();
@@ -76,9 +78,9 @@ impl Known {
         let renew = lifetime.map(|lifetime| schedule::refresh(lifetime, jitter));
         let wait = match (renew, nothing) {
             (Some(renew), _) if wrong.is_empty() => renew,
-            (Some(renew), _) => renew.min(schedule::retry(self.failures, most)),
-            (None, Some((_, ttl))) if wrong.is_empty() => schedule::negative(ttl, self.failures, most),
-            (None, _) => schedule::retry(self.failures, most),
+            (Some(renew), _) => renew.min(schedule::retry(self.failures, rate)),
+            (None, Some((_, ttl))) if wrong.is_empty() => schedule::negative(ttl, self.failures, rate),
+            (None, _) => schedule::retry(self.failures, rate),
         };
         let [v4, v6] = verdicts;
         v4.apply(&mut self.v4, lifetime.is_some());

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-/// Bounds of the time that an answer is used: a TTL of 0 must not mean a query for every look, and a typo in a zone
-/// must not mean weeks.
+/// Bounds of the time that an answer is used: nothing must mean a query for every look, and a typo in a zone must not mean
+/// weeks.
 const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// The time that an answer is used for.
-pub fn lifetime(ttl: Duration) -> Duration {
-    ttl.clamp(MIN_TTL, MAX_TTL)
+/// The time that an answer is used for. A TTL of 0 says that none was given (RFC 1035 §3.2.1: not to be cached); for such an
+/// answer `unsaid` stands, as Envoy has it (`dns_refresh_rate` beside `respect_dns_ttl`).
+pub fn lifetime(ttl: Duration, unsaid: Duration) -> Duration {
+    let said = if ttl.is_zero() { unsaid } else { ttl };
+    said.clamp(MIN_TTL, MAX_TTL)
 }
 
 /// How long to wait after an answer that lives for `lifetime`: a little ahead of its end, 85 to 95 % of it as `jitter`
@@ -41,10 +43,13 @@ mod tests {
 
     #[test]
     fn answers_are_renewed_ahead_of_their_end() {
-        assert_eq!(refresh(lifetime(s(0)), 0), s(1));
-        assert_eq!(refresh(lifetime(s(100)), 0), s(85));
-        assert_eq!(refresh(lifetime(s(100)), 100), s(95));
-        assert_eq!(refresh(lifetime(s(1 << 31)), 50), s(24 * 3600) * 9 / 10);
+        let unsaid = s(60);
+        assert_eq!(refresh(lifetime(s(1), unsaid), 0), s(1));
+        assert_eq!(refresh(lifetime(s(100), unsaid), 0), s(85));
+        assert_eq!(refresh(lifetime(s(100), unsaid), 100), s(95));
+        assert_eq!(refresh(lifetime(s(1 << 31), unsaid), 50), s(24 * 3600) * 9 / 10);
+        assert_eq!(lifetime(s(0), unsaid), unsaid);
+        assert_eq!(lifetime(s(0), Duration::ZERO), s(1));
         assert!((0..=u16::MAX).all(|jitter| (s(85)..=s(95)).contains(&refresh(s(100), jitter))));
     }
 

@@ -252,6 +252,31 @@ fn an_answer_is_renewed_ahead_of_its_end_and_published_when_the_set_changed() {
 }
 
 #[test]
+fn an_answer_without_a_ttl_is_renewed_at_the_refresh_rate() {
+    with_still_clock(|| async {
+        let bench = Bench::new(1, "", |seen, _| seen.addresses(0, &["192.0.2.1"])).await;
+        let resolver = bench.resolver();
+        resolver.set_refresh_rate(Duration::from_secs(20));
+        let _cell = resolver.cell(&name("a.test"));
+        settled(&resolver).await;
+        later(16).await;
+        assert_eq!(bench.servers.count(), 2, "not before 85 % of the rate");
+        later(4).await;
+        eventually("renewed", || bench.servers.count() == 4).await;
+        // Another rate holds at once: whoever slept by the old one looks again, and sleeps by the new one then.
+        resolver.set_refresh_rate(Duration::from_secs(3600));
+        eventually("looked up again", || bench.servers.count() == 6).await;
+        let lives_long = || resolver.snapshot()[0].expires_in > Some(Duration::from_secs(3000));
+        eventually("the new rate holds", lives_long).await;
+        later(3000).await;
+        assert_eq!(bench.servers.count(), 6);
+        resolver.set_refresh_rate(Duration::from_secs(3600));
+        later(1).await;
+        assert_eq!(bench.servers.count(), 6, "the same rate changes nothing");
+    });
+}
+
+#[test]
 fn the_last_good_answer_is_kept_when_lookups_fail() {
     with_still_clock(|| async {
         let bench = Bench::new(1, "", |seen, before| match before {
