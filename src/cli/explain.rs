@@ -35,6 +35,9 @@ pub struct Args {
     /// Of an HTTP request; routes and AuthorizationPolicies may ask for it
     #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
     pub method: String,
+    /// A header field of an HTTP request; routes and AuthorizationPolicies may ask for it; repeatable
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
@@ -47,7 +50,12 @@ pub enum Output {
 
 /// Prints the explanation. Exit 1 when the configuration has errors or no proxy answers, 2 when the URL is none.
 pub fn run(args: &Args) -> ExitCode {
-    let question = Question { url: args.url.clone(), address: args.address, method: Some(args.method.clone()) };
+    let question = Question {
+        url: args.url.clone(),
+        address: args.address,
+        method: Some(args.method.clone()),
+        headers: args.headers.clone(),
+    };
     let target = match Target::parse(&question) {
         Ok(target) => target,
         Err(error) => {
@@ -91,7 +99,8 @@ fn of_running(admin: &str, question: &Question) -> Result<Report, String> {
         field("address", address.as_deref()),
         field("method", question.method.as_deref()),
     ];
-    let path = format!("/explain?{}", fields.into_iter().flatten().collect::<Vec<_>>().join("&"));
+    let headers = question.headers.iter().filter_map(|line| field("header", Some(line)));
+    let path = format!("/explain?{}", fields.into_iter().flatten().chain(headers).collect::<Vec<_>>().join("&"));
     let reply = ask::get(admin, &path)
         .map_err(|error| format!("egret: {error}; `--config PATH` explains by files, without a proxy"))?;
     if reply.status != 200 {

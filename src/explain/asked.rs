@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Speaks, Target};
 use crate::flow::OriginalDst;
+use crate::http::any_value;
 use crate::policy::{
     Action, Cluster, Decision, Denial, Destination, Facts, FirstLook, HttpRoute, PolicyTable, RequestView, Routed, Sni,
     Split, Unread,
@@ -133,11 +134,15 @@ pub(super) fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst,
     }
 }
 
-/// As a request without header fields but its Host.
+/// As a request with the header fields that were told, and its Host.
 fn ask_routes<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst, dice: u64) -> Answer<'t> {
     let (authority, path) = (target.authority.as_bytes(), target.path.as_bytes());
     let method = target.method.as_bytes();
-    let view = RequestView { host: &target.host, authority, method, target: path, field: &|_| None };
+    let any_value = |name: &str, is_wanted: &mut dyn FnMut(&[u8]) -> bool| {
+        let lines = target.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_bytes());
+        any_value(name, lines, is_wanted)
+    };
+    let view = RequestView { host: &target.host, authority, method, target: path, any_value: &any_value };
     let mut split = None;
     let asked = match table.http_request(dst, &view) {
         Routed::Unrouted(decision) => {

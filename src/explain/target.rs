@@ -18,6 +18,8 @@ pub struct Question {
     pub address: Option<IpAddr>,
     /// Of an HTTP request; `None` is GET.
     pub method: Option<String>,
+    /// Header field lines of an HTTP request besides its Host: `NAME: VALUE`, in their order; a name may stand several times.
+    pub headers: Vec<String>,
 }
 
 /// A connection that an application might make.
@@ -33,6 +35,8 @@ pub struct Target {
     /// `None` when nobody said what the host's name resolves to.
     pub(super) address: Option<IpAddr>,
     pub(super) method: String,
+    /// Names in lower case, and values without white space around them.
+    pub(super) headers: Vec<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,12 @@ pub enum TargetError {
     /// the method is no token
     #[error("{0:?} is no HTTP method")]
     Method(String),
+    /// a header field is none
+    #[error("{0:?} is no header field: write \"NAME: VALUE\"")]
+    Header(String),
+    /// the URL names the host
+    #[error("the URL names the host, so there can be no Host field; routes that compare the authority see the URL's")]
+    HostHeader,
     /// the authority is none
     #[error("{0}")]
     Authority(#[from] AuthorityError),
@@ -65,11 +75,12 @@ impl Target {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(question: &Question) -> Result<Self, TargetError> {
-        let Question { url, address, method } = question;
+        let Question { url, address, method, headers } = question;
         let method = method.as_deref().unwrap_or("GET");
         if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
             return Err(TargetError::Method(method.to_owned()));
         }
+        let headers = headers.iter().map(|line| header(line)).collect::<Result<_, _>>()?;
         let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         let Authority { host, port } = Authority::parse(authority)?;
@@ -87,7 +98,7 @@ impl Target {
         let path = rest[authority.len()..].split('#').next().unwrap_or_default();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         let (url, authority, method) = (url.clone(), authority.to_owned(), method.to_owned());
-        Ok(Self { url, speaks, host, authority, path, port, address, method })
+        Ok(Self { url, speaks, host, authority, path, port, address, method, headers })
     }
 
     /// The address dialled, or else one that an entry of this host lists, or else one that no entry lists.
@@ -108,5 +119,20 @@ impl Target {
             Host::Name(name) => Some(name),
             Host::Ip(_) => None,
         }
+    }
+}
+
+/// One field line (RFC 9112 §5), its name in lower case.
+fn header(line: &str) -> Result<(String, String), TargetError> {
+    let none = || TargetError::Header(line.to_owned());
+    let (name, value) = line.split_once(':').ok_or_else(none)?;
+    // A token (RFC 9110 §5.6.2).
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_name_byte) || value.contains(char::is_control) {
+        return Err(none());
+    }
+    match name.to_ascii_lowercase() {
+        name if name == "host" => Err(TargetError::HostHeader),
+        name => Ok((name, value.trim().to_owned())),
     }
 }

@@ -119,6 +119,56 @@ fn urls() {
     assert_eq!(at(&dialled), "10.0.0.1:80");
 }
 
+/// Lines of a field are compared one by one, and those of some fields as one list.
+#[test]
+fn header_fields_are_told_to_routes_and_policies() {
+    const ROUTES: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec:
+  hosts: [api.test]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: by-field}
+spec:
+  hosts: [api.test]
+  http:
+  - {name: one, match: [{headers: {x-m: {exact: a}}}], route: [{destination: {host: api.test}}]}
+  - {name: list, match: [{headers: {via: {exact: 'a,b'}}}], route: [{destination: {host: api.test}}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-admin}
+spec: {action: DENY, rules: [{when: [{key: 'request.headers[X-Role]', values: [admin]}]}]}
+";
+    let loaded = crate::config::load_text(std::path::Path::new("f.yaml"), ROUTES.trim_start());
+    assert_eq!(loaded.problems, []);
+    let of = |headers: &[&str]| {
+        let headers = headers.iter().map(|line| (*line).to_owned()).collect();
+        let question = Question { url: "http://api.test/".to_owned(), headers, ..Question::default() };
+        Target::parse(&question).map(|target| offline(&target, &loaded.resources, &Workload::default()))
+    };
+    for (headers, decision, route) in [
+        (&["X-M: b", "x-m:a"][..], Verdict::Forward, Some("one")),
+        (&["x-m: b"], Verdict::Answer, None),
+        (&[], Verdict::Answer, None),
+        (&["Via: a", "via: b"], Verdict::Forward, Some("list")),
+        (&["x-m: a", "x-role: user", "X-Role: admin"], Verdict::Deny, None),
+    ] {
+        let report = of(headers).unwrap();
+        assert_eq!(report.decision, decision, "{headers:?}: {report:?}");
+        assert!(route.is_none_or(|route| report.logged.route_name == route), "{headers:?}: {report:?}");
+    }
+    for line in ["x-m", ": a", "x m: a", "x-m: a\r\nb"] {
+        assert_eq!(of(&[line]).unwrap_err(), TargetError::Header(line.to_owned()));
+    }
+    assert_eq!(of(&["Host: a"]).unwrap_err(), TargetError::HostHeader);
+}
+
 /// Routes that share by weight, for requests and for TLS; one destination has TLS of ours, one is missing.
 const SHARES: &str = "
 apiVersion: networking.istio.io/v1

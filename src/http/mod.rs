@@ -23,6 +23,7 @@ mod response;
 pub(crate) mod scan;
 mod target;
 mod trailer;
+mod values;
 
 #[cfg(test)]
 mod corpus;
@@ -38,3 +39,4 @@ pub use reply::{ReplyOptions, local_reply, local_reply_with, reason_phrase};
 pub use request::{RequestHead, parse_request};
 pub use response::{ClientContext, Delivery, RequestContext, ResponseHead, parse_response};
 pub use target::TargetForm;
+pub use values::any_value;

@@ -13,6 +13,7 @@ use super::head::{Field, HeadLimits, Line, Lines, Parsed, Span, Version, each_fi
 use super::method::Method;
 use super::response::RequestContext;
 use super::target::{Target, TargetForm, parse_authority, parse_target};
+use super::values::{any_value, joined};
 use crate::flow::Authority;
 
 /// A request that is one unambiguous request.
@@ -73,11 +74,18 @@ impl RequestHead {
     /// The value of the fields of this name in `raw`, as one list (RFC 9110 §5.3); `None` when there is none.
     #[must_use]
     pub fn field<'r>(&self, raw: &'r [u8], name: &str) -> Option<Cow<'r, [u8]>> {
-        let mut same = fields(raw, self.fields_at)
+        joined(self.lines(raw, name))
+    }
+
+    /// Whether `is_wanted` holds for a value of the fields of this name (in lower case) in `raw`, as [`any_value`] has it.
+    pub fn any_value(&self, raw: &[u8], name: &str, is_wanted: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        any_value(name, self.lines(raw, name), is_wanted)
+    }
+
+    fn lines<'r>(&self, raw: &'r [u8], name: &str) -> impl Iterator<Item = &'r [u8]> {
+        fields(raw, self.fields_at)
             .filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|field| field.value);
-        let first = same.next()?;
-        Some(same.fold(Cow::Borrowed(first), |all, value| Cow::Owned([&*all, b",", value].concat())))
+            .map(|field| field.value)
     }
 
     /// What the answer's framing depends on.

@@ -15,7 +15,7 @@ use crate::config::{
 };
 use crate::flow::{Host, Hostname, OriginalDst};
 use crate::http::{parameterless_path, split_query};
-use crate::policy::http_routes::RequestView;
+use crate::policy::http_routes::{AnyValue, RequestView};
 use crate::policy::short_names::ShortNames;
 
 /// What is known of a flow.
@@ -217,10 +217,7 @@ impl<'f, 'r> Seen<'f, 'r> {
             AuthorizationCondition::Header(name, wanted) => match self.facts.request {
                 None => text(wanted, None, reading),
                 Some(request) => {
-                    let value = (request.field)(name);
-                    both_ways(wanted, reading, |pattern, reading| {
-                        value.as_deref().is_some_and(|value| is_value(pattern, value, reading))
-                    })
+                    both_ways(wanted, reading, |pattern, reading| is_field(pattern, request, name, reading))
                 }
             },
             AuthorizationCondition::Sni(wanted) => match self.facts.sni {
@@ -238,10 +235,45 @@ impl<'f, 'r> Seen<'f, 'r> {
     }
 }
 
-/// A field may be written several times, and a list in one line: whoever forbids a value means each of them.
-fn is_value(pattern: &TextPattern, value: &[u8], reading: Reading) -> bool {
-    let each = || value.split(|&b| b == b',').any(|one| pattern.is_match(one.trim_ascii(), false));
-    pattern.is_match(value, false) || reading == Reading::Loose && each()
+/// A field may stand in several lines, and a line hold a list. Servers differ in which of them they read, so one that
+/// matches is enough to forbid, and every one must match to allow (where Envoy is content with one).
+fn is_field(pattern: &TextPattern, request: &RequestView<'_>, name: &str, reading: Reading) -> bool {
+    let any_value = request.any_value;
+    match reading {
+        Reading::Loose => {
+            any_value(name, &mut |value| is_value_or_member(pattern, value)) || is_whole_list(pattern, any_value, name)
+        }
+        Reading::Strict => {
+            let mut is_there = false;
+            let differs = any_value(name, &mut |value| {
+                is_there = true;
+                !pattern.is_match(value, false)
+            });
+            is_there && !differs
+        }
+    }
+}
+
+fn is_value_or_member(pattern: &TextPattern, value: &[u8]) -> bool {
+    pattern.is_match(value, false) || value.split(|&b| b == b',').any(|one| pattern.is_match(one.trim_ascii(), false))
+}
+
+/// Whether the pattern is the lines as one list, which is how some servers read them (RFC 9110 §5.3). Without a comma of its
+/// own a pattern matches the list only where it matches a line, so nothing is joined for it.
+fn is_whole_list(pattern: &TextPattern, any_value: &AnyValue<'_>, name: &str) -> bool {
+    let (TextPattern::Exact(text) | TextPattern::Prefix(text) | TextPattern::Suffix(text)) = pattern else {
+        return false;
+    };
+    let mut list: Vec<u8> = Vec::new();
+    text.contains(',')
+        && !any_value(name, &mut |value| {
+            if !list.is_empty() {
+                list.push(b',');
+            }
+            list.extend_from_slice(value);
+            false
+        })
+        && pattern.is_match(&list, false)
 }
 
 /// Whether a text, if it is known, is one of those wanted and none of those not.

@@ -1,6 +1,5 @@
 //! AuthorizationPolicies as tables of cases: a flow and who forbids it.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use crate::config::load_text;
@@ -89,9 +88,9 @@ fn becomes(table: &PolicyTable, flow: &str) -> String {
         _ => {}
     }
     let fields: Vec<_> = words_of[4..].iter().map(|pair| pair.split_once('=').unwrap()).collect();
-    let field = |name: &str| {
-        let found = fields.iter().find(|(known, _)| *known == name)?;
-        Some(Cow::Owned(found.1.as_bytes().to_vec()))
+    let any_value = |name: &str, is_wanted: &mut dyn FnMut(&[u8]) -> bool| {
+        let lines = fields.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.as_bytes());
+        crate::http::any_value(name, lines, is_wanted)
     };
     let wanted = host(words_of[2]);
     let view = RequestView {
@@ -99,7 +98,7 @@ fn becomes(table: &PolicyTable, flow: &str) -> String {
         authority: words_of[2].as_bytes(),
         method: words_of[0].as_bytes(),
         target: words_of[3].as_bytes(),
-        field: &field,
+        any_value: &any_value,
     };
     match table.http_request(to, &view) {
         Routed::Unrouted(decision) => words(&decision),
@@ -252,6 +251,36 @@ fn what_is_not_known() {
     ] {
         check(&[&deny(rule)], &[(flow, if denied { "r" } else { "allowed" })]);
         check(&[&allow(rule)], &[(flow, if allowed { "allowed" } else { "none" })]);
+    }
+}
+
+/// Servers differ in which of several lines they go by: for a DENY any that matches counts, for an ALLOW all must match.
+#[test]
+fn lines_of_a_field() {
+    let condition = |key: &str, values: &str| format!("{{when: [{{key: 'request.headers[{key}]', {values}}}]}}");
+    for (key, values, fields, denied, allowed) in [
+        ("X-Role", "values: [admin]", "x-role=user x-role=admin", true, false),
+        ("X-Role", "values: [admin]", "x-role=admin x-role=user", true, false),
+        ("X-Role", "values: [admin]", "x-role=admin x-role=admin", true, true),
+        ("X-Role", "values: [admin]", "x-role=user x-role=a,admin", true, false),
+        ("X-Role", "values: [admin]", "x-role=user x-role=guest", false, false),
+        ("X-Role", "values: [admin, user]", "x-role=user x-role=user", true, true),
+        ("X-Role", "values: ['user,admin']", "x-role=user x-role=admin", true, false),
+        ("X-Role", "values: ['*']", "x-role=a x-role=", true, false),
+        ("X-Role", "notValues: [admin]", "x-role=user x-role=admin", true, false),
+        ("X-Role", "notValues: [admin]", "x-role=admin x-role=admin", false, false),
+        ("X-Role", "notValues: [admin]", "x-role=user x-role=guest", true, true),
+        ("X-Role", "notValues: [admin]", "", true, true),
+        // Envoy joins these before they are compared.
+        ("Via", "values: [a]", "via=a via=b", true, false),
+        ("Via", "values: ['a,b']", "via=a via=b", true, true),
+        ("X-Forwarded-For", "values: ['10.*']", "x-forwarded-for=10.0.0.1 x-forwarded-for=1.1.1.1", true, true),
+    ] {
+        let rule = condition(key, values);
+        let flow = format!("GET 9.9.9.9:80 api.example / {fields}");
+        let flow = flow.trim_end();
+        check(&[&format!("r action: DENY, rules: [{rule}]")], &[(flow, if denied { "r" } else { "allowed" })]);
+        check(&[&format!("r rules: [{rule}]")], &[(flow, if allowed { "allowed" } else { "none" })]);
     }
 }
 

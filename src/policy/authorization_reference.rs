@@ -3,8 +3,6 @@
 //! A condition is true, false or unknown (`None`); "and", "or" and "not" are Kleene's. A DENY holds unless it is false,
 //! an ALLOW only if it is true. Nothing is shared with the compiled form but the types of the configuration.
 
-use std::borrow::Cow;
-
 use proptest::prelude::*;
 
 use crate::config::{
@@ -19,7 +17,7 @@ type Truth = Option<bool>;
 /// A flow to port 80 of 9.9.9.9: a request, or a connection with what is known of its server name.
 #[derive(Clone, Debug)]
 enum Flow {
-    Request { host: &'static str, method: &'static str, path: &'static str, role: Option<&'static str> },
+    Request { host: &'static str, method: &'static str, path: &'static str, roles: &'static [&'static str] },
     Tls(&'static str),
     Bytes,
     Unread,
@@ -101,9 +99,11 @@ fn normal(path: &str) -> Option<&str> {
 
 fn condition(one: &AuthorizationCondition, flow: &Flow) -> Truth {
     match (one, flow) {
-        (AuthorizationCondition::Header(_, values), Flow::Request { role, .. }) => wanted(values, |pattern| {
-            let Some(role) = role else { return Some(false) };
-            perhaps(covers(pattern, role), role.split(',').any(|one| covers(pattern, one)))
+        (AuthorizationCondition::Header(_, values), Flow::Request { roles, .. }) => wanted(values, |pattern| {
+            // One of several lines, or of a list, is what some server goes by.
+            let some = |role: &&str| covers(pattern, role) || role.split(',').any(|one| covers(pattern, one));
+            let certainly = !roles.is_empty() && roles.iter().all(|role| covers(pattern, role));
+            perhaps(certainly, roles.iter().any(some) || covers(pattern, &roles.join(",")))
         }),
         (AuthorizationCondition::Header(_, values), _) => wanted(values, |_| None),
         (AuthorizationCondition::Sni(values), Flow::Tls(sni)) => wanted(values, |pattern| Some(covers(pattern, sni))),
@@ -140,10 +140,12 @@ fn judged(policies: &[(AuthorizationAction, Vec<AuthorizationRule>)], flow: &Flo
     let destination = dst("9.9.9.9:80");
     let of_connection = |sni| compiled.judge(&Facts { destination, sni, request: None }).is_ok();
     match flow {
-        Flow::Request { host: named, method, path, role } => {
-            let field = |_: &str| role.map(|role| Cow::Borrowed(role.as_bytes()));
+        Flow::Request { host: named, method, path, roles } => {
+            let any_value =
+                |_: &str, is_wanted: &mut dyn FnMut(&[u8]) -> bool| roles.iter().any(|role| is_wanted(role.as_bytes()));
             let (wanted, method, target) = (host(named), method.as_bytes(), path.as_bytes());
-            let view = RequestView { host: &wanted, authority: named.as_bytes(), method, target, field: &field };
+            let view =
+                RequestView { host: &wanted, authority: named.as_bytes(), method, target, any_value: &any_value };
             compiled.judge(&Facts::of_request(destination, &view)).is_ok()
         }
         Flow::Tls(sni) => of_connection(Sni::Name(&name(sni))),
@@ -179,7 +181,7 @@ fn rules() -> impl Strategy<Value = Vec<AuthorizationRule>> {
     let operation =
         operation.prop_map(|(hosts, ports, methods, paths)| AuthorizationOperation { hosts, ports, methods, paths });
     let condition = prop_oneof![
-        lists(&patterns(&["x", "y", "x*"]))
+        lists(&patterns(&["x", "y", "x*", "x,y", "y,*"]))
             .prop_map(|values| AuthorizationCondition::Header("role".to_owned(), values)),
         lists(&patterns(&["a.t", "*.t", "*"])).prop_map(AuthorizationCondition::Sni),
         lists(&[80, 81]).prop_map(AuthorizationCondition::Port),
@@ -208,10 +210,10 @@ fn flows() -> impl Strategy<Value = Flow> {
             "/x/..;/a",
             "/a%00",
         ]),
-        prop::sample::select(vec![None, Some("x"), Some("y"), Some("x,y"), Some("z")]),
+        prop::sample::select(vec![&[][..], &["x"], &["y"], &["x,y"], &["z"], &["x", "y"], &["y", "y"], &["z", "x,y"]]),
     );
     prop_oneof![
-        4 => request.prop_map(|(host, method, path, role)| Flow::Request { host, method, path, role }),
+        4 => request.prop_map(|(host, method, path, roles)| Flow::Request { host, method, path, roles }),
         1 => prop::sample::select(vec!["a.t", "b.t", "a.u"]).prop_map(Flow::Tls),
         1 => Just(Flow::Bytes),
         1 => Just(Flow::Unread),

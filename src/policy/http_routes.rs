@@ -22,9 +22,11 @@ pub struct RequestView<'r> {
     pub method: &'r [u8],
     /// Path and query, as they were written.
     pub target: &'r [u8],
-    /// A header field's value by its lower-case name.
-    pub field: &'r dyn Fn(&str) -> Option<Cow<'r, [u8]>>,
+    pub any_value: &'r AnyValue<'r>,
 }
+
+/// Whether something holds for one of the values of a header field, by its lower-case name: see `http::any_value`.
+pub type AnyValue<'r> = dyn Fn(&str, &mut dyn FnMut(&[u8]) -> bool) -> bool + 'r;
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]
@@ -101,7 +103,13 @@ impl Destination {
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        match &self.clusters {
+        self.clusters.all()
+    }
+}
+
+impl Clusters {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        match self {
             Clusters::One(cluster) => cluster.as_slice().iter(),
             Clusters::ByPort(clusters) => clusters.iter(),
         }
@@ -220,9 +228,12 @@ pub(super) fn route<'t>(service: &'t HttpService, dialled: u16, request: &Reques
 
 fn holds(one: &HttpMatch, path: &[u8], dialled: u16, request: &RequestView<'_>) -> bool {
     let is = |wanted: &Option<TextMatch>, text: &[u8]| wanted.as_ref().is_none_or(|w| w.is_match(text, false));
-    let has = |(name, wanted): &(String, TextMatch)| {
-        (request.field)(name).is_some_and(|value| wanted.is_match(&value, false))
-    };
+    let has = |name: &str, wanted: &TextMatch| (request.any_value)(name, &mut |value| wanted.is_match(value, false));
+    // Istio asks Envoy to take a field that is not there for an empty one (`treat_missing_header_as_empty`), unless any
+    // value is meant.
+    let takes_nothing = |wanted: &TextMatch| !matches!(wanted, TextMatch::Present) && wanted.is_match(b"", false);
+    let is_absent = |name: &str| !(request.any_value)(name, &mut |_| true);
+    let lacks = |name: &str, wanted: &TextMatch| !has(name, wanted) && !(takes_nothing(wanted) && is_absent(name));
     !one.never
         && one.port.is_none_or(|port| port == dialled)
         && one.uri.as_ref().is_none_or(|uri| uri.is_match(path, one.ignore_uri_case))
@@ -232,6 +243,6 @@ fn holds(one: &HttpMatch, path: &[u8], dialled: u16, request: &RequestView<'_>) 
         && one.query.iter().all(|(name, wanted)| {
             query_parameter(request.target, name).is_some_and(|value| wanted.is_match(value, false))
         })
-        && one.headers.iter().all(has)
-        && !one.without_headers.iter().any(has)
+        && one.headers.iter().all(|(name, wanted)| has(name, wanted))
+        && one.without_headers.iter().all(|(name, wanted)| lacks(name, wanted))
 }

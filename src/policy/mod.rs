@@ -57,7 +57,7 @@ pub use authorization::{Facts, Sni};
 pub use compile::{Materials, compile};
 pub use decide::{PolicyTable, Unread};
 pub use health::{Health, Outcome};
-pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken};
+pub use http_routes::{Action, AnyValue, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use listing::{Document, EndpointRow, EndpointStatus, RouteRow};
 pub use occupancy::{Gauge, Occupancy};
 pub use reach::Unreachable;

@@ -1,6 +1,5 @@
 //! Routes as tables of cases: a request and what becomes of it.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use crate::config::load_text;
@@ -63,13 +62,13 @@ fn becomes(table: &PolicyTable, request: &str) -> String {
     let words: Vec<&str> = request.split(' ').collect();
     let [method, to, authority, target] = words[..4] else { panic!("{request}") };
     let fields: Vec<_> = words[4..].iter().map(|pair| pair.split_once('=').unwrap()).collect();
-    let field = |name: &str| {
-        let found = fields.iter().find(|(known, _)| *known == name)?;
-        Some(Cow::Owned(found.1.as_bytes().to_vec()))
+    let any_value = |name: &str, is_wanted: &mut dyn FnMut(&[u8]) -> bool| {
+        let lines = fields.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.as_bytes());
+        crate::http::any_value(name, lines, is_wanted)
     };
     let (wanted, to) = (host(authority), dst(to));
     let (authority, target) = (authority.as_bytes(), target.as_bytes());
-    let view = RequestView { host: &wanted, authority, method: method.as_bytes(), target, field: &field };
+    let view = RequestView { host: &wanted, authority, method: method.as_bytes(), target, any_value: &any_value };
     match table.http_request(to, &view) {
         Routed::Unrouted(Decision::Forward(cluster)) => format!("unrouted {}", cluster.name),
         Routed::Unrouted(_) => "unknown".to_owned(),
@@ -246,8 +245,15 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: younger}
 spec:
-  hosts: [api.example, \"*.example\"]
+  hosts: [api.example]
   http: [{name: narrow, directResponse: {status: 201}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: late}
+spec:
+  hosts: [\"*.example\"]
+  http: [{name: late, directResponse: {status: 203}}]
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -292,6 +298,43 @@ spec:
     }
 }
 
+/// As Envoy 1.40 was seen to route: one line that matches is enough, but for fields whose lines it joins first.
+#[test]
+fn lines_of_a_field_are_compared_one_by_one() {
+    let to = "directResponse: {status: 403}";
+    for (condition, fields, holds) in [
+        ("headers: {x-m: {exact: a}}", "x-m=b x-m=a", true),
+        ("headers: {x-m: {exact: a}}", "x-m=a x-m=b", true),
+        ("headers: {x-m: {exact: a}}", "x-m=b x-m=c", false),
+        ("headers: {x-m: {exact: 'a,b'}}", "x-m=a x-m=b", false),
+        ("headers: {x-m: {exact: 'a,b'}}", "x-m=a,b", true),
+        ("headers: {x-m: {prefix: b}}", "x-m=a x-m=bc", true),
+        ("headers: {x-m: {regex: 'b.*'}}", "x-m=a x-m=b", true),
+        ("headers: {x-m: {}}", "x-m=a x-m=b", true),
+        ("withoutHeaders: {x-m: {exact: a}}", "x-m=b x-m=a", false),
+        ("withoutHeaders: {x-m: {exact: a}}", "x-m=a x-m=b", false),
+        ("withoutHeaders: {x-m: {exact: a}}", "x-m=b x-m=c", true),
+        ("withoutHeaders: {x-m: {exact: a}}", "x-m=a,b", true),
+        ("withoutHeaders: {x-m: {exact: a}}", "", true),
+        ("withoutHeaders: {x-m: {}}", "x-m=a x-m=b", false),
+        // What is not there is empty, unless any value is meant.
+        ("withoutHeaders: {x-m: {regex: '[^b]*'}}", "", false),
+        ("withoutHeaders: {x-m: {regex: '[^b]*'}}", "x-m=b", true),
+        ("withoutHeaders: {x-m: {exact: ''}}", "", false),
+        ("withoutHeaders: {x-m: {}}", "", true),
+        ("headers: {Accept: {exact: a}}", "accept=a accept=b", false),
+        ("headers: {accept: {exact: 'a,b'}}", "accept=a accept=b", true),
+        ("headers: {via: {exact: 'a,b'}}", "via=a via=b", true),
+        ("withoutHeaders: {x-forwarded-for: {exact: a}}", "x-forwarded-for=a x-forwarded-for=b", true),
+        ("headers: {cookie: {exact: 'b=2'}}", "cookie=a=1 cookie=b=2", true),
+    ] {
+        let table = table(&format!("  - {{name: taken, match: [{{{condition}}}], {to}}}\n"));
+        let expected = if holds { "taken 403" } else { "404" };
+        let request = format!("GET 9.9.9.9:80 api.example / {fields}");
+        assert_eq!(becomes(&table, request.trim_end()), expected, "{condition} of {fields:?}");
+    }
+}
+
 /// A field may hold any bytes (RFC 9110 §5.5): an expression reads them as bytes.
 #[test]
 fn fields_that_are_no_text() {
@@ -301,9 +344,9 @@ fn fields_that_are_no_text() {
     ));
     let wanted = host("api.example");
     for (value, expected) in [(&b"\xff\xfe"[..], "odd"), (b"\xc0\xaf\0", "odd"), (b"b\xe9a", "a"), (b"a", "a")] {
-        let field = |_: &str| Some(Cow::Borrowed(value));
-        let view =
-            RequestView { host: &wanted, authority: b"api.example", method: b"GET", target: b"/", field: &field };
+        let any_value = |_: &str, is_wanted: &mut dyn FnMut(&[u8]) -> bool| is_wanted(value);
+        let (authority, target) = (&b"api.example"[..], &b"/"[..]);
+        let view = RequestView { host: &wanted, authority, method: b"GET", target, any_value: &any_value };
         let Routed::Route(route, _) = table.http_request(dst("9.9.9.9:80"), &view) else { panic!("no route") };
         assert_eq!(route.name, expected, "{}", value.escape_ascii());
     }
@@ -315,7 +358,7 @@ fn weights_share_requests() {
         "  - route: [{destination: {host: api.example}, weight: 3}, {destination: {host: other.example}, weight: 1}]\n",
     );
     let wanted = host("api.example");
-    let view = RequestView { host: &wanted, authority: b"", method: b"GET", target: b"/", field: &|_| None };
+    let view = RequestView { host: &wanted, authority: b"", method: b"GET", target: b"/", any_value: &|_, _| false };
     let Routed::Route(route, _) = table.http_request(dst("9.9.9.9:80"), &view) else { panic!("no route") };
     let name = |dice| route.destination(dice).unwrap().name.as_str();
     let shares: Vec<_> = (0..8).map(name).collect();

@@ -31,7 +31,7 @@ pub fn viewed<T>(host: &Host, request: &Request, look: impl FnOnce(&RequestView<
         authority: head.authority_text.map(|at| at.of(raw)).unwrap_or_default(),
         method: head.method_text.of(raw),
         target: head.path(raw).unwrap_or(b"/"),
-        field: &|name| head.field(raw, name),
+        any_value: &|name, is_wanted| head.any_value(raw, name, is_wanted),
     })
 }
 

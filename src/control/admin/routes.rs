@@ -80,7 +80,7 @@ const ROUTES: &[Route] = &[
         path: "/explain",
         verb: Verb::Get,
         also: None,
-        about: "what would become of a connection: ?url=http://host/path, and address= and method= where they matter",
+        about: "what would become of a connection: ?url=http://host/path, and address=, method= and header= where they matter",
         answer: explain,
     },
     Route {
@@ -201,6 +201,7 @@ fn not_found(surface: Surface) -> String {
 const EXPLAIN_FORM: &str = "<form action=\"/explain\">\
      <input name=\"url\" size=\"40\" required placeholder=\"http://host/path, https://host, tcp://address:port\"> \
      <input name=\"address\" placeholder=\"address dialled\"> <input name=\"method\" size=\"8\" placeholder=\"GET\"> \
+     <input name=\"header\" placeholder=\"name:value\"> \
      <button>explain</button></form>";
 
 fn page() -> Reply {
@@ -243,8 +244,10 @@ fn explain(admin: &dyn Admin, query: Option<&str>) -> Reply {
         return text(StatusCode::BAD_REQUEST, "say which: /explain?url=http://host/path\n");
     };
     let address = value("address").map(|text| text.parse().map_err(|_| text)).transpose();
+    let headers = query.map(|query| parameters(query, "header").filter(|line| !line.is_empty()).collect());
+    let (method, headers) = (value("method"), headers.unwrap_or_default());
     let explained = match address {
-        Ok(address) => admin.explain(&Question { url, address, method: value("method") }),
+        Ok(address) => admin.explain(&Question { url, address, method, headers }),
         Err(text) => Err(format!("{text:?} is no IP address")),
     };
     match explained {
@@ -267,6 +270,12 @@ fn set_log_level(admin: &dyn Admin, query: Option<&str>) -> Reply {
 fn parameter(query: &str, name: &str) -> Option<String> {
     let pair = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
     percent_decode(pair.1)
+}
+
+/// The values of all parameters of this name.
+fn parameters(query: &str, name: &str) -> impl Iterator<Item = String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(move |(key, _)| *key == name).filter_map(|(_, value)| percent_decode(value))
 }
 
 /// `None` for a broken escape, or if the result is not text.
