@@ -11,6 +11,9 @@ use super::routing::HttpMatch;
 use super::text_match::{self, TextMatch};
 use super::virtual_service::{MESH, read_words};
 
+/// How Istio writes a claim of a token that RequestAuthentication has checked, in place of a header field.
+const CLAIMS: &str = "@request.auth.claims";
+
 pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<HttpMatch> {
     let mut matches = Vec::new();
     for item in field.list(usize::MAX, report) {
@@ -64,6 +67,9 @@ fn headers(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> 
     for (entry, value) in field.entries(report) {
         if entry.key.starts_with(':') {
             value.key_error("not a header field; use uri, method or authority", report);
+        } else if entry.key.to_ascii_lowercase().starts_with(CLAIMS) {
+            let message = "JWT claim based routing is only supported for gateways: nobody has checked a token here";
+            value.key_error(message, report);
         } else if let Some(wanted) = text_match::read(&value, report) {
             found.push((entry.key.to_ascii_lowercase(), wanted));
         }

@@ -84,7 +84,7 @@ fn in_the_other_kinds() {
 
 #[test]
 fn in_virtual_services() {
-    check(include_str!("virtual-service.txt"), 9);
+    check(include_str!("virtual-service.txt"), 13);
 }
 
 #[test]
