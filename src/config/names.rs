@@ -57,10 +57,15 @@ fn unmapped(net: IpNet) -> IpNet {
     }
 }
 
-/// RFC 1123 label, as Kubernetes wants namespaces and port names: lower-case letters, digits, `-` inside; at most 63.
+/// RFC 1123 label, as Kubernetes wants namespaces: lower-case letters, digits, `-` inside; at most 63.
 pub(super) fn is_dns_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// As a DNS label, and in either case: what Istio lets a port be called (`labels.IsDNS1123Label`).
+pub(super) fn is_port_name(text: &str) -> bool {
+    is_dns_label(&text.to_ascii_lowercase())
 }
 
 /// RFC 1123 subdomain, as Kubernetes wants the names of objects. Never a path: no `/`, no `..`.
@@ -150,6 +155,9 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a_b", "a..b", "../x", "a/b", ".", &"a".repeat(64)] {
             assert!(!is_dns_subdomain(bad), "{bad}");
+        }
+        for (text, expected) in [("HTTPS", true), ("a-B9", true), ("-A", false), ("A_b", false), ("a.b", false)] {
+            assert_eq!(is_port_name(text), expected, "{text}");
         }
         for good in ["app", "app.kubernetes.io/name", "A_b.c"] {
             assert!(is_label_key(good), "{good}");

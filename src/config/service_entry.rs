@@ -206,8 +206,8 @@ fn read_port(item: &Field<'_>, report: &mut Report) -> Option<ServicePort> {
 
 fn read_port_name(field: &Field<'_>, report: &mut Report) -> Option<String> {
     let name = field.word(report)?;
-    if !names::is_dns_label(name) {
-        let allowed = "lower-case letters, digits and '-', at most 63";
+    if !names::is_port_name(name) {
+        let allowed = "letters, digits and '-', at most 63";
         field.error(format!("invalid port name: {}; use {allowed}", quoted(name)), report);
         return None;
     }

@@ -55,13 +55,15 @@ impl TextPattern {
         }
     }
 
-    /// A host: lower-case, without port.
+    /// A host: lower-case, without port, but for `:*`, which is any.
     ///
     /// # Errors
     /// What could be no host.
     pub(super) fn host(written: &str) -> Result<Self, String> {
         let lower = written.to_ascii_lowercase();
-        let found = Self::text(lower.strip_suffix('.').unwrap_or(&lower))?;
+        // Istio compares the port as well, and so tells to write `host` and `host:*`. Here both are the host.
+        let lower = lower.strip_suffix(":*").unwrap_or(&lower);
+        let found = Self::text(lower.strip_suffix('.').unwrap_or(lower))?;
         let (Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text)) = &found else { return Ok(found) };
         if let Some((host, port)) = text.rsplit_once(':')
             && !host.contains(':')
@@ -108,17 +110,21 @@ impl TextPattern {
 
 const STAR: &str = "`*` may stand alone, at the beginning or at the end";
 
-/// Each hole is a whole segment.
+/// Each hole is a whole segment, and behind `{**}` there is none (Istio's `CheckValidPathTemplate`).
 fn template(written: &str) -> Result<TextPattern, String> {
     let mut expression = String::new();
+    let mut is_last = false;
     let Some(path) = written.strip_prefix('/') else { return Err("a path begins with \"/\"".to_owned()) };
     for segment in path.split('/') {
         expression.push('/');
         match segment {
-            "{*}" => expression.push_str("[^/]+"),
-            "{**}" if written.ends_with("{**}") && written.matches("{**}").count() == 1 => expression.push_str(".*"),
+            "{*}" if !is_last => expression.push_str("[^/]+"),
+            "{**}" if !is_last => {
+                is_last = true;
+                expression.push_str(".*");
+            }
             _ if segment.contains(['{', '}', '*']) => {
-                return Err("`{*}` must be a whole segment, and `{**}` the last one".to_owned());
+                return Err("`{*}` and `{**}` must be whole segments, and none may follow `{**}`".to_owned());
             }
             _ => {
                 let plain = format!("/{segment}");
@@ -178,6 +184,11 @@ mod tests {
             ("*.example.com", "evilexample.com", false),
             ("example.*", "example.org", true),
             ("[2001:db8::1]", "[2001:db8::1]", true),
+            ("Example.com:*", "example.com", true),
+            ("example.com.:*", "example.com", true),
+            ("[2001:db8::1]:*", "[2001:db8::1]", true),
+            ("*.example.com:*", "a.example.com", true),
+            ("example.com:*", "example.com.evil", false),
         ] {
             assert_eq!(TextPattern::host(pattern).unwrap().is_match(host.as_bytes(), false), expected, "{pattern}");
         }
@@ -198,6 +209,13 @@ mod tests {
             ("/a/{**}", "/a/b/c", true),
             ("/a/{**}", "/ab", false),
             ("/a.b/{*}", "/axb/c", false),
+            ("/{**}/health", "/a/b/health", true),
+            ("/{**}/health", "/a/health", true),
+            ("/{**}/health", "/health", false),
+            ("/{**}/health", "/a/health/x", false),
+            ("/{*}/v1/{**}", "/a/v1/b/c", true),
+            ("/{*}/v1/{**}/x/y", "/a/v1/b/c/x/y", true),
+            ("/{*}/v1/{**}", "/a/b/v1/c", false),
         ] {
             assert_eq!(
                 TextPattern::path(pattern).unwrap().is_match(path.as_bytes(), false),
@@ -206,7 +224,19 @@ mod tests {
             );
         }
         for bad in [
-            "admin", "//admin", "/a/../b", "/a/./*", "/%61", "/a%2fb", "/a?b", "/a;b", "/{**}/x", "/{x}", "/a{*}",
+            "admin",
+            "//admin",
+            "/a/../b",
+            "/a/./*",
+            "/%61",
+            "/a%2fb",
+            "/a?b",
+            "/a;b",
+            "/{**}/{*}",
+            "/{**}/a/{**}",
+            "/{**}x",
+            "/{x}",
+            "/a{*}",
             "/é*x",
         ] {
             assert!(TextPattern::path(bad).is_err(), "{bad}");
