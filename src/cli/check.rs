@@ -1,10 +1,12 @@
 //! `egret check PATH…`: every error and warning of a configuration at once, as a compiler would print them.
 //!
-//! What is sound is then compiled as `egret run` would, credentials and all, so that a destination which would answer 503
-//! is known before it does. What has an error is left out of that, and nothing is said to be missing meanwhile. Needs no running proxy, no network, no privileges: fit for a commit
-//! hook.
+//! What is sound is then compiled as `egret run` would, credentials and all, for every pod that the files may be read by, so
+//! that a destination which would answer 503 is known before it does. What has an error is left out of that, and nothing is
+//! said to be missing meanwhile. Needs no running proxy, no network, no privileges: fit for a commit hook.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod pods;
+
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,8 +16,9 @@ use crate::cli::run;
 use crate::config::{self, Loaded, Problem, Resources, Severity};
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, Workload, compile};
+use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, compile};
 use crate::tls::{ClientProfile, ProfileRequest, Store, StoreOptions};
+use pods::{Gathered, pods};
 
 /// Check configuration files: every error and warning, with file, line and column
 #[derive(clap::Args, Clone, Debug)]
@@ -23,10 +26,10 @@ pub struct Args {
     /// Files, or folders of *.yaml
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// The pod's namespace
-    #[arg(long, value_name = "NS", env = "EGRET_NAMESPACE", default_value = "default")]
-    pub namespace: String,
-    /// The pod's labels; without them every workloadSelector is taken for the pod's
+    /// The pod's namespace; without it each namespace that the files name is taken in turn
+    #[arg(long, value_name = "NS", env = "EGRET_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The pod's labels; without them every workloadSelector of the namespace is taken in turn
     #[arg(long, value_name = "k=v,…", env = "EGRET_LABELS", value_delimiter = ',', value_parser = run::label)]
     pub labels: Vec<(String, String)>,
     /// Folder with one folder per credential: what `credentialName: X` finds as DIR/X/
@@ -49,6 +52,7 @@ pub enum Output {
 /// Exits with 1 if there is an error; warnings alone are no failure.
 pub fn run(args: &Args) -> ExitCode {
     let mut loaded = config::load(&args.paths);
+    loaded.problems.extend(nothing_read(&loaded, args));
     let in_use = problems_in_use(&loaded.resources, args);
     loaded.problems.extend(in_use);
     let problems = problems_of(&loaded);
@@ -60,45 +64,52 @@ pub fn run(args: &Args) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// A check of nothing finds nothing, and must not look like one that did.
+fn nothing_read(loaded: &Loaded, args: &Args) -> Option<Problem> {
+    if !loaded.files.is_empty() || loaded.has_errors() {
+        return None;
+    }
+    let paths: Vec<_> = args.paths.iter().map(|path| path.display().to_string()).collect();
+    let message = format!(
+        "nothing was read: of a folder its *.yaml and *.yml are, neither *.json nor what stands in folders below; name the \
+         files or folders themselves ({})",
+        paths.join(", ")
+    );
+    Some(Problem { severity: Severity::Warning, at: None, message })
+}
+
 /// What shows only when resources stand together and their credentials are read, once each.
 fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
-    let options = StoreOptions {
-        namespace: args.namespace.clone(),
-        secrets_dir: Some(args.secrets.clone()),
-        minimum: resources.settings.min_tls_version,
-        ssl_cert_file: std::env::var_os("SSL_CERT_FILE"),
-    };
-    let mut materials = OnDisk { store: Store::new(options, &resources.secrets) };
-    let mut problems: Vec<Problem> = Vec::new();
-    for labels in pods(resources, args) {
-        let workload = Workload { namespace: args.namespace.clone(), labels };
-        let (_, found) = compile(resources, &workload, &mut materials);
-        for problem in found {
-            let same = |other: &Problem| other.at == problem.at && other.message == problem.message;
-            let elsewhere = args.labels.is_empty() && problem.message.starts_with(NOT_FOR_THIS_WORKLOAD);
-            if !elsewhere && !problems.iter().any(same) {
-                problems.push(problem);
-            }
+    let pods = pods(resources, args);
+    let mut found = Gathered::of(&pods);
+    let mut expiring = BTreeSet::new();
+    let mut from = 0;
+    for of_namespace in pods.chunk_by(|pod, next| pod.namespace == next.namespace) {
+        // A secret is found in the pod's own namespace alone.
+        let options = StoreOptions {
+            namespace: of_namespace[0].namespace.clone(),
+            secrets_dir: Some(args.secrets.clone()),
+            minimum: resources.settings.min_tls_version,
+            ssl_cert_file: std::env::var_os("SSL_CERT_FILE"),
+        };
+        let mut materials = OnDisk { store: Store::new(options, &resources.secrets) };
+        for (at, pod) in of_namespace.iter().enumerate() {
+            let (_, problems) = compile(resources, pod, &mut materials);
+            // That a selector wants other labels says nothing where each is tried.
+            let elsewhere = |p: &Problem| args.labels.is_empty() && p.message.starts_with(NOT_FOR_THIS_WORKLOAD);
+            problems.into_iter().filter(|problem| !elsewhere(problem)).for_each(|p| found.add(from + at, p));
         }
+        from += of_namespace.len();
+        expiring.extend(expiry_warnings(&materials.store));
     }
-    let now = jiff::Timestamp::now().as_second();
-    let credentials = materials.store.credentials();
-    let expiring = credentials.iter().filter_map(|credential| credential.expiry_warning(now));
-    problems.extend(expiring.map(|message| Problem { severity: Severity::Warning, at: None, message }));
+    let mut problems = found.into_problems();
+    problems.extend(expiring.into_iter().map(|message| Problem { severity: Severity::Warning, at: None, message }));
     problems
 }
 
-/// The labels that pods may have: those given, else each selector's in turn, else none.
-fn pods(resources: &Resources, args: &Args) -> BTreeSet<BTreeMap<String, String>> {
-    if !args.labels.is_empty() {
-        return BTreeSet::from([args.labels.iter().cloned().collect()]);
-    }
-    let selectors = resources.destination_rules.iter().filter_map(|rule| rule.workload_selector.clone());
-    let mut pods: BTreeSet<_> = selectors.collect();
-    if pods.is_empty() {
-        pods.insert(BTreeMap::new());
-    }
-    pods
+fn expiry_warnings(store: &Store) -> Vec<String> {
+    let now = jiff::Timestamp::now().as_second();
+    store.credentials().iter().filter_map(|credential| credential.expiry_warning(now)).collect()
 }
 
 /// Credentials as they lie on the disk; names are not resolved.
@@ -208,7 +219,7 @@ mod tests {
     fn args(file: &Path, secrets: &Path) -> Args {
         Args {
             paths: vec![file.to_owned()],
-            namespace: "default".to_owned(),
+            namespace: None,
             labels: Vec::new(),
             secrets: secrets.to_owned(),
             output: Output::Text,
@@ -280,6 +291,98 @@ mod tests {
              {{name: a}}\nspec: {{{selector}host: a.example, trafficPolicy: {{portLevelSettings: [{{port: {{number: \
              {port}}}, tls: {{{tls}}}}}]}}}}\n"
         )
+    }
+
+    /// An entry for `host` and a rule that originates TLS, which holds for pods of its namespace with its labels.
+    fn originating(namespace: &str, host: &str, app: &str) -> String {
+        let namespace = if namespace.is_empty() { String::new() } else { format!(", namespace: {namespace}") };
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {app}{namespace}}}\nspec: {{hosts: \
+             [{host}], resolution: DNS, ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 443}}]}}\n---\n\
+             apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {app}{namespace}}}\nspec: \
+             {{host: {host}, workloadSelector: {{matchLabels: {{app: {app}}}}}, trafficPolicy: {{tls: {{mode: MUTUAL, \
+             credentialName: {app}}}}}}}\n---\n"
+        )
+    }
+
+    /// What is told of `text`, without what stands before the message.
+    fn told(text: &str, namespace: Option<&str>, labels: &[(&str, &str)]) -> Vec<String> {
+        let loaded = config::load_text(Path::new("f.yaml"), text);
+        assert_eq!(loaded.problems, [], "{text}");
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let args =
+            Args { namespace: namespace.map(str::to_owned), labels, ..args(Path::new("-"), Path::new("/nowhere")) };
+        problems_in_use(&loaded.resources, &args).into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn every_namespace_of_the_files_is_taken_in_turn() {
+        let has = |all: &[String], parts: &[&str]| all.iter().any(|one| parts.iter().all(|part| one.contains(part)));
+        let team_a = originating("team-a", "a.example", "a");
+        let found = told(&team_a, None, &[]);
+        assert!(has(&found, &["secret team-a/a not found"]) && !has(&found, &["plaintext"]), "{found:?}");
+        assert!(!has(&found, &["for pods of"]), "{found:?}");
+        // Another than the files name, because it was asked for.
+        let found = told(&team_a, Some("default"), &[]);
+        assert!(has(&found, &["leave in plaintext"]) && !has(&found, &["secret"]), "{found:?}");
+
+        // What concerns one of them says so, what concerns all of them is told once.
+        let general = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: c, namespace: team-b}\nspec: \
+                       {hosts: [c.example], resolution: DNS, ports: [{number: 80, name: h, protocol: HTTP, targetPort: \
+                       443}]}\n";
+        let both = format!("{team_a}{}{general}", originating("team-b", "b.example", "b"));
+        let found = told(&both, None, &[]);
+        for parts in [
+            &["a.example is refused", "secret team-a/a not found", "(for pods of namespace team-a)"],
+            &["b.example is refused", "secret team-b/b not found", "(for pods of namespace team-b)"],
+        ] {
+            assert!(has(&found, parts), "{parts:?} is not told in {found:?}");
+        }
+        let plain: Vec<&String> = found.iter().filter(|one| one.contains("leave in plaintext")).collect();
+        assert_eq!(plain.iter().filter(|one| !one.contains("for pods of")).count(), 1, "{found:?}");
+        assert_eq!(plain.len(), 3, "that of each entry whose rule the other's pods do not have, and one: {found:?}");
+        let found = told(&both, Some("team-b"), &[]);
+        assert!(has(&found, &["secret team-b/b not found"]) && !has(&found, &["team-a/a"]), "{found:?}");
+        assert!(!has(&found, &["for pods of"]), "{found:?}");
+    }
+
+    #[test]
+    fn selectors_are_those_of_the_namespace() {
+        let two = originating("", "a.example", "a") + &originating("", "b.example", "b");
+        let found = told(&two, None, &[]);
+        let of = |part: &str| found.iter().filter(|one| one.contains(part)).collect::<Vec<_>>();
+        assert!(of("secret default/a")[0].ends_with("(for pods of namespace default with app=a)"), "{found:?}");
+        assert!(of("secret default/b")[0].ends_with("(for pods of namespace default with app=b)"), "{found:?}");
+        assert_eq!(of("plaintext").len(), 2, "each host's for the other's pods: {found:?}");
+        assert!(of("plaintext").iter().all(|one| one.contains("for pods of")), "{found:?}");
+        let found = told(&two, None, &[("app", "a")]);
+        assert!(found.iter().all(|one| !one.contains("for pods of")), "{found:?}");
+        // Nobody's labels are taken for those of another namespace.
+        let other = format!("{}{}", originating("team-a", "a.example", "a"), originating("", "b.example", "b"));
+        let found = told(&other, Some("default"), &[]);
+        assert!(found.iter().any(|one| one.contains("secret default/b not found")), "{found:?}");
+        // The root namespace's objects are for pods of others.
+        let root = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: r, namespace: istio-system}\n\
+                    spec: {hosts: [r.example], resolution: DNS, ports: [{number: 443, name: h, protocol: HTTP}]}\n";
+        assert_eq!(told(root, None, &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_folder_of_which_nothing_is_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("below")).unwrap();
+        for name in ["a.json", "below/b.yaml", ".hidden.yaml"] {
+            std::fs::write(folder.path().join(name), MISTAKES).unwrap();
+        }
+        let told = |path: &Path| {
+            let args = args(path, folder.path());
+            nothing_read(&config::load(&args.paths), &args).map(|problem| problem.message)
+        };
+        assert!(told(folder.path()).is_some_and(|message| message.contains("neither *.json nor")));
+        assert_eq!(told(&folder.path().join("below")), None);
+        assert_eq!(told(&folder.path().join("a.json")), None);
+        // An error of its own.
+        assert_eq!(told(&folder.path().join("nowhere")), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{
-    AuthorizationAction, AuthorizationPolicy, AuthorizationScope, AuthorizationTarget, PortProtocol, Resources,
+    AuthorizationAction, AuthorizationPolicy, AuthorizationScope, AuthorizationTarget, Meta, PortProtocol, Resources,
     ServiceEntry,
 };
 use crate::policy::authorization::{Authorization, Policy};
@@ -17,6 +17,7 @@ use crate::policy::short_names::ShortNames;
 
 pub(super) struct Authorized<'r> {
     workload: &'r Workload,
+    entries: &'r [ServiceEntry],
     /// For what goes to no entry that has policies of its own.
     everything: Option<Arc<Authorization>>,
     general: Vec<&'r AuthorizationPolicy>,
@@ -58,7 +59,8 @@ impl<'r> Authorized<'r> {
             }
         }
         let short_names = Arc::clone(short_names);
-        let mut all = Self { workload, everything: None, general, targeted, of_entries: HashMap::new(), short_names };
+        let (entries, of_entries) = (&resources.service_entries[..], HashMap::new());
+        let mut all = Self { workload, entries, everything: None, general, targeted, of_entries, short_names };
         all.everything = all.made(&[]);
         all
     }
@@ -95,7 +97,13 @@ impl<'r> Authorized<'r> {
     /// Warns of targets that are no ServiceEntry which the workload sees.
     pub(super) fn warn_of_the_unused(&self, problems: &mut Problems) {
         let seen = |namespace: &str, name: &str| self.of_entries.contains_key(&(namespace.to_owned(), name.to_owned()));
-        for ((namespace, name), policies) in self.targeted.iter().filter(|((ns, name), _)| !seen(ns, name)) {
+        // An entry that another namespace keeps to itself is none of this pod's, nor are the policies that stand beside it.
+        let is_elsewhere = |namespace: &str, name: &str| {
+            let is_it = |meta: &Meta| meta.name == name && self.workload.namespace_of(meta) == namespace;
+            namespace != self.workload.namespace && self.entries.iter().any(|entry| is_it(&entry.meta))
+        };
+        let unseen = |namespace, name| !seen(namespace, name) && !is_elsewhere(namespace, name);
+        for ((namespace, name), policies) in self.targeted.iter().filter(|((ns, name), _)| unseen(ns, name)) {
             for policy in policies {
                 let AuthorizationScope::ServiceEntries(targets) = &policy.scope else { continue };
                 let all_of_it = targets.iter().filter(|AuthorizationTarget { name: target, .. }| target == name);

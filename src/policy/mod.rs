@@ -62,7 +62,7 @@ pub use listing::{Document, EndpointRow, EndpointStatus, RouteRow};
 pub use occupancy::{Gauge, Occupancy};
 pub use reach::Unreachable;
 pub use rules::NOT_FOR_THIS_WORKLOAD;
-pub use scope::Workload;
+pub use scope::{ROOT_NAMESPACE, Workload};
 pub use splits::Split;
 pub use table::*;
 pub use tunnels::TunnelRefusal;

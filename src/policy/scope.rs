@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::config::{ExportTo, Meta, OutboundPolicy, Resources, Sidecar};
 
 /// Istio's root namespace: what stands there without a selector speaks for every namespace.
-pub(super) const ROOT_NAMESPACE: &str = "istio-system";
+pub const ROOT_NAMESPACE: &str = "istio-system";
 
 /// The pod on whose behalf a policy is compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
