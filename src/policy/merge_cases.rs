@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::config::PortProtocol::Http;
 use crate::config::Resolution::Static;
 use crate::config::{
-    ConnectionPool, DestinationRule, LoadBalancer, LoadBalancing, OutlierDetection, PortPolicy, ProxyProtocol,
-    Resources, RetryBudget, Subset, TlsMode, TrafficPolicy, Tunnel, TunnelProtocol, load_text,
+    ConnectionPool, DestinationRule, ExportTo, LoadBalancer, LoadBalancing, OutlierDetection, PortPolicy,
+    ProxyProtocol, Resources, RetryBudget, Subset, TlsMode, TrafficPolicy, Tunnel, TunnelProtocol, load_text,
 };
 use crate::policy::fixture::{compiled, entry, labels, meta, name, outliers, pattern, tls};
 use crate::policy::{Cluster, Transport};
@@ -86,6 +86,11 @@ fn subset(called: &str, all: Option<PortPolicy>, port: Option<PortPolicy>) -> Su
     Subset { name: called.to_owned(), labels: labels(""), traffic_policy }
 }
 
+/// For its own namespace alone, as it is written.
+fn kept(rule: DestinationRule) -> DestinationRule {
+    DestinationRule { export_to: vec![ExportTo::Same], ..rule }
+}
+
 /// A route to the subset `v1`.
 const ROUTE: &str = "
 apiVersion: networking.istio.io/v1
@@ -151,6 +156,25 @@ fn fields_and_where_they_come_from() {
             ],
             "l2".to_owned(),
             "l2c1".to_owned(),
+        ),
+        // Those of another exportTo are not, and the youngest that the pod sees holds.
+        (
+            vec![kept(rule("a", all(1), None, vec![subset("v1", None, None)])), rule("b", all(2), None, vec![])],
+            marked(2),
+            "-".to_owned(),
+        ),
+        (
+            vec![kept(rule("a", all(1), None, vec![])), rule("b", None, None, vec![subset("v1", some("c", 2), None)])],
+            String::new(),
+            "c2".to_owned(),
+        ),
+        (
+            vec![
+                kept(rule("a", all(1), None, vec![])),
+                kept(rule("b", None, None, vec![subset("v1", some("c", 2), None)])),
+            ],
+            marked(1),
+            "t1l1c2o1u1r1".to_owned(),
         ),
         // A rule that selects the pod holds instead of the others, and gets none of their subsets.
         (

@@ -22,6 +22,7 @@ mod problems;
 pub mod publish;
 mod reach;
 mod routes;
+mod rule_groups;
 mod rules;
 mod scope;
 mod short_names;

@@ -90,7 +90,7 @@ fn the_nearest_rule_holds() {
         (vec![rule("else", host).within("elsewhere", vec![])], "plain"),
         (vec![rule("private", host).within("bank", vec![ExportTo::Same]), root()], "root.test"),
         (vec![rule("named", host).within("bank", vec![ExportTo::Namespace("shop".into())])], "named.test"),
-        (vec![rule("kept", host).within("shop", vec![ExportTo::Namespace("bank".into())])], "kept.test"),
+        (vec![rule("given", host).within("shop", vec![ExportTo::Namespace("bank".into())])], "plain"),
         // Selectors.
         (vec![own(), rule("mine", host).selecting("app=a")], "mine.test"),
         (vec![own(), rule("other", host).selecting("app=b")], "own.test"),
@@ -105,6 +105,61 @@ fn the_nearest_rule_holds() {
         let names = names.join(", ");
         let entries = vec![entry(&[host], &[], Dns).with_target(80, Http, 443).within("bank", vec![])];
         assert_eq!(only(entries, rules).0, expected, "{names}");
+    }
+}
+
+/// Istio's `mergeDestinationRule` and `SidecarScope.DestinationRule`: rules of one host and namespace are merged only where
+/// their `exportTo` are the same, and of those that the pod sees the youngest holds.
+#[test]
+fn rules_of_one_host_that_are_exported_differently() {
+    use ExportTo::{All, Same};
+    let to = |names: &[&str]| names.iter().map(|name| ExportTo::Namespace((*name).into())).collect::<Vec<_>>();
+    let host = "www.example.com";
+    let own = |name: &str, export_to: Vec<ExportTo>| rule(name, host).within("shop", export_to);
+    let theirs = |name: &str, export_to: Vec<ExportTo>| rule(name, host).within("bank", export_to);
+    for (rules, expected, silenced) in [
+        (vec![own("old", vec![Same]), own("young", vec![])], "young.test", "old"),
+        (vec![own("old", vec![]), own("young", vec![Same])], "young.test", "old"),
+        // As written: that both mean everybody does not make them the same.
+        (vec![own("old", vec![]), own("young", vec![All])], "young.test", "old"),
+        (vec![own("old", vec![Same]), own("young", to(&["shop"]))], "young.test", "old"),
+        (vec![own("old", vec![Same]), own("young", vec![Same])], "old.test", "young"),
+        (vec![own("old", to(&["shop", "x"])), own("young", to(&["x", "shop"]))], "old.test", "young"),
+        // One that says more is merged into what it covers.
+        (vec![own("old", to(&["shop"])), own("young", to(&["x", "shop"]))], "old.test", "young"),
+        // Of three the second group is the younger; the third is of the first, and stands apart as well.
+        (vec![own("a", vec![Same]), own("b", vec![]), own("c", vec![Same])], "c.test", "a b"),
+        (vec![own("a", vec![Same]), own("b", vec![]), own("c", vec![])], "b.test", "a c"),
+        // What the pod does not see does not hold, however young.
+        (vec![own("old", vec![]), own("young", to(&["bank"]))], "old.test", "young"),
+        (vec![own("old", vec![Same]), own("young", vec![]), own("far", to(&["x"]))], "young.test", "old far"),
+        // One that selects the pod holds, and is exported to nobody whatever it says.
+        (
+            vec![own("mine", vec![]).selecting("app=a"), own("old", vec![Same]), own("young", vec![])],
+            "mine.test",
+            "old",
+        ),
+        (vec![own("s1", vec![]).selecting("app=a"), own("s2", vec![Same]).selecting("app=a")], "s1.test", "s2"),
+        // Another namespace's.
+        (vec![theirs("old", vec![All]), theirs("young", to(&["shop"]))], "young.test", ""),
+        (vec![theirs("old", vec![]), theirs("young", to(&["x"]))], "old.test", ""),
+        (vec![theirs("old", vec![]), theirs("young", vec![Same])], "old.test", ""),
+        // Seen by more than the one that it is merged into: by itself where that is not seen.
+        (vec![theirs("old", to(&["x"])), theirs("young", to(&["x", "shop"]))], "young.test", ""),
+        (vec![theirs("old", to(&["shop"])), theirs("young", to(&["x", "shop"]))], "old.test", ""),
+    ] {
+        let names: Vec<&str> = rules.iter().map(|rule| rule.meta.name.as_str()).collect();
+        let names = names.join(", ");
+        let entries = vec![entry(&[host], &[], Dns).with_target(80, Http, 443).within("bank", vec![])];
+        let (found, warnings) = only(entries, rules);
+        assert_eq!(found, expected, "{names}");
+        for name in silenced.split_whitespace() {
+            let is_told = |w: &String| w.starts_with(&format!("{name}.yaml")) && w.contains("of this DestinationRule");
+            let is_whole = |w: &String| w.starts_with(&format!("{name}.yaml")) && w.contains("this DestinationRule ");
+            assert!(warnings.iter().any(|w| is_told(w) || is_whole(w)), "{names}: {name} is not told in {warnings:?}");
+        }
+        let told = warnings.iter().filter(|w| w.contains("this DestinationRule")).count();
+        assert_eq!(told, silenced.split_whitespace().count(), "{names}: {warnings:?}");
     }
 }
 

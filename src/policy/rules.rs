@@ -1,5 +1,6 @@
 //! Which DestinationRule speaks for a host: the workload's own namespace first, then the ServiceEntry's, then the root
-//! namespace; within one the most specific host; among equals the rule that selects the workload, then the oldest.
+//! namespace; within one the most specific host; among equals the rules that select the workload, then as `rule_groups` has
+//! it.
 //!
 //! It knows nothing of what a rule asks for. Rules whose selector does not match are left out before hosts are compared:
 //! Istio would let such a rule hide a wildcard rule that applies, and traffic would leave without the TLS that the
@@ -8,12 +9,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::config::{
-    ClientTls, DestinationRule, HostPattern, Location, PortPolicy, PortProtocol, Resources, ServicePort, Subset,
+    ClientTls, DestinationRule, HostPattern, Location, Meta, PortPolicy, PortProtocol, Resources, ServicePort, Subset,
     TrafficPolicy,
 };
 use crate::flow::Hostname;
 use crate::policy::hosts::{HostMap, suffixes};
 use crate::policy::problems::Problems;
+use crate::policy::rule_groups::{Group, general, in_force, join};
 use crate::policy::scope::{ROOT_NAMESPACE, Workload, oldest_first};
 use crate::policy::short_names::qualified_pattern;
 use crate::policy::traps::originates;
@@ -21,12 +23,12 @@ use crate::policy::traps::originates;
 #[derive(Debug)]
 pub(super) struct Rules<'r> {
     own: &'r str,
-    visible: Vec<Rule<'r>>,
-    /// Namespace → host → rules, oldest first.
-    by_namespace: HashMap<&'r str, HostMap<Vec<usize>>>,
+    all: Vec<Rule<'r>>,
+    /// Namespace → host → what the workload sees there.
+    by_namespace: HashMap<&'r str, HostMap<Vec<Group<'r>>>>,
 }
 
-/// A rule that the workload sees.
+/// A rule that the workload sees, or that is in the way of one.
 #[derive(Debug)]
 struct Rule<'r> {
     document: &'r DestinationRule,
@@ -44,21 +46,25 @@ impl<'r> Rule<'r> {
 
 impl<'r> Rules<'r> {
     pub(super) fn visible(resources: &'r Resources, workload: &'r Workload, problems: &mut Problems) -> Self {
-        let mut rules = Self { own: &workload.namespace, visible: Vec::new(), by_namespace: HashMap::new() };
-        for rule in oldest_first(&resources.destination_rules, |rule| &rule.meta) {
-            let namespace = workload.namespace_of(&rule.meta);
-            if applies(rule, namespace, workload, problems) {
-                rules.add(rule, namespace);
+        let mut rules = Self { own: &workload.namespace, all: Vec::new(), by_namespace: HashMap::new() };
+        let mut groups: HashMap<(&str, HostPattern), Vec<Group<'_>>> = HashMap::new();
+        for document in oldest_first(&resources.destination_rules, |rule| &rule.meta) {
+            let namespace = workload.namespace_of(&document.meta);
+            if !applies(document, namespace, workload, problems) {
+                continue;
+            }
+            let host = qualified_pattern(&document.host, namespace);
+            join(groups.entry((namespace, host.clone())).or_default(), rules.all.len(), document);
+            rules.all.push(Rule { document, namespace, host, applied: BTreeSet::new() });
+        }
+        for ((namespace, host), mut groups) in groups {
+            // Only now: what a pod does not see has its part in what is merged.
+            groups.retain(|group| workload.sees(namespace, group.export_to));
+            if !groups.is_empty() {
+                *rules.by_namespace.entry(namespace).or_default().get_or_insert_with(&host, Vec::new) = groups;
             }
         }
         rules
-    }
-
-    fn add(&mut self, rule: &'r DestinationRule, namespace: &'r str) {
-        let host = qualified_pattern(&rule.host, namespace);
-        let id = self.visible.len();
-        self.by_namespace.entry(namespace).or_default().get_or_insert_with(&host, Vec::new).push(id);
-        self.visible.push(Rule { document: rule, namespace, host, applied: BTreeSet::new() });
     }
 
     /// The rule for `host` of a ServiceEntry in `namespace`, and the namespace that the rule stands in.
@@ -69,45 +75,44 @@ impl<'r> Rules<'r> {
         port: u16,
     ) -> Option<(&'r DestinationRule, &'r str)> {
         let chosen = self.choose(host, namespace)?;
-        let chosen = &mut self.visible[chosen];
+        let chosen = &mut self.all[chosen];
         chosen.applied.insert(port);
         Some((chosen.document, chosen.namespace))
     }
 
     /// The subset that the rules for `host` define; of several with one name the oldest.
     pub(super) fn subset(&self, host: &HostPattern, namespace: &str, name: &str) -> Option<&'r Subset> {
-        let merged = self.merged(host, namespace).into_iter();
-        merged.flat_map(|id| &self.visible[id].document.subsets).find(|subset| subset.name == name)
+        let merged = &self.merged(host, namespace)?.members;
+        merged.iter().flat_map(|id| &self.all[*id].document.subsets).find(|subset| subset.name == name)
     }
 
     fn choose(&self, host: &HostPattern, namespace: &str) -> Option<usize> {
-        let merged = self.merged(host, namespace);
-        let with_policy = merged.iter().find(|id| self.visible[**id].document.traffic_policy.is_some());
-        with_policy.or(merged.first()).copied()
+        self.giver(self.merged(host, namespace)?)
     }
 
-    /// The rules that hold for `host` together, oldest first. Istio merges those of one host and selector: the first that
-    /// has a policy gives it, and each may add subsets.
-    fn merged(&self, host: &HostPattern, namespace: &str) -> Vec<usize> {
+    /// The rule whose policy holds for a group: the oldest that has one.
+    fn giver(&self, group: &Group<'_>) -> Option<usize> {
+        let with_policy = group.members.iter().find(|id| self.all[**id].document.traffic_policy.is_some());
+        with_policy.or(group.members.first()).copied()
+    }
+
+    /// The rules that hold for `host` together: one gives the policy, and each may add subsets.
+    fn merged(&self, host: &HostPattern, namespace: &str) -> Option<&Group<'r>> {
         let tiers = [self.own, namespace, ROOT_NAMESPACE];
-        let same = tiers.iter().find_map(|tier| self.by_namespace.get(tier)?.find_covering(host));
-        let same = same.map_or(&[][..], Vec::as_slice);
-        let selector = |id: &usize| self.visible[*id].document.workload_selector.as_ref();
-        let Some(first) = same.iter().find(|id| selector(id).is_some()).or(same.first()) else { return Vec::new() };
-        same.iter().filter(|id| selector(id) == selector(first)).copied().collect()
+        in_force(tiers.iter().find_map(|tier| self.by_namespace.get(*tier)?.find_covering(host))?)
     }
 
     /// Warns of rules that speak for nobody, of rules that an older one silences, and of ports that nobody has.
     pub(super) fn warn_of_the_unused(&self, hosts: &HashSet<HostPattern>, problems: &mut Problems) {
         let suffixes = covered_suffixes(hosts);
-        for rule in self.visible.iter().filter(|rule| rule.namespace == self.own) {
+        for (id, rule) in self.all.iter().enumerate().filter(|(_, rule)| rule.namespace == self.own) {
             let known = match &rule.host {
                 HostPattern::Exact(_) => hosts.contains(&rule.host),
                 HostPattern::Wildcard(suffix) => suffixes.contains(suffix.as_str()),
                 HostPattern::Any => !hosts.is_empty(),
             };
             if known {
-                self.warn_of_silenced(rule, problems);
+                self.warn_of_silenced(id, problems);
                 warn_of_unknown_ports(rule, problems);
             } else {
                 problems.warn_of_absence(&rule.document.meta.at, unknown_host(rule, hosts));
@@ -123,12 +128,13 @@ impl<'r> Rules<'r> {
         port: &ServicePort,
         problems: &mut Problems,
     ) {
-        let Some(chosen) = self.choose(host, namespace).map(|id| &self.visible[id]) else { return };
+        let Some(chosen) = self.choose(host, namespace).map(|id| &self.all[id]) else { return };
         if chosen.tls(port.number).is_some() || matches!(port.protocol, PortProtocol::Https | PortProtocol::Tls) {
             return;
         }
         let tiers = [self.own, namespace, ROOT_NAMESPACE].into_iter().filter_map(|tier| self.by_namespace.get(tier));
-        let covering = tiers.flat_map(|map| map.covering(host)).flatten().map(|id| &self.visible[*id]);
+        let groups = tiers.flat_map(|map| map.covering(host)).flatten();
+        let covering = groups.flat_map(|group| &group.members).map(|id| &self.all[*id]);
         let hidden = covering.filter(|rule| rule.host != chosen.host);
         if let Some(hidden) = hidden.into_iter().find(|rule| rule.tls(port.number).is_some_and(originates)) {
             let message = format!(
@@ -140,23 +146,38 @@ impl<'r> Rules<'r> {
         }
     }
 
-    fn warn_of_silenced(&self, rule: &Rule<'_>, problems: &mut Problems) {
-        if rule.document.traffic_policy.is_none() {
-            return;
-        }
-        let same = self.by_namespace.get(rule.namespace).and_then(|map| map.get(&rule.host));
-        let older = same.into_iter().flatten().map(|id| &self.visible[*id]).find(|other| {
-            other.document.workload_selector == rule.document.workload_selector
-                && other.document.traffic_policy.is_some()
-        });
-        if let Some(older) = older.filter(|older| !std::ptr::eq(older.document, rule.document)) {
-            let message = format!(
-                "the trafficPolicy of this DestinationRule has no effect: the older rule {} at {} has the same host {}; \
-                 merge the two",
-                older.document.meta.name, older.document.meta.at, rule.host
-            );
-            problems.warn(&rule.document.meta.at, message);
-        }
+    fn warn_of_silenced(&self, id: usize, problems: &mut Problems) {
+        let rule = &self.all[id];
+        let groups = self.by_namespace.get(rule.namespace).and_then(|map| map.get(&rule.host));
+        let groups = groups.map_or(&[][..], Vec::as_slice);
+        let selector = rule.document.workload_selector.as_ref();
+        // What a rule that selects the pod silences is told by nobody: it is meant to.
+        let own = match selector {
+            Some(_) => groups.iter().find(|group| group.selector == selector),
+            None => general(groups),
+        };
+        let Some(own) = own else { return };
+        let named = |id: usize| {
+            let Meta { name, at, .. } = &self.all[id].document.meta;
+            format!("{name} at {at}")
+        };
+        let message = match self.giver(own) {
+            _ if !own.members.contains(&id) => format!(
+                "this DestinationRule has no effect: the younger rule {} has the same host {} and another exportTo, so the \
+                 two are not merged, and the youngest that a pod sees holds; write the same exportTo in both, or merge the \
+                 two",
+                named(own.members[0]),
+                rule.host
+            ),
+            Some(giver) if giver != id && rule.document.traffic_policy.is_some() => format!(
+                "the trafficPolicy of this DestinationRule has no effect: the older rule {} has the same host {}; merge the \
+                 two",
+                named(giver),
+                rule.host
+            ),
+            _ => return,
+        };
+        problems.warn(&rule.document.meta.at, message);
     }
 }
 
@@ -168,7 +189,7 @@ pub(super) fn policy_of(policy: &TrafficPolicy, port: u16) -> &PortPolicy {
 /// How the warning begins that a rule selects other workloads; without meaning where no workload is given.
 pub const NOT_FOR_THIS_WORKLOAD: &str = "this DestinationRule does not apply here";
 
-/// Whether a rule concerns the workload at all. Rules of its own namespace need no export.
+/// Whether a rule concerns the workload at all, or may be merged with one that does.
 fn applies(rule: &DestinationRule, namespace: &str, workload: &Workload, problems: &mut Problems) -> bool {
     let own = namespace == workload.namespace;
     match &rule.workload_selector {
@@ -183,8 +204,15 @@ fn applies(rule: &DestinationRule, namespace: &str, workload: &Workload, problem
             problems.warn(&rule.meta.at, message);
             false
         }
-        Some(_) => true,
-        None => own || workload.sees(namespace, &rule.export_to),
+        None if own && !workload.sees(namespace, &rule.export_to) => {
+            let message = format!(
+                "this DestinationRule does not hold for pods of its own namespace {namespace}: its exportTo names others \
+                 alone; add \".\""
+            );
+            problems.warn(&rule.meta.at, message);
+            false
+        }
+        Some(_) | None => true,
     }
 }
 
