@@ -11,6 +11,8 @@ use super::service_entry::Related;
 use super::yaml::quoted;
 
 const MAX_ENDPOINTS: usize = 4096;
+/// The label that says whether an endpoint takes the mesh's mutual TLS.
+const TLS_MODE: &str = "security.istio.io/tlsMode";
 
 /// `ports` are the entry's, or `None` where they cannot be relied upon.
 pub(super) fn read_all(
@@ -40,13 +42,19 @@ fn read(
     let locality = object.optional_text("locality", report).map(|(_, text)| text.to_owned());
     let weight = object.optional("weight").and_then(|field| field.whole(&(0..=i64::from(u32::MAX)), report));
     object.unsupported("network", Shape::Word, report);
-    object.allow(&["serviceAccount"]);
+    let service_account = object.optional_text("serviceAccount", report);
     check_unix(address.as_ref(), &mut object, report);
     object.finish(report);
+    // Istio's `getTLSModeFromWorkloadEntry`.
+    let expects_mesh_tls = match labels.get(TLS_MODE) {
+        Some(mode) => mode == "istio",
+        None => service_account.is_some(),
+    };
     Some(Endpoint {
         address: address?,
         ports,
         labels,
+        expects_mesh_tls,
         locality,
         // Zero is protobuf's "not set".
         weight: weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1).max(1),

@@ -199,6 +199,9 @@ pub struct Endpoint {
     pub locality: Option<String>,
     /// At least 1.
     pub weight: u32,
+    /// In a mesh it would be spoken to in the mesh's own mutual TLS: its label `security.istio.io/tlsMode` says so, or without
+    /// one its `serviceAccount`.
+    pub expects_mesh_tls: bool,
     pub at: Location,
 }
 

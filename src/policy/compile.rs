@@ -8,13 +8,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{
-    ByteRoute, ConnectPolicy, DestinationRule, EndpointAddress, HostPattern, LoadBalancer, Location, Meta, PortPolicy,
-    PortProtocol, Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol,
+    ByteRoute, ConnectPolicy, DestinationRule, Endpoint, EndpointAddress, HostPattern, LoadBalancer, Location, Meta,
+    PortPolicy, PortProtocol, Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol,
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
 use crate::policy::decide::PolicyTable;
-use crate::policy::endpoints::{endpoints, limits};
+use crate::policy::endpoints::{endpoints, in_mesh_tls, limits};
 use crate::policy::guarded::Guarded;
 use crate::policy::health::Health;
 use crate::policy::imports::imported;
@@ -24,6 +24,7 @@ use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::problems::Problems;
 use crate::policy::publish::Addresses;
 use crate::policy::reach::Reach;
+use crate::policy::routed_away::RoutedAway;
 use crate::policy::routes::{Claims, PortRoutes, Speaks};
 use crate::policy::rules::Rules;
 pub(super) use crate::policy::rules::policy_of;
@@ -84,6 +85,7 @@ pub(super) struct Compiler<'a> {
     /// Those of them that plain requests can go to.
     pub(super) hosts_of_requests: HashSet<HostPattern>,
     pub(super) sought: Sought<'a>,
+    routed_away: RoutedAway,
     /// Routes for bytes that have claimed something; a claim's split is the position here, and then in the table.
     pub(super) pending: Vec<Pending<'a>>,
     /// Clusters made for such routes, by name and whether they carry the application's TLS.
@@ -125,6 +127,7 @@ impl<'a> Compiler<'a> {
             hosts: HashSet::new(),
             hosts_of_requests: HashSet::new(),
             sought: Sought::new(&entries, byte_services(&resources.virtual_services, workload), workload),
+            routed_away: RoutedAway::of(&resources.virtual_services, workload),
             pending: Vec::new(),
             carrying: HashMap::new(),
             used: HashSet::new(),
@@ -156,7 +159,9 @@ impl<'a> Compiler<'a> {
             for port in entry.ports.iter().filter(|port| is_served(entry, port)) {
                 let rule = self.rules.select(host, namespace, port.number);
                 let policy = rule.and_then(|(rule, _)| Some(policy_of(rule.traffic_policy.as_ref()?, port.number)));
-                self.rules.warn_of_hidden_tls(host, namespace, port, &mut self.problems);
+                if !self.routed_away.is(host, port.number) {
+                    self.rules.warn_of_hidden_tls(host, namespace, port, &mut self.problems);
+                }
                 self.add_service(&Service { entry, host, port, rule, policy });
             }
         }
@@ -252,7 +257,7 @@ impl<'a> Compiler<'a> {
         protocol: ClusterProtocol,
         carries: Carries,
     ) -> Cluster {
-        let Service { entry, host, port, rule, policy } = *service;
+        let Service { entry, host, port, policy, .. } = *service;
         let balancing = policy.and_then(|policy| policy.load_balancer.clone());
         // The addresses of one name are no endpoints that could be told apart for long.
         let balancing = balancing.filter(|_| entry.resolution != Resolution::DynamicDns).unwrap_or_default();
@@ -277,8 +282,9 @@ impl<'a> Compiler<'a> {
             }
             Err(reason) => (Endpoints::Resolved(Vec::new()), self.refused(service, &reason)),
         };
-        let rule = rule.map(|(rule, _)| rule);
-        traps::of_service(entry, port, rule, policy, &endpoints, carries, &mut self.problems);
+        let is_silent = matches!(transport, Transport::Refused(_)) || self.is_routed_away(service, carries);
+        let requests = if is_silent { traps::Requests::Never } else { traps::Requests::Leave };
+        traps::of_service(service, &endpoints, carries, requests, &mut self.problems);
         let name = format!("outbound|{}|{subset}|{host}", port.number);
         Cluster {
             occupancy: self.materials.occupancy(&name),
@@ -301,6 +307,11 @@ impl<'a> Compiler<'a> {
             authorization: self.authorized.of_entry(service.entry, &mut self.problems),
             origin: self.origin(service),
         }
+    }
+
+    /// Whether all requests to the port go elsewhere, by routes.
+    fn is_routed_away(&self, service: &Service<'_>, carries: Carries) -> bool {
+        matches!(carries, Carries::Http1 | Carries::Http2) && self.routed_away.is(service.host, service.port.number)
     }
 
     fn reach(&mut self, service: &Service<'_>, protocol: ClusterProtocol) -> Reach {
@@ -360,6 +371,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn transport(&mut self, service: &Service<'_>, carries: Carries) -> (Transport, Option<ProfileRequest>) {
+        if let Some(endpoint) = in_mesh_tls(service.entry, service.policy) {
+            return self.refused_in_mesh_tls(service, endpoint);
+        }
         let at = service.policy.and_then(|policy| policy.tls.as_ref()).map(|tls| &tls.at);
         let (refusal, request) = match wanted_by(service, carries) {
             Wanted::Plaintext => return (Transport::Plaintext, None),
@@ -375,6 +389,21 @@ impl<'a> Compiler<'a> {
             self.problems.warn(at, format!("{} is refused on port {}: {refusal}", service.host, service.port.number));
         }
         (Transport::Refused(refusal.into()), request)
+    }
+
+    fn refused_in_mesh_tls(
+        &mut self,
+        service: &Service<'_>,
+        endpoint: &Endpoint,
+    ) -> (Transport, Option<ProfileRequest>) {
+        let (host, port, address) = (service.host, service.port.number, &endpoint.address);
+        let reason = format!(
+            "the endpoint {address} is in the mesh and expects its mutual TLS (serviceAccount or the label \
+             security.istio.io/tlsMode), which needs certificates from Istio's control plane; set tls mode MUTUAL, SIMPLE or \
+             DISABLE in a DestinationRule for {host}, or label the endpoint security.istio.io/tlsMode: disabled"
+        );
+        self.problems.warn(&endpoint.at, format!("{host} is refused on port {port}: {reason}"));
+        (Transport::Refused(reason.into()), None)
     }
 
     fn origin(&self, service: &Service<'_>) -> Origin {

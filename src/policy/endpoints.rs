@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    Endpoint, EndpointAddress, HostPattern, LoadBalancer, PortPolicy, Resolution, ServiceEntry, ServicePort, Settings,
+    Endpoint, EndpointAddress, HostPattern, LoadBalancer, MeshLocation, PortPolicy, Resolution, ServiceEntry,
+    ServicePort, Settings,
 };
 use crate::policy::compile::Materials;
 use crate::policy::problems::Problems;
@@ -66,6 +67,22 @@ pub(super) fn endpoints(
             }
         }
     }
+}
+
+/// The first endpoint that Istio's sidecars speak the mesh's mutual TLS to without being told (auto mTLS), and so one that
+/// nothing can be sent to from here. Where a DestinationRule has a `tls` block, that holds
+/// (`buildUpstreamTLSSettings`, `BestEffortInferServiceMTLSMode`).
+pub(super) fn in_mesh_tls<'e>(entry: &'e ServiceEntry, policy: Option<&PortPolicy>) -> Option<&'e Endpoint> {
+    if entry.location == MeshLocation::External || policy.is_some_and(|policy| policy.tls.is_some()) {
+        return None;
+    }
+    let balancer = policy.and_then(|policy| policy.load_balancer.as_ref()).map(|balancing| balancing.by);
+    // Towards addresses that the application picks it is all endpoints or none.
+    let is_mixed = entry.endpoints.iter().any(|endpoint| !endpoint.expects_mesh_tls);
+    if balancer == Some(LoadBalancer::Passthrough) && is_mixed {
+        return None;
+    }
+    entry.endpoints.iter().find(|endpoint| endpoint.expects_mesh_tls)
 }
 
 /// A targetPort that is the port's own number says something, too: a route may lead here from another port.

@@ -105,6 +105,7 @@ impl ServiceEntry {
             labels: BTreeMap::new(),
             locality: None,
             weight,
+            expects_mesh_tls: false,
             at: place("endpoint"),
         });
         self

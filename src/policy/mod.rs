@@ -21,6 +21,7 @@ mod origination;
 mod problems;
 pub mod publish;
 mod reach;
+mod routed_away;
 mod routes;
 mod rule_groups;
 mod rules;
@@ -42,6 +43,8 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod merge_cases;
 #[cfg(test)]
+mod mesh_cases;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod route_cases;
@@ -53,6 +56,8 @@ mod scenarios;
 mod split_cases;
 #[cfg(test)]
 mod strict_property;
+#[cfg(test)]
+mod trap_cases;
 
 pub use authorization::{Facts, Sni};
 pub use compile::{Materials, compile};

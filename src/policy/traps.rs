@@ -9,12 +9,12 @@ use crate::config::{
     ClientTls, DestinationRule, EndpointAddress, HostPattern, OutlierDetection, PortPolicy, PortProtocol, Resolution,
     ServiceEntry, ServicePort, TlsMode,
 };
-use crate::policy::compile::is_served;
+use crate::policy::compile::{Service, is_served};
 use crate::policy::origination::Carries;
 use crate::policy::problems::Problems;
 use crate::policy::table::Endpoints;
 
-pub(super) use routes::{of_routes, of_unseen_requests};
+pub(super) use routes::{of_plain_requests, of_routes, of_unseen_requests};
 
 /// What an entry alone shows.
 pub(super) fn of_entry(entry: &ServiceEntry, problems: &mut Problems) {
@@ -86,16 +86,24 @@ fn of_port(entry: &ServiceEntry, port: &ServicePort) -> Option<String> {
     }
 }
 
+/// Whether requests go out to a port at all, encrypted or not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Requests {
+    Leave,
+    /// They are refused, or routes send them all elsewhere.
+    Never,
+}
+
 /// What an entry and the rule that was chosen for it show together.
 pub(super) fn of_service(
-    entry: &ServiceEntry,
-    port: &ServicePort,
-    rule: Option<&DestinationRule>,
-    policy: Option<&PortPolicy>,
+    service: &Service<'_>,
     endpoints: &Endpoints,
     carries: Carries,
+    requests: Requests,
     problems: &mut Problems,
 ) {
+    let Service { entry, port, policy, .. } = *service;
+    let rule = service.rule.map(|(rule, _)| rule);
     let outliers = policy.and_then(|policy| policy.outlier_detection.as_ref());
     if let Some((rules, message)) = outliers.and_then(|rules| Some((rules, of_outliers(rules, endpoints)?))) {
         problems.warn(&rules.at, message);
@@ -105,6 +113,7 @@ pub(super) fn of_service(
     match tls.filter(|tls| originates(tls)) {
         _ if carries == Carries::Tls => {}
         Some(tls) => of_tls(entry, port, policy, tls, endpoints, carries, problems),
+        None if requests == Requests::Never => {}
         None => {
             of_plaintext(port, policy, endpoints, carries, problems);
             let Some(traffic) = rule.and_then(|rule| rule.traffic_policy.as_ref()).filter(|_| tls.is_none()) else {
@@ -186,7 +195,10 @@ fn of_plaintext(
     carries: Carries,
     problems: &mut Problems,
 ) {
-    let declared_http = matches!(carries, Carries::Http1 | Carries::Http2) && port.protocol != PortProtocol::Auto;
+    // Requests that a route sends to a port for TLS are told at the route.
+    use PortProtocol::{Auto, Https, Tls};
+    let declared_http =
+        matches!(carries, Carries::Http1 | Carries::Http2) && !matches!(port.protocol, Auto | Https | Tls);
     let is_tunnelled = policy.is_some_and(|policy| policy.tunnel.is_some());
     if declared_http && port.number == 443 {
         let message = "port 443 is declared as plain HTTP: an application that speaks TLS on it is not matched by this \

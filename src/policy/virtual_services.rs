@@ -135,6 +135,9 @@ impl<'a> Compiler<'a> {
             let message = format!("no ServiceEntry lists {host}{at}{subset}: {lost}");
             self.problems.warn_of_absence(&to.at, message);
         }
+        if matches!(carried, Carried::Requests) {
+            clusters.all().for_each(|cluster| traps::of_plain_requests(to, cluster, &mut self.problems));
+        }
         let shown = port.map_or(String::new(), |port| port.to_string());
         Destination {
             weight: to.weight,

@@ -1,7 +1,8 @@
 //! Routes of VirtualServices that no request reaches.
 
-use crate::config::VirtualService;
+use crate::config::{self, PortProtocol, VirtualService};
 use crate::policy::problems::Problems;
+use crate::policy::table::{Cluster, Transport};
 
 /// Routes behind one that takes everything.
 pub(in crate::policy) fn of_routes(service: &VirtualService, problems: &mut Problems) {
@@ -13,6 +14,19 @@ pub(in crate::policy) fn of_routes(service: &VirtualService, problems: &mut Prob
             service.http[last].at.line
         );
         problems.warn(&hidden.at, message);
+    }
+}
+
+/// A destination that gets plain HTTP at a port which its entry declares to carry TLS.
+pub(in crate::policy) fn of_plain_requests(to: &config::Destination, cluster: &Cluster, problems: &mut Problems) {
+    let is_for_tls = matches!(cluster.origin.declared, PortProtocol::Https | PortProtocol::Tls);
+    if is_for_tls && matches!(cluster.transport, Transport::Plaintext) && cluster.tunnel.is_none() {
+        let (port, host) = (cluster.origin.port, &cluster.host);
+        let message = format!(
+            "this route sends requests in plaintext to port {port} of {host}, which expects TLS: no DestinationRule of this \
+             workload asks for TLS there; add one with portLevelSettings for port {port} and `tls: {{mode: SIMPLE}}`"
+        );
+        problems.warn(&to.at, message);
     }
 }
 
