@@ -169,7 +169,7 @@ pub fn table(resources: &Resources) -> PolicyTable {
 /// Asks `table` about a request to `host`; whether some entry names it.
 pub fn is_named(table: &PolicyTable, host: &Host) -> bool {
     let destination = OriginalDst::new(SocketAddr::from(([192, 0, 2, 1], 80)));
-    let view = RequestView { host, authority: b"", method: b"GET", target: b"/v1/items", field: &|_| None };
+    let view = RequestView { host, authority: b"", method: b"GET", target: b"/v1/items", any_value: &|_, _| false };
     let routed = table.http_request(destination, &view);
     matches!(routed, Routed::Unrouted(egret::policy::Decision::Forward(_)))
 }
