@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::cli::run;
 use crate::config::{self, Loaded, Problem, Resources, Severity};
+use crate::control::expiry;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, Workload, compile};
@@ -83,8 +84,8 @@ fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
     }
     let now = jiff::Timestamp::now().as_second();
     let credentials = materials.store.credentials();
-    let expiring = credentials.iter().filter_map(|credential| credential.expiry_warning(now));
-    problems.extend(expiring.map(|message| Problem { severity: Severity::Warning, at: None, message }));
+    let rules = &resources.destination_rules;
+    problems.extend(credentials.iter().filter_map(|credential| expiry::warning(credential, rules, now)));
     problems
 }
 
