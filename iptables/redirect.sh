@@ -21,14 +21,12 @@ excluded=${EGRET_EXCLUDE_OUTBOUND_CIDRS:-}
 included_ports=${EGRET_INCLUDE_OUTBOUND_PORTS:-}
 excluded_ports=${EGRET_EXCLUDE_OUTBOUND_PORTS:-}
 interfaces=${EGRET_EXCLUDE_INTERFACES:-}
-capture_dns=${EGRET_CAPTURE_DNS:-false}
-dns_port=${EGRET_DNS_PORT:-15053}
 block_quic=${EGRET_BLOCK_QUIC:-false}
 ipv6=${EGRET_IPV6:-auto}
 
 # Nothing that means something to a shell, to nft or to the templates may come in through a setting.
 for value in "$proxy_port" "$proxy_uids" "$proxy_gids" "$included" "$excluded" "$included_ports" "$excluded_ports" \
-  "$interfaces" "$dns_port"; do
+  "$interfaces"; do
   case $value in *[!A-Za-z0-9.,:/_*\ -]*) fail "a setting has letters that rules cannot have: $value" ;; esac
 done
 
@@ -45,8 +43,17 @@ networks() {
   true
 }
 
+# Until egret has a DNS listener, capturing DNS would make every lookup of the pod fail.
+no_dns() {
+  case $(printf '%s' "${EGRET_CAPTURE_DNS:-}" | tr '[:upper:]' '[:lower:]') in
+    '' | false | no | off | n | f | 0) ;;
+    *) fail "EGRET_CAPTURE_DNS: egret has no DNS listener, so every name lookup of the pod would fail; leave it out" ;;
+  esac
+}
+
 # lists redirect|reject: the lists that the templates name, as variables L_NAME.
 lists() {
+  no_dns
   set -f
   L_INCLUDED_ALL='' nets=$included
   if [ "$included" = '*' ]; then L_INCLUDED_ALL=1 nets=''; fi
@@ -54,18 +61,18 @@ lists() {
   L_EXCLUDED_V4=$(networks 4 "$excluded") L_EXCLUDED_V6=$(networks 6 "$excluded")
   L_INCLUDED_LOOPBACK=''
   for net in $L_INCLUDED_V4; do case $net in 127.*) L_INCLUDED_LOOPBACK=1 ;; esac; done
-  L_PROXY_PORT=$proxy_port L_DNS_PORT=$dns_port
+  L_PROXY_PORT=$proxy_port
   L_PROXY_UIDS=$(words "$proxy_uids") L_PROXY_GIDS=$(words "$proxy_gids")
   L_INCLUDED_PORTS=$(words "$included_ports") L_EXCLUDED_PORTS=$(words "$excluded_ports")
   L_EXCLUDED_INTERFACES=$(words "$interfaces")
-  L_CAPTURE_DNS=$(yes_no "$capture_dns") L_BLOCK_QUIC=$(yes_no "$block_quic")
+  L_BLOCK_QUIC=$(yes_no "$block_quic")
   L_REJECT_V6='' L_REJECTS=$L_BLOCK_QUIC
   if [ "$1" = reject ]; then L_REJECT_V6=1 L_REJECTS=1; fi
   set +f
   [ -n "$L_PROXY_UIDS" ] || fail "EGRET_PROXY_UID must name at least one user"
   export L_INCLUDED_ALL L_INCLUDED_V4 L_INCLUDED_V6 L_EXCLUDED_V4 L_EXCLUDED_V6 L_INCLUDED_LOOPBACK L_PROXY_PORT \
-    L_DNS_PORT L_PROXY_UIDS L_PROXY_GIDS L_INCLUDED_PORTS L_EXCLUDED_PORTS L_EXCLUDED_INTERFACES L_CAPTURE_DNS \
-    L_BLOCK_QUIC L_REJECT_V6 L_REJECTS
+    L_PROXY_UIDS L_PROXY_GIDS L_INCLUDED_PORTS L_EXCLUDED_PORTS L_EXCLUDED_INTERFACES L_BLOCK_QUIC L_REJECT_V6 \
+    L_REJECTS
 }
 
 # --- templates: the language is described in egret.nft ---------------------------------------------------------------
@@ -92,8 +99,8 @@ render() {
 
 # The tables that have rules, what catches before what lets go.
 tables() {
-  order="raw nat filter"
-  [ -z "$L_REJECT_V6" ] || order="raw filter nat"
+  order="nat filter"
+  [ -z "$L_REJECT_V6" ] || order="filter nat"
   render "$1" | awk -v order="$order" '
     /^\*/ { name = substr($0, 2); next }
     /^COMMIT$/ { next }
@@ -112,8 +119,8 @@ change() {
   "$tool-save" > "$work/saved" || { rm -r "$work"; return 1; }
   : > "$work/wanted"
   [ -z "${2:-}" ] || tables "$2" > "$work/wanted"
-  order="raw nat filter"
-  [ -z "${L_REJECT_V6:-}" ] || order="raw filter nat"
+  order="nat filter"
+  [ -z "${L_REJECT_V6:-}" ] || order="filter nat"
   for table in $order; do
     awk -v table="$table" '
       /^\*/ { name = substr($0, 2); next }

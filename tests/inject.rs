@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use serde_yaml::Value;
 
 /// Input and flags.
-const GOLDEN: [(&str, &[&str]); 10] = [
+const GOLDEN: [(&str, &[&str]); 11] = [
     ("pod.yaml", &["--secret=client-credential"]),
     ("deployment.yaml", &[]),
     ("statefulset.yaml", &["--secret=a.b", "--secret=c", "--config-map=policy"]),
@@ -21,6 +21,7 @@ const GOLDEN: [(&str, &[&str]); 10] = [
     ("cronjob.yaml", &[]),
     ("list.yaml", &[]),
     ("stream.yaml", &[]),
+    ("kinds.yaml", &[]),
     ("classic.yaml", &["--classic"]),
     ("pod.json", &[]),
 ];
@@ -170,7 +171,7 @@ fn pods_that_could_get_past_egret_are_refused_with_the_place() {
         (init("      securityContext: {runAsUser: 1337}\n"), "container i runs with runAsUser"),
         (init("      restartPolicy: Always\n      securityContext: {privileged: true}\n"), "container i is privileged"),
         (pod("  containers: []\n"), "has no containers"),
-        ("apiVersion: apps/v1\nkind: Deployment\n".to_owned(), "this Deployment has no spec.template.spec"),
+        ("apiVersion: apps/v1\nkind: Deployment\n".to_owned(), "Deployment without a name has no spec.template.spec"),
         ("{apiVersion: v1, kind: Pod, spec: {containers: [{name: app}]}}\n".to_owned(), "not valid JSON"),
         (
             pod("  containers: [{name: app}]\n").replace("spec:\n  c", "spec: {c").replace("]\n", "]}\n"),
@@ -198,9 +199,187 @@ fn every_reason_is_given_at_once_and_nothing_is_printed() {
 
 #[test]
 fn a_container_runtime_flag_or_name_that_is_wrong_is_a_usage_error() {
-    for flag in ["--secret=UPPER", "--config-map=", "--secret=../x"] {
-        assert_eq!(inject(SPEC, &[flag]).0, 2, "{flag}");
+    for (flag, says) in [
+        ("--secret=UPPER", "'U' (character 1)"),
+        ("--config-map=", "at least one character"),
+        ("--secret=../x", "'/' (character 3)"),
+        ("--config-map=a..b", "never first, last or twice"),
+        (&format!("--secret={}", "a".repeat(254)), "may have 253 characters, and this one has 254"),
+    ] {
+        let (code, _, stderr) = inject(SPEC, &[flag]);
+        assert!(code == 2 && stderr.contains(says), "{flag}: {stderr}");
     }
     let (code, _, stderr) = inject("", &["-f", "/nonexistent.yaml"]);
     assert!(code == 1 && stderr.contains("/nonexistent.yaml: No such file"), "{stderr}");
+}
+
+/// `egret` made of a Pod's text: the Pod as it is then, and what was said.
+#[track_caller]
+fn pod(text: &str, flags: &[&str]) -> (Value, String) {
+    let (output, notes) = injected(text, flags);
+    (objects(&output).remove(0), notes)
+}
+
+/// kubectl reads YAML 1.1: these are true, or 1337, to the API server.
+#[test]
+fn other_spellings_of_true_and_of_a_number_count() {
+    let spec = |spec: &str| format!("apiVersion: v1\nkind: Pod\nspec:\n{spec}  containers:\n    - name: app\n");
+    let context = |context: &str| format!("{}      securityContext: {{{context}}}\n", spec(""));
+    for yes in ["true", "True", "TRUE", "yes", "Yes", "on", "ON", "y", "Y"] {
+        let (code, stdout, stderr) = inject(&spec(&format!("  hostNetwork: {yes}\n")), &[]);
+        assert!(code == 1 && stdout.is_empty() && stderr.contains("-:4:16: hostNetwork: the rules"), "{yes}: {stderr}");
+        let (code, _, stderr) = inject(&context(&format!("privileged: {yes}")), &[]);
+        assert!(code == 1 && stderr.contains("container app is privileged"), "{yes}: {stderr}");
+    }
+    for number in ["1337", "0x539", "02471", "0o2471", "1_337", "1337.0", "+1337", "1.337e3", "0b10100111001"] {
+        for key in ["runAsUser", "runAsGroup"] {
+            let (code, _, stderr) = inject(&context(&format!("{key}: {number}")), &[]);
+            assert!(code == 1 && stderr.contains(&format!("runs with {key} 1337")), "{key}: {number}: {stderr}");
+        }
+        let text = spec(&format!("  securityContext: {{runAsUser: {number}}}\n"));
+        assert!(inject(&text, &[]).2.contains("the pod runs with runAsUser 1337"), "{number}");
+    }
+    // A tag would have to be read as kubectl reads it, so it is refused, wherever it stands.
+    assert_eq!(inject(&spec("  hostNetwork: !!bool yes\n"), &[]).0, 1);
+    for (text, says) in [
+        (spec("  hostNetwork: \"yes\"\n"), "hostNetwork: the API server wants true or false and would refuse the text"),
+        (context("privileged: 'true'"), "write it without quotes"),
+        (context("runAsUser: \"1337\""), "runAsUser: the API server wants a whole number"),
+        (context("runAsGroup: 22:17"), "would refuse \"22:17\""),
+    ] {
+        let (code, _, stderr) = inject(&text, &[]);
+        assert!(code == 1 && stderr.contains(says), "{text}: {stderr}");
+    }
+    let sound = spec("  hostNetwork: no\n  securityContext: {runAsUser: 1_338, runAsGroup: ~}\n");
+    injected(&sound, &[]);
+    injected(&context("privileged: off, runAsUser: 0x53A"), &[]);
+}
+
+/// As Istio's IgnoredNamespaces: a redirect before the cluster's DNS would take it from every pod.
+#[test]
+fn the_clusters_own_namespaces_are_left_as_they_are() {
+    let deployment = |name: &str, namespace: &str, spec: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
+             template:\n    spec:\n{spec}      containers:\n      - name: app\n        image: x\n"
+        )
+    };
+    for namespace in ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"] {
+        // What could not be guarded is no reason to refuse the stream either.
+        for spec in ["", "      hostNetwork: true\n"] {
+            let text = deployment("coredns", namespace, spec);
+            let (output, notes) = injected(&text, &[]);
+            assert_eq!(output, text);
+            let says =
+                format!("Deployment coredns is left as it is: egret never goes into pods of the namespace {namespace}");
+            assert!(notes.starts_with("-:1:1: ") && notes.contains(&says), "{notes}");
+        }
+    }
+    let (output, notes) = injected(&deployment("web", "kube-system-of-ours", ""), &[]);
+    assert!(output.contains("egret-init") && notes.is_empty(), "{notes}");
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: dns, namespace: kube-system}\nspec: {ports: []}\n";
+    assert_eq!(injected(service, &[]), (service.to_owned(), String::new()));
+}
+
+#[test]
+fn what_holds_pods_and_gets_no_egret_is_named() {
+    let template = "    spec:\n      containers:\n      - name: a\n        image: x\n";
+    let with = |head: &str| format!("{head}metadata: {{name: a}}\nspec:\n  template:\n{template}");
+    for (text, says) in [
+        (
+            with("apiVersion: serving.knative.dev/v1\nkind: Service\n"),
+            "-:1:1: Service a is left as it is: Knative Serving takes no init containers",
+        ),
+        (
+            with("apiVersion: example.com/v1\nkind: Fleet\n"),
+            "-:1:1: Fleet a is left as it is: it seems to hold pods (line 7), but egret does not know kind Fleet of \
+             example.com/v1",
+        ),
+        // A kind of Kubernetes with another group is another kind.
+        (with("apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\n"), "does not know kind Job of batch.volcano.sh/v1alpha1"),
+        (
+            "apiVersion: example.com/v1\nkind: Cluster\nmetadata: {generateName: c-}\nspec:\n  parts:\n  - podTemplate:\n      \
+             spec:\n        containers: [{name: x}]\n"
+                .to_owned(),
+            "Cluster c- is left as it is: it seems to hold pods (line 8)",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: monitoring.coreos.com/v1\n  kind: Prometheus\n  spec:\n    \
+             containers: [{name: extra}]\n"
+                .to_owned(),
+            "-:4:3: Prometheus without a name is left as it is",
+        ),
+    ] {
+        let (output, notes) = injected(&text, &[]);
+        assert_eq!(output, text);
+        assert!(notes.contains(says) && notes.lines().count() == 1, "{notes}");
+    }
+    // A Rollout may take the template of a Deployment; what only looks like pods from afar is no reason for a note.
+    for text in [
+        "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: r}\nspec:\n  workloadRef: {kind: Deployment, name: d}\n",
+        "apiVersion: example.com/v1\nkind: Freight\nmetadata: {name: f}\nspec:\n  containers: [small, large]\n",
+        "apiVersion: example.com/v1\nkind: Port\nmetadata: {name: p}\nspec:\n  containers: 5\n",
+    ] {
+        assert_eq!(injected(text, &[]), (text.to_owned(), String::new()));
+    }
+}
+
+/// KEP-2837: containers have to fit into `spec.resources`, or the API server refuses the pod.
+#[test]
+fn a_pod_with_resources_of_its_own_has_room_for_egret_or_is_refused() {
+    let text = |own: &str, app: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations: {{sidecar.istio.io/proxyCPU: 50m}}\nspec:\n  \
+             resources:\n    {own}\n  containers:\n  - name: app\n    resources: {app}\n"
+        )
+    };
+    let app = "{requests: {cpu: 100m, memory: 100Mi}}";
+    for (own, app, says) in [
+        ("requests: {cpu: 100m}", app, "-:8:21: spec.resources.requests.cpu is 100m, but"),
+        ("requests: {cpu: 0.1}", app, "request 150m, and the API server refuses such a pod; raise it to 150m"),
+        (
+            "requests: {memory: 163Mi}",
+            app,
+            "raise it to 164Mi, or let egret ask for less with sidecar.istio.io/proxyMemory",
+        ),
+        // Without requests of the pod, its limits are what the containers' requests have to fit into.
+        ("limits: {memory: 128Mi}", app, "spec.resources.limits.memory is 128Mi"),
+        // A container with a limit alone requests as much.
+        ("requests: {cpu: 1}", "{limits: {cpu: 1}}", "raise it to 1050m"),
+        ("requests: {cpu: much}", app, "expected a quantity such as 100m or 128Mi, found \"much\""),
+        ("requests: {cpu: 1}", "{requests: {cpu: [1]}}", "requests.cpu: expected a quantity"),
+    ] {
+        let (code, stdout, stderr) = inject(&text(own, app), &[]);
+        assert!(code == 1 && stdout.is_empty() && stderr.contains(says), "{own} {app}: {stderr}");
+    }
+    let (fits, notes) = pod(&text("requests: {cpu: 150m, memory: 164Mi}", app), &[]);
+    assert!(fits["spec"]["initContainers"][1]["name"] == "egret" && notes.is_empty(), "{notes}");
+    // egret's limits are lowered to the pod's.
+    let (lowered, notes) = pod(&text("limits: {cpu: 200m, memory: 1Gi}", app), &["--classic"]);
+    let limits = |container: &Value| container["resources"]["limits"].clone();
+    let (init, proxy) = (limits(&lowered["spec"]["initContainers"][0]), limits(&lowered["spec"]["containers"][0]));
+    assert_eq!((&init["cpu"], &init["memory"]), (&"200m".into(), &"128Mi".into()));
+    assert_eq!((&proxy["cpu"], &proxy["memory"]), (&"200m".into(), &"512Mi".into()));
+    assert_eq!(notes, "-:8:19: spec.resources.limits.cpu is 200m, so egret's containers get no more\n");
+    // A rule about one resource says nothing about another.
+    injected(&text("limits: {hugepages-2Mi: 64Mi}", app), &[]);
+}
+
+#[test]
+fn names_of_a_config_map_and_of_secrets_may_be_as_long_as_kubernetes_allows() {
+    let config_map = "my-very-long-team-name-egress-configuration-production-eu";
+    let secret = "my-nginx-mesh-external-svc-cluster-local-client-credential";
+    let long = ["s".repeat(63), "t".repeat(63), "u".repeat(63), "v".repeat(61)].join(".");
+    let text = format!("apiVersion: v1\nkind: Pod\nmetadata:\n  annotations:\n    egret/secrets: {long}\n{SPEC}");
+    let (pod, _) = pod(&text, &["--config-map", config_map, "--secret", secret]);
+    let volumes = pod["spec"]["volumes"].as_sequence().unwrap();
+    assert_eq!(volumes[0]["configMap"]["name"], config_map);
+    let mounts = pod["spec"]["initContainers"][1]["volumeMounts"].as_sequence().unwrap();
+    for wanted in [secret, &long] {
+        let volume = volumes.iter().find(|volume| volume["secret"]["secretName"] == wanted).unwrap();
+        let name = volume["name"].as_str().unwrap();
+        assert!(name.len() <= 63 && !name.contains('.'), "{name}");
+        let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap();
+        assert_eq!(mount["mountPath"], format!("/etc/egret/secrets/{wanted}"));
+    }
 }

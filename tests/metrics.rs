@@ -163,6 +163,8 @@ fn promtool_accepts_the_exposition_format() {
 const BAD: &str = "
   egret_reload_failures_total{instance=\"a\"}: '0+1x30'
   egret_certificate_days_until_expiry{instance=\"a\", name=\"ca\"}: '5x30'
+  egret_certificate_expiry_timestamp_seconds{instance=\"a\", name=\"ca\"}: '432000x30'
+  egret_certificate_start_timestamp_seconds{instance=\"a\", name=\"ca\"}: '-31104000x30'
   egret_upstream_tls_failures_total{instance=\"a\", reason=\"verification\"}: '0+5x30'
   egret_upstream_connect_failures_total{instance=\"a\"}: '0+5x30'
   egret_upstream_connects_total{instance=\"a\"}: '0+5x30'
@@ -176,6 +178,11 @@ const BAD: &str = "
 const GOOD: &str = "
   egret_reload_failures_total{instance=\"a\"}: '3x30'
   egret_certificate_days_until_expiry{instance=\"a\", name=\"ca\"}: '80x30'
+  egret_certificate_expiry_timestamp_seconds{instance=\"a\", name=\"ca\"}: '6912000x30'
+  egret_certificate_start_timestamp_seconds{instance=\"a\", name=\"ca\"}: '-100x30'
+  egret_certificate_days_until_expiry{instance=\"a\", name=\"short\"}: '0x30'
+  egret_certificate_expiry_timestamp_seconds{instance=\"a\", name=\"short\"}: '80000x30'
+  egret_certificate_start_timestamp_seconds{instance=\"a\", name=\"short\"}: '-6400x30'
   egret_upstream_tls_failures_total{instance=\"a\", reason=\"verification\"}: '5x30'
   egret_upstream_tls_failures_total{instance=\"a\", reason=\"other\"}: '0+5x30'
   egret_upstream_connect_failures_total{instance=\"a\"}: '0+1x30'

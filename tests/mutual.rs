@@ -6,7 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab::client::HttpClient;
 use lab::credentials::{Issuing, Mounted, secrets_dir, tls_secret};
@@ -222,25 +222,42 @@ fn a_secret_may_be_a_document() {
     assert!(status == "400" && body.contains("plain HTTP request was sent to HTTPS port"), "{status} {body}");
 }
 
+/// Warned of in the last third of its life, where the rule names it: a certificate of a day is not, all day.
 #[test]
 fn an_end_that_comes_near_is_said() {
+    const DAY: u64 = 24 * 3600;
     let lab = Lab::new();
-    let short = CLIENT.replace("-days 365", "-days 10");
-    shell(&lab, &[ROOT, &short]);
-    let _secret = client_credential(&lab);
+    let ca = Issuing::new("root");
+    let client = |begun_before: u64, ends_after: u64, serial: u64| {
+        ca.issue(&["client.example.com"], |params| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+            params.not_before = rcgen::date_time_ymd(1970, 1, 1) + (now - Duration::from_secs(begun_before));
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + (now + Duration::from_secs(ends_after));
+            params.serial_number = Some(rcgen::SerialNumber::from(serial));
+        })
+    };
+    let mut secret = Mounted::new(&lab, "client-credential", &tls_secret(&client(3600, DAY - 3600, 1), &ca.pem()));
     lab.names.set(HOST, &[Lab::address(Family::V4, 1)]);
     lab.configure("page.yaml", PAGE);
     let secrets = secrets_dir(&lab);
+    let check = || lab.egret_command(&["check", "--secrets", utf8(&secrets), utf8(&lab.config_dir())]);
     let egret = lab.egret(&["--labels", "app=sleep", "--secrets", utf8(&secrets)]);
-    let warning = "kubernetes://client-credential (serial 00000000000000000000000000000001) expires in ";
+    let checked = check();
+    assert!(!checked.stderr.contains("client-credential (serial"), "{}", checked.stderr);
+
+    secret.swap(&tls_secret(&client(20 * DAY, 9 * DAY + 3600, 7), &ca.pem()));
+    let warning = "kubernetes://client-credential (serial 00000000000000000000000000000007) expires in 9 days";
     lab::eventually("the warning is in the log", || egret.stderr().contains(warning));
-    assert_eq!(egret.stderr().matches(warning).count(), 1, "{}", egret.stderr());
+    assert_eq!(egret.stderr().matches("client-credential (serial").count(), 1, "{}", egret.stderr());
     let (_, metrics) = egret.get(15090, "/stats/prometheus").unwrap();
     let days = "egret_certificate_days_until_expiry{name=\"kubernetes://client-credential\",type=\"Cert Chain\"} ";
-    let value = metrics.lines().find_map(|line| line.strip_prefix(days));
-    assert!(matches!(value, Some("9" | "10")), "{metrics}");
-    let checked = lab.egret_command(&["check", "--secrets", utf8(&secrets), utf8(&lab.config_dir())]);
-    assert!(checked.stderr.contains(warning), "{}", checked.stderr);
+    assert_eq!(metrics.lines().find_map(|line| line.strip_prefix(days)), Some("9"), "{metrics}");
+    let checked = check();
+    let rule = format!("{}:33:7: warning: {warning}", utf8(&lab.config_dir().join("page.yaml")));
+    let file = format!(": replace it in {}", utf8(&secrets.join("client-credential")));
+    for said in [&rule, &file] {
+        assert!(checked.stderr.contains(said), "{said} is not in {}", checked.stderr);
+    }
 }
 
 /// The page's documents for another host and credential, with the server's own name as SNI.

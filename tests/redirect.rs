@@ -76,7 +76,8 @@ fn contradictions_and_nonsense_are_usage_errors() {
         &["--proxy-port", "0"],
         &["--include-outbound-cidrs", "*,10.0.0.0/8"],
         &["--exclude-interfaces", "a\" accept #"],
-        &["--capture-dns", "--dns-port", "15001"],
+        &["--capture-dns"],
+        &["--dns-port", "15053"],
         &["--backend", "ebtables"],
     ] {
         let output = Command::new(EGRET).arg("init").arg("--dry-run").args(flags).output().unwrap();
@@ -101,7 +102,7 @@ fn every_golden_case_is_taken_by_every_backend() {
 fn a_second_run_changes_nothing_and_a_cleanup_leaves_nothing() {
     for backend in BACKENDS {
         let pod = Pod::new();
-        let flags = ["--backend", backend, "--capture-dns", "--block-quic"];
+        let flags = ["--backend", backend, "--block-quic"];
         assert!(pod.must_init(&flags).contains("rules: applied"), "{backend}");
         let first = pod.rules();
         assert!(pod.must_init(&flags).contains("nothing changed"), "{backend}");
@@ -109,7 +110,7 @@ fn a_second_run_changes_nothing_and_a_cleanup_leaves_nothing() {
 
         assert!(pod.must_init(&["--backend", backend]).contains("rules: applied"), "{backend}");
         let changed = pod.rules();
-        assert!(!changed.contains("15053") && changed.contains("15001"), "{backend}: {changed}");
+        assert!(!changed.contains("443") && changed.contains("15001"), "{backend}: {changed}");
         assert!(pod.must_init(&flags).contains("rules: applied"), "{backend}");
         // nft prints chains in the order in which they were made.
         let sorted = |rules: &str| rules.lines().map(str::to_owned).collect::<BTreeSet<_>>();
@@ -317,7 +318,7 @@ const CHANGES: &[&[&str]] = &[
     &["--backend", "nft", "--ipv6", "off"],
     &["--backend", "nft", "--include-outbound-cidrs", "10.0.0.0/8,fd77::/16"],
     &["--backend", "iptables-nft"],
-    &["--backend", "iptables-nft", "--ipv6", "off", "--capture-dns"],
+    &["--backend", "iptables-nft", "--ipv6", "off"],
     &["--backend", "iptables-nft", "--exclude-outbound-ports", "22"],
     &["--backend", "iptables-legacy"],
     &["--backend", "iptables-legacy", "--ipv6", "off", "--block-quic"],
@@ -426,30 +427,37 @@ fn quic_is_rejected() {
     }
 }
 
+/// egret has no DNS listener: captured questions would have no answer, and the pod no names.
 #[test]
-fn dns_is_captured_and_the_proxys_own_questions_go_out() {
-    for backend in BACKENDS {
-        let pod = Pod::new();
-        pod.must_init(&["--backend", backend, "--capture-dns"]);
-        let resolver = pod.outside(|| std::net::UdpSocket::bind("10.77.1.1:53").unwrap());
-        resolver.set_read_timeout(Some(pod::PATIENCE)).unwrap();
-        let proxy = pod.udp(PROXY, "127.0.0.1:15053");
-        let mut buffer = [0; 16];
-
-        for server in ["10.77.1.1:53", "127.0.0.53:53"] {
-            let app = pod.udp(APP, if server.starts_with("10") { "10.77.1.2:5300" } else { "127.0.0.1:5301" });
-            app.send_to(b"question", server).unwrap();
-            let (_, from) = proxy.recv_from(&mut buffer).expect("the question is captured");
-            proxy.send_to(b"answer", from).unwrap();
-            let (length, from) = app.recv_from(&mut buffer).expect("the answer comes back");
-            assert_eq!((&buffer[..length], from), (&b"answer"[..], server.parse().unwrap()), "{backend}");
-        }
-        // The same source port, free again: without zones this would be taken for the application's flow.
-        let upstream = pod.udp(PROXY, "10.77.1.2:5300");
-        upstream.send_to(b"upstream", "10.77.1.1:53").unwrap();
-        let (_, from) = resolver.recv_from(&mut buffer).expect("the proxy's question leaves");
-        resolver.send_to(b"reply", from).unwrap();
-        assert_eq!(upstream.recv_from(&mut buffer).expect("and is answered").0, 5, "{backend}");
+fn dns_capture_is_refused_with_the_reason_and_changes_nothing() {
+    let script = file("iptables/redirect.sh");
+    let script = script.to_str().unwrap();
+    let pod = Pod::new();
+    let before = pod.rules();
+    let asks: [(&str, &str, &[&str]); 5] = [
+        ("EGRET_X=", EGRET, &["init", "--capture-dns"]),
+        ("EGRET_CAPTURE_DNS=yes", EGRET, &["init"]),
+        ("EGRET_X=", EGRET, &["init", "--dns-port", "15053", "--dry-run"]),
+        ("EGRET_CAPTURE_DNS=TRUE", script, &["apply", "nft"]),
+        ("EGRET_CAPTURE_DNS=1", script, &["print", "iptables"]),
+    ];
+    for (variable, program, arguments) in asks {
+        let output = pod.command("env").args([variable, program]).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{variable} {arguments:?}: {output:?}");
+        assert!(said.contains("egret has no DNS listener"), "{variable} {arguments:?}: {said}");
+        assert_eq!(pod.rules(), before, "{variable} {arguments:?}");
+    }
+    // What says no is no wish, and rules can be removed whatever the variable says.
+    pod.must_init(&["--backend", "nft"]);
+    for (value, program, arguments) in [
+        ("off", EGRET, &["init", "--dry-run"][..]),
+        ("False", script, &["print", "nft"]),
+        ("true", EGRET, &["init", "--cleanup"]),
+    ] {
+        let variable = format!("EGRET_CAPTURE_DNS={value}");
+        let output = pod.command("env").args([&variable, program]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{variable} {arguments:?}: {output:?}");
     }
 }
 

@@ -6,7 +6,6 @@
 
 mod pods;
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use std::sync::Arc;
 
 use crate::cli::run;
 use crate::config::{self, Loaded, Problem, Resources, Severity};
+use crate::control::expiry;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, compile};
@@ -82,7 +82,8 @@ fn nothing_read(loaded: &Loaded, args: &Args) -> Option<Problem> {
 fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
     let pods = pods(resources, args);
     let mut found = Gathered::of(&pods);
-    let mut expiring = BTreeSet::new();
+    let (now, mut expiring) = (jiff::Timestamp::now().as_second(), Vec::new());
+    let rules = &resources.destination_rules;
     let mut from = 0;
     for of_namespace in pods.chunk_by(|pod, next| pod.namespace == next.namespace) {
         // A secret is found in the pod's own namespace alone.
@@ -100,10 +101,16 @@ fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
             problems.into_iter().filter(|problem| !elsewhere(problem)).for_each(|p| found.add(from + at, p));
         }
         from += of_namespace.len();
-        expiring.extend(expiry_warnings(&materials.store));
+        let credentials = materials.store.credentials();
+        expiring.extend(credentials.iter().filter_map(|credential| expiry::warning(credential, rules, now)));
     }
     let mut problems = found.into_problems();
-    problems.extend(expiring.into_iter().map(|message| Problem { severity: Severity::Warning, at: None, message }));
+    for warning in expiring {
+        let same = |other: &Problem| other.at == warning.at && other.message == warning.message;
+        if !problems.iter().any(same) {
+            problems.push(warning);
+        }
+    }
     problems
 }
 

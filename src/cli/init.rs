@@ -25,9 +25,9 @@ const VERIFICATION_FAILED: u8 = 126;
 /// before the application starts. Running it again changes nothing unless the flags or the rules changed; a change is
 /// applied without a moment in which traffic escapes.
 ///
-/// The first that applies decides: excluded interface, excluded port, proxy user or group: untouched. DNS: captured if
-/// asked for. Loopback: untouched. Excluded network: untouched. Included port or network: redirected. Anything else:
-/// untouched.
+/// The first that applies decides: excluded interface, excluded port, proxy user or group: untouched. Loopback:
+/// untouched. Excluded network: untouched. Included port or network: redirected. Anything else: untouched. UDP, and so
+/// most of DNS, is never redirected.
 #[derive(Debug, Parser)]
 #[command(name = "init")]
 #[allow(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
@@ -50,18 +50,18 @@ pub struct Args {
     /// TCP ports redirected even outside the included networks (comma list)
     #[arg(long, env = "EGRET_INCLUDE_OUTBOUND_PORTS", default_value = "", value_name = "PORTS")]
     include_outbound_ports: CommaList<Port>,
-    /// Ports never redirected (comma list; TCP, and UDP for --block-quic and --capture-dns)
+    /// Ports never redirected (comma list; TCP, and UDP for --block-quic)
     #[arg(long, env = "EGRET_EXCLUDE_OUTBOUND_PORTS", default_value = "", value_name = "PORTS")]
     exclude_outbound_ports: CommaList<Port>,
     /// Interfaces whose traffic is never touched (comma list)
     #[arg(long, env = "EGRET_EXCLUDE_INTERFACES", default_value = "", value_name = "NAMES")]
     exclude_interfaces: CommaList<Interface>,
-    /// Redirect DNS (UDP and TCP port 53, any server) to the proxy's DNS listener
-    #[arg(long, env = "EGRET_CAPTURE_DNS", value_parser = BoolishValueParser::new())]
+    /// Istio's users look for it; known only to be refused with its reason
+    #[arg(long, env = "EGRET_CAPTURE_DNS", value_parser = BoolishValueParser::new(), hide = true)]
     capture_dns: bool,
-    /// Port of the proxy's DNS listener
-    #[arg(long, env = "EGRET_DNS_PORT", default_value = "15053", value_name = "PORT")]
-    dns_port: Port,
+    /// As `capture_dns`
+    #[arg(long, value_name = "PORT", hide = true)]
+    dns_port: Option<Port>,
     /// Reject UDP port 443, so that HTTP/3 clients fall back to TCP, which is redirected
     #[arg(long, env = "EGRET_BLOCK_QUIC", value_parser = BoolishValueParser::new())]
     block_quic: bool,
@@ -113,6 +113,9 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
+const NO_DNS: &str = "--capture-dns and --dns-port (EGRET_CAPTURE_DNS) cannot be used: egret has no DNS listener, so every \
+                      name lookup of the pod would fail; leave them out, and names are resolved by the pod's own resolver";
+
 const REMOVAL: &str = "# nft: delete table inet egret\n\
                        # iptables-nft, iptables-legacy and their IPv6 forms: delete the chains EGRET_* of the tables nat, \
                        raw and filter, and every rule that jumps to one\n";
@@ -135,6 +138,9 @@ fn clean_up() -> Result<(), RedirectError> {
 impl Args {
     /// What the flags ask for, or how they contradict each other.
     pub(super) fn capture(&self) -> Result<Capture, String> {
+        if (self.capture_dns || self.dns_port.is_some()) && !self.cleanup {
+            return Err(NO_DNS.to_owned());
+        }
         let ports = |list: &CommaList<Port>| list.0.iter().map(|port| port.0).collect();
         Capture {
             proxy_port: self.proxy_port.0,
@@ -145,7 +151,6 @@ impl Args {
             included_ports: ports(&self.include_outbound_ports),
             excluded_ports: ports(&self.exclude_outbound_ports),
             excluded_interfaces: self.exclude_interfaces.0.iter().map(|name| name.0.clone()).collect(),
-            dns_port: self.capture_dns.then_some(self.dns_port.0),
             block_quic: self.block_quic,
         }
         .checked()

@@ -10,9 +10,12 @@ use crate::inject::{Options, inject, object_name};
 
 /// Put egret into the pods of manifests.
 ///
-/// Reads Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob and List, several documents to a stream, YAML
-/// or JSON, and prints all of it with an init container that redirects and a sidecar that carries. Everything else stays
-/// as it was written, and injecting twice changes nothing. Istio's annotations for egress are understood.
+/// Reads Pod, PodTemplate, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, OpenShift's
+/// DeploymentConfig, Argo's Rollout, OpenKruise's CloneSet, StatefulSet, DaemonSet and BroadcastJob, JobSet, and lists of
+/// them, several documents to a stream, YAML or JSON, and prints all of it with an init container that redirects and a
+/// sidecar that carries. Everything else stays as it was written, and injecting twice changes nothing. Istio's annotations
+/// for egress are understood. What holds pods and gets no egret is named on standard error: other kinds, and everything in
+/// kube-system, kube-public, kube-node-lease and local-path-storage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File to read; `-` for standard input

@@ -40,12 +40,9 @@ struct ServeArgs {
     /// PEM file with its private key
     #[arg(long, value_name = "FILE", default_value = "/etc/egret/webhook/tls.key")]
     tls_key: PathBuf,
-    /// Namespace whose pods are never touched; repeatable
-    #[arg(
-        long = "exclude-namespace",
-        value_name = "NS",
-        default_values = ["kube-system", "kube-public", "kube-node-lease"]
-    )]
+    /// Namespace whose pods are never touched; repeatable. kube-system, kube-public, kube-node-lease and
+    /// local-path-storage never are
+    #[arg(long = "exclude-namespace", value_name = "NS")]
     excluded_namespaces: Vec<String>,
     /// Seconds to serve on after SIGTERM, until every API server has heard of it
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]

@@ -8,7 +8,7 @@ pub mod ask;
 mod confinement;
 pub mod cores;
 mod dump;
-mod expiry;
+pub(crate) mod expiry;
 mod health;
 pub mod limits;
 mod listen;
@@ -55,7 +55,6 @@ use crate::worker::{Order, Worker, WorkerError, WorkerOptions};
 pub const ADMIN_PORT: u16 = 15000;
 pub const HEALTH_PORT: u16 = 15021;
 pub const METRICS_PORT: u16 = 15090;
-pub const DNS_PORT: u16 = 15053;
 
 /// Questions about names that workers may have asked and nobody has read.
 const QUESTIONS: usize = 1024;
@@ -255,7 +254,7 @@ fn start_on(
     policy: &Published<PolicyTable>,
     log: &LogSink,
 ) -> Result<Workers, ControlError> {
-    let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT, DNS_PORT];
+    let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT];
     let guard = Guard { own_ports, allow_loopback: plan.allow_loopback };
     let mut sets = listen::listeners(plan.port, count)?;
     tracing::info!(workers = count, connections_a_worker = engine.max_connections, port = plan.port, "starting");

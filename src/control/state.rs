@@ -122,7 +122,9 @@ impl State {
     /// Warns of certificates that expire soon, each at most once a day.
     pub fn warn_of_expiry(&self) {
         let now = jiff::Timestamp::now().as_second();
-        for warning in self.expiry.borrow_mut().due(&self.view.borrow().credentials, now) {
+        let view = self.view.borrow();
+        let rules = view.resources.as_ref().map_or(&[][..], |resources| &resources.destination_rules);
+        for warning in self.expiry.borrow_mut().due(&view.credentials, rules, now) {
             tracing::warn!("{warning}");
         }
     }

@@ -5,15 +5,20 @@
 //! of Kubernetes, and it never weakens a pod: what would let the application past egret is refused, with its place.
 
 mod edit;
+mod names;
 mod parts;
 mod patch;
+mod pod_resources;
 mod refusal;
+mod scalar;
 mod wishes;
 mod workload;
 
 use std::fmt;
 
+pub use names::object_name;
 pub use patch::{Patched, patch};
+pub use workload::is_ignored;
 
 use crate::config::yaml::{self, Place};
 use parts::Additions;
@@ -77,9 +82,12 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
     let (mut notes, mut additions) = (Vec::new(), Vec::new());
     let roots = documents.iter().filter_map(|document| document.root.as_ref());
     for (number, root) in roots.enumerate() {
-        for pod in workload::pods(root, number, &mut problems) {
-            let found = consider(&pod, options, &mut notes, &mut problems);
-            additions.extend(found.map(|additions| (pod.path.clone(), additions)));
+        let found = workload::pods(root, number);
+        notes.extend(found.notes);
+        problems.extend(found.problems);
+        for pod in found.pods {
+            let goes_in = consider(&pod, options, &mut notes, &mut problems);
+            additions.extend(goes_in.map(|additions| (pod.path, additions)));
         }
     }
     if !problems.is_empty() {
@@ -101,23 +109,10 @@ fn consider(
         refusal::Judgement::Done(note) => notes.push(note),
         refusal::Judgement::Wanted => {
             let wishes = wishes::read(pod, options.classic, notes, problems);
-            return Some(parts::of(pod, &wishes, options));
+            let mut additions = parts::of(pod, &wishes, options);
+            problems.extend(pod_resources::fit(pod, &mut additions, notes));
+            return Some(additions);
         }
     }
     None
-}
-
-/// A DNS subdomain name (RFC 1123), as Kubernetes wants of ConfigMaps and Secrets; short enough for a volume's name.
-///
-/// # Errors
-/// What such a name looks like.
-pub fn object_name(text: &str) -> Result<String, String> {
-    const LONGEST: usize = 50;
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let sound = !text.is_empty()
-        && text.len() <= LONGEST
-        && text.chars().all(|c| inner(c) || matches!(c, '-' | '.'))
-        && text.starts_with(inner)
-        && text.ends_with(inner);
-    if sound { Ok(text.to_owned()) } else { Err(format!("lower-case letters, digits, - and ., up to {LONGEST}")) }
 }

@@ -5,6 +5,7 @@
 use serde_yaml::{Mapping, Value};
 
 use super::Options;
+use super::names::secret_volume;
 use super::wishes::Wishes;
 use super::workload::Pod;
 use crate::config::yaml::Node;
@@ -13,7 +14,7 @@ use crate::config::yaml::Node;
 pub(super) const INIT: &str = "egret-init";
 pub(super) const PROXY: &str = "egret";
 /// The proxy's user and group, as the templates and the rules have it.
-pub(super) const PROXY_ID: &str = "1337";
+pub(super) const PROXY_ID: u16 = 1337;
 
 const INIT_TEMPLATE: &str = include_str!("init.yaml");
 const PROXY_TEMPLATE: &str = include_str!("proxy.yaml");
@@ -110,11 +111,6 @@ fn volumes(pod: &Pod<'_>, wishes: &Wishes, options: &Options, secrets: &[&str]) 
     };
     all.retain(|volume| !present(volume.get("name")));
     all
-}
-
-/// Volume names are DNS labels, names of Secrets may have dots.
-fn secret_volume(secret: &str) -> String {
-    format!("egret-secret-{}", secret.replace('.', "-"))
 }
 
 fn template(text: &str) -> Value {

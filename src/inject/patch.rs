@@ -21,13 +21,14 @@ pub struct Patched {
 /// # Errors
 /// Every reason why egret cannot guard this pod.
 pub fn patch(pod: &Value, options: &Options) -> Result<Patched, Vec<String>> {
-    let (mut notes, mut problems, mut operations) = (Vec::new(), Vec::new(), Vec::new());
     let root = node(pod);
-    for found in workload::pods(&root, 0, &mut problems) {
-        let Some(additions) = consider(&found, options, &mut notes, &mut problems) else { continue };
-        let spec = pointer(&found.path.steps);
+    let workload::Found { pods, mut notes, mut problems } = workload::pods(&root, 0);
+    let mut operations = Vec::new();
+    for pod in pods {
+        let Some(additions) = consider(&pod, options, &mut notes, &mut problems) else { continue };
+        let spec = pointer(&pod.path.steps);
         for (key, items) in additions.lists() {
-            operations.extend(insertion(&format!("{spec}/{key}"), items, found.spec.child(key)));
+            operations.extend(insertion(&format!("{spec}/{key}"), items, pod.spec.child(key)));
         }
     }
     let words = |remarks: Vec<Remark>| remarks.into_iter().map(|remark| remark.message).collect();

@@ -1,9 +1,9 @@
 //! May egret go into this pod? Not where it would be of no use: an application that runs as the proxy's user, or that may
 //! change the rules, gets past it; and a pod has room for one redirector.
 
-use super::Remark;
 use super::parts::{INIT, PROXY, PROXY_ID};
 use super::workload::Pod;
+use super::{Remark, scalar};
 use crate::config::yaml::{Node, quoted};
 
 /// The verdict about one pod.
@@ -25,7 +25,7 @@ pub(super) fn judge(pod: &Pod<'_>) -> Judgement {
         match wanted(mark.text().unwrap_or_default()) {
             Some(true) => {}
             Some(false) => {
-                return Judgement::Done(Remark::new(mark.at, "left as it is: sidecar.istio.io/inject is false"));
+                return left(pod, mark, "sidecar.istio.io/inject is false");
             }
             None => {
                 let says = quoted(mark.text().unwrap_or_default());
@@ -52,9 +52,13 @@ pub(super) fn judge(pod: &Pod<'_>) -> Judgement {
     reasons.extend(others.flat_map(|(container, stays)| of_container(container, stays)));
     match proxy {
         _ if !reasons.is_empty() => Judgement::Refused(reasons),
-        Some((proxy, _)) => Judgement::Done(Remark::new(proxy.at, "left as it is: egret is in this pod already")),
+        Some((proxy, _)) => left(pod, proxy, "egret is in this pod already"),
         None => Judgement::Wanted,
     }
+}
+
+fn left(pod: &Pod<'_>, because: &Node, why: &str) -> Judgement {
+    Judgement::Done(Remark::new(because.at, format!("{} is left as it is: {why}", pod.owner)))
 }
 
 /// What Istio reads as yes and as no; a slip of the pen is neither, and must not leave a pod unguarded.
@@ -79,10 +83,13 @@ fn name(container: &Node) -> &str {
 
 fn whole_pod(pod: &Pod<'_>) -> Vec<Remark> {
     let mut reasons = Vec::new();
-    if let Some(host) = pod.spec.child("hostNetwork")
-        && host.text() == Some("true")
-    {
-        reasons.push(Remark::new(host.at, "hostNetwork: the rules would redirect the whole node; remove it"));
+    match scalar::boolean(pod.spec, "hostNetwork") {
+        Ok(false) => {}
+        Ok(true) => {
+            let at = pod.spec.child("hostNetwork").map_or(pod.spec.at, |host| host.at);
+            reasons.push(Remark::new(at, "hostNetwork: the rules would redirect the whole node; remove it"));
+        }
+        Err(wrong) => reasons.push(wrong),
     }
     let os = pod.spec.child("os").and_then(|os| os.child("name"));
     if let Some(os) = os.filter(|os| os.text() == Some("windows")) {
@@ -105,10 +112,15 @@ fn of_container(container: &Node, stays: bool) -> Vec<Remark> {
     if !stays {
         return reasons;
     }
-    let privileged = context.child("privileged").filter(|node| node.text() == Some("true"));
-    reasons.extend(privileged.map(|at| {
-        Remark::new(at.at, format!("{who} is privileged, so it could remove the redirect; set privileged: false"))
-    }));
+    match scalar::boolean(context, "privileged") {
+        Ok(false) => {}
+        Ok(true) => {
+            let at = context.child("privileged").map_or(context.at, |node| node.at);
+            let message = format!("{who} is privileged, so it could remove the redirect; set privileged: false");
+            reasons.push(Remark::new(at, message));
+        }
+        Err(wrong) => reasons.push(wrong),
+    }
     let added = context.child("capabilities").and_then(|capabilities| capabilities.child("add"));
     for capability in added.into_iter().flat_map(Node::items) {
         let text = capability.text().unwrap_or_default().to_ascii_uppercase();
@@ -121,12 +133,19 @@ fn of_container(container: &Node, stays: bool) -> Vec<Remark> {
 }
 
 fn identity(context: &Node, who: &str) -> Vec<Remark> {
-    let same = |key: &str| context.child(key).filter(|node| node.text() == Some(PROXY_ID));
-    let remark = |(key, node): (&str, &Node)| {
-        let message = format!(
-            "{who} runs with {key} {PROXY_ID}, egret's own, whose connections are never redirected; choose another"
-        );
-        Remark::new(node.at, message)
+    let judge = |key: &str| match scalar::whole_number(context, key) {
+        Ok(number) if number == Some(f64::from(PROXY_ID)) => {
+            let at = context.child(key).map_or(context.at, |node| node.at);
+            Some(Remark::new(
+                at,
+                format!(
+                    "{who} runs with {key} {PROXY_ID}, egret's own, whose connections are never redirected; choose \
+                     another"
+                ),
+            ))
+        }
+        Ok(_) => None,
+        Err(wrong) => Some(wrong),
     };
-    ["runAsUser", "runAsGroup"].iter().filter_map(|key| Some((*key, same(key)?))).map(remark).collect()
+    ["runAsUser", "runAsGroup"].iter().filter_map(|key| judge(key)).collect()
 }

@@ -9,9 +9,6 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// The port at which the DNS listener is asked.
-pub const DNS: u16 = 53;
-
 /// One comma-separated argument. An empty text is an empty list; blanks around values are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommaList<T>(pub Vec<T>);
@@ -109,8 +106,6 @@ pub struct Capture {
     /// TCP and UDP.
     pub excluded_ports: Vec<u16>,
     pub excluded_interfaces: Vec<String>,
-    /// Where UDP and TCP to port 53 go; `None` leaves DNS alone.
-    pub dns_port: Option<u16>,
     pub block_quic: bool,
 }
 
@@ -121,12 +116,6 @@ impl Capture {
             return Err(
                 "--proxy-uid must name at least one user: otherwise the proxy's own connections return to it".into()
             );
-        }
-        if self.dns_port == Some(self.proxy_port) {
-            return Err("--dns-port and --proxy-port must differ".into());
-        }
-        if self.dns_port.is_some() && self.excluded_ports.contains(&DNS) {
-            return Err("--capture-dns and --exclude-outbound-ports 53 contradict each other".into());
         }
         Ok(self)
     }
@@ -175,7 +164,6 @@ pub(super) fn sample() -> Capture {
         included_ports: Vec::new(),
         excluded_ports: Vec::new(),
         excluded_interfaces: Vec::new(),
-        dns_port: None,
         block_quic: false,
     }
 }
@@ -232,8 +220,6 @@ mod tests {
     fn contradictions_are_refused() {
         assert!(sample().checked().is_ok());
         assert!(Capture { proxy_uids: vec![], ..sample() }.checked().is_err());
-        assert!(Capture { dns_port: Some(15001), ..sample() }.checked().is_err());
-        assert!(Capture { dns_port: Some(15053), excluded_ports: vec![53], ..sample() }.checked().is_err());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum Family {
 /// One table of an iptables-restore text: all of it is applied at once or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// `nat`, `raw` or `filter`
+    /// `nat` or `filter`
     pub name: String,
     /// Chain declarations and rules, in order.
     pub lines: Vec<String>,
@@ -58,7 +58,7 @@ pub fn iptables(capture: &Capture, family: Family, ipv6: Ipv6) -> Vec<Table> {
 /// Where rejecting takes over from redirecting, the filter table has to stand before the nat table lets go; and the
 /// reverse.
 pub fn order(table: &str, ipv6: Ipv6) -> usize {
-    let names = if ipv6 == Ipv6::Redirect { ["raw", "nat", "filter"] } else { ["raw", "filter", "nat"] };
+    let names = if ipv6 == Ipv6::Redirect { ["nat", "filter"] } else { ["filter", "nat"] };
     names.iter().position(|name| *name == table).unwrap_or(names.len())
 }
 
@@ -95,8 +95,6 @@ fn lists(capture: &Capture, ipv6: Ipv6) -> Lists {
     lists.set("EXCLUDED_V6", of(&capture.excluded, Family::V6));
     lists.set_flag("INCLUDED_ALL", capture.included == Included::All);
     lists.set_flag("INCLUDED_LOOPBACK", capture.includes_loopback());
-    lists.set_flag("CAPTURE_DNS", capture.dns_port.is_some());
-    lists.set("DNS_PORT", capture.dns_port);
     lists.set_flag("BLOCK_QUIC", capture.block_quic);
     lists.set_flag("REJECT_V6", ipv6 == Ipv6::Reject);
     lists.set_flag("REJECTS", capture.block_quic || ipv6 == Ipv6::Reject);
@@ -118,9 +116,9 @@ mod tests {
 
     #[test]
     fn what_catches_comes_before_what_lets_go() {
-        let capture = Capture { block_quic: true, dns_port: Some(15053), ..sample() };
-        assert_eq!(names(&iptables(&capture, Family::V6, Ipv6::Redirect)), ["raw", "nat", "filter"]);
-        assert_eq!(names(&iptables(&capture, Family::V4, Ipv6::Redirect)), ["raw", "nat", "filter"]);
+        let capture = Capture { block_quic: true, ..sample() };
+        assert_eq!(names(&iptables(&capture, Family::V6, Ipv6::Redirect)), ["nat", "filter"]);
+        assert_eq!(names(&iptables(&capture, Family::V4, Ipv6::Redirect)), ["nat", "filter"]);
         assert_eq!(names(&iptables(&capture, Family::V6, Ipv6::Reject)), ["filter"]);
         assert!(order("filter", Ipv6::Reject) < order("nat", Ipv6::Reject));
     }
@@ -139,7 +137,6 @@ mod tests {
             included_ports: vec![443],
             excluded_ports: vec![22],
             excluded_interfaces: vec!["eth9".into()],
-            dns_port: Some(15053),
             block_quic: true,
             ..sample()
         };

@@ -89,9 +89,8 @@ fn candidates(capture: &Capture, family: Family, local: &[Local]) -> Vec<SocketA
 }
 
 fn is_redirected(target: SocketAddr, capture: &Capture) -> bool {
-    let dns = capture.dns_port.is_some() && target.port() == super::capture::DNS;
     let excluded = capture.excluded.iter().any(|net| net.contains(&target.ip()));
-    !dns && !excluded && !capture.spares(target.ip()) && !target.ip().is_unspecified() && !target.ip().is_multicast()
+    !excluded && !capture.spares(target.ip()) && !target.ip().is_unspecified() && !target.ip().is_multicast()
 }
 
 fn anywhere(family: Family, local: &[Local]) -> Vec<IpAddr> {

@@ -41,6 +41,12 @@ impl CertificateFacts {
         })
     }
 
+    /// Seconds from its first to its last moment.
+    #[must_use]
+    pub fn life(&self) -> i64 {
+        self.not_after.saturating_sub(self.not_before)
+    }
+
     /// Whether `now` lies within the validity dates.
     #[must_use]
     pub fn valid_at(&self, now: i64) -> bool {

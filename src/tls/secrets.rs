@@ -72,16 +72,35 @@ impl Vault {
 
     fn find(&self, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, MaterialError> {
         check_name(name)?;
-        let own = |secret: &&Secret| {
-            secret.meta.name == name && secret.meta.namespace.as_ref().is_none_or(|ns| *ns == self.namespace)
-        };
-        if let Some(document) = self.documents.iter().find(own) {
+        if let Some(document) = self.document(name) {
             return Ok(Some(document.data.clone()));
         }
         match &self.folder {
             Some(folder) => read_mounted(&folder.join(name)),
             None => Ok(None),
         }
+    }
+
+    /// Where secret `name` is, for people: its document's place or its folder.
+    pub(super) fn place(&self, name: &str) -> Option<String> {
+        check_name(name).ok()?;
+        if let Some(document) = self.document(name) {
+            return Some(document.meta.at.to_string());
+        }
+        let folder = self.folder.as_ref()?.join(name);
+        folder.is_dir().then(|| folder.display().to_string())
+    }
+
+    /// As [`Self::place`], for the CA of credential `name`.
+    pub(super) fn root_place(&self, name: &str) -> Option<String> {
+        self.place(&format!("{name}{CA_SUFFIX}")).or_else(|| self.place(name))
+    }
+
+    fn document(&self, name: &str) -> Option<&Secret> {
+        let own = |secret: &&Secret| {
+            secret.meta.name == name && secret.meta.namespace.as_ref().is_none_or(|ns| *ns == self.namespace)
+        };
+        self.documents.iter().find(own)
     }
 
     fn missing(&self, name: &str) -> MaterialError {

@@ -179,12 +179,21 @@ impl Store {
         let trusts = self.trusts.iter().map(|(source, material)| Credential {
             resource_name: table::trust_name(source),
             kind: SecretKind::Ca,
+            stored_in: match source {
+                TrustSource::File { ca, .. } => Some(ca.display().to_string()),
+                TrustSource::Credential(name) => self.vault.root_place(name),
+                TrustSource::System | TrustSource::Unverified => None,
+            },
             facts: material.last_good.as_ref().and_then(|trust| trust.first()).cloned(),
             problem: material.problem(),
         });
         let identities = self.identities.iter().map(|(source, material)| Credential {
             resource_name: table::identity_name(source),
             kind: SecretKind::CertChain,
+            stored_in: match source {
+                IdentitySource::Files { cert, .. } => Some(cert.display().to_string()),
+                IdentitySource::Credential(name) => self.vault.place(name),
+            },
             facts: material.last_good.as_ref().map(|identity| identity.facts().clone()),
             problem: material.problem(),
         });

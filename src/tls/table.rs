@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{ClientTls, TlsMode};
+
 use super::certificate::{CertificateFacts, rfc3339};
 use super::profile::{IdentitySource, TrustSource};
 use super::secrets::CA_SUFFIX;
@@ -58,14 +60,16 @@ pub enum SecretStatus {
 pub struct Credential {
     pub resource_name: String,
     pub kind: SecretKind,
+    /// Where its certificate is read from, for people: a file, the folder of a mounted Secret, a Secret document's place.
+    pub stored_in: Option<String>,
     /// Of the last good material: the leaf's, or the first CA's.
     pub facts: Option<CertificateFacts>,
     pub problem: Option<String>,
 }
 
 const DAY: i64 = 24 * 60 * 60;
-/// Days before its end from which a certificate is warned of.
-const WARNING_DAYS: i64 = 30;
+/// How long before its end a certificate is warned of at most.
+const LONGEST_WARNING: i64 = 30 * DAY;
 
 impl Credential {
     /// As it shows at `now`, in seconds since the epoch.
@@ -96,22 +100,59 @@ impl Credential {
         self.facts.as_ref().filter(|_| own).map(|facts| facts.not_after)
     }
 
-    /// A sentence where it has expired at `now`, is not valid yet, or will expire within thirty days.
+    /// A sentence where it has expired at `now`, is not valid yet, or is in the last third of its life, which counts as
+    /// thirty days at most: a certificate of a day must not be warned of all day, nor one of ten years for three.
     #[must_use]
     pub fn expiry_warning(&self, now: i64) -> Option<String> {
         let end = self.expires()?;
         let facts = self.facts.as_ref()?;
         let (name, serial) = (&self.resource_name, &facts.serial);
-        let days = (end - now).div_euclid(DAY);
+        let replace = match &self.stored_in {
+            Some(place) => format!("replace it in {place}"),
+            None => "replace it".to_owned(),
+        };
         if now > end {
-            Some(format!("{name} (serial {serial}) expired on {}: replace it", rfc3339(end)))
+            Some(format!("{name} (serial {serial}) expired on {}: {replace}", rfc3339(end)))
         } else if now < facts.not_before {
             Some(format!("{name} (serial {serial}) is not valid before {}", rfc3339(facts.not_before)))
-        } else if days < WARNING_DAYS {
-            Some(format!("{name} (serial {serial}) expires in {days} days, on {}: replace it", rfc3339(end)))
+        } else if end - now < facts.life() / 3 && end - now < LONGEST_WARNING {
+            let left = left(end - now);
+            Some(format!("{name} (serial {serial}) expires in {left}, on {}: {replace}", rfc3339(end)))
         } else {
             None
         }
+    }
+
+    /// Whether a `tls` block asks for this credential.
+    #[must_use]
+    pub fn is_named_by(&self, tls: &ClientTls) -> bool {
+        let name = match self.kind {
+            SecretKind::Ca if tls.insecure_skip_verify || tls.mode == TlsMode::Disable => None,
+            SecretKind::Ca => match (&tls.credential_name, &tls.ca_certificates) {
+                (Some(name), _) => Some(trust_name(&TrustSource::Credential(name.clone()))),
+                (None, Some(ca)) => Some(trust_name(&TrustSource::File { ca: ca.clone(), crl: None })),
+                (None, None) => None,
+            },
+            SecretKind::CertChain if tls.mode != TlsMode::Mutual => None,
+            SecretKind::CertChain => match (&tls.credential_name, &tls.client_certificate, &tls.private_key) {
+                (Some(name), _, _) => Some(identity_name(&IdentitySource::Credential(name.clone()))),
+                (None, Some(cert), Some(key)) => {
+                    Some(identity_name(&IdentitySource::Files { cert: cert.clone(), key: key.clone() }))
+                }
+                _ => None,
+            },
+        };
+        name.is_some_and(|name| name == self.resource_name)
+    }
+}
+
+/// A time that is left, in the unit that says something.
+fn left(seconds: i64) -> String {
+    const HOUR: i64 = 60 * 60;
+    match seconds {
+        ..HOUR => format!("{} minutes", seconds / 60),
+        HOUR..=172_799 => format!("{} hours", seconds / HOUR),
+        _ => format!("{} days", seconds / DAY),
     }
 }
 
@@ -183,33 +224,58 @@ pub(super) fn identity_name(source: &IdentitySource) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn warnings_begin_thirty_days_before_the_end() {
+    fn credential(not_before: i64, not_after: i64) -> Credential {
         let facts = CertificateFacts {
             subject: "CN=client".to_owned(),
             issuer: "CN=root".to_owned(),
             serial: "2a".to_owned(),
-            not_before: 10 * DAY,
-            not_after: 100 * DAY,
+            not_before,
+            not_after,
             names: Vec::new(),
         };
-        let credential = Credential {
+        Credential {
             resource_name: "kubernetes://client".to_owned(),
             kind: SecretKind::CertChain,
+            stored_in: Some("/etc/egret/secrets/client".to_owned()),
             facts: Some(facts),
             problem: None,
-        };
-        for (now, said) in [
-            (10 * DAY - 1, Some("is not valid before 1970-01-11T00:00:00Z")),
-            (10 * DAY, None),
-            (70 * DAY, None),
-            (70 * DAY + 1, Some("expires in 29 days, on 1970-04-11T00:00:00Z")),
-            (100 * DAY, Some("expires in 0 days")),
-            (100 * DAY + 1, Some("expired on 1970-04-11T00:00:00Z")),
-        ] {
-            let warning = credential.expiry_warning(now);
+        }
+    }
+
+    /// Begin and end of a certificate's life, a moment in it, and what is said.
+    #[test]
+    fn warnings_begin_with_the_last_third_of_a_life_and_at_most_thirty_days_before_its_end() {
+        const HOUR: i64 = 60 * 60;
+        let quarter = (10 * DAY, 100 * DAY);
+        let cases = [
+            (quarter, 10 * DAY - 1, Some("is not valid before 1970-01-11T00:00:00Z")),
+            (quarter, 10 * DAY, None),
+            (quarter, 70 * DAY, None),
+            (
+                quarter,
+                70 * DAY + 1,
+                Some("expires in 29 days, on 1970-04-11T00:00:00Z: replace it in /etc/egret/secrets/client"),
+            ),
+            (quarter, 100 * DAY, Some("expires in 0 minutes")),
+            (quarter, 100 * DAY + 1, Some("expired on 1970-04-11T00:00:00Z: replace it in /etc/egret/secrets/client")),
+            // A year, and ten: thirty days before the end.
+            ((0, 365 * DAY), 334 * DAY, None),
+            ((0, 365 * DAY), 336 * DAY, Some("expires in 29 days")),
+            ((0, 3650 * DAY), 3600 * DAY, None),
+            ((0, 3650 * DAY), 3640 * DAY, Some("expires in 10 days")),
+            // A day, as SPIRE gives, and an hour: neither is warned of all its life.
+            ((0, DAY), 0, None),
+            ((0, DAY), 16 * HOUR, None),
+            ((0, DAY), 16 * HOUR + 1, Some("expires in 7 hours")),
+            ((0, HOUR), 39 * 60, None),
+            ((0, HOUR), 41 * 60, Some("expires in 19 minutes")),
+            ((0, 10 * DAY), 6 * DAY, None),
+            ((0, 10 * DAY), 7 * DAY, Some("expires in 3 days")),
+        ];
+        for ((begin, end), now, said) in cases {
+            let warning = credential(begin, end).expiry_warning(now);
             match said {
-                None => assert_eq!(warning, None, "{now}"),
+                None => assert_eq!(warning, None, "{begin}..{end} at {now}"),
                 Some(part) => {
                     let warning = warning.unwrap_or_default();
                     assert!(warning.starts_with("kubernetes://client (serial 2a) "), "{now}: {warning}");
@@ -217,7 +283,8 @@ mod tests {
                 }
             }
         }
-        let system = Credential { resource_name: SYSTEM_ROOTS.to_owned(), kind: SecretKind::Ca, ..credential };
+        let own = credential(10 * DAY, 100 * DAY);
+        let system = Credential { resource_name: SYSTEM_ROOTS.to_owned(), kind: SecretKind::Ca, ..own };
         assert_eq!((system.expires(), system.expiry_warning(200 * DAY)), (None, None));
     }
 
@@ -234,6 +301,7 @@ mod tests {
         let credential = Credential {
             resource_name: "file-root:/ca.pem".to_owned(),
             kind: SecretKind::Ca,
+            stored_in: None,
             facts: Some(facts),
             problem: None,
         };

@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::inject::{Options, patch};
+use crate::inject::{Options, is_ignored, patch};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
@@ -12,7 +12,7 @@ const API_VERSION: &str = "admission.k8s.io/v1";
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub options: Options,
-    /// Namespaces whose pods are never touched, whatever the API server is configured to ask.
+    /// Namespaces whose pods are not touched, whatever the API server is configured to ask; besides those that never are.
     pub excluded_namespaces: Vec<String>,
 }
 
@@ -98,6 +98,9 @@ fn judge(request: &Request, rules: &Rules, response: &mut Value) -> (Verdict, Ve
     if !is_pod || request.operation != "CREATE" || !request.sub_resource.is_empty() {
         return left("only pods that are being created are injected");
     }
+    if is_ignored(&request.namespace) {
+        return left("egret never goes into pods of this namespace");
+    }
     if rules.excluded_namespaces.contains(&request.namespace) {
         return left("this namespace is excluded");
     }
@@ -151,7 +154,7 @@ mod tests {
             classic: false,
             seccomp_profile: None,
         };
-        Rules { options, excluded_namespaces: vec!["kube-system".into()] }
+        Rules { options, excluded_namespaces: vec!["ops".into()] }
     }
 
     fn review(change: impl FnOnce(&mut Value)) -> Vec<u8> {
@@ -226,10 +229,15 @@ mod tests {
     #[test]
     fn what_is_left_as_it_is() {
         type Change = fn(&mut Value);
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 8] = [
             ("label", |r| r["object"]["metadata"]["labels"] = json!({ "sidecar.istio.io/inject": "false" })),
             ("annotation", |r| r["object"]["metadata"]["annotations"] = json!({ "sidecar.istio.io/inject": "no" })),
-            ("namespace", |r| r["namespace"] = json!("kube-system")),
+            ("namespace", |r| r["namespace"] = json!("ops")),
+            ("the cluster's own namespace", |r| r["namespace"] = json!("kube-system")),
+            ("another, and a pod that could not be guarded", |r| {
+                r["namespace"] = json!("local-path-storage");
+                r["object"]["spec"]["hostNetwork"] = json!(true);
+            }),
             ("update", |r| r["operation"] = json!("UPDATE")),
             ("kind", |r| r["kind"] = json!({ "group": "apps", "version": "v1", "kind": "Deployment" })),
             ("already", |r| {
@@ -247,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_refused_and_why() {
         type Change = fn(&mut Value);
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 10] = [
             ("hostNetwork", |r| r["spec"]["hostNetwork"] = json!(true)),
             ("runAsUser 1337", |r| r["spec"]["containers"][0]["securityContext"] = json!({ "runAsUser": 1337 })),
             ("NET_ADMIN", |r| {
@@ -255,6 +263,14 @@ mod tests {
             }),
             ("expected \"true\" or", |r| {
                 r["metadata"]["labels"] = json!({ "sidecar.istio.io/inject": "flase" });
+            }),
+            ("hostNetwork: the API server wants true or false", |r| r["spec"]["hostNetwork"] = json!("true")),
+            ("runAsGroup 1337", |r| r["spec"]["securityContext"] = json!({ "runAsGroup": 1337.0 })),
+            ("runAsUser: the API server wants a whole number", |r| {
+                r["spec"]["securityContext"] = json!({ "runAsUser": "1337" });
+            }),
+            ("spec.resources.requests.memory is 32Mi", |r| {
+                r["spec"]["resources"] = json!({ "requests": { "memory": "32Mi" } });
             }),
             ("no containers", |r| r["spec"]["containers"] = json!([])),
             ("has no spec", |r| r["spec"] = Value::Null),

@@ -1,0 +1,242 @@
+//! Resources of a whole pod (`spec.resources`, KEP-2837): egret's containers have to fit into them, or the API server
+//! refuses the pod. Knows sums of quantities, and nothing of what they are spent on.
+//!
+//! The sum of requests is refused where it exceeds the pod's: only its owner knows which of them may change. A limit of
+//! egret's above the pod's is lowered to it, since the pod's cgroup holds for its containers in any case.
+
+use serde_yaml::Value;
+
+use super::Remark;
+use super::parts::Additions;
+use super::scalar::{Scalar, scalar};
+use super::workload::Pod;
+use crate::config::yaml::{Node, quoted};
+
+/// A quantity in billionths, which is the least that Kubernetes tells apart.
+type Nanos = i128;
+const ONE: Nanos = 1_000_000_000;
+
+/// Resources that egret's containers ask for, and the annotation that says how much.
+const RESOURCES: [(&str, &str); 2] = [("cpu", "proxyCPU"), ("memory", "proxyMemory")];
+
+/// Fits `additions` into the pod's own resources; gives the reasons why they cannot be.
+pub(super) fn fit(pod: &Pod<'_>, additions: &mut Additions, notes: &mut Vec<Remark>) -> Vec<Remark> {
+    let Some(own) = pod.spec.child("resources") else { return Vec::new() };
+    let mut problems = Vec::new();
+    for (resource, annotation) in RESOURCES {
+        let fitted = fit_resource(pod, own, resource, additions, notes);
+        problems.extend(fitted.err().map(|mut problem| {
+            problem.message = problem.message.replace("ANNOTATION", annotation);
+            problem
+        }));
+    }
+    problems
+}
+
+fn fit_resource(
+    pod: &Pod<'_>,
+    own: &Node,
+    resource: &str,
+    additions: &mut Additions,
+    notes: &mut Vec<Remark>,
+) -> Result<(), Remark> {
+    let limit = written(own, "limits", resource)?;
+    if let Some(limit) = &limit
+        && lower_limits(additions, resource, limit)
+    {
+        let message = format!("spec.resources.limits.{resource} is {}, so egret's containers get no more", limit.text);
+        notes.push(Remark::new(limit.at, message));
+    }
+    let request = written(own, "requests", resource)?;
+    // Where the pod has a limit alone, the API server takes the sum of its containers' requests for its request, and that
+    // may not exceed the limit (`setDefaultPodRequests`, KEP-2837).
+    let (part, bound) = match (request, limit) {
+        (Some(request), _) => ("requests", request),
+        (None, Some(limit)) => ("limits", limit),
+        (None, None) => return Ok(()),
+    };
+    let sum = together(pod, additions, resource)?;
+    if sum <= bound.nanos {
+        return Ok(());
+    }
+    let sum = shown(resource, sum);
+    let message = format!(
+        "spec.resources.{part}.{resource} is {}, but the containers, egret's among them, request {sum}, and the API server \
+         refuses such a pod; raise it to {sum}, or let egret ask for less with sidecar.istio.io/ANNOTATION",
+        bound.text
+    );
+    Err(Remark::new(bound.at, message))
+}
+
+/// A quantity as it stands in a manifest.
+struct Written {
+    at: crate::config::yaml::Place,
+    text: String,
+    nanos: Nanos,
+}
+
+fn written(resources: &Node, part: &str, resource: &str) -> Result<Option<Written>, Remark> {
+    let Some(node) = resources.child(part).and_then(|part| part.child(resource)) else { return Ok(None) };
+    let text = match scalar(node) {
+        Some(Scalar::Null) => return Ok(None),
+        Some(Scalar::Number(number)) => number.to_string(),
+        Some(Scalar::Text(text)) => text.to_owned(),
+        Some(Scalar::Boolean(_)) | None => String::new(),
+    };
+    let Some(nanos) = nanos(&text) else {
+        let found = quoted(node.text().unwrap_or_default());
+        let message = format!("{part}.{resource}: expected a quantity such as 100m or 128Mi, found {found}");
+        return Err(Remark::new(node.at, message));
+    };
+    Ok(Some(Written { at: node.at, text, nanos }))
+}
+
+/// Whether any limit of `additions` was above the pod's.
+fn lower_limits(additions: &mut Additions, resource: &str, limit: &Written) -> bool {
+    let mut lowered = false;
+    for container in additions.init_containers.iter_mut().chain(&mut additions.containers) {
+        let own = &mut container["resources"]["limits"][resource];
+        if own.as_str().and_then(nanos).is_some_and(|own| own > limit.nanos) {
+            *own = Value::from(limit.text.as_str());
+            lowered = true;
+        }
+    }
+    lowered
+}
+
+/// What all containers request at once, by the formula of KEP-753: sidecars stay beside whatever starts after them.
+fn together(pod: &Pod<'_>, additions: &Additions, resource: &str) -> Result<Nanos, Remark> {
+    let listed = |key| pod.spec.child(key).into_iter().flat_map(Node::items);
+    let (mut beside, mut peak, mut sum) = (0, 0, 0);
+    let mut start = |request: Nanos, stays: bool| {
+        peak = peak.max(request + beside);
+        beside += if stays { request } else { 0 };
+    };
+    for container in &additions.init_containers {
+        start(added_request(container, resource), container.get("restartPolicy").is_some());
+    }
+    for container in listed("initContainers") {
+        let stays = container.child("restartPolicy").and_then(Node::text) == Some("Always");
+        start(request(container, resource)?, stays);
+    }
+    for container in &additions.containers {
+        sum += added_request(container, resource);
+    }
+    for container in listed("containers") {
+        sum += request(container, resource)?;
+    }
+    Ok(peak.max(sum + beside))
+}
+
+/// What a container of the pod requests; without a request that is its limit (`SetDefaults_Pod`).
+fn request(container: &Node, resource: &str) -> Result<Nanos, Remark> {
+    let Some(resources) = container.child("resources") else { return Ok(0) };
+    let request = written(resources, "requests", resource)?;
+    let request = if request.is_some() { request } else { written(resources, "limits", resource)? };
+    Ok(request.map_or(0, |written| written.nanos))
+}
+
+/// egret's own always have one.
+fn added_request(container: &Value, resource: &str) -> Nanos {
+    container["resources"]["requests"][resource].as_str().and_then(nanos).unwrap_or(0)
+}
+
+/// `resource.ParseQuantity`, rounded up to a billionth; `None` where it is no quantity, is negative or beyond all reason.
+fn nanos(text: &str) -> Option<Nanos> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let digits: Nanos = format!("{whole}{fraction}").parse().ok()?;
+    let scale = 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let scaled = digits.checked_mul(factor(suffix)?)?;
+    Some(scaled / scale + Nanos::from(scaled % scale != 0))
+}
+
+/// What a quantity's suffix multiplies by, in billionths.
+fn factor(suffix: &str) -> Option<Nanos> {
+    const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+    const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    if let Some(power) = DECIMAL.iter().position(|known| *known == suffix) {
+        return Some(1000i128.pow(power as u32));
+    }
+    if let Some(power) = BINARY.iter().position(|known| *known == suffix) {
+        return Some(ONE << (10 * power));
+    }
+    let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+    // Below a billionth it would round up to one, which no resource comes in.
+    10i128.checked_pow(u32::try_from(exponent.checked_add(9)?).ok()?)
+}
+
+/// A sum for a message, rounded up to what the resource is counted in.
+fn shown(resource: &str, sum: Nanos) -> String {
+    let up = |unit: Nanos| sum / unit + Nanos::from(sum % unit != 0);
+    match resource {
+        "cpu" if sum % ONE == 0 => (sum / ONE).to_string(),
+        "cpu" => format!("{}m", up(ONE / 1000)),
+        _ if sum % (ONE << 20) == 0 => format!("{}Mi", sum / (ONE << 20)),
+        _ => up(ONE).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities() {
+        for (text, value) in [
+            ("1", ONE),
+            ("0", 0),
+            ("100m", ONE / 10),
+            ("0.1", ONE / 10),
+            (".5", ONE / 2),
+            ("1.", ONE),
+            ("1k", 1000 * ONE),
+            ("1E", 1_000_000_000_000_000_000 * ONE),
+            ("1Ki", 1024 * ONE),
+            ("1.5Gi", 3 * (ONE << 29)),
+            ("1e3", 1000 * ONE),
+            ("1E-3", ONE / 1000),
+            ("100n", 100),
+            ("0.1n", 1),
+        ] {
+            assert_eq!(nanos(text), Some(value), "{text}");
+        }
+        let unsound = [
+            "",
+            ".",
+            "m",
+            "1.2.3",
+            "1mm",
+            "1KI",
+            "-1",
+            "+1",
+            "1 Mi",
+            "1e",
+            "1e99",
+            "1e2147483647",
+            "1ei",
+            "0x10",
+            "much",
+        ];
+        for text in unsound.iter().chain(&[&*"9".repeat(40)]) {
+            assert_eq!(nanos(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sums_for_messages() {
+        for (resource, sum, text) in [
+            ("cpu", 2 * ONE, "2"),
+            ("cpu", ONE / 5, "200m"),
+            ("cpu", ONE / 5 + 1, "201m"),
+            ("memory", 180 * (ONE << 20), "180Mi"),
+            ("memory", ONE + 1, "2"),
+        ] {
+            assert_eq!(shown(resource, sum), text);
+        }
+    }
+}
