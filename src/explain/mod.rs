@@ -154,8 +154,14 @@ fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>
             (Verdict::Deny, denied(known.table, target, dst, *denial, |status| format!("answered with {status}")))
         }
         Asked::Unreadable(why) => {
+            let assumed = match known.material {
+                Material::Missing => "; names are not resolved offline, and addresses that are not theirs pass",
+                Material::Loaded => "",
+            };
             let outcome = format!(
-                "closed, logged as {why}: a request in disguise could otherwise leave unseen by this port's policy"
+                "closed, logged as {why}: a request in disguise could otherwise leave unseen by the policy of a host that \
+                 may be at {}{assumed}",
+                dst.ip()
             );
             (Verdict::Refuse, outcome)
         }

@@ -61,6 +61,7 @@ pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken
 pub use listing::{Document, EndpointRow, EndpointStatus, RouteRow};
 pub use occupancy::{Gauge, Occupancy};
 pub use reach::Unreachable;
+pub use routes::Declared;
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::Workload;
 pub use splits::Split;
