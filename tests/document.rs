@@ -128,9 +128,7 @@ fn unknown_destinations_pass_by_default() {
             egret.log_line(&["\"- - -\" 0 - - - \"-\" ", &format!(":{port}\" PassthroughCluster ")]);
         }
         let name = "destination_service_name=\"PassthroughCluster\"";
-        lab::eventually("the metrics name it", || {
-            counts(&egret, "istio_tcp_connections_opened_total", &[name]) == 2
-        });
+        lab::eventually("the metrics name it", || counts(&egret, "istio_tcp_connections_opened_total", &[name]) == 2);
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::{Speaks, Target};
 use crate::flow::OriginalDst;
 use crate::policy::{
-    Action, Cluster, Decision, Declared, Denial, Destination, Facts, FirstLook, HttpRoute, PolicyTable, RequestView, Routed, Sni,
-    Split, Unread,
+    Action, Cluster, Decision, Declared, Denial, Destination, Facts, FirstLook, HttpRoute, PolicyTable, RequestView,
+    Routed, Sni, Split, Unread,
 };
 
 /// One answer of the table: where several may get a share, that of the one on which the dice fell.

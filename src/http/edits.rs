@@ -107,8 +107,18 @@ mod tests {
                 "GET HTTP://A HTTP/1.1\r\nHost: A\r\n\r\n",
             ),
             ("GET http://a?x HTTP/1.0\r\n\r\n", None, None, "GET http://a?x HTTP/1.0\r\nHost: a\r\n\r\n"),
-            ("GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n", Some("/y"), None, "GET http://a/y HTTP/1.1\r\nHost: a\r\n\r\n"),
-            ("GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n", None, Some("b"), "GET http://b/x HTTP/1.1\r\nHost: b\r\n\r\n"),
+            (
+                "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+                Some("/y"),
+                None,
+                "GET http://a/y HTTP/1.1\r\nHost: a\r\n\r\n",
+            ),
+            (
+                "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+                None,
+                Some("b"),
+                "GET http://b/x HTTP/1.1\r\nHost: b\r\n\r\n",
+            ),
             ("GET /x HTTP/1.1\r\nHost: a\r\n\r\n", None, None, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
         ] {
             let Ok(Parsed::Complete { head, .. }) = parse_request(raw.as_bytes(), HeadLimits::default()) else {
@@ -116,7 +126,11 @@ mod tests {
             };
             let mut out = Vec::new();
             let path = path.map(str::as_bytes);
-            head.write_edited(raw.as_bytes(), RequestEdits { path, authority, fields: None, keeps_form: true }, &mut out);
+            head.write_edited(
+                raw.as_bytes(),
+                RequestEdits { path, authority, fields: None, keeps_form: true },
+                &mut out,
+            );
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

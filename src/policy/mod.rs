@@ -37,6 +37,8 @@ mod authorization_cases;
 #[cfg(test)]
 mod authorization_reference;
 #[cfg(test)]
+mod first_look_cases;
+#[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod merge_cases;

@@ -163,8 +163,7 @@ async fn by_name(
 ) -> Close {
     let sni = hello.name();
     let decision = table.tls(parties.destination, sni);
-    let facts =
-        Facts { destination: parties.destination, sni: sni.map_or(Sni::Absent, Sni::Name), request: None };
+    let facts = Facts { destination: parties.destination, sni: sni.map_or(Sni::Absent, Sni::Name), request: None };
     by_decision(context, table, reader, &decision, &facts, parties).await
 }
 

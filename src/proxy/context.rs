@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::AccessLogFormat;
+use crate::flow::Hostname;
 use crate::io;
 use crate::observe::{AccessRecord, Counter, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
-use crate::flow::Hostname;
 use crate::policy::publish::Published;
 use crate::policy::{Cluster, Facts, PolicyTable, Transport};
 use crate::proxy::drain::Drain;

@@ -98,9 +98,7 @@ fn skip_blanks(bytes: &[u8]) -> &[u8] {
 /// `M-SEARCH` and `VERSION-CONTROL` are methods; no lower-case letter nor digit is in any.
 fn may_be_method(word: &[u8]) -> bool {
     let is_method_byte = |b: &u8| b.is_ascii_uppercase() || matches!(b, b'-' | b'_');
-    word.len() <= MAX_METHOD_BYTES
-        && word.first().is_none_or(u8::is_ascii_uppercase)
-        && word.iter().all(is_method_byte)
+    word.len() <= MAX_METHOD_BYTES && word.first().is_none_or(u8::is_ascii_uppercase) && word.iter().all(is_method_byte)
 }
 
 const SCHEMES: [&[u8]; 2] = [b"http://", b"https://"];
