@@ -73,6 +73,10 @@ impl RequestHead {
     /// The value of the fields of this name in `raw`, as one list (RFC 9110 §5.3); `None` when there is none.
     #[must_use]
     pub fn field<'r>(&self, raw: &'r [u8], name: &str) -> Option<Cow<'r, [u8]>> {
+        // What is judged is what goes on.
+        if self.form == TargetForm::Absolute && name.eq_ignore_ascii_case("host") {
+            return self.authority_text.map(|at| Cow::Borrowed(at.of(raw)));
+        }
         let mut same = fields(raw, self.fields_at)
             .filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
             .map(|field| field.value);
@@ -264,7 +268,7 @@ impl RequestFields {
             && self.connection.upgrade == upgrade.is_some()
             && self.upgrade.is_some() == upgrade.is_some();
         let host = self.host.as_ref().map(|(at, _)| *at);
-        let named = authority(line.target.authority, self.host)?;
+        let named = authority(line.target.form, line.target.authority, self.host)?;
         Ok(RequestHead {
             method: line.method,
             method_text: line.method_text,
@@ -304,14 +308,17 @@ fn may_switch_to(protocol: &[u8]) -> bool {
     !["h2c", "h2", "http", "tls"].iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
 }
 
-/// Whom a request is for. A target that names a host and a Host field that names another are two requests.
+/// Whom a request is for. In absolute form the target says it, whatever Host says, which is replaced (RFC 9112 §3.2.2). A
+/// CONNECT goes on as it was written, so that a Host field which names another would make two requests of it.
 fn authority(
+    form: TargetForm,
     target: Option<(Authority, Span)>,
     host: Option<(Span, Authority)>,
 ) -> Result<Option<(Authority, Span)>, RequestError> {
     match (target, host) {
+        (Some(target), _) if form == TargetForm::Absolute => Ok(Some(target)),
         (Some((target, at)), Some((_, host))) => {
-            // The default port may be left out on either side; CONNECT always has one in its target.
+            // CONNECT always has a port in its target.
             let port = |authority: &Authority| authority.port.unwrap_or(80);
             let same_port = port(&target) == port(&host) || host.port.is_none();
             if target.host == host.host && same_port { Ok(Some((target, at))) } else { Err(RequestError::HostsDiffer) }
