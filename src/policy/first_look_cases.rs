@@ -70,7 +70,8 @@ fn look(table: &PolicyTable, to: &str) -> String {
 
 #[test]
 fn nobody_waits_where_no_byte_could_change_anything() {
-    let database = || entry("db.test", "{number: 3306, name: tcp, protocol: TCP}", "addresses: [1.1.1.9], resolution: NONE");
+    let database =
+        || entry("db.test", "{number: 3306, name: tcp, protocol: TCP}", "addresses: [1.1.1.9], resolution: NONE");
     for (objects, to, expected) in [
         (vec![], "9.9.9.9:25", "at once"),
         (vec![entry("plain.test", HTTP, DNS)], "9.9.9.9:25", "at once"),
@@ -102,7 +103,8 @@ fn nobody_waits_where_no_byte_could_change_anything() {
 #[test]
 fn an_address_of_a_host_with_tls_is_looked_at_wherever_its_entry_listens() {
     let listed = "addresses: [10.0.0.1], resolution: DNS";
-    let table = table(&[entry("secure.test", "{number: 5432, name: tcp, protocol: TCP}", listed), originating("secure.test")]);
+    let table =
+        table(&[entry("secure.test", "{number: 5432, name: tcp, protocol: TCP}", listed), originating("secure.test")]);
     for (to, expected) in
         [("10.0.0.1:5432", "outbound|5432||secure.test"), ("1.1.1.1:5432", "looks"), ("1.1.1.2:5432", "at once")]
     {
@@ -164,7 +166,11 @@ fn bytes_must_be_read_on_the_way_to_hosts_with_tls_or_policies() {
         // Known by its addresses, whether or not its name means anything to DNS.
         (
             vec![
-                entry("made-up.test", HTTP, "addresses: [1.1.1.3], resolution: STATIC, endpoints: [{address: 1.1.1.2}]"),
+                entry(
+                    "made-up.test",
+                    HTTP,
+                    "addresses: [1.1.1.3], resolution: STATIC, endpoints: [{address: 1.1.1.2}]",
+                ),
                 originating("made-up.test"),
             ],
             [None, TLS, TLS, None],

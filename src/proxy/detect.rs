@@ -112,3 +112,44 @@ async fn decide(reader: &mut Reader<'_>, http: bool) -> Result<Detection, Stream
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PortProtocol::{Auto, Http, Https, Tcp};
+    use crate::config::Resolution::{Dns, None as Original};
+    use crate::config::{Resources, Settings};
+    use crate::policy::fixture::{compiled, dst, entry, rule};
+
+    #[test]
+    fn who_is_listened_to_for_how_long() {
+        let mut resources = Resources {
+            service_entries: vec![
+                entry(&["web.test"], &[], Original).with_port(80, Http),
+                entry(&["tls.test"], &[], Original).with_port(443, Https),
+                entry(&["any.test"], &["9.9.9.9"], Original).with_port(7000, Auto),
+                entry(&["secure.test"], &["9.9.9.8"], Dns).with_port(7001, Auto),
+                entry(&["db.test"], &[], Original).with_port(5432, Tcp),
+            ],
+            destination_rules: vec![rule("r", "secure.test")],
+            ..Resources::default()
+        };
+        let Settings { protocol_detection_timeout: some, request_headers_timeout: full, .. } = resources.settings;
+        let asked = |resources: &Resources, to: &str| {
+            let Attention { patience, rest, http, tls } = Attention::of(&compiled(resources).0, dst(to));
+            (patience, rest, http, tls)
+        };
+        for (to, expected) in [
+            ("9.9.9.9:80", (None, full, true, true)),
+            ("9.9.9.9:443", (None, SHORT, false, true)),
+            ("9.9.9.9:7000", (Some(some), SHORT, false, false)),
+            // The name has no address: any may be its.
+            ("9.9.9.9:7001", (None, full, false, true)),
+            ("9.9.9.9:25", (Some(some), SHORT, false, false)),
+        ] {
+            assert_eq!(asked(&resources, to), expected, "{to}");
+        }
+        resources.settings.protocol_detection_timeout = Duration::ZERO;
+        assert_eq!(asked(&resources, "9.9.9.9:7000"), (None, SHORT, false, false));
+    }
+}
