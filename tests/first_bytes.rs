@@ -13,6 +13,8 @@ use lab::{Family, Lab};
 
 /// For ever where it holds: whoever is heard was not waited for.
 const FOR_EVER: [&str; 2] = ["--protocol-detection-timeout", "0s"];
+/// For edition.cnn.com.
+const HELLO: &[u8] = include_bytes!("../src/sniff/hellos/openssl-3.0-tls13.bin");
 /// The beginning of HTTP/2 without TLS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -155,6 +157,31 @@ fn the_beginning_of_something_is_not_waited_on() {
     }
 }
 
+/// A ClientHello in pieces, with a pause that is longer than anybody waits for the rest: its name stays unknown, which
+/// helps it past no policy.
+#[test]
+fn a_name_that_comes_late_is_no_name_that_is_absent() {
+    let lab = Lab::new();
+    let server = Server::start(&lab, at(1, 4433), echo);
+    lab.configure(
+        "policy.yaml",
+        &object(
+            "AuthorizationPolicy",
+            "no-cnn",
+            "action: DENY, rules: [{when: [{key: connection.sni, values: [edition.cnn.com]}]}]",
+        ),
+    );
+    let egret = lab.egret(&[]);
+    let mut client = lab.connect(at(1, 4433)).unwrap();
+    client.write_all(&HELLO[..100]).unwrap();
+    egret.log_line(&["rbac_access_denied_matched_policy[ns[default]-policy[no-cnn]-rule[0]]"]);
+    let _ = client.write_all(&HELLO[100..]);
+    assert!(!client.read(&mut [0; 1]).is_ok_and(|count| count > 0));
+    assert_eq!(server.accepted(), 0);
+    // Other bytes have none.
+    assert_eq!(echoed(&lab, at(1, 4433), b"ping").as_deref(), Some(&b"ping"[..]));
+}
+
 #[test]
 fn who_speaks_late_is_judged_all_the_same() {
     let lab = Lab::new();
@@ -184,7 +211,7 @@ fn who_speaks_late_is_judged_all_the_same() {
     detection_timeout_passes(&lab, tick);
     assert_eq!(closed.get("closed.example", "/").unwrap().head.status, 403);
     assert_eq!(open.get("other.example", "/").unwrap().head.status, 200);
-    hello.write_all(include_bytes!("../src/sniff/hellos/openssl-3.0-tls13.bin")).unwrap();
+    hello.write_all(HELLO).unwrap();
     let end = hello.read(&mut [0; 1]);
     assert!(!end.is_ok_and(|count| count > 0), "the route leads nowhere");
     assert_eq!(tls.accepted(), 0);

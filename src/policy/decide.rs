@@ -41,7 +41,7 @@ pub struct PolicyTable {
 /// What is known of bytes that are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// None has come, or none was looked at.
+    /// None has come, none was looked at, or too few came to tell.
     Unseen,
     /// They begin neither a request nor TLS.
     Unknown,

@@ -162,7 +162,9 @@ impl PortRoutes {
     pub(super) fn claim_http(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
         let claims = self.claim_host(host, addresses, id);
         if claims.won {
-            everything().into_iter().for_each(|range| self.bind_mut(range).declared.http = true);
+            for range in everything() {
+                self.bind_mut(range).declared.http = true;
+            }
         }
         claims
     }

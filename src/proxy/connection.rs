@@ -134,23 +134,35 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
                 Some(Close::Abort)
             }
             Heard::Unfinished => Some(http1::reject_unfinished(context, reader, parties).await),
-            Heard::Silence if Attention::of(&table, destination) != attention => continue,
-            Heard::Silence => {
-                let facts = Facts { destination, sni: Sni::Unread, request: None };
-                let decision = table.opaque(destination, Unread::Unseen);
-                Some(by_decision(context, &table, reader, &decision, &facts, parties).await)
-            }
-            Heard::Protocol(_) => {
+            Heard::Silence | Heard::Ambiguous if Attention::of(&table, destination) != attention => continue,
+            Heard::Silence => Some(by_address(context, &table, reader, Unread::Unseen, parties).await),
+            Heard::Ambiguous | Heard::Protocol(_) => {
                 if let Some(why) = table.must_be_read(destination) {
                     refuse_unreadable(context, parties, why);
                     return Some(Close::Abort);
                 }
-                let facts = Facts { destination, sni: Sni::Absent, request: None };
-                let decision = table.opaque(destination, Unread::Unknown);
-                Some(by_decision(context, &table, reader, &decision, &facts, parties).await)
+                let unread = if let Heard::Ambiguous = heard { Unread::Unseen } else { Unread::Unknown };
+                Some(by_address(context, &table, reader, unread, parties).await)
             }
         };
     }
+}
+
+/// Carries bytes that are neither HTTP nor TLS, or of which nobody knows what they are.
+async fn by_address(
+    context: &Rc<Context>,
+    table: &PolicyTable,
+    reader: &mut Reader<'_>,
+    unread: Unread,
+    parties: Parties,
+) -> Close {
+    let sni = match unread {
+        Unread::Unseen => Sni::Unread,
+        Unread::Unknown => Sni::Absent,
+    };
+    let facts = Facts { destination: parties.destination, sni, request: None };
+    let decision = table.opaque(parties.destination, unread);
+    by_decision(context, table, reader, &decision, &facts, parties).await
 }
 
 /// Carries the application's own TLS, by the name that it bears.
@@ -173,7 +185,7 @@ fn count_detection(context: &Context, heard: &Heard) {
         Heard::Protocol(Detection::Http1) => counters.detected_http1.increment(),
         Heard::Protocol(Detection::Http2) => counters.detected_http2.increment(),
         Heard::Protocol(Detection::Tls(_)) => counters.detected_tls.increment(),
-        Heard::Protocol(_) | Heard::Silence => counters.detected_opaque.increment(),
+        Heard::Protocol(_) | Heard::Silence | Heard::Ambiguous => counters.detected_opaque.increment(),
         Heard::Unfinished | Heard::Nothing(_) => {}
     }
 }

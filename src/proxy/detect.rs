@@ -25,6 +25,8 @@ pub enum Heard {
     Silence,
     /// The opening of a request, or of TLS, on a port that is declared so, did not end in time.
     Unfinished,
+    /// What may be such an opening did not end in time where anything may come: what it is remains unknown.
+    Ambiguous,
     /// The application said nothing and will say nothing.
     Nothing(Close),
 }
@@ -95,11 +97,11 @@ pub async fn listen(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Par
         Ok(Ok(detection)) => Heard::Protocol(detection),
         Ok(Err(_)) => Heard::Nothing(Close::Abort),
         Err(io::Elapsed) if attention.http || is_tls => Heard::Unfinished,
-        Err(io::Elapsed) => Heard::Protocol(Detection::Opaque),
+        Err(io::Elapsed) => Heard::Ambiguous,
     }
 }
 
-/// Bytes that end ambiguously are opaque.
+/// Bytes that end ambiguously are opaque: nothing follows that could make something of them.
 async fn decide(reader: &mut Reader<'_>, http: bool) -> Result<Detection, StreamError> {
     loop {
         let found = if http { sniff::detect_declared(reader.bytes()) } else { sniff::detect(reader.bytes()) };

@@ -44,7 +44,6 @@ pub(super) fn detect_declared(bytes: &[u8]) -> Detection {
     }
     for (at, byte) in line.iter().enumerate() {
         match byte {
-            b'\n' => return Detection::Opaque,
             b' ' | b'\t' if version(skip_blanks(&line[at..])) == Some(true) => return Detection::Http1,
             b'!'..=b'~' => {}
             b'\r' | b'\t' | b' ' | 0x80..=0xff if at > 0 => {}
