@@ -97,6 +97,8 @@ fn a_tunnel_to_a_registered_host_opens_after_2xx_and_not_before() {
 fn no_other_tunnel_is_asked_for() {
     let lab = lab();
     lab.configure("own.yaml", &service_entry("a.localhost", &[(443, "HTTPS", None)]));
+    // A port that is read: to one that no entry names, bytes pass as they are.
+    lab.configure("proxy.yaml", &service_entry("proxy.example", &[(3128, "HTTP", None)]));
     let server = Server::start(&lab, forward_proxy(), |_| Ok(()));
     let ask = |authority: &str| {
         let mut client = HttpClient::new(lab.connect(forward_proxy()).unwrap());

@@ -181,8 +181,8 @@ fn hold(lab: &Lab, egret: &Egret<'_>, url: &str, method: &str, ip: IpAddr) -> St
     let config = lab.config_dir();
     let offline = [&question[..], &["--config", utf8(&config), "--labels", "app=sleep"]].concat();
     let offline = explained(lab, &offline);
-    // Files alone cannot know that a Secret is missing.
-    if !url.contains("missing.example") {
+    // Files alone cannot know that a Secret is missing, nor which addresses are those of names.
+    if !url.contains("missing.example") && url != "tcp://203.0.113.9:80" {
         for field in ["decision", "outcome", "cluster", "tls", "limits", "virtualService", "logged"] {
             assert_eq!(offline[field], report[field], "{url}: {field} by files and by the proxy");
         }
@@ -243,8 +243,9 @@ fn what_is_foretold_happens() {
         ("http://plain.example:8080/", k, "passthrough"),
         ("https://unknown.example/", e, "passthrough"),
         ("tcp://203.0.113.9:9000", e, "passthrough"),
-        // It may be a request in disguise, and requests to this port leave as TLS.
-        ("tcp://203.0.113.9:80", e, "refuse"),
+        // It may be a request in disguise to a host there, and that one's requests leave as TLS.
+        ("tcp://203.0.113.1:80", k, "refuse"),
+        ("tcp://203.0.113.9:80", e, "passthrough"),
     ] {
         assert_eq!(hold(&lab, &egret, url, "GET", ip), decision, "{url}");
     }

@@ -63,13 +63,33 @@ fn end_of(stream: &mut impl Read) -> Option<String> {
     }
 }
 
+/// A port without a declared protocol, for a server at its only address.
+fn undeclared(lab: &Lab, at: SocketAddr) {
+    let entry = static_tcp("any.example", at.ip(), at.port()).replace("    protocol: TCP\n", "");
+    lab.configure("undeclared.yaml", &entry.replace("name: tcp-", "name: any-"));
+}
+
 #[test]
 fn a_server_that_speaks_first_is_served_after_the_wait() {
     for family in BOTH {
         let lab = Lab::new();
         let at = outside(family, 2525);
         let _server = Server::start(&lab, at, greeter);
+        undeclared(&lab, at);
         let egret = lab.egret(&SHORT_WAIT);
+        converse(&lab, at);
+        egret.log_line(&["\"- - -\" 0 - - - \"-\" 6 17 ", "outbound|2525||any.example"]);
+    }
+}
+
+#[test]
+fn a_server_that_speaks_first_needs_no_wait_where_no_policy_looks() {
+    for family in BOTH {
+        let lab = Lab::new();
+        let at = outside(family, 2525);
+        let _server = Server::start(&lab, at, greeter);
+        // Zero waits for the application for ever.
+        let egret = lab.egret(&["--protocol-detection-timeout", "0s"]);
         converse(&lab, at);
         // 6 bytes from the application, 17 to it.
         egret.log_line(&["\"- - -\" 0 - - - \"-\" 6 17 ", &format!("\"{at}\" PassthroughCluster ")]);
@@ -290,6 +310,7 @@ fn tls_after_a_long_silence_passes() {
         let received = read_all(&mut stream);
         stream.write_all(&received)
     });
+    undeclared(&lab, at);
     let egret = lab.egret(&SHORT_WAIT);
     let mut client = lab.connect(at).unwrap();
     eventually("egret has waited for the first byte", || egret.metric("egret_connections_detected_total") == Some(1.0));
@@ -315,10 +336,14 @@ fn nothing_unread_passes_where_tls_is_originated() {
         server.request()?;
         server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     });
+    let clock = outside(Family::V4, 2525);
+    let _clock = Server::start(&lab, clock, greeter);
+    undeclared(&lab, clock);
     let egret = lab.egret(&SHORT_WAIT);
 
     let mut late = HttpClient::new(lab.connect(plain).unwrap());
-    eventually("egret has waited for the first byte", || egret.metric("egret_connections_detected_total") == Some(1.0));
+    // Its server is heard when the wait is over.
+    converse(&lab, clock);
     assert_eq!(late.get(HOST, "/late").unwrap().head.status, 200);
 
     for unread in

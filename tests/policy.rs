@@ -97,8 +97,9 @@ fn paths_in_disguise() {
     }
     // No request target has this at all.
     assert_eq!(get("/admin#x"), 400);
+    assert_eq!(get("\\admin"), 400);
     // Where requests are judged, what is none does not pass unread.
-    assert_eq!(get("\\admin"), 0);
+    assert_eq!(status(&lab, at, b"\0GET /admin HTTP/1.1\r\nHost: api.example\r\n\r\n"), 0);
     egret.log_line(&[" DPE - neither_http1_nor_tls_on_a_port_with_authorization_policies "]);
     assert_eq!(upstream.accepted(), 0);
 }

@@ -6,6 +6,7 @@
 
 mod pods;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -112,11 +113,6 @@ fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
         }
     }
     problems
-}
-
-fn expiry_warnings(store: &Store) -> Vec<String> {
-    let now = jiff::Timestamp::now().as_second();
-    store.credentials().iter().filter_map(|credential| credential.expiry_warning(now)).collect()
 }
 
 /// Credentials as they lie on the disk; names are not resolved.

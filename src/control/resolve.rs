@@ -415,7 +415,8 @@ impl Entry {
             after if after == before => {}
             None => tracing::info!(%name, addresses = ?self.cell.load(), "the name resolves again"),
             Some(error) if self.cell.load().is_empty() => {
-                tracing::warn!(%name, error, "the name does not resolve; connections to it are refused until it does");
+                let until = "the name does not resolve; connections that need its addresses are refused until it does";
+                tracing::warn!(%name, error, "{until}");
             }
             Some(error) => tracing::warn!(%name, error, "the lookup failed; keeping the last good addresses"),
         }

@@ -9,8 +9,8 @@ use super::{Speaks, Target};
 use crate::flow::OriginalDst;
 use crate::http::any_value;
 use crate::policy::{
-    Action, Cluster, Decision, Denial, Destination, Facts, FirstLook, HttpRoute, PolicyTable, RequestView, Routed, Sni,
-    Split, Unread,
+    Action, Cluster, Decision, Declared, Denial, Destination, Facts, FirstLook, HttpRoute, PolicyTable, RequestView,
+    Routed, Sni, Split, Unread,
 };
 
 /// One answer of the table: where several may get a share, that of the one on which the dice fell.
@@ -116,7 +116,11 @@ pub(super) fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst,
         Answer { seen_as, asked: Asked::Connection(table.fallen(decision, &facts, dice)), split }
     };
     if let FirstLook::Decided(decision) = table.first_look(dst) {
-        return connection("bytes of a declared TCP port, never inspected", decision, Sni::Unread);
+        let seen_as = match decision {
+            Decision::Passthrough => "bytes that no ServiceEntry and no policy is about, carried from the first one",
+            _ => "bytes of a declared TCP port, never inspected",
+        };
+        return connection(seen_as, decision, Sni::Unread);
     }
     match target.speaks {
         Speaks::Http => ask_routes(table, target, dst, dice),
@@ -125,7 +129,10 @@ pub(super) fn ask<'t>(table: &'t PolicyTable, target: &Target, dst: OriginalDst,
             connection("TLS of the application, by its SNI", table.tls(dst, target.sni()), sni)
         }
         Speaks::Bytes => {
-            let seen_as = "neither HTTP nor TLS, or a server that speaks first";
+            let seen_as = match table.declared(dst) {
+                Declared { http: false, tls: false } => "neither HTTP nor TLS, or a server that speaks first",
+                _ => "neither HTTP nor TLS; a server that speaks first would be waited for in vain",
+            };
             match table.must_be_read(dst) {
                 Some(why) => Answer::plain(seen_as, Asked::Unreadable(why)),
                 None => connection(seen_as, table.opaque(dst, Unread::Unknown), Sni::Absent),

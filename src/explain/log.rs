@@ -101,9 +101,10 @@ fn blank(known: Known<'_>) -> Logged {
     }
 }
 
-/// The SNI is known only of what is looked at.
+/// The SNI is known only of what is looked at, be it in passing.
 fn server_name(target: &Target, dst: OriginalDst, known: Known<'_>) -> String {
-    let is_looked_at = matches!(known.table.first_look(dst), FirstLook::Sniff);
+    let is_looked_at =
+        matches!(known.table.first_look(dst), FirstLook::Sniff | FirstLook::Decided(Decision::Passthrough));
     target.sni().filter(|_| target.speaks == Speaks::Tls && is_looked_at).map_or("-".to_owned(), ToString::to_string)
 }
 

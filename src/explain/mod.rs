@@ -45,6 +45,9 @@ pub enum Material {
 /// Notes that names and material are wanted, and gets neither.
 struct Offline;
 
+/// Of bytes that are refused because of where they go.
+const ASSUMED: &str = "names are not resolved offline: an address that is none of such a host's passes";
+
 const OFFLINE: &str = "nothing is loaded offline";
 
 impl Materials for Offline {
@@ -81,6 +84,9 @@ pub fn explain(target: &Target, known: Known<'_>) -> Report {
     let destinations = destinations.collect();
     let answers = || std::iter::once(&first).chain(each.iter().map(|(_, answer)| answer));
     let Told { decision, outcome, matched, logged } = told(&first.asked, target, dst, known);
+    let is_assumed = known.material == Material::Missing && matches!(first.asked, Asked::Unreadable(_));
+    let assumed = is_assumed.then(|| ASSUMED.to_owned());
+    let of_clusters = answers().filter_map(|a| a.asked.cluster(table)).flat_map(|c| warnings(c, known));
     Report {
         url: target.url.clone(),
         policy_version: (known.material == Material::Loaded).then(|| table.version()),
@@ -94,7 +100,7 @@ pub fn explain(target: &Target, known: Known<'_>) -> Report {
         matched,
         destinations,
         logged,
-        warnings: distinct(answers().filter_map(|a| a.asked.cluster(table)).flat_map(|c| warnings(c, known))),
+        warnings: distinct(of_clusters.chain(assumed)),
     }
 }
 
@@ -155,7 +161,9 @@ fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>
         }
         Asked::Unreadable(why) => {
             let outcome = format!(
-                "closed, logged as {why}: a request in disguise could otherwise leave unseen by this port's policy"
+                "closed, logged as {why}: a request in disguise could otherwise leave unseen by the policy of a host that \
+                 may be at {}",
+                dst.ip()
             );
             (Verdict::Refuse, outcome)
         }

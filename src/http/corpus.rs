@@ -92,8 +92,7 @@ fn ambiguous_hosts_are_refused() {
         "GET / HTTP/1.0\r\nHost: a\r\nHost: a",
         "GET / HTTP/1.0\r\nHost:",
         "GET http://b/ HTTP/1.1\r\nX: y",
-        "GET http://b/ HTTP/1.1\r\nHost: a",
-        "GET http://a:81/ HTTP/1.1\r\nHost: a:80",
+        "GET http://b/ HTTP/1.1\r\nHost: a\r\nHost: b",
         "CONNECT b:443 HTTP/1.1\r\nHost: a:443",
         "CONNECT a:443 HTTP/1.1\r\nHost: a:444",
         "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 5",
@@ -248,6 +247,9 @@ fn hop_by_hop_fields_stay_behind() {
     }
     for (sent, passed) in [
         ("GET http://b/c?d HTTP/1.1\r\nX: y\r\nhost:  B:80\r\n\r\n", "GET /c?d HTTP/1.1\r\nX: y\r\nhost: b\r\n\r\n"),
+        // RFC 9112 §3.2.2: the target wins.
+        ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: b\r\n\r\n"),
+        ("GET http://a:81/ HTTP/1.1\r\nHost: a:80\r\n\r\n", "GET / HTTP/1.1\r\nHost: a:81\r\n\r\n"),
         ("GET HTTP://B:81 HTTP/1.1\r\nHost: b:81\r\n\r\n", "GET / HTTP/1.1\r\nHost: B:81\r\n\r\n"),
         ("GET http://b?c HTTP/1.0\r\n\r\n", "GET /?c HTTP/1.0\r\nHost: b\r\n\r\n"),
         ("OPTIONS http://b HTTP/1.1\r\nHost: b\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: b\r\n\r\n"),

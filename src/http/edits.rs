@@ -39,6 +39,8 @@ pub struct RequestEdits<'a> {
     /// Goes upstream as Host instead.
     pub authority: Option<&'a str>,
     pub fields: Option<&'a FieldEdits>,
+    /// A target in absolute form stays in it: the request goes to the forward proxy that the application has chosen.
+    pub keeps_form: bool,
 }
 
 impl RequestEdits<'_> {
@@ -81,8 +83,54 @@ mod tests {
                 panic!("{raw}");
             };
             let mut out = Vec::new();
-            let edits = RequestEdits { path: path.map(str::as_bytes), authority, fields: Some(&fields) };
+            let path = path.map(str::as_bytes);
+            let edits = RequestEdits { path, authority, fields: Some(&fields), keeps_form: false };
             head.write_edited(raw.as_bytes(), edits, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    /// RFC 9112 §3.2.2: the target names whom the request is for, whatever Host says.
+    #[test]
+    fn absolute_form_for_a_forward_proxy() {
+        for (raw, path, authority, expected) in [
+            (
+                "GET http://a:81/x?y HTTP/1.1\r\nHost: a:81\r\nProxy-Authorization: Basic eA==\r\n\r\n",
+                None,
+                None,
+                "GET http://a:81/x?y HTTP/1.1\r\nHost: a:81\r\nProxy-Authorization: Basic eA==\r\n\r\n",
+            ),
+            (
+                "GET HTTP://A HTTP/1.1\r\nHost: b\r\nProxy-Connection: close\r\n\r\n",
+                None,
+                None,
+                "GET HTTP://A HTTP/1.1\r\nHost: A\r\n\r\n",
+            ),
+            ("GET http://a?x HTTP/1.0\r\n\r\n", None, None, "GET http://a?x HTTP/1.0\r\nHost: a\r\n\r\n"),
+            (
+                "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+                Some("/y"),
+                None,
+                "GET http://a/y HTTP/1.1\r\nHost: a\r\n\r\n",
+            ),
+            (
+                "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+                None,
+                Some("b"),
+                "GET http://b/x HTTP/1.1\r\nHost: b\r\n\r\n",
+            ),
+            ("GET /x HTTP/1.1\r\nHost: a\r\n\r\n", None, None, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ] {
+            let Ok(Parsed::Complete { head, .. }) = parse_request(raw.as_bytes(), HeadLimits::default()) else {
+                panic!("{raw}");
+            };
+            let mut out = Vec::new();
+            let path = path.map(str::as_bytes);
+            head.write_edited(
+                raw.as_bytes(),
+                RequestEdits { path, authority, fields: None, keeps_form: true },
+                &mut out,
+            );
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -17,7 +17,8 @@ impl RequestHead {
 
     /// Appends to `out` the head that goes upstream; `raw` is what was parsed.
     ///
-    /// Absolute form becomes origin form, with the authority of the target in Host (RFC 9112 §3.2.2).
+    /// Absolute form becomes origin form, with the authority of the target in Host (RFC 9112 §3.2.2); it stays where
+    /// [`RequestEdits::keeps_form`] says that a forward proxy is to read it.
     pub fn write_to(&self, raw: &[u8], out: &mut Vec<u8>) {
         self.write_edited(raw, RequestEdits::default(), out);
     }
@@ -30,21 +31,29 @@ impl RequestHead {
         out.reserve(self.length + 16);
         let written = self.authority_text.map(|at| at.of(raw)).unwrap_or_default();
         let named = edits.authority.map_or(written, str::as_bytes);
-        let renames = self.form == TargetForm::Absolute || edits.authority.is_some();
-        if renames || edits.path.is_some() {
+        let is_absolute = self.form == TargetForm::Absolute;
+        let renames = is_absolute || edits.authority.is_some();
+        let keeps_form = is_absolute && edits.keeps_form;
+        if keeps_form && edits.path.is_none() && edits.authority.is_none() {
+            out.extend_from_slice(&raw[self.start..self.fields_at]);
+        } else if renames || edits.path.is_some() {
             out.extend_from_slice(self.method_text.of(raw));
             out.push(b' ');
+            if keeps_form {
+                out.extend_from_slice(b"http://");
+                out.extend_from_slice(named);
+            }
             // Between the authority and a query stands a path, if only an empty one.
             let path = edits.path.or(self.path(raw)).unwrap_or(b"/");
             out.extend_from_slice(if path.starts_with(b"?") { b"/" } else { b"" });
             out.extend_from_slice(path);
             out.push(b' ');
             write_line(out, &[self.version.as_str().as_bytes()]);
-            if self.host.is_none() && !named.is_empty() {
-                write_line(out, &[b"Host: ", named]);
-            }
         } else {
             out.extend_from_slice(&raw[self.start..self.fields_at]);
+        }
+        if renames && self.host.is_none() && !named.is_empty() {
+            write_line(out, &[b"Host: ", named]);
         }
         let passing = Passing {
             keep_alive: true,

@@ -83,9 +83,13 @@ impl RequestHead {
     }
 
     fn lines<'r>(&self, raw: &'r [u8], name: &str) -> impl Iterator<Item = &'r [u8]> {
-        fields(raw, self.fields_at)
-            .filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|field| field.value)
+        let is_target = self.form == TargetForm::Absolute && name.eq_ignore_ascii_case("host");
+        // What is judged is what goes on: of a target in absolute form its authority (RFC 9112 §3.2.2).
+        let target = self.authority_text.filter(|_| is_target).map(|at| at.of(raw));
+        let written = fields(raw, self.fields_at)
+            .filter(move |field| !is_target && field.name.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| field.value);
+        target.into_iter().chain(written)
     }
 
     /// What the answer's framing depends on.
@@ -272,7 +276,7 @@ impl RequestFields {
             && self.connection.upgrade == upgrade.is_some()
             && self.upgrade.is_some() == upgrade.is_some();
         let host = self.host.as_ref().map(|(at, _)| *at);
-        let named = authority(line.target.authority, self.host)?;
+        let named = authority(line.target.form, line.target.authority, self.host)?;
         Ok(RequestHead {
             method: line.method,
             method_text: line.method_text,
@@ -312,14 +316,17 @@ fn may_switch_to(protocol: &[u8]) -> bool {
     !["h2c", "h2", "http", "tls"].iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
 }
 
-/// Whom a request is for. A target that names a host and a Host field that names another are two requests.
+/// Whom a request is for. In absolute form the target says it, whatever Host says, which is replaced (RFC 9112 §3.2.2). A
+/// CONNECT goes on as it was written, so that a Host field which names another would make two requests of it.
 fn authority(
+    form: TargetForm,
     target: Option<(Authority, Span)>,
     host: Option<(Span, Authority)>,
 ) -> Result<Option<(Authority, Span)>, RequestError> {
     match (target, host) {
+        (Some(target), _) if form == TargetForm::Absolute => Ok(Some(target)),
         (Some((target, at)), Some((_, host))) => {
-            // The default port may be left out on either side; CONNECT always has one in its target.
+            // CONNECT always has a port in its target.
             let port = |authority: &Authority| authority.port.unwrap_or(80);
             let same_port = port(&target) == port(&host) || host.port.is_none();
             if target.host == host.host && same_port { Ok(Some((target, at))) } else { Err(RequestError::HostsDiffer) }

@@ -45,6 +45,17 @@ pub enum Sni<'f> {
     Name(&'f Hostname),
 }
 
+impl<'f> Sni<'f> {
+    /// The name, where one is known.
+    #[must_use]
+    pub fn name(self) -> Option<&'f Hostname> {
+        match self {
+            Sni::Name(name) => Some(name),
+            Sni::Unread | Sni::Absent => None,
+        }
+    }
+}
+
 /// All that is judged for one destination.
 #[derive(Debug, Default)]
 pub(super) struct Authorization {
@@ -124,6 +135,14 @@ impl Authorization {
         let allows = |rule: &Rule| seen.matches(rule, Reading::Strict);
         let allowed = self.allow.is_empty() || self.allow.iter().flat_map(|policy| &policy.rules).any(allows);
         if allowed { Ok(()) } else { Err(NONE_MATCHED) }
+    }
+
+    /// Whether `facts` are enough: nothing that is still unknown of the flow could forbid it, or an AUDIT policy mean it.
+    /// What is not known never helps a flow out, so what is allowed without it is allowed in any case.
+    pub(super) fn allows_whatever_follows(&self, facts: &Facts<'_, '_>) -> bool {
+        let seen = Seen::of(facts, &self.short_names);
+        let is_clear = |rule: &Rule| seen.matches(rule, Reading::Loose) == seen.matches(rule, Reading::Strict);
+        self.judge(facts).is_ok() && self.audit.iter().flat_map(|policy| &policy.rules).all(is_clear)
     }
 
     /// The AUDIT policies that a flow is meant by.

@@ -143,7 +143,7 @@ impl<'a> Compiler<'a> {
     fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
         self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
         self.authorized.warn_of_the_unused(&mut self.problems);
-        self.table.guarded = Guarded::of(&self.table.clusters, &self.table.services);
+        self.table.guarded = Guarded::of(&self.table.clusters, &self.table.services, self.materials);
         self.table.tunnel_ends.add_splits(&self.table.splits);
         (self.table, self.problems.into_sorted())
     }
@@ -304,6 +304,7 @@ impl<'a> Compiler<'a> {
             limits: limits(policy, &self.table.settings),
             index: self.table.clusters.len(),
             reach: self.reach(service, protocol),
+            listed: entry.addresses.clone(),
             authorization: self.authorized.of_entry(service.entry, &mut self.problems),
             origin: self.origin(service),
         }

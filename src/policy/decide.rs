@@ -16,7 +16,7 @@ use crate::policy::authorization::{Authorization, Facts, Sni};
 use crate::policy::guarded::Guarded;
 use crate::policy::http_routes::{self, HttpServices, RequestView, Routed};
 use crate::policy::reach::{Unreachable, is_protected};
-use crate::policy::routes::{Match, PortRoutes};
+use crate::policy::routes::{Declared, Match, PortRoutes};
 use crate::policy::short_names::ShortNames;
 use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, ClusterProtocol, Decision, Denial, Endpoints, FirstLook};
@@ -41,7 +41,7 @@ pub struct PolicyTable {
 /// What is known of bytes that are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// None has come, or none was looked at.
+    /// None has come, none was looked at, or too few came to tell.
     Unseen,
     /// They begin neither a request nor TLS.
     Unknown,
@@ -73,14 +73,24 @@ impl PolicyTable {
         self.ports.get(&dst.port()).is_some_and(PortRoutes::has_names)
     }
 
-    /// What may be done before the first byte. A port that no entry mentions is looked at as well, so that the log
-    /// shows a host and refused HTTP gets an answer.
+    /// What may be done before the first byte. Where no entry has the address and port, that depends on whether any byte
+    /// could change what becomes of the connection ([`passes_unread`](Self::passes_unread)).
     pub fn first_look(&self, dst: OriginalDst) -> FirstLook<'_> {
-        let uninspected = self.ports.get(&dst.port()).and_then(|routes| routes.uninspected(dst.ip()));
-        uninspected.map_or(FirstLook::Sniff, |found| {
-            let facts = Facts { destination: dst, sni: Sni::Unread, request: None };
-            FirstLook::Decided(self.dialled(self.judged(self.of_match(found), &facts), dst))
-        })
+        let nobody = Some(Match::Unknown);
+        match self.ports.get(&dst.port()).map_or(nobody, |routes| routes.uninspected(dst.ip())) {
+            Some(Match::Unknown) if self.passes_unread(dst) => FirstLook::Decided(Decision::Passthrough),
+            // Looked at also where it is refused in any case, so that HTTP gets an answer that says why.
+            Some(Match::Unknown) | None => FirstLook::Sniff,
+            Some(found) => {
+                let facts = Facts { destination: dst, sni: Sni::Unread, request: None };
+                FirstLook::Decided(self.dialled(self.judged(self.of_match(found), &facts), dst))
+            }
+        }
+    }
+
+    /// What entries declare connections to `dst` to be.
+    pub fn declared(&self, dst: OriginalDst) -> Declared {
+        self.ports.get(&dst.port()).map(|routes| routes.declared(dst.ip())).unwrap_or_default()
     }
 
     /// Where a plaintext HTTP request goes by its host alone; whether it may, [`http_request`](Self::http_request) says.

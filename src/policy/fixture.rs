@@ -222,7 +222,8 @@ pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
         return match decision {
             Decision::Forward(cluster) => format!("{} unseen", cluster.name),
             Decision::Split(split) => format!("{} unseen", sent(split)),
-            Decision::ByName | Decision::Passthrough => panic!("{flow}"),
+            Decision::Passthrough => "passthrough".to_owned(),
+            Decision::ByName => panic!("{flow}"),
             Decision::Deny(denial) => shown(denial),
         };
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Fault, HttpMatch, Redirect, Retries, Rewrite, TextMatch};
+use crate::config::{Fault, HostPattern, HttpMatch, Redirect, Retries, Rewrite, TextMatch};
 use crate::flow::Host;
 use crate::http::{FieldEdits, normal_path, query_parameter, split_query};
 use crate::policy::hosts::HostMap;
@@ -179,6 +179,14 @@ pub(super) struct HttpService {
 }
 
 impl HttpService {
+    fn originates_tls(&self) -> bool {
+        let destinations = self.routes.iter().flat_map(|route| match &route.action {
+            Action::Forward(all) => all.as_slice(),
+            Action::Redirect(_) | Action::Direct { .. } => &[],
+        });
+        destinations.flat_map(Destination::all).any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
+    }
+
     fn asks_for_paths(&self) -> bool {
         self.routes.iter().any(|route| route.rewrite.uri.is_some() || route.matches.iter().any(|one| one.uri.is_some()))
     }
@@ -192,14 +200,10 @@ impl HttpServices {
         }
     }
 
-    /// Whether a route may send requests over TLS.
-    pub(super) fn originate_tls(&self) -> bool {
-        let routes = self.services.iter().flat_map(|service| &service.routes);
-        let destinations = routes.flat_map(|route| match &route.action {
-            Action::Forward(all) => all.as_slice(),
-            Action::Redirect(_) | Action::Direct { .. } => &[],
-        });
-        destinations.flat_map(Destination::all).any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
+    /// The hosts whose routes may send requests over TLS.
+    pub(super) fn hosts_with_tls(&self) -> impl Iterator<Item = HostPattern> {
+        let originate: Vec<bool> = self.services.iter().map(HttpService::originates_tls).collect();
+        self.by_host.iter().filter_map(move |(host, id)| originate[*id].then_some(host))
     }
 }
 

@@ -39,6 +39,8 @@ mod authorization_cases;
 #[cfg(test)]
 mod authorization_reference;
 #[cfg(test)]
+mod first_look_cases;
+#[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod merge_cases;
@@ -67,6 +69,7 @@ pub use http_routes::{Action, AnyValue, Destination, HttpRoute, RequestView, Rou
 pub use listing::{Document, EndpointRow, EndpointStatus, RouteRow};
 pub use occupancy::{Gauge, Occupancy};
 pub use reach::Unreachable;
+pub use routes::Declared;
 pub use rules::NOT_FOR_THIS_WORKLOAD;
 pub use scope::{ROOT_NAMESPACE, Workload};
 pub use splits::Split;

@@ -58,9 +58,20 @@ struct HttpHosts {
     literals: HashMap<IpAddr, ClusterId, RandomState>,
 }
 
+/// What entries declare the connections to one address to be, on a port of protocol HTTP (and its kin), TLS or HTTPS.
+///
+/// Such a connection begins with what the application says, so that nothing is decided before: Istio's
+/// `protocolDetectionTimeout` is none there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    pub http: bool,
+    pub tls: bool,
+}
+
 /// What connections to one address range of a port may be.
 #[derive(Debug, Default)]
 struct Bind {
+    declared: Declared,
     http: HttpRule,
     /// By SNI; `*` for an entry with an address of its own, which needs no SNI to be known.
     tls: HostMap<Claimant>,
@@ -149,6 +160,16 @@ impl PortRoutes {
 impl PortRoutes {
     /// An HTTP port: `host` and its single addresses, wherever the connection was going.
     pub(super) fn claim_http(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
+        let claims = self.claim_host(host, addresses, id);
+        if claims.won {
+            for range in everything() {
+                self.bind_mut(range).declared.http = true;
+            }
+        }
+        claims
+    }
+
+    fn claim_host(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
         let mut claims = Claims::default();
         if let Some(owner) = self.server_first_owner() {
             claims.lost.push((format!("host {host}"), owner));
@@ -173,7 +194,7 @@ impl PortRoutes {
     /// HTTP on a port without a declared protocol: by host, or by address alone where the entry has one.
     pub(super) fn claim_detected_http(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
         let by_host = addresses.is_empty() || !addresses.iter().all(is_single);
-        let mut claims = if by_host { self.claim_http(host, addresses, id) } else { Claims::default() };
+        let mut claims = if by_host { self.claim_host(host, addresses, id) } else { Claims::default() };
         for range in addresses.iter().filter(|range| is_single(range)) {
             let bind = self.bind_mut(*range);
             if bind.bytes.is_some_and(|bytes| bytes.server_first) || bind.http != HttpRule::Unseen {
@@ -201,7 +222,9 @@ impl PortRoutes {
     /// One server name within each range.
     pub(super) fn claim_sni(&mut self, host: &HostPattern, addresses: &[IpNet], by: Claimant, claims: &mut Claims) {
         for range in ranges(addresses) {
-            let holder = *self.bind_mut(range).tls.get_or_insert_with(host, || by);
+            let bind = self.bind_mut(range);
+            bind.declared.tls = true;
+            let holder = *bind.tls.get_or_insert_with(host, || by);
             claims.note(|| format!("SNI {host}{}", at_range(&range)), by.cluster, holder.cluster);
         }
     }
@@ -262,11 +285,31 @@ fn at_range(range: &IpNet) -> String {
 
 /// Looking up; nothing here allocates.
 impl PortRoutes {
-    /// The cluster whose bytes to this address are never looked into.
+    /// Who has the connections to this address whatever they say: a cluster whose bytes are never looked into, or
+    /// nobody, where no entry has the address.
     pub(super) fn uninspected(&self, ip: IpAddr) -> Option<Match> {
-        let bind = self.binds_of(ip).next()?;
+        let Some(bind) = self.binds_of(ip).next() else { return Some(Match::Unknown) };
         let seen = bind.http != HttpRule::Unseen || !bind.tls.is_empty();
         if seen { None } else { bind.bytes.map(|bytes| bytes.holder.into()) }
+    }
+
+    /// What connections to this address are declared to be, as Istio's listener of the longest prefix would see them, and
+    /// behind it the one for entries without addresses.
+    pub(super) fn declared(&self, ip: IpAddr) -> Declared {
+        let mut all = Declared::default();
+        for bind in self.binds_of(ip) {
+            // Waiting for the application would wait for ever.
+            if bind.bytes.is_some_and(|bytes| bytes.server_first) {
+                return Declared::default();
+            }
+            all.http |= bind.declared.http;
+            all.tls |= bind.declared.tls;
+            // What is neither HTTP nor TLS ends here, and so does silence.
+            if bind.unread().is_some() {
+                break;
+            }
+        }
+        all
     }
 
     pub(super) fn http(&self, ip: IpAddr, host: &Host) -> Match {

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::config::{
     EndpointAddress, LoadBalancing, Location, OutlierDetection, PortProtocol, ProxyProtocol, RetryBudget, TcpKeepalive,
     Tunnel,
@@ -83,7 +85,8 @@ impl<'t> Denial<'t> {
 pub enum FirstLook<'t> {
     /// Look at the first bytes.
     Sniff,
-    /// A declared TCP port: never inspected, so that a server may speak first.
+    /// A declared TCP port, or one where nothing that the application may say could change the decision: never
+    /// inspected, so that a server may speak first.
     Decided(Decision<'t>),
 }
 
@@ -120,6 +123,8 @@ pub struct Cluster {
     pub(super) authorization: Option<Arc<Authorization>>,
     /// Where connections may go that follow the application.
     pub(super) reach: Reach,
+    /// `addresses` of the ServiceEntry.
+    pub(super) listed: Vec<IpNet>,
     /// What in the configuration made it.
     pub origin: Origin,
 }

@@ -5,18 +5,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_lite::future;
+
 use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
 use crate::io::{self, Socket};
 use crate::policy::{Cluster, Decision, Denial, Facts, FirstLook, PolicyTable, Sni, Unread};
 use crate::proxy::affinity;
 use crate::proxy::context::Context;
-use crate::proxy::detect::{Spoken, detect};
+use crate::proxy::detect::{Attention, Heard, listen};
+use crate::proxy::glance::Glance;
 use crate::proxy::guard::Refusal;
 use crate::proxy::http1;
-use crate::proxy::opaque::{End, RelayClocks, Relayed, relay};
+use crate::proxy::opaque::{End, RelayClocks, Relayed, relay_seen};
 use crate::proxy::reader::Reader;
 use crate::proxy::record::ConnectionRecord;
-use crate::sniff::Detection;
+use crate::sniff::{self, ClientHello, Detection};
 use crate::upstream::{Clocks, Stream, Target};
 
 /// Who talks to whom, and since when.
@@ -108,75 +111,82 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: &Parties) -> Clo
 
 /// Looks at a connection and carries its bytes, if they are not to be read; `None`: they are HTTP/1.
 async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Option<Close> {
-    let table = context.policy.load_full();
-    if let FirstLook::Decided(decision) = table.first_look(parties.destination) {
-        let facts = Facts { destination: parties.destination, sni: Sni::Unread, request: None };
-        return Some(by_decision(context, &table, reader, &decision, &facts, parties).await);
-    }
-    let settings = table.settings();
-    let patience = settings.protocol_detection_timeout;
+    let destination = parties.destination;
     loop {
-        let Ok(spoken) = detect(reader, patience, settings.request_headers_timeout).await else {
-            return Some(Close::Abort);
+        let attention = {
+            let table = context.table();
+            if let FirstLook::Decided(decision) = table.first_look(destination) {
+                let facts = Facts { destination, sni: Sni::Unread, request: None };
+                return Some(by_decision(context, &table, reader, &decision, &facts, parties).await);
+            }
+            Attention::of(&table, destination)
         };
-        count_detection(context, &spoken);
-        let close = match spoken {
-            Spoken::Nothing => Close::Orderly,
-            Spoken::Protocol(Detection::Http1) => return None,
-            Spoken::Protocol(Detection::Tls(hello)) => {
-                let sni = hello.name().cloned();
-                let decision = table.tls(parties.destination, sni.as_ref());
-                let facts = Facts {
-                    destination: parties.destination,
-                    sni: sni.as_ref().map_or(Sni::Absent, Sni::Name),
-                    request: None,
-                };
-                by_decision(context, &table, reader, &decision, &facts, parties).await
+        let heard = listen(context, reader, parties, attention).await;
+        // The table of this moment: it may be another one after a long silence.
+        let table = context.policy.load_full();
+        count_detection(context, &heard);
+        return match heard {
+            Heard::Nothing(close) => Some(close),
+            Heard::Protocol(Detection::Http1) => None,
+            Heard::Protocol(Detection::Tls(hello)) => Some(by_name(context, &table, reader, &hello, parties).await),
+            Heard::Unfinished if sniff::begins_tls(reader.bytes()) => {
+                refuse_unreadable(context, parties, "client_hello_timeout");
+                Some(Close::Abort)
             }
-            Spoken::Silence if table.must_be_read(parties.destination).is_some() || needs_name(&table, parties) => {
-                // What the application says will decide, and passing it on unread would be wrong: it has time to say it.
-                match io::timeout(settings.idle_timeout, reader.fill()).await {
-                    Ok(Ok(true)) => continue,
-                    Ok(_) => Close::Orderly,
-                    Err(io::Elapsed) => {
-                        context.counters.expired_silence.increment();
-                        Close::Orderly
-                    }
-                }
-            }
-            Spoken::Protocol(_) => {
-                if let Some(why) = table.must_be_read(parties.destination) {
+            Heard::Unfinished => Some(http1::reject_unfinished(context, reader, parties).await),
+            Heard::Silence | Heard::Ambiguous if Attention::of(&table, destination) != attention => continue,
+            Heard::Silence => Some(by_address(context, &table, reader, Unread::Unseen, parties).await),
+            Heard::Ambiguous | Heard::Protocol(_) => {
+                if let Some(why) = table.must_be_read(destination) {
                     refuse_unreadable(context, parties, why);
                     return Some(Close::Abort);
                 }
-                let facts = Facts { destination: parties.destination, sni: Sni::Absent, request: None };
-                let decision = table.opaque(parties.destination, Unread::Unknown);
-                by_decision(context, &table, reader, &decision, &facts, parties).await
-            }
-            Spoken::Silence => {
-                let facts = Facts { destination: parties.destination, sni: Sni::Unread, request: None };
-                let decision = table.opaque(parties.destination, Unread::Unseen);
-                by_decision(context, &table, reader, &decision, &facts, parties).await
+                let unread = if let Heard::Ambiguous = heard { Unread::Unseen } else { Unread::Unknown };
+                Some(by_address(context, &table, reader, unread, parties).await)
             }
         };
-        return Some(close);
     }
 }
 
-/// Whether only a name can allow this connection.
-fn needs_name(table: &PolicyTable, parties: Parties) -> bool {
-    table.knows_names(parties.destination)
-        && matches!(table.opaque(parties.destination, Unread::Unseen), Decision::Deny(_))
+/// Carries bytes that are neither HTTP nor TLS, or of which nobody knows what they are.
+async fn by_address(
+    context: &Rc<Context>,
+    table: &PolicyTable,
+    reader: &mut Reader<'_>,
+    unread: Unread,
+    parties: Parties,
+) -> Close {
+    let sni = match unread {
+        Unread::Unseen => Sni::Unread,
+        Unread::Unknown => Sni::Absent,
+    };
+    let facts = Facts { destination: parties.destination, sni, request: None };
+    let decision = table.opaque(parties.destination, unread);
+    by_decision(context, table, reader, &decision, &facts, parties).await
 }
 
-fn count_detection(context: &Context, spoken: &Spoken) {
+/// Carries the application's own TLS, by the name that it bears.
+async fn by_name(
+    context: &Rc<Context>,
+    table: &PolicyTable,
+    reader: &mut Reader<'_>,
+    hello: &ClientHello,
+    parties: Parties,
+) -> Close {
+    let sni = hello.name();
+    let decision = table.tls(parties.destination, sni);
+    let facts = Facts { destination: parties.destination, sni: sni.map_or(Sni::Absent, Sni::Name), request: None };
+    by_decision(context, table, reader, &decision, &facts, parties).await
+}
+
+fn count_detection(context: &Context, heard: &Heard) {
     let counters = &context.counters;
-    match spoken {
-        Spoken::Protocol(Detection::Http1) => counters.detected_http1.increment(),
-        Spoken::Protocol(Detection::Http2) => counters.detected_http2.increment(),
-        Spoken::Protocol(Detection::Tls(_)) => counters.detected_tls.increment(),
-        Spoken::Protocol(_) | Spoken::Silence => counters.detected_opaque.increment(),
-        Spoken::Nothing => {}
+    match heard {
+        Heard::Protocol(Detection::Http1) => counters.detected_http1.increment(),
+        Heard::Protocol(Detection::Http2) => counters.detected_http2.increment(),
+        Heard::Protocol(Detection::Tls(_)) => counters.detected_tls.increment(),
+        Heard::Protocol(_) | Heard::Silence | Heard::Ambiguous => counters.detected_opaque.increment(),
+        Heard::Unfinished | Heard::Nothing(_) => {}
     }
 }
 
@@ -199,26 +209,23 @@ async fn by_decision(
     facts: &Facts<'_, '_>,
     parties: Parties,
 ) -> Close {
-    let sni = match facts.sni {
-        Sni::Name(name) => Some(name.clone()),
-        Sni::Unread | Sni::Absent => None,
-    };
+    let sni = || facts.sni.name().cloned();
     let target = match table.fallen(decision.clone(), facts, context.roll()) {
         Decision::Forward(cluster) => unread(cluster, parties),
         Decision::Passthrough | Decision::ByName => Target::Passthrough(parties.destination),
         Decision::Split(split) => {
-            denied(Denial::NoCluster(&split.source.name), parties, sni).log(context);
+            denied(Denial::NoCluster(&split.source.name), parties, sni()).log(context);
             return Close::Abort;
         }
         Decision::Deny(denial) => {
             context.counters.refused_policy.increment();
-            denied(denial, parties, sni).log(context);
+            denied(denial, parties, sni()).log(context);
             return Close::Abort;
         }
     };
     context.audit(table, target.cluster(), facts);
     // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
-    Box::pin(tunnel(context, table, reader, parties, target, sni)).await
+    Box::pin(tunnel(context, table, reader, parties, target, facts.sni)).await
 }
 
 /// The target of a connection whose bytes are not read.
@@ -259,19 +266,33 @@ async fn tunnel(
     reader: &mut Reader<'_>,
     parties: Parties,
     target: Target<'_>,
-    sni: Option<Hostname>,
+    sni: Sni<'_>,
 ) -> Close {
-    let mut record =
-        ConnectionRecord { cluster: Some(target.name().to_owned()), sni, ..ConnectionRecord::new(parties) };
+    let is_unseen = sni == Sni::Unread;
+    let (cluster, sni) = (Some(target.name().to_owned()), sni.name().cloned());
+    let mut record = ConnectionRecord { cluster, sni, ..ConnectionRecord::new(parties) };
     context.count_opened(record.cluster.as_deref());
     record.counted = true;
-    let close = match dial(context, table, &target, &mut record).await {
-        None => Close::Abort,
-        Some(upstream) => {
+    // What nobody has looked at, and no entry names, is looked at while it passes, for the log.
+    let glance = if is_unseen && target.cluster().is_none() { Glance::default() } else { Glance::averted() };
+    let dialled = {
+        let dialling = async { Ok(dial(context, table, &target, &mut record).await) };
+        future::or(dialling, async { Err(reader.stream().lost().await) }).await
+    };
+    let close = match dialled {
+        Ok(None) => Close::Abort,
+        // Nobody waits for the upstream any more.
+        Err(error) => {
+            record.flags = ResponseFlags::DOWNSTREAM_CLOSED;
+            record.termination = Some(error.to_string());
+            Close::Abort
+        }
+        Ok(Some(upstream)) => {
             let relayed = {
                 let mut back = Reader::resuming(&upstream);
-                relay(reader, &mut back, clocks(&target)).await
+                relay_seen(reader, &mut back, clocks(&target), &glance).await
             };
+            record.sni = record.sni.take().or(glance.into_sni());
             context.count_expiry(&relayed.end);
             if let End::Upstream(error) = &relayed.end {
                 context.count_broken(error);

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::AccessLogFormat;
+use crate::flow::Hostname;
 use crate::io;
 use crate::observe::{AccessRecord, Counter, LogBuffer, LogFormat, LogSink, Traffic, WorkerCounters};
 use crate::policy::publish::Published;
-use crate::policy::{Cluster, Facts, PolicyTable, Sni, Transport};
+use crate::policy::{Cluster, Facts, PolicyTable, Transport};
 use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
 use crate::proxy::names::Names;
@@ -188,10 +189,7 @@ impl Context {
     pub fn audit(&self, table: &PolicyTable, cluster: Option<&Cluster>, facts: &Facts<'_, '_>) {
         for policy in table.audits(cluster, facts) {
             self.counters.audited.increment();
-            let sni = match facts.sni {
-                Sni::Name(name) => Some(name.as_str()),
-                Sni::Unread | Sni::Absent => None,
-            };
+            let sni = facts.sni.name().map(Hostname::as_str);
             let destination = facts.destination;
             if let Some(request) = facts.request {
                 let (method, target) = (request.method.escape_ascii(), request.target.escape_ascii());

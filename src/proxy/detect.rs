@@ -1,57 +1,157 @@
 //! What does the application speak? Its first bytes tell; where it stays silent the server probably speaks first.
+//!
+//! How long that is waited for is the policy's affair ([`Attention`]). The table itself is not held meanwhile: an
+//! application may be silent for an hour.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use crate::flow::OriginalDst;
 use crate::io;
+use crate::policy::{Decision, PolicyTable, Unread};
+use crate::proxy::connection::{Close, Parties};
+use crate::proxy::context::Context;
+use crate::proxy::http1;
 use crate::proxy::reader::Reader;
 use crate::sniff::{self, Detection};
 use crate::upstream::StreamError;
 
 /// What the first bytes, or their absence, say.
 #[derive(Debug)]
-pub enum Spoken {
+pub enum Heard {
     /// Decided from bytes, which stay in the reader.
     Protocol(Detection),
-    /// No byte came in time: a protocol where the server speaks first, or a slow client.
+    /// No byte came in time: a protocol where the server speaks first.
     Silence,
-    /// The application closed its side without a byte.
-    Nothing,
+    /// The opening of a request, or of TLS, on a port that is declared so, did not end in time.
+    Unfinished,
+    /// What may be such an opening did not end in time where anything may come: what it is remains unknown.
+    Ambiguous,
+    /// The application said nothing and will say nothing.
+    Nothing(Close),
 }
 
-/// Reads until the protocol is clear, but not longer than `patience` for the first byte (zero waits for ever) and
-/// `limit` for the rest; bytes that stay ambiguous are opaque.
-///
-/// # Errors
-/// The stream's.
-pub async fn detect(reader: &mut Reader<'_>, patience: Duration, limit: Duration) -> Result<Spoken, StreamError> {
-    if reader.bytes().is_empty() {
-        let first = reader.fill();
-        let filled = if patience.is_zero() {
-            first.await?
-        } else {
-            match io::timeout(patience, first).await {
-                Ok(filled) => filled?,
-                Err(io::Elapsed) => return Ok(Spoken::Silence),
-            }
-        };
-        if !filled {
-            return Ok(Spoken::Nothing);
+/// How a connection is listened to before it is decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attention {
+    /// How long for the first byte; `None`: nothing is decided before it, whatever time passes.
+    patience: Option<Duration>,
+    /// How long for the rest of what may be the opening of HTTP or TLS.
+    rest: Duration,
+    /// Requests are what is expected.
+    http: bool,
+    /// And TLS.
+    tls: bool,
+}
+
+/// The rest of an opening follows its first byte at once where nobody waits for an answer to a part of it: both ends
+/// are on the same host. A protocol whose first word could begin a request must not wait longer for its server.
+const SHORT: Duration = Duration::from_millis(500);
+
+impl Attention {
+    /// What `table` asks for.
+    #[must_use]
+    pub fn of(table: &PolicyTable, destination: OriginalDst) -> Self {
+        let (declared, settings) = (table.declared(destination), table.settings());
+        // What the application says decides here, and passing it on unread would be wrong: it has time to say it.
+        let is_guarded = table.must_be_read(destination).is_some() || needs_name(table, destination);
+        let waits = declared.http || declared.tls || is_guarded || settings.protocol_detection_timeout.is_zero();
+        let is_long = declared.http || is_guarded;
+        let full = settings.request_headers_timeout;
+        Self {
+            patience: (!waits).then_some(settings.protocol_detection_timeout),
+            rest: if is_long { full } else { full.min(SHORT) },
+            http: declared.http,
+            tls: declared.tls || is_long,
         }
     }
-    match io::timeout(limit, decide(reader)).await {
-        Ok(detection) => Ok(Spoken::Protocol(detection?)),
-        Err(io::Elapsed) => Ok(Spoken::Protocol(Detection::Opaque)),
+}
+
+/// Whether only a name can allow this connection.
+fn needs_name(table: &PolicyTable, destination: OriginalDst) -> bool {
+    table.knows_names(destination) && matches!(table.opaque(destination, Unread::Unseen), Decision::Deny(_))
+}
+
+/// Listens until it is clear what the connection is, or that nobody speaks.
+pub async fn listen(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties, attention: Attention) -> Heard {
+    if reader.bytes().is_empty() {
+        match attention.patience {
+            None => {
+                let expired = &context.counters.expired_silence;
+                if let Some(close) = http1::rest(context, reader, parties.at, expired).await {
+                    return Heard::Nothing(close);
+                }
+            }
+            Some(patience) => match io::timeout(patience, reader.fill()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return Heard::Nothing(Close::Orderly),
+                Ok(Err(_)) => return Heard::Nothing(Close::Abort),
+                Err(io::Elapsed) => return Heard::Silence,
+            },
+        }
+    }
+    let full = context.policy.load().settings().request_headers_timeout;
+    let is_tls = attention.tls && sniff::begins_tls(reader.bytes());
+    let limit = if is_tls { full } else { attention.rest };
+    match io::timeout(limit, decide(reader, attention.http)).await {
+        Ok(Ok(detection)) => Heard::Protocol(detection),
+        Ok(Err(_)) => Heard::Nothing(Close::Abort),
+        Err(io::Elapsed) if attention.http || is_tls => Heard::Unfinished,
+        Err(io::Elapsed) => Heard::Ambiguous,
     }
 }
 
-async fn decide(reader: &mut Reader<'_>) -> Result<Detection, StreamError> {
+/// Bytes that end ambiguously are opaque: nothing follows that could make something of them.
+async fn decide(reader: &mut Reader<'_>, http: bool) -> Result<Detection, StreamError> {
     loop {
-        match sniff::detect(reader.bytes()) {
+        let found = if http { sniff::detect_declared(reader.bytes()) } else { sniff::detect(reader.bytes()) };
+        match found {
             Detection::NeedMore => {}
             decided => return Ok(decided),
         }
         if !reader.fill().await? {
             return Ok(Detection::Opaque);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PortProtocol::{Auto, Http, Https, Tcp};
+    use crate::config::Resolution::{Dns, None as Original};
+    use crate::config::{Resources, Settings};
+    use crate::policy::fixture::{compiled, dst, entry, rule};
+
+    #[test]
+    fn who_is_listened_to_for_how_long() {
+        let mut resources = Resources {
+            service_entries: vec![
+                entry(&["web.test"], &[], Original).with_port(80, Http),
+                entry(&["tls.test"], &[], Original).with_port(443, Https),
+                entry(&["any.test"], &["9.9.9.9"], Original).with_port(7000, Auto),
+                entry(&["secure.test"], &["9.9.9.8"], Dns).with_port(7001, Auto),
+                entry(&["db.test"], &[], Original).with_port(5432, Tcp),
+            ],
+            destination_rules: vec![rule("r", "secure.test")],
+            ..Resources::default()
+        };
+        let Settings { protocol_detection_timeout: some, request_headers_timeout: full, .. } = resources.settings;
+        let asked = |resources: &Resources, to: &str| {
+            let Attention { patience, rest, http, tls } = Attention::of(&compiled(resources).0, dst(to));
+            (patience, rest, http, tls)
+        };
+        for (to, expected) in [
+            ("9.9.9.9:80", (None, full, true, true)),
+            ("9.9.9.9:443", (None, SHORT, false, true)),
+            ("9.9.9.9:7000", (Some(some), SHORT, false, false)),
+            // The name has no address: any may be its.
+            ("9.9.9.9:7001", (None, full, false, true)),
+            ("9.9.9.9:25", (Some(some), SHORT, false, false)),
+        ] {
+            assert_eq!(asked(&resources, to), expected, "{to}");
+        }
+        resources.settings.protocol_detection_timeout = Duration::ZERO;
+        assert_eq!(asked(&resources, "9.9.9.9:7000"), (None, SHORT, false, false));
     }
 }

@@ -322,7 +322,7 @@ impl<'e> Exchange<'e, '_> {
                 edits: plan.response_edits(),
                 is_unwanted: &|status| is_held && tries.after_status(status),
             };
-            let edits = plan.request_edits();
+            let edits = plan.request_edits(lent.address());
             let mut download = pin!(transfer::download(client, &mut back, request, to_client, reception, progress));
             let mut upload = pin!(transfer::upload(request, self.reader, &lent.stream, edits, progress));
             let both = async {

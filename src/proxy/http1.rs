@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::flow::ResponseFlags;
 use crate::http::{HeadLimits, Parsed, ReplyOptions, RequestHead, Version, local_reply, parse_request};
 use crate::io::{self, Lease};
+use crate::observe::Counter;
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
 use crate::proxy::exchange::{self, Next};
@@ -40,7 +41,7 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Par
     let mut idle_since = io::now();
     loop {
         if reader.bytes().is_empty()
-            && let Some(close) = rest(context, reader, idle_since).await
+            && let Some(close) = rest(context, reader, idle_since, &context.counters.expired_rest).await
         {
             return close;
         }
@@ -54,9 +55,15 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Par
     }
 }
 
-/// Waits for the next request to begin. What ends the connection instead: its peer, idleness since `idle_since`, or a
-/// drain. Most connections are here most of the time, so that one future of few fields waits for all of it.
-fn rest(context: &Context, reader: &mut Reader<'_>, idle_since: Instant) -> impl Future<Output = Option<Close>> {
+/// Waits for the next request to begin. What ends the connection instead: its peer, idleness since `idle_since`
+/// (`expired` counts that), or a drain. Most connections are here most of the time, so that one future of few fields waits
+/// for all of it.
+pub(super) fn rest(
+    context: &Context,
+    reader: &mut Reader<'_>,
+    idle_since: Instant,
+    expired: &Counter,
+) -> impl Future<Output = Option<Close>> {
     let idle = context.policy.load().settings().idle_timeout;
     let mut end = io::sleep_until(idle_since + idle);
     let mut drain = Some(context.drain.begun());
@@ -70,7 +77,7 @@ fn rest(context: &Context, reader: &mut Reader<'_>, idle_since: Instant) -> impl
         }
         ready!(Pin::new(&mut end).poll(task));
         if drain.is_some() {
-            context.counters.expired_rest.increment();
+            expired.increment();
         }
         Poll::Ready(Some(Close::Orderly))
     })
@@ -141,7 +148,7 @@ async fn read_request(context: &Context, reader: &mut Reader<'_>, bounds: Bounds
         let rest = io::timeout(bounds.time, read_on(reader, bounds.head)).await;
         let Ok(complete) = rest else {
             context.counters.timeouts_head.increment();
-            return Err(Some(Failure::request(408, "request_header_timeout", "the request head took too long")));
+            return Err(Some(late()));
         };
         complete?
     };
@@ -167,6 +174,16 @@ fn parse(reader: &Reader<'_>, limits: HeadLimits) -> Result<Option<(RequestHead,
         Ok(Parsed::Partial) => Ok(None),
         Err(error) => Err(Some(Failure::request(error.status(), error.detail(), error.to_string()))),
     }
+}
+
+/// Answers an application that has begun what may have become a request, and did not go on in time.
+pub(super) async fn reject_unfinished(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
+    context.counters.timeouts_head.increment();
+    reject(context, reader, parties, &late()).await
+}
+
+fn late() -> Failure {
+    Failure::request(408, "request_header_timeout", "the request head took too long")
 }
 
 /// Answers bytes that are no acceptable request. Nothing after them can be read as one, so the connection ends.

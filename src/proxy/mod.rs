@@ -13,6 +13,7 @@ mod detect;
 mod drain;
 mod exchange;
 mod failure;
+mod glance;
 mod guard;
 mod http1;
 mod names;

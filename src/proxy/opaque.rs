@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 use crate::io;
+use crate::proxy::glance::Glance;
 use crate::proxy::reader::Reader;
 use crate::upstream::{Stream, StreamError};
 
@@ -49,12 +50,26 @@ pub struct RelayClocks {
 /// Carries bytes between `client` and `upstream` (what their readers hold already included) until both have ended, one
 /// has failed, or time is up. A FIN is passed on as a FIN, so a half-closed connection keeps working the other way.
 pub async fn relay(client: &mut Reader<'_>, upstream: &mut Reader<'_>, clocks: RelayClocks) -> Relayed {
+    relay_seen(client, upstream, clocks, &Glance::averted()).await
+}
+
+/// As [`relay`]; what the application says first is shown to `glance` while it passes.
+pub async fn relay_seen(
+    client: &mut Reader<'_>,
+    upstream: &mut Reader<'_>,
+    clocks: RelayClocks,
+    glance: &Glance,
+) -> Relayed {
     let traffic = Traffic { sent: Cell::new(0), received: Cell::new(0), moved: Cell::new(io::now()) };
     let (near, far) = (client.stream(), upstream.stream());
-    let out =
-        async { pump(client, far, &traffic.sent, &traffic.received, &traffic.moved).await.map_err(Broken::on_way_out) };
+    let averted = Glance::averted();
+    let out = async {
+        let Traffic { sent, received, moved } = &traffic;
+        pump(client, far, sent, received, moved, glance).await.map_err(Broken::on_way_out)
+    };
     let back = async {
-        pump(upstream, near, &traffic.received, &traffic.sent, &traffic.moved).await.map_err(Broken::on_way_back)
+        let Traffic { sent, received, moved } = &traffic;
+        pump(upstream, near, received, sent, moved, &averted).await.map_err(Broken::on_way_back)
     };
     let both = async {
         match future::try_zip(out, back).await {
@@ -103,6 +118,7 @@ async fn pump(
     count: &Cell<u64>,
     against: &Cell<u64>,
     moved: &Cell<Instant>,
+    glance: &Glance,
 ) -> Result<(), Broken> {
     let (mut heard, mut run) = (0, 0);
     while let Some(bytes) = from.next().await.map_err(Broken::Reading)? {
@@ -112,6 +128,9 @@ async fn pump(
             (heard, run) = (against.get(), 0);
         }
         run += bytes.len();
+        if glance.is_open() {
+            glance.see(&bytes);
+        }
         if bytes.len() >= MUCH {
             from.stream().expect_more(run >= STREAM);
         } else {

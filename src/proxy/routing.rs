@@ -3,6 +3,7 @@
 //! Nothing is sent here; `exchange` does what is planned.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::config::RetryOn;
 use crate::flow::{Host, ResponseFlags};
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
-use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, RequestView, Taken};
+use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, RequestView, Taken, Transport};
 use crate::proxy::affinity::Affinity;
 use crate::proxy::connection::Parties;
 use crate::proxy::failure::Failure;
@@ -107,14 +108,30 @@ impl<'t> Plan<'t> {
         Ok(Self::to(cluster, parties, request, Some((route, to)), route.rewritten(target, taken)))
     }
 
+    /// What changes of the request on its way to `address`.
     #[must_use]
-    pub fn request_edits(&self) -> RequestEdits<'_> {
-        let Some((route, to)) = self.route else { return RequestEdits::default() };
+    pub fn request_edits(&self, address: SocketAddr) -> RequestEdits<'_> {
+        let keeps_form = self.follows(address);
+        let Some((route, to)) = self.route else { return RequestEdits { keeps_form, ..RequestEdits::default() } };
         RequestEdits {
             path: self.path.as_deref(),
             authority: route.rewrite.authority.as_deref(),
             fields: Some(&to.request),
+            keeps_form,
         }
+    }
+
+    /// Whether the request goes where the application connected, and in plain text: whoever reads it there was meant to
+    /// read it as it was written.
+    fn follows(&self, address: SocketAddr) -> bool {
+        let is_plain = match self.target {
+            Target::Passthrough(_) => true,
+            Target::ByName { .. } => false,
+            Target::Cluster { cluster, .. } => {
+                matches!(cluster.transport, Transport::Plaintext) && cluster.tunnel.is_none()
+            }
+        };
+        is_plain && self.target.original().addr() == address
     }
 
     #[must_use]

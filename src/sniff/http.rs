@@ -1,5 +1,9 @@
-//! Is this the beginning of an HTTP/1 request line? Wider than the parser in `http` accepts, on purpose: what a lenient
-//! server might take for a request must reach the parser, which refuses it, and not pass as opaque bytes.
+//! Is this the beginning of an HTTP/1 request line?
+//!
+//! On a port where anything may come, methods are capitals (RFC 9110 §9.1: case-sensitive, and registered so), and what
+//! follows is wider than the parser in `http` accepts, on purpose: what a lenient server might take for a request must
+//! reach the parser, which refuses it, and not pass as opaque bytes. On a port of protocol HTTP any line with a version
+//! of HTTP is a request, however odd, and so is what begins with a method of HTTP.
 
 use super::Detection;
 
@@ -24,6 +28,32 @@ pub(super) fn detect(bytes: &[u8]) -> Detection {
             Word::Whole { .. } | Word::Part(_) => Detection::Opaque,
         },
         detection => detection,
+    }
+}
+
+/// The same on a port that is declared HTTP. Bytes that are no text are something else still.
+pub(super) fn detect_declared(bytes: &[u8]) -> Detection {
+    let window = &bytes[..bytes.len().min(MAX_BYTES)];
+    let line = window.trim_ascii_start();
+    let (is_method, has_path) = match word(line) {
+        Word::Whole { word, rest } => (METHODS.contains(&word), skip_blanks(rest).first() == Some(&b'/')),
+        Word::Part(_) => (false, false),
+    };
+    if is_method {
+        return Detection::Http1;
+    }
+    for (at, byte) in line.iter().enumerate() {
+        match byte {
+            b' ' | b'\t' if version(skip_blanks(&line[at..])) == Some(true) => return Detection::Http1,
+            b'!'..=b'~' => {}
+            b'\r' | b'\t' | b' ' | 0x80..=0xff if at > 0 => {}
+            _ => return Detection::Opaque,
+        }
+    }
+    match window.len() {
+        MAX_BYTES if has_path => Detection::Http1,
+        MAX_BYTES => Detection::Opaque,
+        _ => Detection::NeedMore,
     }
 }
 
@@ -64,9 +94,10 @@ fn skip_blanks(bytes: &[u8]) -> &[u8] {
     &bytes[blanks..]
 }
 
+/// `M-SEARCH` and `VERSION-CONTROL` are methods; no lower-case letter nor digit is in any.
 fn may_be_method(word: &[u8]) -> bool {
-    let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    word.len() <= MAX_METHOD_BYTES && word.iter().all(is_token_byte)
+    let is_method_byte = |b: &u8| b.is_ascii_uppercase() || matches!(b, b'-' | b'_');
+    word.len() <= MAX_METHOD_BYTES && word.first().is_none_or(u8::is_ascii_uppercase) && word.iter().all(is_method_byte)
 }
 
 const SCHEMES: [&[u8]; 2] = [b"http://", b"https://"];
@@ -89,7 +120,7 @@ fn is_target(method: &[u8], word: &[u8]) -> bool {
 }
 
 fn is_connect(method: &[u8]) -> bool {
-    method.eq_ignore_ascii_case(b"CONNECT")
+    method == b"CONNECT"
 }
 
 fn is_authority(word: &[u8]) -> bool {

@@ -12,6 +12,10 @@ use crate::flow::Hostname;
 
 /// The verdict on `bytes`, having seen that each of their beginnings gets the same or none.
 fn detect_every_way(bytes: &[u8]) -> Detection {
+    every_way(bytes, detect)
+}
+
+fn every_way(bytes: &[u8], detect: impl Fn(&[u8]) -> Detection) -> Detection {
     let verdict = detect(bytes);
     let mut given = None;
     for end in 0..=bytes.len() {
@@ -43,8 +47,12 @@ fn text_protocols() {
         ("CONNECT a:443 HTTP/1.1\r\n", Http1),
         ("CONNECT [::1]:443 HTTP/1.1\r\n", Http1),
         ("OPTIONS * HTTP/1.1\r\n", Http1),
+        // Methods are capitals (RFC 9110 §9.1).
+        ("get / http/1.1\r\n", Opaque),
+        ("foo1", Opaque),
+        ("123", Opaque),
+        ("-GET / HTTP/1.1", Opaque),
         // Refused by the parser, but not let through as something else.
-        ("get / http/1.1\r\n", Http1),
         ("GET  /  HTTP/1.1\r\n", Http1),
         ("GET\t/ HTTP/1.1\n", Http1),
         ("GET / HTTP/9.9\r\n", Http1),
@@ -61,7 +69,7 @@ fn text_protocols() {
         ("GET /", NeedMore),
         ("FOO / HTT", NeedMore),
         ("GET h", NeedMore),
-        ("SSH-2.0-OpenSSH_9.9", NeedMore),
+        ("SSH-2.0-OpenSSH_9.9", Opaque),
         ("SSH-2.0-OpenSSH_9.9\r\n", Opaque),
         ("EHLO example.com\r\n", Opaque),
         ("USER guest 0 * :x\r\n", Opaque),
@@ -81,6 +89,40 @@ fn text_protocols() {
     ] {
         assert_eq!(detect_every_way(bytes.as_bytes()), verdict, "{bytes:?}");
     }
+}
+
+/// Where requests are expected, an odd one is a request, and what is no text still something else.
+#[test]
+fn openings_on_a_port_of_protocol_http() {
+    use Detection::{Http1, Http2, NeedMore, Opaque};
+    for (bytes, verdict) in [
+        ("GET / HTTP/1.1\r\n", Http1),
+        ("GET ", Http1),
+        ("GET\r\n", Http1),
+        ("GET  HTTP/1.1\r\n\r\n", Http1),
+        ("GET nowhere HTTP/1.1\r\n\r\n", Http1),
+        ("GE(T) / HTTP/1.1\r\n", Http1),
+        ("\u{e9}GET / HTTP/1.1\r\n", Opaque),
+        ("G\u{c9}T / HTTP/1.1\r\n", Http1),
+        ("get / http/1.1\r\n", Http1),
+        ("  \r\n GET / HTTP/1.1\r\n", Http1),
+        ("x y z HTTP/3\n", Http1),
+        ("FOO1 /", NeedMore),
+        ("foo1", NeedMore),
+        ("PRI", NeedMore),
+        ("", NeedMore),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Http2),
+        ("SSH-2.0-OpenSSH_9.9\r\n", Opaque),
+        ("*1\r\n$4\r\nPING\r\n", Opaque),
+        ("set /key 1\r\n", Opaque),
+        ("\0\x01\x02", Opaque),
+        ("a\0 HTTP/1.1\r\n", Opaque),
+    ] {
+        assert_eq!(every_way(bytes.as_bytes(), detect_declared), verdict, "{bytes:?}");
+    }
+    let endless = |start: &str| format!("{start}{}", "a".repeat(9000));
+    assert_eq!(every_way(endless("PROPFIND /").as_bytes(), detect_declared), Http1);
+    assert_eq!(every_way(endless("").as_bytes(), detect_declared), Opaque);
 }
 
 #[test]
@@ -295,6 +337,7 @@ proptest! {
     #[test]
     fn any_bytes_get_one_verdict(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         detect_every_way(&bytes);
+        every_way(&bytes, detect_declared);
         detect_every_way(&[&[22, 3, 1, 0, 70, 1, 0, 0, 66, 3, 3], &bytes[..]].concat());
     }
 
@@ -317,5 +360,6 @@ proptest! {
         )
     ) {
         detect_every_way(pieces.concat().as_bytes());
+        every_way(pieces.concat().as_bytes(), detect_declared);
     }
 }
