@@ -2,6 +2,9 @@
 //!
 //! Whoever makes them sees to it that no name frames a message or names its recipient, and that values are values.
 
+use super::fields::Name;
+use super::schemes::authenticates_connection;
+
 /// Changes of fields: first what is removed, then what is set (replacing) and added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldEdits {
@@ -45,6 +48,15 @@ impl RequestEdits<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.path.is_none() && self.authority.is_none() && self.fields.is_none_or(FieldEdits::is_empty)
+    }
+
+    /// Whether credentials are written that authenticate the connection.
+    #[must_use]
+    pub fn authenticate_connection(&self) -> bool {
+        let is_such = |(name, value): &(String, String)| {
+            Name::of(name.as_bytes()) == Name::Credentials && authenticates_connection(value.as_bytes())
+        };
+        self.fields.is_some_and(|fields| fields.set.iter().chain(&fields.add).any(is_such))
     }
 }
 

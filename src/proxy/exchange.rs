@@ -10,7 +10,7 @@ use futures_lite::future;
 
 use crate::config::Settings;
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{BodyLength, ClientContext, Method, ReplyOptions, Version, local_reply_with};
+use crate::http::{BodyLength, ClientContext, Method, ReplyOptions, ResponseHead, Version, local_reply_with};
 use crate::io;
 use crate::policy::{Outcome, PolicyTable};
 use crate::proxy::clocks::{Clock, overdue};
@@ -23,7 +23,7 @@ use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::routing::{Plan, Tries};
 use crate::proxy::transfer::{self, Broken, Progress, Received, Reception};
-use crate::upstream::{self, Clocks, ConnectError, Lent, Reuse, Security, Stream, Target};
+use crate::upstream::{self, Bond, BondEnded, Clocks, ConnectError, Lent, Reserved, Reuse, Security, Stream, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +38,14 @@ pub async fn run(
     context: &Rc<Context>,
     table: &PolicyTable,
     reader: &mut Reader<'_>,
+    reserved: &mut Reserved,
     parties: Parties,
     request: &Request,
 ) -> Next {
     let record = RequestRecord::new(parties);
     let progress = Progress::new();
-    let mut exchange = Exchange { context, table, reader, parties, request, record, progress, tunnel_end: None };
+    let mut exchange =
+        Exchange { context, table, reader, reserved, parties, request, record, progress, tunnel_end: None };
     let next = match exchange.attempt().await {
         Ok(next) => next,
         Err(failure) => exchange.answer(&failure).await,
@@ -68,6 +70,8 @@ struct Exchange<'e, 's> {
     context: &'e Rc<Context>,
     table: &'e PolicyTable,
     reader: &'e mut Reader<'s>,
+    /// The servers' connections that this connection of the application has for itself.
+    reserved: &'e mut Reserved,
     parties: Parties,
     request: &'e Request,
     record: RequestRecord<'e>,
@@ -92,25 +96,39 @@ impl<'e> Exchange<'e, '_> {
             found = Box::pin(self.find(&plan.target, host)).await?;
             plan.target = plan.target.at(&found);
         }
-        let security = plan.target.security(host).map_err(|reason| self.refuse_transport(&reason))?;
+        let rewritten = plan.rewritten_host();
+        let security = plan.target.security(rewritten.as_ref().unwrap_or(host));
+        let security = security.map_err(|reason| self.refuse_transport(&reason))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries();
-        // What cannot be sent a second time must not meet a connection that its server is just closing.
-        let mut reuse = if transfer::is_replayable(self.request) { Reuse::Allowed } else { Reuse::Recent };
+        let authenticates =
+            self.request.head.authenticates_connection || plan.request_edits().authenticate_connection();
+        let may_repeat = transfer::is_replayable(self.request) && tries.may_follow_stale();
+        let mut reuse = match (authenticates, may_repeat) {
+            // Credentials for a connection: from before they are sent, it is one that nobody else has.
+            (true, _) => Reuse::Never,
+            (false, true) => Reuse::Allowed,
+            // What cannot be sent a second time must not meet a connection that its server is just closing.
+            (false, false) => Reuse::Recent,
+        };
         loop {
-            let lent = match self.lend(&plan, &security, reuse, tries.begun).await {
+            let mut lent = match self.lend(&plan, &security, reuse, tries.begun).await {
                 Ok(lent) => lent,
-                Err(failure) if failure.may_pass && tries.after_connect_failure(failure.was_refused) => {
-                    self.back_off(&mut tries).await;
+                Err(failure) => {
+                    self.after_no_connection(failure, &plan, &mut tries).await?;
                     continue;
                 }
-                Err(failure) => {
-                    let spent = failure.may_pass && tries.are_allowed();
-                    return Err(failure.with(limit_reached(spent) | tries.flags()));
-                }
             };
+            if authenticates {
+                let before = lent.bond();
+                lent.note_credentials();
+                self.note_bond(before, &lent);
+            }
+            if lent.bond() == Bond::Authenticated {
+                tries.tie();
+            }
             self.note_connection(&lent);
-            match self.carry(lent, &plan, &tries).await {
+            match self.carry(lent, &plan, &mut tries).await {
                 Tried::Done(next) => {
                     if tries.is_spent() && tries.covers(self.progress.status.get()) {
                         self.record.add_flags(ResponseFlags::RETRY_LIMIT);
@@ -119,13 +137,43 @@ impl<'e> Exchange<'e, '_> {
                     return Ok(next);
                 }
                 Tried::Failed(failure) => {
-                    let spent = tries.is_spent() && tries.covers_reset();
+                    let spent = tries.is_spent() && tries.covers_reset(true);
                     return Err(failure.with(limit_reached(spent) | tries.flags()));
                 }
                 Tried::Stale => reuse = Reuse::Never,
                 Tried::Again => self.back_off(&mut tries).await,
             }
             self.progress = Progress::new();
+        }
+    }
+
+    /// Waits for the next try where there is one.
+    ///
+    /// # Errors
+    /// There is none.
+    async fn after_no_connection(
+        &mut self,
+        failure: Failure,
+        plan: &Plan<'_>,
+        tries: &mut Tries<'_>,
+    ) -> Result<(), Failure> {
+        if failure.may_pass {
+            tries.pass_over(plan.target.address_count().saturating_sub(1));
+            if tries.after_connect_failure() {
+                self.back_off(tries).await;
+                return Ok(());
+            }
+        }
+        let spent = failure.may_pass && tries.is_spent() && tries.covers_connect_failure();
+        Err(failure.with(limit_reached(spent) | tries.flags()))
+    }
+
+    /// Counts and tells that nobody else gets `lent` any more, if that is new.
+    fn note_bond(&self, before: Bond, lent: &Lent) {
+        if before == Bond::Free && lent.bond() != Bond::Free {
+            let (client, address) = (self.parties.client, lent.address());
+            self.context.counters.upstream_reserved.increment();
+            tracing::debug!(%client, %address, "connection reserved: NTLM, Negotiate or Kerberos authenticates it");
         }
     }
 
@@ -137,6 +185,11 @@ impl<'e> Exchange<'e, '_> {
         reuse: Reuse,
         begun: Instant,
     ) -> Result<Lent, Failure> {
+        match self.context.upstreams.lend_reserved(self.reserved, &plan.target, security) {
+            Ok(None) => {}
+            Ok(Some(lent)) => return Ok(lent),
+            Err(BondEnded) => return Err(Failure::bond_ended()),
+        }
         let clocks = Clocks::of(self.table.settings());
         let lending = async { Ok(self.context.upstreams.lend(&plan.target, security, &clocks, reuse).await) };
         let waited = interrupted(self.reader.stream(), &self.progress, self.table.settings(), self.request.at);
@@ -166,7 +219,6 @@ impl<'e> Exchange<'e, '_> {
         self.record.upstream = error.address();
         let mut failure = Failure::connect(error);
         failure.may_pass = error.address().is_some();
-        failure.was_refused = matches!(error, ConnectError::Tcp { .. });
         failure
     }
 
@@ -180,7 +232,8 @@ impl<'e> Exchange<'e, '_> {
         self.record.upstream_local = lent.local;
     }
 
-    async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Tried {
+    async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &mut Tries<'_>) -> Tried {
+        let sent_before = lent.stream.socket().bytes_sent();
         match self.transfer(&lent, plan, tries).await {
             Ok(received) if received.upgraded => {
                 upstream::note(&plan.target, lent.address(), Outcome::Answered(101));
@@ -189,7 +242,10 @@ impl<'e> Exchange<'e, '_> {
                 Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, &plan.target)),
-            Err(broken) => Box::pin(self.give_up(broken, lent, &plan.target, tries)).await,
+            Err(broken) => {
+                let was_sent = lent.stream.socket().bytes_sent() > sent_before;
+                Box::pin(self.give_up(broken, lent, &plan.target, tries, was_sent)).await
+            }
         }
     }
 
@@ -201,9 +257,15 @@ impl<'e> Exchange<'e, '_> {
         let mut back = Reader::new(&lent.stream);
         // Bytes that were meant for a tunnel must not be read as a request when there will be none.
         let is_astray = request.head.is_connect() && !self.reader.bytes().is_empty();
-        let to_client = || ClientContext {
+        // Who is authenticated by a connection must learn that it is over.
+        let ends_with_upstream = lent.bond() == Bond::Authenticated;
+        let to_client = |answer: &ResponseHead| ClientContext {
             version: request.head.version,
-            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun() && !is_astray,
+            keep_alive: request.head.keep_alive
+                && progress.uploaded.get()
+                && !context.drain.has_begun()
+                && !is_astray
+                && (answer.keep_alive || !ends_with_upstream),
         };
         let settings = self.table.settings();
         let is_held = transfer::is_held(request);
@@ -247,13 +309,28 @@ impl<'e> Exchange<'e, '_> {
         Ok(received)
     }
 
-    fn conclude(&mut self, received: Received, lent: Lent, target: &Target<'_>) -> Next {
+    fn conclude(&mut self, received: Received, mut lent: Lent, target: &Target<'_>) -> Next {
         let uploaded = self.progress.uploaded.get();
         upstream::note(target, lent.address(), Outcome::Answered(self.progress.status.get()));
-        if received.upstream_reusable && uploaded {
-            self.context.keep(lent, target, received.keeps_for);
-        } else {
-            self.context.upstreams.discard(lent).close();
+        let before = lent.bond();
+        lent.note_answer(received.challenges_connection);
+        self.note_bond(before, &lent);
+        let bond = lent.bond();
+        let is_kept = match bond {
+            _ if !received.upstream_reusable || !uploaded => {
+                self.context.upstreams.discard(lent).close();
+                false
+            }
+            Bond::Free => {
+                self.context.keep(lent, target, received.keeps_for);
+                true
+            }
+            Bond::Challenged | Bond::Authenticated => {
+                self.context.upstreams.reserve(lent, target, received.keeps_for, self.reserved)
+            }
+        };
+        if bond == Bond::Authenticated && !is_kept {
+            return Next::Close(Close::Gently);
         }
         let head = &self.request.head;
         let is_last = head.version == Version::Http11 && !head.keep_alive && self.reader.bytes().is_empty();
@@ -267,23 +344,35 @@ impl<'e> Exchange<'e, '_> {
     }
 
     /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
-    async fn give_up(&mut self, broken: Broken, lent: Lent, target: &Target<'_>, tries: &Tries<'_>) -> Tried {
-        let (address, heard) = (lent.address(), self.progress.heard.get());
+    async fn give_up(
+        &mut self,
+        broken: Broken,
+        lent: Lent,
+        target: &Target<'_>,
+        tries: &mut Tries<'_>,
+        was_sent: bool,
+    ) -> Tried {
+        let (address, bond, heard) = (lent.address(), lent.bond(), self.progress.heard.get());
         let stale = matches!(broken, Broken::Upstream(_)) && lent.is_reused() && !heard;
         if stale {
             self.context.upstreams.note_closed(&lent);
         }
         self.context.upstreams.discard(lent).abort().await;
-        if stale && transfer::is_replayable(self.request) {
+        if stale && transfer::is_replayable(self.request) && tries.after_stale(was_sent) {
             self.context.counters.requests_retried.increment();
+            // At once: the connection was over before the request, and says nothing of the server.
+            tries.take();
             return Tried::Stale;
+        }
+        if stale && bond == Bond::Authenticated {
+            return Tried::Failed(Failure::bond_ended());
         }
         if let Some(outcome) = broken.outcome() {
             upstream::note(target, address, outcome);
         }
         let again = match broken {
             Broken::Unwanted(_) => true,
-            Broken::Upstream(_) | Broken::TryTimeout => tries.after_reset(),
+            Broken::Upstream(_) | Broken::TryTimeout => tries.after_reset(was_sent),
             _ => false,
         };
         if again && transfer::is_held(self.request) && !self.progress.answering.get() {
@@ -312,7 +401,7 @@ impl<'e> Exchange<'e, '_> {
                     Clock::Response => &counters.timeouts_response,
                 };
                 counter.increment();
-                Failure::overdue(clock)
+                Failure::overdue(clock, self.progress.uploaded.get() || transfer::is_held(self.request))
             }
         }
     }
@@ -337,7 +426,11 @@ impl<'e> Exchange<'e, '_> {
     /// Answers in the upstream's stead, or breaks the connection where an answer has begun.
     async fn answer(&mut self, failure: &Failure) -> Next {
         self.record.fail(failure);
-        if self.progress.answering.get() || failure.status == 0 {
+        if self.progress.answering.get() {
+            // What came is delivered. Its framing shows what is missing; where it cannot, the end must not look like one.
+            return Next::Close(if self.progress.shows_end.get() { Close::Gently } else { Close::Abort });
+        }
+        if failure.status == 0 {
             return Next::Close(Close::Abort);
         }
         // Only behind a request that is known to be over can another one begin.

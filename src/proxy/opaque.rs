@@ -51,14 +51,21 @@ pub struct RelayClocks {
 pub async fn relay(client: &mut Reader<'_>, upstream: &mut Reader<'_>, clocks: RelayClocks) -> Relayed {
     let traffic = Traffic { sent: Cell::new(0), received: Cell::new(0), moved: Cell::new(io::now()) };
     let (near, far) = (client.stream(), upstream.stream());
-    let out =
-        async { pump(client, far, &traffic.sent, &traffic.received, &traffic.moved).await.map_err(Broken::on_way_out) };
+    let out = async {
+        match pump(client, far, &traffic.sent, &traffic.received, &traffic.moved).await {
+            Ok(()) => Ok(None),
+            Err(Broken::Reading(error)) => Err(End::Client(error)),
+            // An upstream that takes no more may have sent something before: the application gets all of it.
+            Err(Broken::Writing(error)) => Ok(Some(error)),
+        }
+    };
     let back = async {
         pump(upstream, near, &traffic.received, &traffic.sent, &traffic.moved).await.map_err(Broken::on_way_back)
     };
     let both = async {
         match future::try_zip(out, back).await {
-            Ok(_) => End::Complete,
+            Ok((None, ())) => End::Complete,
+            Ok((Some(error), ())) => End::Upstream(error),
             Err(end) => end,
         }
     };
@@ -81,13 +88,6 @@ enum Broken {
 }
 
 impl Broken {
-    fn on_way_out(self) -> End {
-        match self {
-            Broken::Reading(error) => End::Client(error),
-            Broken::Writing(error) => End::Upstream(error),
-        }
-    }
-
     fn on_way_back(self) -> End {
         match self {
             Broken::Reading(error) => End::Upstream(error),

@@ -31,6 +31,8 @@ pub struct Progress {
     pub uploaded: Cell<bool>,
     /// The application has been sent a byte of the final response: egret can no longer answer itself.
     pub answering: Cell<bool>,
+    /// The application can tell by the response's framing whether it has all of it.
+    pub shows_end: Cell<bool>,
     /// Status of the final response; 0 before it.
     pub status: Cell<u16>,
     /// When its head was complete.
@@ -54,6 +56,7 @@ impl Progress {
             moved: Cell::new(io::now()),
             uploaded: Cell::new(false),
             answering: Cell::new(false),
+            shows_end: Cell::new(false),
             status: Cell::new(0),
             head_at: Cell::new(None),
             from_client: Cell::new(0),
@@ -142,6 +145,8 @@ pub struct Received {
     pub upgraded: bool,
     /// How long the upstream says that it keeps its connection open.
     pub keeps_for: Option<Duration>,
+    /// It asks for credentials that authenticate the upstream connection.
+    pub challenges_connection: bool,
 }
 
 /// Sends the request: its head and the body bytes that came with it at once, then the rest of the body as it comes.
@@ -208,7 +213,7 @@ pub async fn download(
     client: &Stream,
     back: &mut Reader<'_>,
     request: &Request,
-    client_context: impl Fn() -> ClientContext,
+    client_context: impl Fn(&ResponseHead) -> ClientContext,
     reception: Reception<'_>,
     progress: &Progress,
 ) -> Result<Received, Broken> {
@@ -219,13 +224,20 @@ pub async fn download(
     progress.status.set(head.status);
     progress.head_at.set(Some(io::now()));
     progress.answering.set(true);
-    let context = client_context();
+    let context = client_context(&head);
     let delivery = head.delivery(context);
+    progress.shows_end.set(!head.is_close_delimited() && !delivery.dechunk);
     let scanner = BodyScanner::new(head.body);
     let mut body = Body { scanner, dechunk: delivery.dechunk, surplus: false, edits: reception.edits };
     body.pass_first(client, back, &head, length, context, progress).await?;
     if head.is_upgrade {
-        return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true, keeps_for: None });
+        return Ok(Received {
+            upstream_reusable: false,
+            client_keep_alive: false,
+            upgraded: true,
+            keeps_for: None,
+            challenges_connection: false,
+        });
     }
     while !body.scanner.is_complete() {
         expect(back.stream(), &body.scanner);
@@ -247,7 +259,13 @@ pub async fn download(
     back.stream().expect(0);
     let upstream_reusable = head.keep_alive && !head.is_close_delimited() && !body.surplus && back.bytes().is_empty();
     let keeps_for = head.keeps_for.map(|seconds| Duration::from_secs(seconds.into()));
-    Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false, keeps_for })
+    Ok(Received {
+        upstream_reusable,
+        client_keep_alive: delivery.keep_alive,
+        upgraded: false,
+        keeps_for,
+        challenges_connection: head.challenges_connection,
+    })
 }
 
 /// Much of a body is received in few, large pieces.
