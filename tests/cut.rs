@@ -40,21 +40,23 @@ struct CutServer {
     lab: Lab,
     at: SocketAddr,
     go: Sender<()>,
-    gone: Receiver<()>,
+    /// Told when everything is written, and when it is gone.
+    told: Receiver<()>,
     _server: Server,
 }
 
 impl CutServer {
     fn new(at: SocketAddr, head: &'static str, end: End, is_tls: bool) -> CutServer {
         let lab = Lab::new();
-        let ((go, told), (tell, gone)) = (mpsc::channel::<()>(), mpsc::channel());
-        let both = Mutex::new((told, tell));
+        let ((go, gone), (tell, told)) = (mpsc::channel::<()>(), mpsc::channel());
+        let both = Mutex::new((gone, tell));
         let answer = move |stream: &mut dyn ReadWrite, socket: &TcpStream| -> io::Result<()> {
             stream.read(&mut [0; 4096])?;
             stream.write_all(head.as_bytes())?;
             stream.write_all(&Pattern::new().take(SENT))?;
             stream.flush()?;
             let both = both.lock().unwrap();
+            both.1.send(()).map_err(io::Error::other)?;
             both.0.recv_timeout(PATIENCE).map_err(io::Error::other)?;
             if end == End::Reset {
                 socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
@@ -76,11 +78,12 @@ impl CutServer {
         };
         lab.names.set(PLAIN, &[at.ip()]);
         lab.names.set(SECURE, &[at.ip()]);
-        CutServer { lab, at, go, gone, _server: server }
+        CutServer { lab, at, go, told, _server: server }
     }
 
     /// Lets the server end, once all of its bytes have been acknowledged.
     fn end(&self) {
+        self.told.recv_timeout(PATIENCE).unwrap();
         eventually("every byte has been taken", || {
             let port = format!("sport = :{}", self.at.port());
             let listed = process::finish(self.lab.outside.command("ss", &["-tnH", "state", "established", &port]));
@@ -89,7 +92,7 @@ impl CutServer {
             !listed.trim().is_empty() && listed.lines().all(|line| queued(line) == Some(0))
         });
         self.go.send(()).unwrap();
-        self.gone.recv_timeout(PATIENCE).unwrap();
+        self.told.recv_timeout(PATIENCE).unwrap();
     }
 
     /// Everything that the application gets after `asked`, and how that ends.

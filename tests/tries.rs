@@ -98,7 +98,7 @@ fn a_connection_that_cannot_be_had_is_tried_for_thrice_however_it_fails() {
     for (host, number) in hosts.iter().zip(1..) {
         lab.names.set(host, &[at(number, 80).ip()]);
         let rule = origination(host, Some(&lab.ca_file()))
-            .replace("  trafficPolicy:\n", "  trafficPolicy:\n    connectionPool: {tcp: {connectTimeout: 300ms}}\n");
+            .replace("      tls:\n", "      connectionPool: {tcp: {connectTimeout: 300ms}}\n      tls:\n");
         lab.configure(&format!("{host}.yaml"), &rule);
     }
     // 1 drops, 2 speaks no TLS, 3 shows another's certificate, nobody listens at 4.
