@@ -17,6 +17,7 @@ use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
+use crate::proxy::held::Held;
 use crate::proxy::http1::{self, Request};
 use crate::proxy::opaque::{self, End, RelayClocks};
 use crate::proxy::reader::Reader;
@@ -43,9 +44,9 @@ pub async fn run(
     request: &Request,
 ) -> Next {
     let record = RequestRecord::new(parties);
-    let progress = Progress::new();
+    let (progress, held) = (Progress::new(), Held::new(request, &context.body_room));
     let mut exchange =
-        Exchange { context, table, reader, reserved, parties, request, record, progress, tunnel_end: None };
+        Exchange { context, table, reader, reserved, parties, request, record, progress, held, tunnel_end: None };
     let next = match exchange.attempt().await {
         Ok(next) => next,
         Err(failure) => exchange.answer(&failure).await,
@@ -76,6 +77,7 @@ struct Exchange<'e, 's> {
     request: &'e Request,
     record: RequestRecord<'e>,
     progress: Progress,
+    held: Held<'e>,
     /// How the protocol that was switched to ended.
     tunnel_end: Option<End>,
 }
@@ -103,6 +105,9 @@ impl<'e> Exchange<'e, '_> {
         let mut tries = plan.tries();
         let authenticates =
             self.request.head.authenticates_connection || plan.request_edits().authenticate_connection();
+        if !authenticates && tries.want_body() {
+            self.held.want(self.request);
+        }
         let may_repeat = transfer::is_replayable(self.request) && tries.may_follow_stale();
         let mut reuse = match (authenticates, may_repeat) {
             // Credentials for a connection: from before they are sent, it is one that nobody else has.
@@ -193,7 +198,7 @@ impl<'e> Exchange<'e, '_> {
         let clocks = Clocks::of(self.table.settings());
         let lending = async { Ok(self.context.upstreams.lend(&plan.target, security, &clocks, reuse).await) };
         let waited = interrupted(self.reader.stream(), &self.progress, self.table.settings(), self.request.at);
-        let timeout = plan.timeout().filter(|_| transfer::is_held(self.request));
+        let timeout = plan.timeout().filter(|_| transfer::is_over_with_head(self.request));
         let overdue = async {
             self.progress.overdue(timeout, Some(begun)).await;
             Err(Broken::Timeout)
@@ -252,7 +257,7 @@ impl<'e> Exchange<'e, '_> {
     /// Sends the request and passes the response on, both at once: a server may answer before it has read everything,
     /// and a client may wait for the answer before it sends everything.
     async fn transfer(&mut self, lent: &Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Result<Received, Broken> {
-        let (context, request, progress) = (self.context, self.request, &self.progress);
+        let (context, request, progress, held) = (self.context, self.request, &self.progress, &self.held);
         let client = self.reader.stream();
         let mut back = Reader::new(&lent.stream);
         // Bytes that were meant for a tunnel must not be read as a request when there will be none.
@@ -268,17 +273,17 @@ impl<'e> Exchange<'e, '_> {
                 && (answer.keep_alive || !ends_with_upstream),
         };
         let settings = self.table.settings();
-        let is_held = transfer::is_held(request);
+        let is_over = transfer::is_over_with_head(request);
         let waited = interrupted(client, progress, settings, request.at);
         let received = {
             let reception = Reception {
                 limits: http1::limits(settings),
                 edits: plan.response_edits(),
-                is_unwanted: &|status| is_held && tries.after_status(status),
+                is_unwanted: &|status| held.is_intact() && tries.after_status(status),
             };
             let edits = plan.request_edits();
             let mut download = pin!(transfer::download(client, &mut back, request, to_client, reception, progress));
-            let mut upload = pin!(transfer::upload(request, self.reader, &lent.stream, edits, progress));
+            let mut upload = pin!(transfer::upload(request, self.reader, &lent.stream, edits, held, progress));
             let both = async {
                 let first = future::or(async { Err(upload.as_mut().await) }, async { Ok(download.as_mut().await) });
                 match first.await {
@@ -288,7 +293,7 @@ impl<'e> Exchange<'e, '_> {
                 }
             };
             let overdue = async {
-                progress.overdue(plan.timeout(), is_held.then_some(tries.begun)).await;
+                progress.overdue(plan.timeout(), is_over.then_some(tries.begun)).await;
                 Err(Broken::Timeout)
             };
             let too_slow = async {
@@ -375,7 +380,7 @@ impl<'e> Exchange<'e, '_> {
             Broken::Upstream(_) | Broken::TryTimeout => tries.after_reset(was_sent),
             _ => false,
         };
-        if again && transfer::is_held(self.request) && !self.progress.answering.get() {
+        if again && self.held.is_intact() && !self.progress.answering.get() {
             return Tried::Again;
         }
         Tried::Failed(self.failure_of(broken))
@@ -401,7 +406,7 @@ impl<'e> Exchange<'e, '_> {
                     Clock::Response => &counters.timeouts_response,
                 };
                 counter.increment();
-                Failure::overdue(clock, self.progress.uploaded.get() || transfer::is_held(self.request))
+                Failure::overdue(clock, self.progress.uploaded.get() || transfer::is_over_with_head(self.request))
             }
         }
     }

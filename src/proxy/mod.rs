@@ -14,6 +14,7 @@ mod drain;
 mod exchange;
 mod failure;
 mod guard;
+mod held;
 mod http1;
 mod names;
 mod opaque;

@@ -214,6 +214,12 @@ impl Tries<'_> {
         !self.is_tied && self.left > 0 && !self.on.contains(&RetryOn::ResetBeforeRequest)
     }
 
+    /// Whether the request's body may be needed again: a route asks for tries after it has gone.
+    #[must_use]
+    pub fn want_body(&self) -> bool {
+        self.left > 0 && self.on.iter().any(|on| *on != RetryOn::ConnectFailure)
+    }
+
     /// What is sent from now on belongs to its connection.
     pub fn tie(&mut self) {
         self.is_tied = true;

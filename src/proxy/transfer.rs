@@ -1,5 +1,5 @@
 //! The two halves of an exchange: the request on its way up, the response on its way down. They run at once and meet
-//! only in [`Progress`]. Neither buffers a body; each stops reading where the other side stops taking.
+//! only in [`Progress`]. Neither buffers a body, but for what [`Held`] keeps of a request's; each stops reading where the other side stops taking.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 use crate::http::{
-    BodyError, BodyScanner, ClientContext, FieldEdits, HeadLimits, Method, Parsed, RequestEdits, ResponseHead, Version,
-    parse_response,
+    BodyError, BodyLength, BodyScanner, ClientContext, FieldEdits, HeadLimits, Parsed, RequestEdits, ResponseHead,
+    Version, parse_response,
 };
 use crate::io::{self, Lease};
 use crate::policy::Outcome;
 use crate::proxy::clocks::Clock;
+use crate::proxy::held::Held;
 use crate::proxy::http1::Request;
 use crate::proxy::reader::Reader;
 use crate::upstream::{Stream, StreamError};
@@ -160,10 +161,10 @@ pub async fn upload(
     reader: &mut Reader<'_>,
     upstream: &Stream,
     edits: RequestEdits<'_>,
+    held: &Held<'_>,
     progress: &Progress,
 ) -> Result<(), Broken> {
-    let mut scanner = BodyScanner::new(request.head.body);
-    let first = if scanner.is_complete() { Lease::from_vec(Vec::new()) } else { body_part(reader, &mut scanner)? };
+    let first = held.first(reader)?;
     let mut rewritten = Vec::new();
     let head: &[u8] = if request.head.is_verbatim() && edits.is_empty() {
         &request.raw
@@ -172,21 +173,21 @@ pub async fn upload(
         &rewritten
     };
     progress.count(&progress.from_client, first.len());
-    progress.note_uploaded(scanner.is_complete());
+    progress.note_uploaded(held.is_complete());
     let Ok(sending) = upstream.send_pieces(&[head, &first]) else { return Ok(()) };
     if sending.await.is_err() {
         return Ok(());
     }
-    while !scanner.is_complete() {
-        expect(reader.stream(), &scanner);
+    while !held.is_complete() {
+        expect(reader.stream(), held.remaining());
         progress.starved.set(true);
         match reader.fill().await {
             Ok(true) => progress.starved.set(false),
             Ok(false) | Err(_) => return Err(Broken::Client),
         }
-        let part = body_part(reader, &mut scanner)?;
+        let part = held.next(reader)?;
         progress.count(&progress.from_client, part.len());
-        progress.note_uploaded(scanner.is_complete());
+        progress.note_uploaded(held.is_complete());
         let Ok(sending) = upstream.send(part) else { return Ok(()) };
         if sending.await.is_err() {
             progress.uploaded.set(false);
@@ -195,12 +196,6 @@ pub async fn upload(
     }
     reader.stream().expect(0);
     Ok(())
-}
-
-/// What has arrived of the body; bytes behind its end stay in the reader.
-fn body_part(reader: &mut Reader<'_>, scanner: &mut BodyScanner) -> Result<Lease, Broken> {
-    let used = scanner.advance(reader.bytes()).map_err(Broken::RequestBody)?;
-    Ok(reader.take(used))
 }
 
 /// Passes the response on, interim ones included.
@@ -240,7 +235,7 @@ pub async fn download(
         });
     }
     while !body.scanner.is_complete() {
-        expect(back.stream(), &body.scanner);
+        expect(back.stream(), body.scanner.remaining());
         match back.next().await {
             Ok(Some(bytes)) => {
                 let part = body.part(bytes)?;
@@ -269,8 +264,8 @@ pub async fn download(
 }
 
 /// Much of a body is received in few, large pieces.
-fn expect(stream: &Stream, body: &BodyScanner) {
-    stream.expect(body.remaining().filter(|&bytes| bytes > BULK).unwrap_or(0));
+fn expect(stream: &Stream, remaining: Option<u64>) {
+    stream.expect(remaining.filter(|&bytes| bytes > BULK).unwrap_or(0));
 }
 
 /// Reads up to the final head, which stays in the reader; interim responses are passed on (RFC 9110 §15.2).
@@ -394,12 +389,11 @@ fn broken_body(error: BodyError) -> Broken {
 /// Whether `request` may be sent a second time when the first connection died without a byte of an answer.
 #[must_use]
 pub fn is_replayable(request: &Request) -> bool {
-    let safe: Method = request.head.method;
-    safe.is_idempotent() && is_held(request)
+    request.head.method.is_idempotent() && is_over_with_head(request)
 }
 
-/// Whether all of `request` is still here, so that it can be sent again.
+/// Whether nothing of `request` comes behind its head.
 #[must_use]
-pub fn is_held(request: &Request) -> bool {
-    BodyScanner::new(request.head.body).is_complete() && request.head.upgrade.is_none()
+pub fn is_over_with_head(request: &Request) -> bool {
+    matches!(request.head.body, BodyLength::None | BodyLength::Length(0)) && request.head.upgrade.is_none()
 }
