@@ -51,7 +51,9 @@ impl CutServer {
         let ((go, gone), (tell, told)) = (mpsc::channel::<()>(), mpsc::channel());
         let both = Mutex::new((gone, tell));
         let answer = move |stream: &mut dyn ReadWrite, socket: &TcpStream| -> io::Result<()> {
-            stream.read(&mut [0; 4096])?;
+            if stream.read(&mut [0; 4096])? == 0 {
+                return Ok(());
+            }
             stream.write_all(head.as_bytes())?;
             stream.write_all(&Pattern::new().take(SENT))?;
             stream.flush()?;

@@ -191,6 +191,7 @@ fn parse_version(text: &[u8]) -> Result<Version, RequestError> {
 }
 
 /// What the field section says, gathered field by field.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 struct RequestFields {
     version: Version,
     framing: Framing,

@@ -82,7 +82,7 @@ struct Exchange<'e, 's> {
     tunnel_end: Option<End>,
 }
 
-impl<'e> Exchange<'e, '_> {
+impl Exchange<'_, '_> {
     /// # Errors
     /// What to answer instead of the upstream's response.
     async fn attempt(&mut self) -> Result<Next, Failure> {

@@ -136,6 +136,7 @@ pub struct Reception<'r> {
 }
 
 /// A response that has been passed on to its last byte.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
     /// The upstream connection is at a clean boundary and may carry another request.
@@ -161,10 +162,10 @@ pub async fn upload(
     reader: &mut Reader<'_>,
     upstream: &Stream,
     edits: RequestEdits<'_>,
-    held: &Held<'_>,
+    body: &Held<'_>,
     progress: &Progress,
 ) -> Result<(), Broken> {
-    let first = held.first(reader)?;
+    let first = body.first(reader)?;
     let mut rewritten = Vec::new();
     let head: &[u8] = if request.head.is_verbatim() && edits.is_empty() {
         &request.raw
@@ -173,21 +174,21 @@ pub async fn upload(
         &rewritten
     };
     progress.count(&progress.from_client, first.len());
-    progress.note_uploaded(held.is_complete());
+    progress.note_uploaded(body.is_complete());
     let Ok(sending) = upstream.send_pieces(&[head, &first]) else { return Ok(()) };
     if sending.await.is_err() {
         return Ok(());
     }
-    while !held.is_complete() {
-        expect(reader.stream(), held.remaining());
+    while !body.is_complete() {
+        expect(reader.stream(), body.remaining());
         progress.starved.set(true);
         match reader.fill().await {
             Ok(true) => progress.starved.set(false),
             Ok(false) | Err(_) => return Err(Broken::Client),
         }
-        let part = held.next(reader)?;
+        let part = body.next(reader)?;
         progress.count(&progress.from_client, part.len());
-        progress.note_uploaded(held.is_complete());
+        progress.note_uploaded(body.is_complete());
         let Ok(sending) = upstream.send(part) else { return Ok(()) };
         if sending.await.is_err() {
             progress.uploaded.set(false);
