@@ -79,6 +79,21 @@ fn who_is_too_slow_is_told_so() {
     assert_eq!(egret.metric("egret_request_timeouts_total"), Some(3.0));
 }
 
+/// Whose fault it is when nothing moves: the server's, once the request is complete.
+#[test]
+fn a_late_answer_is_504_and_a_late_request_408() {
+    let (told, _heard) = channel();
+    let site = Site::new("{}", silent(told));
+    let egret = site.lab.egret(&["--idle-timeout", "400ms", "--body-stall-timeout", "0s"]);
+    for (method, length, status) in [("GET", 0, 504), ("POST", 5, 504), ("PUT", 6, 408)] {
+        let mut client = site.open();
+        let head = format!("{method} / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n");
+        client.send(&[head.as_bytes(), &b"hello"[..length.min(5)]].concat()).unwrap();
+        assert_eq!(client.response().unwrap().head.status, status, "{method}");
+        egret.log_line(&[&format!("\"{method} / HTTP/1.1\" {status} SI stream_idle_timeout ")]);
+    }
+}
+
 #[test]
 fn an_application_that_says_nothing_is_let_go() {
     let site = Site::new("{}", answering(""));

@@ -112,8 +112,17 @@ fn routes_do_what_they_say() {
 
     has(&get("/flaky"), &["HTTP/1.1 200 OK"]);
     assert_eq!(flaky.load(Ordering::SeqCst), 3, "the first two answers were not wanted");
-    has(&lab.curl(&["-i", "-d", "body", &format!("http://{HOST}/flaky")]).succeeded().stdout, &["HTTP/1.1 503 "]);
-    assert_eq!(flaky.load(Ordering::SeqCst), 4, "a body that is gone cannot be sent again");
+    let post = |body: &str, fields: &[&str]| {
+        let url = format!("http://{HOST}/flaky");
+        lab.curl(&[&["-i", "-d", body, &url], fields].concat()).succeeded().stdout
+    };
+    has(&post("body", &[]), &["HTTP/1.1 200 OK", "Content-Length: 4\r\n"]);
+    assert_eq!(flaky.load(Ordering::SeqCst), 6, "a small body is held");
+    has(&post(&"x".repeat(30_000), &["-H", "Transfer-Encoding: chunked", "-H", "Expect:"]), &["HTTP/1.1 200 OK"]);
+    assert_eq!(flaky.load(Ordering::SeqCst), 9);
+    let large = lab.write("large", &"x".repeat(70_000));
+    has(&post(&format!("@{}", lab::utf8(&large)), &["-H", "Expect:"]), &["HTTP/1.1 503 "]);
+    assert_eq!(flaky.load(Ordering::SeqCst), 10, "a large one is not, and cannot be sent again");
 
     has(&get("/old"), &["HTTP/1.1 302 Found\r\n", "location: http://other.example/new\r\n"]);
     has(&get("/teapot"), &["HTTP/1.1 418 ", "x-by: route\r\n", "short and stout"]);

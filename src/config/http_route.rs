@@ -212,7 +212,8 @@ fn read_retries(field: &Field<'_>, report: &mut Report) -> Option<Retries> {
 fn retry_on(word: &str, field: &Field<'_>, report: &mut Report) -> Option<RetryOn> {
     match word {
         "connect-failure" => Some(RetryOn::ConnectFailure),
-        "reset" | "reset-before-request" => Some(RetryOn::Reset),
+        "reset" => Some(RetryOn::Reset),
+        "reset-before-request" => Some(RetryOn::ResetBeforeRequest),
         "gateway-error" => Some(RetryOn::GatewayError),
         "5xx" => Some(RetryOn::ServerError),
         // HTTP/2's and gRPC's, which do not occur, and the word that only announces a list of codes.

@@ -143,6 +143,8 @@ pub enum RetryOn {
     ConnectFailure,
     /// The connection broke, or a try timed out, before an answer began.
     Reset,
+    /// The same, and no byte of the request had left for the server on that connection.
+    ResetBeforeRequest,
     /// 502, 503 and 504, and what [`Reset`](Self::Reset) covers.
     GatewayError,
     /// Any 5xx, and what [`Reset`](Self::Reset) covers.

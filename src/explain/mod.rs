@@ -13,15 +13,16 @@ mod words;
 use std::sync::Arc;
 
 use crate::config::{Location, Problem, Resources};
-use crate::flow::{Hostname, OriginalDst};
+use crate::flow::{Authority, Host, Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Cluster, Decision, Denial, Materials, PolicyTable, Transport, Workload, compile};
+use crate::policy::{Cluster, ClusterProtocol, Decision, Denial, Materials, PolicyTable, Transport, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
 use asked::{Asked, ask};
 
 pub use log::Logged;
 pub use report::{Matched, Report, Share, Verdict};
 pub use target::{Question, Speaks, Target, TargetError};
+use words::Named;
 
 /// A table and where it comes from.
 #[derive(Clone, Copy)]
@@ -96,6 +97,7 @@ pub fn explain(target: &Target, known: Known<'_>) -> Report {
         outbound_traffic_policy: table.settings().outbound_traffic_policy.name().to_owned(),
         virtual_service: first.asked.route().map(words::route).or(first.split.map(words::split)),
         authorization_policies: distinct(answers().flat_map(|answer| answer.policies(table, target, dst))),
+        connections: carries_requests(&first.asked, known.table).then(|| words::CONNECTIONS.to_owned()),
         assumed_address: target.address.is_none().then_some(dst.ip()),
         matched,
         destinations,
@@ -125,8 +127,30 @@ struct Told {
 
 fn told(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> Told {
     let (decision, outcome) = judged(asked, target, dst, known);
-    let matched = asked.cluster(known.table).map(|cluster| matched(cluster, target, known));
+    let rewritten = rewritten_host(asked);
+    let named = match &rewritten {
+        Some(host) => Named { host, from: "the route's rewrite.authority" },
+        None => Named { host: &target.host, from: "the request's host" },
+    };
+    let matched = asked.cluster(known.table).map(|cluster| matched(cluster, target, named, known));
     Told { decision, outcome, matched, logged: log::logged(asked, target, dst, known) }
+}
+
+/// Whether requests are read and sent on.
+fn carries_requests(asked: &Asked<'_>, table: &PolicyTable) -> bool {
+    match asked {
+        Asked::Request(Decision::Passthrough | Decision::ByName) => true,
+        Asked::Request(Decision::Forward(_)) | Asked::Sent(..) => {
+            asked.cluster(table).is_some_and(|cluster| cluster.protocol != ClusterProtocol::Opaque)
+        }
+        _ => false,
+    }
+}
+
+/// The host that a route puts in the place of the request's. TLS names and checks it, where the rule does not say what.
+fn rewritten_host(asked: &Asked<'_>) -> Option<Host> {
+    let authority = asked.route()?.rewrite.authority.as_deref()?;
+    Authority::parse(authority).ok().map(|authority| authority.host)
 }
 
 fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> (Verdict, String) {
@@ -226,14 +250,14 @@ fn unknown(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
     format!("no ServiceEntry takes this to {dst} ({host} is listed on port {})", ports.join(", "))
 }
 
-fn matched(cluster: &Cluster, target: &Target, known: Known<'_>) -> Matched {
+fn matched(cluster: &Cluster, target: &Target, named: Named<'_>, known: Known<'_>) -> Matched {
     let settings = known.table.settings();
     Matched {
         cluster: cluster.name.clone(),
         service_entry: cluster.origin.service_entry.to_string(),
         destination_rule: cluster.origin.destination_rule.as_ref().map(ToString::to_string),
         endpoints: words::endpoints(cluster, target.port, known.material),
-        tls: cluster.tls_request.as_ref().map(|request| words::tls(request, &target.host)),
+        tls: cluster.tls_request.as_ref().map(|request| words::tls(request, named)),
         limits: words::limits(cluster, settings),
         rule: words::rule(cluster),
     }

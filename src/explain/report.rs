@@ -24,6 +24,9 @@ pub struct Report {
     pub virtual_service: Option<String>,
     /// Every policy that judges it: `DENY default/no-admin`.
     pub authorization_policies: Vec<String>,
+    /// Who shares the connections to servers, where requests are sent on.
+    #[serde(default)]
+    pub connections: Option<String>,
     pub assumed_address: Option<IpAddr>,
     #[serde(flatten)]
     pub matched: Option<Matched>,
@@ -107,6 +110,9 @@ impl Report {
             share.matched.iter().for_each(|matched| matched.rows(&mut row));
             row("outcome", &share.outcome);
             row("logged", &share.logged.to_string());
+        }
+        if let Some(connections) = &self.connections {
+            row("connections", connections);
         }
         if self.destinations.is_empty() {
             row("outcome", &self.outcome);

@@ -23,7 +23,17 @@ pub struct Tls {
     pub alpn: String,
 }
 
-pub(super) fn tls(request: &ProfileRequest, host: &Host) -> Tls {
+/// Who shares a connection to a server.
+pub(super) const CONNECTIONS: &str = "shared between requests; one that NTLM, Negotiate or Kerberos authenticates serves its application's connection alone";
+
+/// The host that a server is asked for, and who says so.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'n> {
+    pub(super) host: &'n Host,
+    pub(super) from: &'static str,
+}
+
+pub(super) fn tls(request: &ProfileRequest, named: Named<'_>) -> Tls {
     let mode = match request.mode {
         ProfileMode::Simple => "SIMPLE",
         ProfileMode::Mutual => "MUTUAL",
@@ -40,17 +50,17 @@ pub(super) fn tls(request: &ProfileRequest, host: &Host) -> Tls {
     };
     Tls {
         mode: mode.to_owned(),
-        sni: sni(&request.sni, host),
+        sni: sni(&request.sni, named),
         ca: ca(&request.trust),
-        names: names(request, host),
+        names: names(request, named.host),
         client_certificate,
         alpn: alpn.to_owned(),
     }
 }
 
-fn sni(source: &SniSource, host: &Host) -> String {
+fn sni(source: &SniSource, Named { host, from }: Named<'_>) -> String {
     match (source, host) {
-        (SniSource::FromHost, Host::Name(name)) => format!("{name} (from the request's host)"),
+        (SniSource::FromHost, Host::Name(name)) => format!("{name} (from {from})"),
         (SniSource::FromHost, Host::Ip(_)) => "none (the host is an IP address)".to_owned(),
         (SniSource::Fixed(name), _) => format!("{name} (from the rule)"),
         (SniSource::Omit, _) => "none (no HTTP, and the rule gives none)".to_owned(),

@@ -2,6 +2,9 @@
 //!
 //! Whoever makes them sees to it that no name frames a message or names its recipient, and that values are values.
 
+use super::fields::Name;
+use super::schemes::authenticates_connection;
+
 /// Changes of fields: first what is removed, then what is set (replacing) and added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldEdits {
@@ -28,6 +31,15 @@ impl FieldEdits {
                 out.extend_from_slice(part);
             }
         }
+    }
+
+    /// Whether credentials are written that authenticate the connection.
+    #[must_use]
+    pub fn authenticate_connection(&self) -> bool {
+        let is_such = |(name, value): &(String, String)| {
+            Name::of(name.as_bytes()) == Name::Credentials && authenticates_connection(value.as_bytes())
+        };
+        self.set.iter().chain(&self.add).any(is_such)
     }
 }
 

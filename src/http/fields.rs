@@ -8,8 +8,12 @@ use super::head::Version;
 /// Fields that mean something here. All others pass unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
+    /// `WWW-Authenticate`, `Proxy-Authenticate`.
+    Challenge,
     Connection,
     ContentLength,
+    /// `Authorization`, `Proxy-Authorization`.
+    Credentials,
     Expect,
     ForwardedFor,
     Host,
@@ -39,13 +43,19 @@ impl Name {
                 _ => (b"user-agent", Self::UserAgent),
             },
             12 => (b"x-request-id", Self::RequestId),
+            13 => (b"authorization", Self::Credentials),
             14 => match name[0] | 0x20 {
                 b'c' => (b"content-length", Self::ContentLength),
                 _ => (b"http2-settings", Self::HopByHop),
             },
             15 => (b"x-forwarded-for", Self::ForwardedFor),
-            16 => (b"proxy-connection", Self::HopByHop),
+            16 => match name[0] | 0x20 {
+                b'p' => (b"proxy-connection", Self::HopByHop),
+                _ => (b"www-authenticate", Self::Challenge),
+            },
             17 => (b"transfer-encoding", Self::TransferEncoding),
+            18 => (b"proxy-authenticate", Self::Challenge),
+            19 => (b"proxy-authorization", Self::Credentials),
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(known) { meaning } else { Self::Other }
@@ -221,6 +231,10 @@ mod tests {
             ("Content-Length", Name::ContentLength),
             ("EXPECT", Name::Expect),
             ("X-Forwarded-For", Name::ForwardedFor),
+            ("authoriZation", Name::Credentials),
+            ("Proxy-Authorization", Name::Credentials),
+            ("WWW-Authenticate", Name::Challenge),
+            ("Proxy-authenticate", Name::Challenge),
             ("hOST", Name::Host),
             ("Keep-Alive", Name::KeepAlive),
             ("Proxy-Connection", Name::HopByHop),

@@ -21,6 +21,7 @@ mod reply;
 mod request;
 mod response;
 pub(crate) mod scan;
+mod schemes;
 mod target;
 mod trailer;
 mod values;

@@ -12,6 +12,7 @@ use super::grammar::{is_target, is_token_byte, members};
 use super::head::{Field, HeadLimits, Line, Lines, Parsed, Span, Version, each_field, fields};
 use super::method::Method;
 use super::response::RequestContext;
+use super::schemes::authenticates_connection;
 use super::target::{Target, TargetForm, parse_authority, parse_target};
 use super::values::{any_value, joined};
 use crate::flow::Authority;
@@ -42,6 +43,8 @@ pub struct RequestHead {
     pub user_agent: Option<Span>,
     pub request_id: Option<Span>,
     pub forwarded_for: Option<Span>,
+    /// It has credentials that authenticate the connection it is sent over, and with it whatever follows there.
+    pub authenticates_connection: bool,
     pub(super) host: Option<Span>,
     pub(super) path: Span,
     /// Offset of the request line, after empty lines.
@@ -200,6 +203,7 @@ fn parse_version(text: &[u8]) -> Result<Version, RequestError> {
 }
 
 /// What the field section says, gathered field by field.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 struct RequestFields {
     version: Version,
     framing: Framing,
@@ -212,6 +216,7 @@ struct RequestFields {
     user_agent: Option<Span>,
     request_id: Option<Span>,
     forwarded_for: Option<Span>,
+    authenticates_connection: bool,
     hop_by_hop: bool,
 }
 
@@ -229,6 +234,7 @@ impl RequestFields {
             user_agent: None,
             request_id: None,
             forwarded_for: None,
+            authenticates_connection: false,
             hop_by_hop: false,
         }
     }
@@ -251,7 +257,8 @@ impl RequestFields {
             Name::UserAgent => self.user_agent = self.user_agent.or(Some(at)),
             Name::RequestId => self.request_id = self.request_id.or(Some(at)),
             Name::ForwardedFor => self.forwarded_for = self.forwarded_for.or(Some(at)),
-            Name::Other => {}
+            Name::Credentials => self.authenticates_connection |= authenticates_connection(value),
+            Name::Challenge | Name::Other => {}
         }
         Ok(())
     }
@@ -293,6 +300,7 @@ impl RequestFields {
             user_agent: self.user_agent,
             request_id: self.request_id,
             forwarded_for: self.forwarded_for,
+            authenticates_connection: self.authenticates_connection,
             host,
             path: line.target.path,
             start: line.start,

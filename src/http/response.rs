@@ -6,6 +6,7 @@ use super::fields::{Connection, Framing, Name};
 use super::grammar::{is_value, members};
 use super::head::{Field, HeadLimits, Line, Lines, Parsed, Version, each_field};
 use super::method::Method;
+use super::schemes::authenticates_connection;
 
 /// What the framing of a response depends on besides itself (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,9 @@ pub struct ResponseHead {
     pub is_interim: bool,
     /// 101, or 2xx to CONNECT: what follows, in both directions, is another protocol.
     pub is_upgrade: bool,
+    /// 401 or 407 that asks for credentials which authenticate the connection. What follows of that handshake must come over
+    /// the same connection.
+    pub challenges_connection: bool,
     pub(super) fields_at: usize,
     pub(super) length: usize,
     pub(super) keeps_upgrade: bool,
@@ -147,6 +151,7 @@ struct ResponseFields {
     hop_by_hop: bool,
     keeps_for: Option<u32>,
     upgrade: bool,
+    challenges_connection: bool,
 }
 
 impl ResponseFields {
@@ -161,6 +166,7 @@ impl ResponseFields {
                 self.keeps_for = members(field.value).find_map(timeout).or(self.keeps_for);
             }
             Name::Upgrade => self.upgrade = true,
+            Name::Challenge => self.challenges_connection |= authenticates_connection(field.value),
             _ => {}
         }
         Ok(())
@@ -198,6 +204,7 @@ impl ResponseFields {
             keeps_for: self.keeps_for,
             is_interim: status < 200 && status != 101,
             is_upgrade: status == 101 || is_tunnel,
+            challenges_connection: self.challenges_connection && matches!(status, 401 | 407),
             fields_at,
             length,
             keeps_upgrade,

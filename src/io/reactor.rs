@@ -370,7 +370,10 @@ impl Reactor {
         for alarm in due.drain(..) {
             match alarm {
                 Alarm::Wake(waker) => waker.wake(),
-                Alarm::Linger(connection) => connection.give_up_sending(),
+                Alarm::Linger(connection) => {
+                    connection.reset_at_close();
+                    connection.give_up_sending();
+                }
                 Alarm::ResumeAccepting => self.resume_accepting.set(true),
                 Alarm::Hurry(connection) => {
                     if let Some(connection) = connection.upgrade() {

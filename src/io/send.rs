@@ -5,10 +5,13 @@
 //! and the beginning of its body travel together. So do the last bytes and the FIN, where the end is known by then: one
 //! segment less for both sides. After an error nothing more is sent, and everybody is told.
 
+#![allow(unsafe_code, reason = "what the peer has acknowledged is asked by ioctl(2)")]
+
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -185,6 +188,25 @@ impl Connection {
 
     pub(super) fn unsent(&self) -> usize {
         self.send.borrow().unsent
+    }
+
+    /// Bytes that the kernel has taken and the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); none when nothing can be
+    /// acknowledged any more.
+    pub(super) fn unacknowledged(&self) -> usize {
+        let mut count: libc::c_int = 0;
+        // SAFETY: this request writes one int to the place it is given, which lives until the call returns.
+        let result = unsafe { libc::ioctl(self.descriptor(), libc::TIOCOUTQ, &raw mut count) };
+        if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+    }
+
+    /// The close that follows becomes a reset.
+    pub(super) fn reset_at_close(&self) {
+        // A failure leaves an ordinary close, which is the best that remains.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.send.borrow().error.is_some()
     }
 
     pub(super) fn sent(&self) -> u64 {

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 
@@ -22,7 +21,8 @@ use super::receive::PeekState;
 /// A TCP connection.
 ///
 /// When it is dropped, bytes that are still queued get the engine's linger time to leave; then the connection is
-/// closed. See [`abort`](Self::abort) for a reset.
+/// closed, by a reset if they did not: the peer must not take what it has for all. See [`abort`](Self::abort) for a reset
+/// at once.
 pub struct Socket {
     pub(super) connection: Rc<Connection>,
 }
@@ -117,6 +117,16 @@ impl Socket {
         self.connection.unsent()
     }
 
+    /// Bytes that the peer has not acknowledged, queued here or taken by the kernel; 0 once it can acknowledge nothing more.
+    /// Costs system calls.
+    pub fn undelivered(&self) -> usize {
+        // A connection that the peer has reset keeps its sequence numbers, but has no peer any more.
+        if self.connection.has_failed() || self.peer_addr().is_err() {
+            return 0;
+        }
+        self.connection.unsent() + self.connection.unacknowledged()
+    }
+
     /// Sends a FIN after everything that is queued; resolves when both are done. Once polled it happens in any case.
     ///
     /// # Errors
@@ -128,8 +138,7 @@ impl Socket {
 
     /// Resets the connection (RST), for errors that the peer must see as such. What is queued is dropped.
     pub fn abort(self) {
-        // A failure leaves an ordinary close, which is the best that remains.
-        let _ = SockRef::from(&*self.connection).set_linger(Some(Duration::ZERO));
+        self.connection.reset_at_close();
         self.connection.give_up_sending();
     }
 

@@ -162,6 +162,8 @@ counters! {
     upstream_connect_failures: Counter "egret_upstream_connect_failures_total";
     /// Requests that found a warm upstream connection.
     upstream_reused: Counter "egret_upstream_reused_total";
+    /// Upstream connections kept for one connection of an application: NTLM, Negotiate or Kerberos authenticates them.
+    upstream_reserved: Counter "egret_upstream_reserved_total";
     /// TLS handshakes completed with upstreams.
     tls_handshakes: Counter "egret_upstream_tls_handshakes_total";
     /// Of these, resumptions of an earlier session.

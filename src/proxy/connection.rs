@@ -59,9 +59,14 @@ async fn serve_admitted(context: &Rc<Context>, socket: Socket, parties: &Parties
     context.counters.client_received_bytes.add(client.socket().bytes_received());
     context.counters.client_sent_bytes.add(client.socket().bytes_sent());
     match close {
-        Close::Orderly => client.close(),
+        Close::Orderly => {
+            if client.socket().unsent() > 0 {
+                Box::pin(client.delivered()).await;
+            }
+            client.close();
+        }
         Close::Gently => Box::pin(close_gently(client)).await,
-        Close::Abort => Box::pin(client.abort()).await,
+        Close::Abort => Box::pin(client.abort_delivered()).await,
     }
 }
 
@@ -73,7 +78,7 @@ pub enum Close {
     /// As `Orderly`, but what the application still sends is read and thrown away for a while: closing with unread bytes
     /// would reset the connection and could take the answer away from the application (RFC 9112 §9.6).
     Gently,
-    /// RST: the application must not take what it has for complete.
+    /// RST after everything that came for it: the application must not take what it has for complete.
     Abort,
 }
 
@@ -418,6 +423,8 @@ async fn close_gently(client: Stream) {
         }
     };
     let _ = io::timeout(LINGER, drained).await;
+    // Closing with something unread resets the connection, whatever is still on its way to a slow reader.
+    client.delivered().await;
     client.close();
 }
 

@@ -14,6 +14,7 @@ use crate::policy::publish::Published;
 use crate::policy::{Cluster, Facts, PolicyTable, Transport};
 use crate::proxy::drain::Drain;
 use crate::proxy::guard::{Guard, Refusal};
+use crate::proxy::held::WORKER_ROOM;
 use crate::proxy::names::Names;
 use crate::proxy::opaque::End;
 use crate::tls::{self, TlsError};
@@ -37,6 +38,8 @@ pub struct Context {
     pub counters: Arc<WorkerCounters>,
     pub drain: Drain,
     pub names: Names,
+    /// Bytes of requests' bodies that may still be held for another try.
+    pub body_room: Cell<usize>,
     traffic: Traffic,
     log: RefCell<LogBuffer>,
     sink: LogSink,
@@ -73,6 +76,7 @@ impl Context {
             counters,
             drain: Drain::default(),
             names,
+            body_room: Cell::new(WORKER_ROOM),
             traffic: Traffic::default(),
             log: RefCell::default(),
             sink,

@@ -14,7 +14,7 @@ use crate::proxy::context::Context;
 use crate::proxy::http1;
 use crate::proxy::reader::Reader;
 use crate::sniff::{self, Detection};
-use crate::upstream::StreamError;
+use crate::upstream::{Reserved, StreamError};
 
 /// What the first bytes, or their absence, say.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ pub async fn listen(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Par
         match attention.patience {
             None => {
                 let expired = &context.counters.expired_silence;
-                if let Some(close) = http1::rest(context, reader, parties.at, expired).await {
+                if let Some(close) = http1::rest(context, reader, &mut Reserved::default(), parties.at, expired).await {
                     return Heard::Nothing(close);
                 }
             }

@@ -1,28 +1,30 @@
 //! One request and its response: where it goes, over which connection, what if that fails, and what happens next.
 
-use std::net::IpAddr;
+mod planning;
+
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use futures_lite::future;
 
-use crate::config::{Fault, Settings};
+use crate::config::Settings;
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{AmbiguousPath, BodyLength, ClientContext, Method, ReplyOptions, Version, local_reply_with};
+use crate::http::{BodyLength, ClientContext, Method, ReplyOptions, ResponseHead, Version, local_reply_with};
 use crate::io;
-use crate::policy::{Cluster, Decision, Denial, Facts, Outcome, PolicyTable, Routed, TunnelRefusal};
+use crate::policy::{Outcome, PolicyTable};
 use crate::proxy::clocks::{Clock, overdue};
 use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
+use crate::proxy::held::Held;
 use crate::proxy::http1::{self, Request};
 use crate::proxy::opaque::{self, End, RelayClocks};
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::routing::{self, Plan, Tries};
+use crate::proxy::routing::{Plan, Tries};
 use crate::proxy::transfer::{self, Broken, Progress, Received, Reception};
-use crate::upstream::{self, Clocks, ConnectError, Lent, Reuse, Security, Stream, Target};
+use crate::upstream::{self, Bond, BondEnded, Clocks, ConnectError, Lent, Reserved, Reuse, Security, Stream, Target};
 
 /// What the connection does after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +39,14 @@ pub async fn run(
     context: &Rc<Context>,
     table: &PolicyTable,
     reader: &mut Reader<'_>,
+    reserved: &mut Reserved,
     parties: Parties,
     request: &Request,
 ) -> Next {
     let record = RequestRecord::new(parties);
-    let progress = Progress::new();
-    let mut exchange = Exchange { context, table, reader, parties, request, record, progress, tunnel_end: None };
+    let (progress, held) = (Progress::new(), Held::new(request, &context.body_room));
+    let mut exchange =
+        Exchange { context, table, reader, reserved, parties, request, record, progress, held, tunnel_end: None };
     let next = match exchange.attempt().await {
         Ok(next) => next,
         Err(failure) => exchange.answer(&failure).await,
@@ -67,15 +71,18 @@ struct Exchange<'e, 's> {
     context: &'e Rc<Context>,
     table: &'e PolicyTable,
     reader: &'e mut Reader<'s>,
+    /// The servers' connections that this connection of the application has for itself.
+    reserved: &'e mut Reserved,
     parties: Parties,
     request: &'e Request,
     record: RequestRecord<'e>,
     progress: Progress,
+    held: Held<'e>,
     /// How the protocol that was switched to ended.
     tunnel_end: Option<End>,
 }
 
-impl<'e> Exchange<'e, '_> {
+impl Exchange<'_, '_> {
     /// # Errors
     /// What to answer instead of the upstream's response.
     async fn attempt(&mut self) -> Result<Next, Failure> {
@@ -91,25 +98,41 @@ impl<'e> Exchange<'e, '_> {
             found = Box::pin(self.find(&plan.target, host)).await?;
             plan.target = plan.target.at(&found);
         }
-        let security = plan.target.security(host).map_err(|reason| self.refuse_transport(&reason))?;
+        let rewritten = plan.rewritten_host();
+        let security = plan.target.security(rewritten.as_ref().unwrap_or(host));
+        let security = security.map_err(|reason| self.refuse_transport(&reason))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries();
-        // What cannot be sent a second time must not meet a connection that its server is just closing.
-        let mut reuse = if transfer::is_replayable(self.request) { Reuse::Allowed } else { Reuse::Recent };
+        let authenticates = self.request.head.authenticates_connection || plan.authenticates_connection();
+        if !authenticates && tries.want_body() {
+            self.held.want(self.request);
+        }
+        let may_repeat = transfer::is_replayable(self.request) && tries.may_follow_stale();
+        let mut reuse = match (authenticates, may_repeat) {
+            // Credentials for a connection: from before they are sent, it is one that nobody else has.
+            (true, _) => Reuse::Never,
+            (false, true) => Reuse::Allowed,
+            // What cannot be sent a second time must not meet a connection that its server is just closing.
+            (false, false) => Reuse::Recent,
+        };
         loop {
-            let lent = match self.lend(&plan, &security, reuse, tries.begun).await {
+            let mut lent = match self.lend(&plan, &security, reuse, tries.begun).await {
                 Ok(lent) => lent,
-                Err(failure) if failure.may_pass && tries.after_connect_failure(failure.was_refused) => {
-                    self.back_off(&mut tries).await;
+                Err(failure) => {
+                    self.after_no_connection(failure, &plan, &mut tries).await?;
                     continue;
                 }
-                Err(failure) => {
-                    let spent = failure.may_pass && tries.are_allowed();
-                    return Err(failure.with(limit_reached(spent) | tries.flags()));
-                }
             };
+            if authenticates {
+                let before = lent.bond();
+                lent.note_credentials();
+                self.note_bond(before, &lent);
+            }
+            if lent.bond() == Bond::Authenticated {
+                tries.tie();
+            }
             self.note_connection(&lent);
-            match self.carry(lent, &plan, &tries).await {
+            match self.carry(lent, &plan, &mut tries).await {
                 Tried::Done(next) => {
                     if tries.is_spent() && tries.covers(self.progress.status.get()) {
                         self.record.add_flags(ResponseFlags::RETRY_LIMIT);
@@ -118,7 +141,7 @@ impl<'e> Exchange<'e, '_> {
                     return Ok(next);
                 }
                 Tried::Failed(failure) => {
-                    let spent = tries.is_spent() && tries.covers_reset();
+                    let spent = tries.is_spent() && tries.covers_reset(true);
                     return Err(failure.with(limit_reached(spent) | tries.flags()));
                 }
                 Tried::Stale => reuse = Reuse::Never,
@@ -128,112 +151,33 @@ impl<'e> Exchange<'e, '_> {
         }
     }
 
-    /// Where the request goes, and how; faults that a route injects are suffered here.
-    async fn plan(&mut self, host: &Host) -> Result<Plan<'e>, Failure> {
-        let original = self.parties.destination;
-        let table: &'e PolicyTable = self.table;
-        match routing::viewed(host, self.request, |view| table.http_request(original, view)) {
-            Routed::Unrouted(decision) => {
-                let plan = self.plan_unrouted(&self.fallen(host, decision))?;
-                self.audit(host, plan.target.cluster());
-                Ok(plan)
-            }
-            Routed::Route(route, taken) => {
-                self.record.route(&route.name, None);
-                self.suffer(route.fault).await?;
-                let plan = Plan::routed(route, taken, self.parties, self.request, self.context.roll())?;
-                self.record.route(&route.name, Some(plan.target.name()));
-                self.admit(host, &plan)?;
-                Ok(plan)
-            }
-            Routed::NoRoute(_) => Err(Failure::no_route()),
-            Routed::AmbiguousPath => Err(Failure::request(400, "path_normalization_failed", AmbiguousPath.to_string())),
-        }
-    }
-
+    /// Waits for the next try where there is one.
+    ///
     /// # Errors
-    /// The request may not go where its route sends it.
-    fn admit(&self, host: &Host, plan: &Plan<'_>) -> Result<(), Failure> {
-        let Some(cluster) = plan.target.cluster() else { return Ok(()) };
-        let original = self.parties.destination;
-        routing::viewed(host, self.request, |view| {
-            self.table.admit_routed(cluster, original, view).map_err(|denial| {
-                self.context.counters.refused_policy.increment();
-                Failure::denied(&denial)
-            })
-        })?;
-        self.audit(host, Some(cluster));
-        Ok(())
-    }
-
-    fn audit(&self, host: &Host, cluster: Option<&Cluster>) {
-        routing::viewed(host, self.request, |view| {
-            self.context.audit(self.table, cluster, &Facts::of_request(self.parties.destination, view));
-        });
-    }
-
-    /// The addresses of the target's name.
-    async fn find(&self, target: &Target<'_>, host: &Host) -> Result<Vec<IpAddr>, Failure> {
-        let found = self.context.names.find(target, host, self.table, &self.context.guard).await;
-        found.map_err(|unfound| {
-            self.context.counters.names_unfound.increment();
-            Failure::unfound(&unfound)
-        })
-    }
-
-    /// Of bytes that happen to be a request, and that a `tcp` route splits.
-    fn fallen(&self, host: &Host, decision: Decision<'e>) -> Decision<'e> {
-        let table: &'e PolicyTable = self.table;
-        if !matches!(decision, Decision::Split(_)) {
-            return decision;
-        }
-        routing::viewed(host, self.request, |view| {
-            table.fallen(decision, &Facts::of_request(self.parties.destination, view), self.context.roll())
-        })
-    }
-
-    fn plan_unrouted(&mut self, decision: &Decision<'e>) -> Result<Plan<'e>, Failure> {
-        let (name, cluster) = match decision {
-            Decision::Forward(cluster) => ("default", cluster.name.as_str()),
-            Decision::Split(split) => ("default", split.source.name.as_str()),
-            Decision::ByName => ("allow_any", "AllowAnyDynamicDNSCluster"),
-            Decision::Passthrough => ("allow_any", "PassthroughCluster"),
-            Decision::Deny(denial) => {
-                self.context.counters.refused_policy.increment();
-                (if matches!(denial, Denial::BlackHole) { "block_all" } else { "default" }, denial.cluster())
+    /// There is none.
+    async fn after_no_connection(
+        &mut self,
+        failure: Failure,
+        plan: &Plan<'_>,
+        tries: &mut Tries<'_>,
+    ) -> Result<(), Failure> {
+        if failure.may_pass {
+            tries.pass_over(plan.target.address_count().saturating_sub(1));
+            if tries.after_connect_failure() {
+                self.back_off(tries).await;
+                return Ok(());
             }
-        };
-        self.record.route(name, Some(cluster));
-        Plan::unrouted(decision, self.parties, self.request)
-    }
-
-    /// A request for a tunnel: judged by where the tunnel leads, and passed on to the forward proxy at `host`.
-    fn plan_tunnel(&mut self, host: &Host) -> Result<Plan<'e>, Failure> {
-        let table: &'e PolicyTable = self.table;
-        let Some(authority) = &self.request.head.authority else { return Err(Failure::no_route()) };
-        let refused = match (table.tunnel(authority), self.context.guard.check_tunnel(authority)) {
-            (Ok(()), Ok(())) => {
-                return self.plan_unrouted(&self.fallen(host, table.carrier(self.parties.destination, host)));
-            }
-            (Err(off @ TunnelRefusal::Off), _) => Failure::request(405, "connect_not_allowed", off.to_string()),
-            (Err(refusal), _) => Failure::no_tunnel(403, "connect_denied", &refusal.to_string()),
-            (_, Err(refusal)) => Failure::no_tunnel(403, "connect_denied", &refusal.to_string()),
-        };
-        self.context.counters.refused_policy.increment();
-        Err(refused)
-    }
-
-    async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {
-        let falls_on = |share: u32, dice: u64| dice % 1_000_000 < u64::from(share);
-        if let Some((delay, share)) = fault.delay
-            && falls_on(share, self.context.roll())
-        {
-            self.record.add_flags(ResponseFlags::DELAY_INJECTED);
-            io::sleep(delay).await;
         }
-        match fault.abort {
-            Some((status, share)) if falls_on(share, self.context.roll()) => Err(Failure::injected(status)),
-            _ => Ok(()),
+        let spent = failure.may_pass && tries.is_spent() && tries.covers_connect_failure();
+        Err(failure.with(limit_reached(spent) | tries.flags()))
+    }
+
+    /// Counts and tells that nobody else gets `lent` any more, if that is new.
+    fn note_bond(&self, before: Bond, lent: &Lent) {
+        if before == Bond::Free && lent.bond() != Bond::Free {
+            let (client, address) = (self.parties.client, lent.address());
+            self.context.counters.upstream_reserved.increment();
+            tracing::debug!(%client, %address, "connection reserved: NTLM, Negotiate or Kerberos authenticates it");
         }
     }
 
@@ -245,10 +189,15 @@ impl<'e> Exchange<'e, '_> {
         reuse: Reuse,
         begun: Instant,
     ) -> Result<Lent, Failure> {
+        match self.context.upstreams.lend_reserved(self.reserved, &plan.target, security) {
+            Ok(None) => {}
+            Ok(Some(lent)) => return Ok(lent),
+            Err(BondEnded) => return Err(Failure::bond_ended()),
+        }
         let clocks = Clocks::of(self.table.settings());
         let lending = async { Ok(self.context.upstreams.lend(&plan.target, security, &clocks, reuse).await) };
         let waited = interrupted(self.reader.stream(), &self.progress, self.table.settings(), self.request.at);
-        let timeout = plan.timeout().filter(|_| transfer::is_held(self.request));
+        let timeout = plan.timeout().filter(|_| transfer::is_over_with_head(self.request));
         let overdue = async {
             self.progress.overdue(timeout, Some(begun)).await;
             Err(Broken::Timeout)
@@ -274,7 +223,6 @@ impl<'e> Exchange<'e, '_> {
         self.record.upstream = error.address();
         let mut failure = Failure::connect(error);
         failure.may_pass = error.address().is_some();
-        failure.was_refused = matches!(error, ConnectError::Tcp { .. });
         failure
     }
 
@@ -288,7 +236,8 @@ impl<'e> Exchange<'e, '_> {
         self.record.upstream_local = lent.local;
     }
 
-    async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Tried {
+    async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &mut Tries<'_>) -> Tried {
+        let sent_before = lent.stream.socket().bytes_sent();
         match self.transfer(&lent, plan, tries).await {
             Ok(received) if received.upgraded => {
                 upstream::note(&plan.target, lent.address(), Outcome::Answered(101));
@@ -297,34 +246,43 @@ impl<'e> Exchange<'e, '_> {
                 Tried::Done(Next::Close(self.end_tunnel(upstream).await))
             }
             Ok(received) => Tried::Done(self.conclude(received, lent, &plan.target)),
-            Err(broken) => Box::pin(self.give_up(broken, lent, &plan.target, tries)).await,
+            Err(broken) => {
+                let was_sent = lent.stream.socket().bytes_sent() > sent_before;
+                Box::pin(self.give_up(broken, lent, &plan.target, tries, was_sent)).await
+            }
         }
     }
 
     /// Sends the request and passes the response on, both at once: a server may answer before it has read everything,
     /// and a client may wait for the answer before it sends everything.
     async fn transfer(&mut self, lent: &Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Result<Received, Broken> {
-        let (context, request, progress) = (self.context, self.request, &self.progress);
+        let (context, request, progress, held) = (self.context, self.request, &self.progress, &self.held);
         let client = self.reader.stream();
         let mut back = Reader::new(&lent.stream);
         // Bytes that were meant for a tunnel must not be read as a request when there will be none.
         let is_astray = request.head.is_connect() && !self.reader.bytes().is_empty();
-        let to_client = || ClientContext {
+        // Who is authenticated by a connection must learn that it is over.
+        let ends_with_upstream = lent.bond() == Bond::Authenticated;
+        let to_client = |answer: &ResponseHead| ClientContext {
             version: request.head.version,
-            keep_alive: request.head.keep_alive && progress.uploaded.get() && !context.drain.has_begun() && !is_astray,
+            keep_alive: request.head.keep_alive
+                && progress.uploaded.get()
+                && !context.drain.has_begun()
+                && !is_astray
+                && (answer.keep_alive || !ends_with_upstream),
         };
         let settings = self.table.settings();
-        let is_held = transfer::is_held(request);
+        let is_over = transfer::is_over_with_head(request);
         let waited = interrupted(client, progress, settings, request.at);
         let received = {
             let reception = Reception {
                 limits: http1::limits(settings),
                 edits: plan.response_edits(),
-                is_unwanted: &|status| is_held && tries.after_status(status),
+                is_unwanted: &|status| held.is_intact() && tries.after_status(status),
             };
             let edits = plan.request_edits(lent.address());
             let mut download = pin!(transfer::download(client, &mut back, request, to_client, reception, progress));
-            let mut upload = pin!(transfer::upload(request, self.reader, &lent.stream, edits, progress));
+            let mut upload = pin!(transfer::upload(request, self.reader, &lent.stream, edits, held, progress));
             let both = async {
                 let first = future::or(async { Err(upload.as_mut().await) }, async { Ok(download.as_mut().await) });
                 match first.await {
@@ -334,7 +292,7 @@ impl<'e> Exchange<'e, '_> {
                 }
             };
             let overdue = async {
-                progress.overdue(plan.timeout(), is_held.then_some(tries.begun)).await;
+                progress.overdue(plan.timeout(), is_over.then_some(tries.begun)).await;
                 Err(Broken::Timeout)
             };
             let too_slow = async {
@@ -355,13 +313,28 @@ impl<'e> Exchange<'e, '_> {
         Ok(received)
     }
 
-    fn conclude(&mut self, received: Received, lent: Lent, target: &Target<'_>) -> Next {
+    fn conclude(&mut self, received: Received, mut lent: Lent, target: &Target<'_>) -> Next {
         let uploaded = self.progress.uploaded.get();
         upstream::note(target, lent.address(), Outcome::Answered(self.progress.status.get()));
-        if received.upstream_reusable && uploaded {
-            self.context.keep(lent, target, received.keeps_for);
-        } else {
-            self.context.upstreams.discard(lent).close();
+        let before = lent.bond();
+        lent.note_answer(received.challenges_connection);
+        self.note_bond(before, &lent);
+        let bond = lent.bond();
+        let is_kept = match bond {
+            _ if !received.upstream_reusable || !uploaded => {
+                self.context.upstreams.discard(lent).close();
+                false
+            }
+            Bond::Free => {
+                self.context.keep(lent, target, received.keeps_for);
+                true
+            }
+            Bond::Challenged | Bond::Authenticated => {
+                self.context.upstreams.reserve(lent, target, received.keeps_for, self.reserved)
+            }
+        };
+        if bond == Bond::Authenticated && !is_kept {
+            return Next::Close(Close::Gently);
         }
         let head = &self.request.head;
         let is_last = head.version == Version::Http11 && !head.keep_alive && self.reader.bytes().is_empty();
@@ -375,26 +348,38 @@ impl<'e> Exchange<'e, '_> {
     }
 
     /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
-    async fn give_up(&mut self, broken: Broken, lent: Lent, target: &Target<'_>, tries: &Tries<'_>) -> Tried {
-        let (address, heard) = (lent.address(), self.progress.heard.get());
+    async fn give_up(
+        &mut self,
+        broken: Broken,
+        lent: Lent,
+        target: &Target<'_>,
+        tries: &mut Tries<'_>,
+        was_sent: bool,
+    ) -> Tried {
+        let (address, bond, heard) = (lent.address(), lent.bond(), self.progress.heard.get());
         let stale = matches!(broken, Broken::Upstream(_)) && lent.is_reused() && !heard;
         if stale {
             self.context.upstreams.note_closed(&lent);
         }
         self.context.upstreams.discard(lent).abort().await;
-        if stale && transfer::is_replayable(self.request) {
+        if stale && transfer::is_replayable(self.request) && tries.after_stale(was_sent) {
             self.context.counters.requests_retried.increment();
+            // At once: the connection was over before the request, and says nothing of the server.
+            tries.take();
             return Tried::Stale;
+        }
+        if stale && bond == Bond::Authenticated {
+            return Tried::Failed(Failure::bond_ended());
         }
         if let Some(outcome) = broken.outcome() {
             upstream::note(target, address, outcome);
         }
         let again = match broken {
             Broken::Unwanted(_) => true,
-            Broken::Upstream(_) | Broken::TryTimeout => tries.after_reset(),
+            Broken::Upstream(_) | Broken::TryTimeout => tries.after_reset(was_sent),
             _ => false,
         };
-        if again && transfer::is_held(self.request) && !self.progress.answering.get() {
+        if again && self.held.is_intact() && !self.progress.answering.get() {
             return Tried::Again;
         }
         Tried::Failed(self.failure_of(broken))
@@ -420,7 +405,7 @@ impl<'e> Exchange<'e, '_> {
                     Clock::Response => &counters.timeouts_response,
                 };
                 counter.increment();
-                Failure::overdue(clock)
+                Failure::overdue(clock, self.progress.uploaded.get() || transfer::is_over_with_head(self.request))
             }
         }
     }
@@ -445,7 +430,11 @@ impl<'e> Exchange<'e, '_> {
     /// Answers in the upstream's stead, or breaks the connection where an answer has begun.
     async fn answer(&mut self, failure: &Failure) -> Next {
         self.record.fail(failure);
-        if self.progress.answering.get() || failure.status == 0 {
+        if self.progress.answering.get() {
+            // What came is delivered. Its framing shows what is missing; where it cannot, the end must not look like one.
+            return Next::Close(if self.progress.shows_end.get() { Close::Gently } else { Close::Abort });
+        }
+        if failure.status == 0 {
             return Next::Close(Close::Abort);
         }
         // Only behind a request that is known to be over can another one begin.

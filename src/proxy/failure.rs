@@ -24,8 +24,6 @@ pub struct Failure {
     pub fields: Vec<(String, String)>,
     /// No connection to a server could be had: another try may have one.
     pub may_pass: bool,
-    /// And that was clear at once: refused, unreachable.
-    pub was_refused: bool,
 }
 
 impl Failure {
@@ -138,6 +136,14 @@ impl Failure {
         Self::before_response(503, ResponseFlags::UPSTREAM_CLOSED, "connection termination", reason)
     }
 
+    /// The server ended the connection that carried the application's identity, before the request or as it came. Another
+    /// connection would not know the user, and no answer of ours could say so: the application's connection ends as the
+    /// server's did, so that the application begins again, as it does without a proxy.
+    #[must_use]
+    pub fn bond_ended() -> Self {
+        Self { status: 0, body: String::new(), ..Self::upstream_gone(None) }
+    }
+
     /// The upstream closed, reset or broke off in the middle of its answer.
     #[must_use]
     pub fn upstream_broke_off(error: Option<&StreamError>) -> Self {
@@ -166,10 +172,13 @@ impl Failure {
         Self::new(0, ResponseFlags::DOWNSTREAM_CLOSED, "downstream_remote_disconnect", String::new())
     }
 
-    /// A clock ran out.
+    /// A clock ran out. Whose fault it is that nothing moves depends on whether the request `is_complete`, as in Envoy.
     #[must_use]
-    pub fn overdue(clock: Clock) -> Self {
+    pub fn overdue(clock: Clock, is_complete: bool) -> Self {
         let (status, flags, details, body) = match clock {
+            Clock::Idle if is_complete => {
+                (504, ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout", "stream timeout")
+            }
             Clock::Idle => (408, ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout", "stream timeout"),
             Clock::RequestBody => {
                 let body = "the request body took too long";
@@ -187,16 +196,7 @@ impl Failure {
     }
 
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {
-        Self {
-            status,
-            flags,
-            details: details.to_owned(),
-            body,
-            transport: None,
-            fields: Vec::new(),
-            may_pass: false,
-            was_refused: false,
-        }
+        Self { status, flags, details: details.to_owned(), body, transport: None, fields: Vec::new(), may_pass: false }
     }
 
     fn before_response(status: u16, flags: ResponseFlags, reset: &str, transport: Option<String>) -> Self {
@@ -208,7 +208,7 @@ impl Failure {
         };
         let details =
             format!("upstream_reset_before_response_started{{{}}}", Underscored([Some(reset), transport.as_deref()]));
-        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false, was_refused: false }
+        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false }
     }
 }
 

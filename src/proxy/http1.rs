@@ -17,7 +17,7 @@ use crate::proxy::exchange::{self, Next};
 use crate::proxy::failure::Failure;
 use crate::proxy::reader::Reader;
 use crate::proxy::record::RequestRecord;
-use crate::upstream::StreamError;
+use crate::upstream::{Reserved, StreamError};
 
 /// How long an idle connection of a draining process may still begin a request: one that is on its way when the drain
 /// begins is answered, not lost.
@@ -39,15 +39,17 @@ pub struct Request {
 /// Serves requests until the connection ends, and says how it must be closed.
 pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Parties) -> Close {
     let mut idle_since = io::now();
+    // It ends with this connection.
+    let mut reserved = Reserved::default();
     loop {
         if reader.bytes().is_empty()
-            && let Some(close) = rest(context, reader, idle_since, &context.counters.expired_rest).await
+            && let Some(close) = rest(context, reader, &mut reserved, idle_since, &context.counters.expired_rest).await
         {
             return close;
         }
         // Boxed, so that a connection at rest does not carry the room that an exchange needs. One that is busy keeps the
         // box from request to request.
-        if let Some(close) = Box::pin(serve_while_busy(context, reader, *parties)).await {
+        if let Some(close) = Box::pin(serve_while_busy(context, reader, &mut reserved, *parties)).await {
             return close;
         }
         reader.stream().relax();
@@ -56,20 +58,26 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Par
 }
 
 /// Waits for the next request to begin. What ends the connection instead: its peer, idleness since `idle_since`
-/// (`expired` counts that), or a drain. Most connections are here most of the time, so that one future of few fields waits
-/// for all of it.
+/// (`expired` counts that), or a drain; or the end of a server's connection that knows the application by its identity,
+/// since another one would not. Most connections are here most of the time, so that one future of few fields waits for all
+/// of it.
 pub(super) fn rest(
     context: &Context,
     reader: &mut Reader<'_>,
+    reserved: &mut Reserved,
     idle_since: Instant,
     expired: &Counter,
 ) -> impl Future<Output = Option<Close>> {
     let idle = context.policy.load().settings().idle_timeout;
-    let mut end = io::sleep_until(idle_since + idle);
+    let over = idle_since + idle;
+    let mut end = io::sleep_until(reserved.expires().map_or(over, |expires| expires.min(over)));
     let mut drain = Some(context.drain.begun());
     poll_fn(move |task| {
         if let Poll::Ready(filled) = reader.poll_fill(task) {
             return Poll::Ready(after_fill(&filled));
+        }
+        if reserved.poll_ended(task).is_ready() {
+            return Poll::Ready(Some(Close::Orderly));
         }
         if drain.as_mut().is_some_and(|begun| Pin::new(begun).poll(task).is_ready()) {
             drain = None;
@@ -93,7 +101,12 @@ fn after_fill(filled: &Result<bool, StreamError>) -> Option<Close> {
 }
 
 /// Serves the request that has begun, and all that follow without a [`PAUSE`]; `None` at the first pause.
-async fn serve_while_busy(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Option<Close> {
+async fn serve_while_busy(
+    context: &Rc<Context>,
+    reader: &mut Reader<'_>,
+    reserved: &mut Reserved,
+    parties: Parties,
+) -> Option<Close> {
     context.note_busy();
     loop {
         let bounds = Bounds::of(context.policy.load().settings());
@@ -104,7 +117,7 @@ async fn serve_while_busy(context: &Rc<Context>, reader: &mut Reader<'_>, partie
         };
         // The table of this moment: a new policy applies from the next request on.
         let table = context.table();
-        if let Next::Close(close) = exchange::run(context, &table, reader, parties, &request).await {
+        if let Next::Close(close) = exchange::run(context, &table, reader, reserved, parties, &request).await {
             return Some(close);
         }
         drop((request, table));

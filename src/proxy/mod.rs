@@ -15,6 +15,7 @@ mod exchange;
 mod failure;
 mod glance;
 mod guard;
+mod held;
 mod http1;
 mod names;
 mod opaque;

@@ -65,7 +65,12 @@ pub async fn relay_seen(
     let averted = Glance::averted();
     let out = async {
         let Traffic { sent, received, moved } = &traffic;
-        pump(client, far, sent, received, moved, glance).await.map_err(Broken::on_way_out)
+        match pump(client, far, sent, received, moved, glance).await {
+            Ok(()) => Ok(None),
+            Err(Broken::Reading(error)) => Err(End::Client(error)),
+            // An upstream that takes no more may have sent something before: the application gets all of it.
+            Err(Broken::Writing(error)) => Ok(Some(error)),
+        }
     };
     let back = async {
         let Traffic { sent, received, moved } = &traffic;
@@ -73,7 +78,8 @@ pub async fn relay_seen(
     };
     let both = async {
         match future::try_zip(out, back).await {
-            Ok(_) => End::Complete,
+            Ok((None, ())) => End::Complete,
+            Ok((Some(error), ())) => End::Upstream(error),
             Err(end) => end,
         }
     };
@@ -96,13 +102,6 @@ enum Broken {
 }
 
 impl Broken {
-    fn on_way_out(self) -> End {
-        match self {
-            Broken::Reading(error) => End::Client(error),
-            Broken::Writing(error) => End::Upstream(error),
-        }
-    }
-
     fn on_way_back(self) -> End {
         match self {
             Broken::Reading(error) => End::Upstream(error),

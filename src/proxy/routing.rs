@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::RetryOn;
-use crate::flow::{Host, ResponseFlags};
+use crate::flow::{Authority, Host, ResponseFlags};
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
 use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, RequestView, Taken, Transport};
@@ -134,6 +134,20 @@ impl<'t> Plan<'t> {
         is_plain && self.target.original().addr() == address
     }
 
+    /// The host that the route puts in the place of the request's: what TLS names, and checks, is the host that the server
+    /// is asked for.
+    #[must_use]
+    pub fn rewritten_host(&self) -> Option<Host> {
+        let authority = self.route?.0.rewrite.authority.as_deref()?;
+        Authority::parse(authority).ok().map(|authority| authority.host)
+    }
+
+    /// Whether the route itself puts credentials into the request that authenticate the server's connection.
+    #[must_use]
+    pub fn authenticates_connection(&self) -> bool {
+        self.route.is_some_and(|(_, to)| to.request.authenticate_connection())
+    }
+
     #[must_use]
     pub fn response_edits(&self) -> &FieldEdits {
         const NONE: &FieldEdits = &FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
@@ -148,12 +162,14 @@ impl<'t> Plan<'t> {
     #[must_use]
     pub fn tries(&self) -> Tries<'t> {
         let retries = self.route.and_then(|(route, _)| route.retries.as_ref());
+        // Istio's default policy stands at the routes of what an entry lists; its `allow_any` has none.
+        let by_default: &[RetryOn] = if self.target.cluster().is_some() { &[RetryOn::ConnectFailure] } else { &[] };
         Tries {
             left: retries.map_or(DEFAULT_ATTEMPTS, |retries| retries.attempts),
             made: 0,
-            is_asked_for: retries.is_some(),
+            is_tied: false,
             begun: io::now(),
-            on: retries.map_or(&[RetryOn::ConnectFailure], |retries| &retries.on),
+            on: retries.map_or(by_default, |retries| &retries.on),
             timeout: retries.and_then(|retries| retries.per_try_timeout),
             counted_by: retries.map(|_| self.target),
             counted: Cell::new(None),
@@ -166,8 +182,8 @@ impl<'t> Plan<'t> {
 pub struct Tries<'t> {
     left: u32,
     made: u32,
-    /// By a route; else they are the default.
-    is_asked_for: bool,
+    /// Nothing that was sent may be sent over another connection.
+    is_tied: bool,
     /// When the first began.
     pub begun: Instant,
     on: &'t [RetryOn],
@@ -180,23 +196,63 @@ pub struct Tries<'t> {
 }
 
 impl Tries<'_> {
-    /// Without a route's word, only after what came at once (`was_refused`): a server that does not answer has been
-    /// waited for, and one whose certificate is wrong has it still.
+    /// No connection could be had: whichever way that failed, as in Envoy, nothing of the request was sent.
     #[must_use]
-    pub fn after_connect_failure(&self, was_refused: bool) -> bool {
-        let covers = self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::Reset));
-        self.left > 0 && covers && (was_refused || self.is_asked_for) && self.is_granted()
+    pub fn after_connect_failure(&self) -> bool {
+        self.left > 0 && self.covers_connect_failure() && self.is_granted()
+    }
+
+    /// Envoy takes a connection that was not had for a reset as well.
+    #[must_use]
+    pub fn covers_connect_failure(&self) -> bool {
+        self.on.iter().any(|on| !matches!(on, RetryOn::Status(_)))
+    }
+
+    /// `was_sent`: a byte of the request left for the server.
+    #[must_use]
+    pub fn after_reset(&self, was_sent: bool) -> bool {
+        !self.is_tied && self.left > 0 && self.covers_reset(was_sent) && self.is_granted()
     }
 
     #[must_use]
-    pub fn after_reset(&self) -> bool {
-        self.left > 0 && self.covers_reset() && self.is_granted()
+    pub fn covers_reset(&self, was_sent: bool) -> bool {
+        self.on.iter().any(|on| match on {
+            RetryOn::Reset | RetryOn::GatewayError | RetryOn::ServerError => true,
+            RetryOn::ResetBeforeRequest => !was_sent,
+            RetryOn::ConnectFailure | RetryOn::Status(_) => false,
+        })
     }
 
+    /// A connection used before died without a word, which is what servers do to those that were idle. A request that may
+    /// be sent twice is, if there may be another try at all; a route that asks for `reset-before-request` has said that it
+    /// may not.
     #[must_use]
-    pub fn covers_reset(&self) -> bool {
-        let resets = |on: &RetryOn| matches!(on, RetryOn::Reset | RetryOn::GatewayError | RetryOn::ServerError);
-        self.on.iter().any(resets)
+    pub fn after_stale(&self, was_sent: bool) -> bool {
+        (self.may_follow_stale() && self.is_granted()) || (!was_sent && self.after_reset(false))
+    }
+
+    /// The same before anything is sent: whether a connection that may be dead already can be used at all.
+    #[must_use]
+    pub fn may_follow_stale(&self) -> bool {
+        !self.is_tied && self.left > 0 && !self.on.contains(&RetryOn::ResetBeforeRequest)
+    }
+
+    /// Whether the request's body may be needed again: a route asks for tries after it has gone.
+    #[must_use]
+    pub fn want_body(&self) -> bool {
+        self.left > 0 && self.on.iter().any(|on| *on != RetryOn::ConnectFailure)
+    }
+
+    /// What is sent from now on belongs to its connection.
+    pub fn tie(&mut self) {
+        self.is_tied = true;
+    }
+
+    /// So many endpoints have been passed over within one try: each is one of Envoy's.
+    pub fn pass_over(&mut self, endpoints: usize) {
+        let passed = self.left.min(u32::try_from(endpoints).unwrap_or(u32::MAX));
+        self.left -= passed;
+        self.made += passed;
     }
 
     /// Whether the cluster has room for another try; it is taken until the next, or until all is over.
@@ -217,17 +273,11 @@ impl Tries<'_> {
         if self.denied.get() { ResponseFlags::UPSTREAM_OVERFLOW } else { ResponseFlags::default() }
     }
 
-    /// Whether there were any at all.
-    #[must_use]
-    pub fn are_allowed(&self) -> bool {
-        self.left + self.made > 0
-    }
-
     /// Whether an answer of `status` is one that the route does not want, were there tries left.
     #[must_use]
     pub fn covers(&self, status: u16) -> bool {
         self.on.iter().any(|on| match on {
-            RetryOn::ConnectFailure | RetryOn::Reset => false,
+            RetryOn::ConnectFailure | RetryOn::Reset | RetryOn::ResetBeforeRequest => false,
             RetryOn::GatewayError => matches!(status, 502..=504),
             RetryOn::ServerError => (500..600).contains(&status),
             RetryOn::Status(code) => *code == status,
@@ -236,7 +286,7 @@ impl Tries<'_> {
 
     #[must_use]
     pub fn after_status(&self, status: u16) -> bool {
-        self.left > 0 && self.covers(status) && self.is_granted()
+        !self.is_tied && self.left > 0 && self.covers(status) && self.is_granted()
     }
 
     #[must_use]
@@ -256,25 +306,53 @@ impl Tries<'_> {
 mod tests {
     use super::*;
 
+    fn tries(left: u32, made: u32, on: &[RetryOn]) -> Tries<'_> {
+        let (counted, denied) = (Cell::new(None), Cell::new(false));
+        let begun = Instant::now();
+        Tries { left, made, is_tied: false, begun, on, timeout: None, counted_by: None, counted, denied }
+    }
+
     #[test]
     fn tries_are_counted_and_wait_longer_each_time() {
-        let begun = Instant::now();
-        let tries = |left, made, is_asked_for, on| {
-            let (counted, denied) = (Cell::new(None), Cell::new(false));
-            Tries { left, made, is_asked_for, begun, on, timeout: None, counted_by: None, counted, denied }
-        };
-        let mut several = tries(2, 0, true, &[RetryOn::GatewayError, RetryOn::Status(429)]);
-        assert!(several.after_connect_failure(false) && several.after_reset() && !several.is_spent());
+        let mut several = tries(2, 0, &[RetryOn::GatewayError, RetryOn::Status(429)]);
+        assert!(several.after_connect_failure() && several.after_reset(true) && !several.is_spent());
         for (status, expected) in [(502, true), (503, true), (504, true), (500, false), (429, true), (200, false)] {
             assert_eq!(several.after_status(status), expected, "{status}");
         }
         assert_eq!((several.take(), several.take()), (BACKOFF, BACKOFF * 2));
-        assert!(several.is_spent() && several.covers(503) && !several.after_status(503) && !several.after_reset());
-        assert_eq!(tries(100, 60, true, &[]).take(), BACKOFF * 10);
-        let connect = tries(1, 0, true, &[RetryOn::ConnectFailure]);
-        assert!(connect.after_connect_failure(false) && !connect.after_reset() && !connect.after_status(503));
-        let unasked = tries(1, 0, false, &[RetryOn::ConnectFailure]);
-        assert!(unasked.after_connect_failure(true) && !unasked.after_connect_failure(false) && unasked.are_allowed());
-        assert!(!tries(0, 0, true, &[RetryOn::ConnectFailure]).are_allowed());
+        assert!(several.is_spent() && several.covers(503) && !several.after_status(503) && !several.after_reset(true));
+        assert_eq!(tries(100, 60, &[]).take(), BACKOFF * 10);
+        let mut passed = tries(2, 0, &[RetryOn::ConnectFailure]);
+        passed.pass_over(1);
+        assert!(passed.after_connect_failure());
+        passed.pass_over(4);
+        assert!(passed.is_spent() && !passed.after_connect_failure());
+    }
+
+    #[test]
+    fn what_calls_for_another_try() {
+        use RetryOn::{ConnectFailure, GatewayError, Reset, ResetBeforeRequest, ServerError, Status};
+        // For no connection, a reset before and after the first byte, a kept connection that died after it.
+        for (on, expected) in [
+            (&[][..], [false, false, false, true]),
+            (&[ConnectFailure], [true, false, false, true]),
+            (&[Reset], [true, true, true, true]),
+            (&[ResetBeforeRequest], [true, true, false, false]),
+            (&[ResetBeforeRequest, Reset], [true, true, true, false]),
+            (&[ServerError], [true, true, true, true]),
+            (&[GatewayError], [true, true, true, true]),
+            (&[Status(503)], [false, false, false, true]),
+        ] {
+            let found = |tries: &Tries<'_>| {
+                let resets = (tries.after_reset(false), tries.after_reset(true));
+                [tries.after_connect_failure(), resets.0, resets.1, tries.after_stale(true)]
+            };
+            assert_eq!(found(&tries(1, 0, on)), expected, "{on:?}");
+            assert_eq!(found(&tries(0, 0, on)), [false; 4], "{on:?}, attempts: 0");
+            let mut tied = tries(1, 0, on);
+            tied.tie();
+            assert_eq!(found(&tied), [expected[0], false, false, false], "{on:?}, tied");
+        }
+        assert!(tries(1, 0, &[ResetBeforeRequest]).after_stale(false));
     }
 }

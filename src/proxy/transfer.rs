@@ -1,5 +1,5 @@
 //! The two halves of an exchange: the request on its way up, the response on its way down. They run at once and meet
-//! only in [`Progress`]. Neither buffers a body; each stops reading where the other side stops taking.
+//! only in [`Progress`]. Neither buffers a body, but for what [`Held`] keeps of a request's; each stops reading where the other side stops taking.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 use crate::http::{
-    BodyError, BodyScanner, ClientContext, FieldEdits, HeadLimits, Method, Parsed, RequestEdits, ResponseHead, Version,
-    parse_response,
+    BodyError, BodyLength, BodyScanner, ClientContext, FieldEdits, HeadLimits, Parsed, RequestEdits, ResponseHead,
+    Version, parse_response,
 };
 use crate::io::{self, Lease};
 use crate::policy::Outcome;
 use crate::proxy::clocks::Clock;
+use crate::proxy::held::Held;
 use crate::proxy::http1::Request;
 use crate::proxy::reader::Reader;
 use crate::upstream::{Stream, StreamError};
@@ -31,6 +32,8 @@ pub struct Progress {
     pub uploaded: Cell<bool>,
     /// The application has been sent a byte of the final response: egret can no longer answer itself.
     pub answering: Cell<bool>,
+    /// The application can tell by the response's framing whether it has all of it.
+    pub shows_end: Cell<bool>,
     /// Status of the final response; 0 before it.
     pub status: Cell<u16>,
     /// When its head was complete.
@@ -54,6 +57,7 @@ impl Progress {
             moved: Cell::new(io::now()),
             uploaded: Cell::new(false),
             answering: Cell::new(false),
+            shows_end: Cell::new(false),
             status: Cell::new(0),
             head_at: Cell::new(None),
             from_client: Cell::new(0),
@@ -132,6 +136,7 @@ pub struct Reception<'r> {
 }
 
 /// A response that has been passed on to its last byte.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
     /// The upstream connection is at a clean boundary and may carry another request.
@@ -142,6 +147,8 @@ pub struct Received {
     pub upgraded: bool,
     /// How long the upstream says that it keeps its connection open.
     pub keeps_for: Option<Duration>,
+    /// It asks for credentials that authenticate the upstream connection.
+    pub challenges_connection: bool,
 }
 
 /// Sends the request: its head and the body bytes that came with it at once, then the rest of the body as it comes.
@@ -155,10 +162,10 @@ pub async fn upload(
     reader: &mut Reader<'_>,
     upstream: &Stream,
     edits: RequestEdits<'_>,
+    body: &Held<'_>,
     progress: &Progress,
 ) -> Result<(), Broken> {
-    let mut scanner = BodyScanner::new(request.head.body);
-    let first = if scanner.is_complete() { Lease::from_vec(Vec::new()) } else { body_part(reader, &mut scanner)? };
+    let first = body.first(reader)?;
     let mut rewritten = Vec::new();
     let head: &[u8] = if request.head.is_verbatim() && edits.is_empty() {
         &request.raw
@@ -167,21 +174,21 @@ pub async fn upload(
         &rewritten
     };
     progress.count(&progress.from_client, first.len());
-    progress.note_uploaded(scanner.is_complete());
+    progress.note_uploaded(body.is_complete());
     let Ok(sending) = upstream.send_pieces(&[head, &first]) else { return Ok(()) };
     if sending.await.is_err() {
         return Ok(());
     }
-    while !scanner.is_complete() {
-        expect(reader.stream(), &scanner);
+    while !body.is_complete() {
+        expect(reader.stream(), body.remaining());
         progress.starved.set(true);
         match reader.fill().await {
             Ok(true) => progress.starved.set(false),
             Ok(false) | Err(_) => return Err(Broken::Client),
         }
-        let part = body_part(reader, &mut scanner)?;
+        let part = body.next(reader)?;
         progress.count(&progress.from_client, part.len());
-        progress.note_uploaded(scanner.is_complete());
+        progress.note_uploaded(body.is_complete());
         let Ok(sending) = upstream.send(part) else { return Ok(()) };
         if sending.await.is_err() {
             progress.uploaded.set(false);
@@ -190,12 +197,6 @@ pub async fn upload(
     }
     reader.stream().expect(0);
     Ok(())
-}
-
-/// What has arrived of the body; bytes behind its end stay in the reader.
-fn body_part(reader: &mut Reader<'_>, scanner: &mut BodyScanner) -> Result<Lease, Broken> {
-    let used = scanner.advance(reader.bytes()).map_err(Broken::RequestBody)?;
-    Ok(reader.take(used))
 }
 
 /// Passes the response on, interim ones included.
@@ -208,7 +209,7 @@ pub async fn download(
     client: &Stream,
     back: &mut Reader<'_>,
     request: &Request,
-    client_context: impl Fn() -> ClientContext,
+    client_context: impl Fn(&ResponseHead) -> ClientContext,
     reception: Reception<'_>,
     progress: &Progress,
 ) -> Result<Received, Broken> {
@@ -219,16 +220,23 @@ pub async fn download(
     progress.status.set(head.status);
     progress.head_at.set(Some(io::now()));
     progress.answering.set(true);
-    let context = client_context();
+    let context = client_context(&head);
     let delivery = head.delivery(context);
+    progress.shows_end.set(!head.is_close_delimited() && !delivery.dechunk);
     let scanner = BodyScanner::new(head.body);
     let mut body = Body { scanner, dechunk: delivery.dechunk, surplus: false, edits: reception.edits };
     body.pass_first(client, back, &head, length, context, progress).await?;
     if head.is_upgrade {
-        return Ok(Received { upstream_reusable: false, client_keep_alive: false, upgraded: true, keeps_for: None });
+        return Ok(Received {
+            upstream_reusable: false,
+            client_keep_alive: false,
+            upgraded: true,
+            keeps_for: None,
+            challenges_connection: false,
+        });
     }
     while !body.scanner.is_complete() {
-        expect(back.stream(), &body.scanner);
+        expect(back.stream(), body.scanner.remaining());
         match back.next().await {
             Ok(Some(bytes)) => {
                 let part = body.part(bytes)?;
@@ -247,12 +255,18 @@ pub async fn download(
     back.stream().expect(0);
     let upstream_reusable = head.keep_alive && !head.is_close_delimited() && !body.surplus && back.bytes().is_empty();
     let keeps_for = head.keeps_for.map(|seconds| Duration::from_secs(seconds.into()));
-    Ok(Received { upstream_reusable, client_keep_alive: delivery.keep_alive, upgraded: false, keeps_for })
+    Ok(Received {
+        upstream_reusable,
+        client_keep_alive: delivery.keep_alive,
+        upgraded: false,
+        keeps_for,
+        challenges_connection: head.challenges_connection,
+    })
 }
 
 /// Much of a body is received in few, large pieces.
-fn expect(stream: &Stream, body: &BodyScanner) {
-    stream.expect(body.remaining().filter(|&bytes| bytes > BULK).unwrap_or(0));
+fn expect(stream: &Stream, remaining: Option<u64>) {
+    stream.expect(remaining.filter(|&bytes| bytes > BULK).unwrap_or(0));
 }
 
 /// Reads up to the final head, which stays in the reader; interim responses are passed on (RFC 9110 §15.2).
@@ -376,12 +390,11 @@ fn broken_body(error: BodyError) -> Broken {
 /// Whether `request` may be sent a second time when the first connection died without a byte of an answer.
 #[must_use]
 pub fn is_replayable(request: &Request) -> bool {
-    let safe: Method = request.head.method;
-    safe.is_idempotent() && is_held(request)
+    request.head.method.is_idempotent() && is_over_with_head(request)
 }
 
-/// Whether all of `request` is still here, so that it can be sent again.
+/// Whether nothing of `request` comes behind its head.
 #[must_use]
-pub fn is_held(request: &Request) -> bool {
-    BodyScanner::new(request.head.body).is_complete() && request.head.upgrade.is_none()
+pub fn is_over_with_head(request: &Request) -> bool {
+    matches!(request.head.body, BodyLength::None | BodyLength::Length(0)) && request.head.upgrade.is_none()
 }

@@ -11,6 +11,7 @@ mod hash_table;
 mod outliers;
 mod pool;
 mod proxy_protocol;
+mod reserved;
 mod stream;
 mod target;
 mod tunnel;
@@ -27,6 +28,7 @@ pub use connect::{Clocks, ConnectError};
 pub use hash_table::hash;
 pub use outliers::note;
 pub use pool::{Pool, PoolKey, Warm};
+pub use reserved::{Bond, BondEnded, Reserved};
 pub use stream::{Idle, Stream, StreamError};
 pub use target::{Security, Target};
 
@@ -50,6 +52,7 @@ pub struct Lent {
     requests: u32,
     since: Instant,
     rested: Duration,
+    bond: Bond,
 }
 
 impl Lent {
@@ -62,6 +65,21 @@ impl Lent {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.key.address()
+    }
+
+    #[must_use]
+    pub fn bond(&self) -> Bond {
+        self.bond
+    }
+
+    /// Credentials that authenticate it are about to be sent.
+    pub fn note_credentials(&mut self) {
+        self.bond = Bond::Authenticated;
+    }
+
+    /// An answer has come that asks for such credentials, or that does not.
+    pub fn note_answer(&mut self, challenges: bool) {
+        self.bond = self.bond.after(challenges);
     }
 }
 
@@ -146,7 +164,7 @@ impl Upstreams {
     fn lent(&self, key: PoolKey, warm: Warm) -> Lent {
         self.balancer.borrow_mut().begin(key.address());
         let Warm { stream, local, requests, since, rested } = warm;
-        Lent { stream, local, key, requests: requests + 1, since, rested }
+        Lent { stream, local, key, requests: requests + 1, since, rested, bond: Bond::Free }
     }
 
     /// Waits for the right to open a connection, or for one that another request gives back.
@@ -212,7 +230,11 @@ impl Upstreams {
 
     /// Takes a connection back after a complete exchange, to be used again if its limits allow. `keeps_for` is how long
     /// its server says that it keeps it open.
+    ///
+    /// # Panics
+    /// It carries somebody's identity.
     pub fn give_back(&self, lent: Lent, target: &Target<'_>, keeps_for: Option<Duration>) {
+        assert!(lent.bond == Bond::Free, "a connection that is somebody's own is never given to others");
         self.balancer.borrow_mut().end(lent.key.address());
         let limits = target.limits();
         let spent = limits.and_then(|l| l.max_requests_per_connection).is_some_and(|most| lent.requests >= most);
@@ -222,7 +244,7 @@ impl Upstreams {
             return lent.stream.close();
         }
         let share = lent.stream.share().map(Rc::clone);
-        let Lent { stream, local, key, requests, since, rested } = lent;
+        let Lent { stream, local, key, requests, since, rested, .. } = lent;
         self.pool.borrow_mut().put(key, Warm { stream, local, requests, since, rested }, now, expires);
         if let Some(share) = share {
             share.release();

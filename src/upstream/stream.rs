@@ -37,6 +37,13 @@ pub enum StreamError {
 /// How long a connection that is to be reset may still hand over what is queued.
 const ABORT_FLUSH: Duration = Duration::from_secs(1);
 
+/// How long a peer may take nothing of what it is still to get. An application that reads slowly has this long between two
+/// of its reads.
+const STANDSTILL: Duration = Duration::from_secs(60);
+
+/// When to look first whether it has taken some.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// How often the kernel is asked about a peer that has finished sending.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -236,6 +243,29 @@ impl Stream {
         self.socket.abort();
     }
 
+    /// Resolves when the peer's kernel has everything that was sent, or can have no more of it: when it has taken nothing for
+    /// [`STANDSTILL`]. A reset, or a close with something unread, would take from it what is still on the way.
+    pub async fn delivered(&self) {
+        let mut pause = LOOK_AGAIN;
+        let mut left = self.socket.undelivered();
+        let mut since = crate::io::now();
+        while left > 0 && crate::io::now() < since + STANDSTILL {
+            crate::io::sleep(pause).await;
+            // Nothing tells of an acknowledgement; a slow reader is asked for less often.
+            pause = (pause * 2).min(ASK_AGAIN);
+            let now = self.socket.undelivered();
+            if now < left {
+                (left, since) = (now, crate::io::now());
+            }
+        }
+    }
+
+    /// As [`abort`](Self::abort), when the peer has [got](Self::delivered) what it can get.
+    pub async fn abort_delivered(self) {
+        self.delivered().await;
+        self.socket.abort();
+    }
+
     /// Resolves with the reason when the peer resets the connection, whatever is still unread.
     pub async fn lost(&self) -> io::Error {
         match self.socket.ended().await {
@@ -279,6 +309,15 @@ impl Stream {
     /// seen before the engine's next turn. Costs a system call.
     pub fn idle_state_now(&self) -> Idle {
         if self.socket.is_quiet() { self.idle_state() } else { Idle::Spent }
+    }
+
+    /// Ready when no request may be sent on this idle stream any more.
+    pub(super) fn poll_spent(&self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.idle_state() == Idle::Usable {
+            // What has come may be what a TLS peer says at any time: then it is asked again.
+            ready!(pin!(self.socket.readable()).poll(cx));
+        }
+        Poll::Ready(())
     }
 
     /// Whether what has been taken in already rules out another request: plaintext that nobody asked for, an end, or keys

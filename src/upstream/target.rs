@@ -155,6 +155,14 @@ impl<'t> Target<'t> {
         matches!(self, Target::Cluster { cluster, .. } if cluster.protocol == ClusterProtocol::Opaque)
     }
 
+    /// How many addresses may be dialled now.
+    #[must_use]
+    pub fn address_count(&self) -> usize {
+        let mut count = 0;
+        self.each_address(|_, _| count += 1);
+        count
+    }
+
     /// Calls `each` with every address that may be dialled now, and its weight.
     pub(super) fn each_address(&self, mut each: impl FnMut(SocketAddr, u32)) {
         self.each_of_level(|address, weight, _| each(address, weight));

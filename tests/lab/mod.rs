@@ -21,6 +21,7 @@ pub mod forward;
 pub mod names;
 pub mod netns;
 pub mod nginx;
+pub mod ntlm;
 pub mod pki;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,161 @@
+//! Connections to servers that one connection of an application has for itself.
+//!
+//! NTLM, Negotiate (RFC 4559) and Kerberos authenticate the TCP connection: whatever travels over it afterwards is that
+//! user's. So such a connection never sees the pool: it is taken from here by the application's connection that it belongs
+//! to, and ends with it, as it would without a proxy. This module does not read HTTP: its caller says what was asked for.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::pool::{PoolKey, Warm};
+use super::stream::Idle;
+use super::target::{Security, Target};
+use super::{Lent, Upstreams, expiry};
+use crate::io;
+
+/// Most of them that one connection of an application keeps; the oldest goes first. An application that speaks to more
+/// hosts than this through one connection has to authenticate to the oldest again.
+const MAX_RESERVED: usize = 8;
+
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bond {
+    /// Nobody's: any request may travel over it.
+    #[default]
+    Free,
+    /// Its server has asked for credentials that would authenticate it. Whoever answers must do so over the same
+    /// connection; until then it carries no identity.
+    Challenged,
+    /// It carries, or may carry, somebody's identity, until it ends.
+    Authenticated,
+}
+
+impl Bond {
+    pub(super) fn after(self, challenges: bool) -> Self {
+        match (self, challenges) {
+            (Bond::Authenticated, _) => Bond::Authenticated,
+            (Bond::Free | Bond::Challenged, true) => Bond::Challenged,
+            // The offer was not taken up.
+            (Bond::Free | Bond::Challenged, false) => Bond::Free,
+        }
+    }
+}
+
+/// What one connection of an application has for itself. Nothing mostly, so that it is small.
+#[derive(Default)]
+pub struct Reserved(Vec<Entry>);
+
+struct Entry {
+    key: PoolKey,
+    warm: Warm,
+    bond: Bond,
+    expires: Instant,
+}
+
+/// The connection that carried the application's identity is over; whoever waits for it has to begin again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BondEnded;
+
+impl Reserved {
+    /// Until when all of them may be kept; `None` when there are none.
+    #[must_use]
+    pub fn expires(&self) -> Option<Instant> {
+        self.0.iter().map(|entry| entry.expires).min()
+    }
+
+    /// Ready when one has ended that carries the application's identity. Those that carry none are let go.
+    pub fn poll_ended(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let mut at = 0;
+        while let Some(entry) = self.0.get(at) {
+            if entry.warm.stream.poll_spent(task).is_pending() {
+                at += 1;
+            } else if entry.bond == Bond::Authenticated {
+                return Poll::Ready(());
+            } else {
+                self.0.remove(at).warm.stream.close();
+            }
+        }
+        Poll::Pending
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.0.len() >= MAX_RESERVED {
+            self.0.remove(0).warm.stream.close();
+        }
+        self.0.push(entry);
+    }
+
+    /// The one that leads to an address of `target` in the way that the policy of this moment wants.
+    fn take(&mut self, target: &Target<'_>, security: &Security<'_>) -> Option<Entry> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let leads = |entry: &Entry| {
+            let address = entry.key.address();
+            let mut is_one = false;
+            target.each_address(|other, _| is_one |= other == address);
+            is_one && entry.key == PoolKey::new(address, security, target.way())
+        };
+        // The newest first: should there be two, it is the one whose handshake goes on.
+        let at = self.0.iter().rposition(leads)?;
+        Some(self.0.remove(at))
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        for entry in self.0.drain(..) {
+            entry.warm.stream.close();
+        }
+    }
+}
+
+impl Upstreams {
+    /// The connection to `target` that the application has for itself, whichever endpoint would be chosen now.
+    ///
+    /// # Errors
+    /// There was one that carried its identity, and it has ended.
+    pub fn lend_reserved(
+        &self,
+        reserved: &mut Reserved,
+        target: &Target<'_>,
+        security: &Security<'_>,
+    ) -> Result<Option<Lent>, BondEnded> {
+        while let Some(entry) = reserved.take(target, security) {
+            // Asked of the kernel: it cannot be sent again elsewhere.
+            if entry.expires > io::now() && entry.warm.stream.idle_state_now() == Idle::Usable {
+                return Ok(Some(Lent { bond: entry.bond, ..self.lent(entry.key, entry.warm) }));
+            }
+            entry.warm.stream.close();
+            if entry.bond == Bond::Authenticated {
+                return Err(BondEnded);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps a connection for the application's connection alone, for as long as it may be idle; false when it may not.
+    /// `maxRequestsPerConnection` is not asked: it would cut handshakes in two.
+    pub fn reserve(
+        &self,
+        lent: Lent,
+        target: &Target<'_>,
+        keeps_for: Option<Duration>,
+        reserved: &mut Reserved,
+    ) -> bool {
+        self.balancer.borrow_mut().end(lent.key.address());
+        let now = io::now();
+        let expires = expiry(now, lent.since, target.limits(), keeps_for);
+        if expires <= now {
+            lent.stream.close();
+            return false;
+        }
+        let Lent { stream, local, key, requests, since, rested, bond } = lent;
+        reserved.push(Entry { key, warm: Warm { stream, local, requests, since, rested }, bond, expires });
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "reserved_tests.rs"]
+mod tests;
