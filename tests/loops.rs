@@ -83,12 +83,13 @@ fn without_a_proxy_nothing_leaves() {
     };
     let servers = [Family::V4, Family::V6].map(|family| Server::start(&lab, at(family), answer));
     lab.egret_command(&["init"]).succeeded();
+    let accepted = || servers.iter().map(Server::accepted).sum::<usize>();
     let refused = |when: &str| {
         for family in [Family::V4, Family::V6] {
             let error = lab.connect(at(family)).expect_err(when);
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{when}");
         }
-        servers.iter().map(Server::accepted).sum::<usize>()
+        accepted()
     };
     assert_eq!(refused("before the proxy starts"), 0);
     let mut egret = lab.start_egret(&[]);
@@ -97,9 +98,15 @@ fn without_a_proxy_nothing_leaves() {
         assert_eq!(client.get("any.example", "/").unwrap().body, b"ok");
     }
     let open = lab.connect(at(Family::V4)).unwrap();
+    // No entry has the address: it is dialled before the application says anything.
+    lab::eventually("the silent connection is carried", || accepted() == 3);
     egret.kill();
     assert_eq!(is_closed(Ok(open)), Ok(()), "connections of a dead proxy end");
-    assert_eq!(refused("after the proxy died"), 2);
+    // The kernel takes the rings of a killed process down behind it, and with them the listener of each worker.
+    lab::eventually("no listener is left", || {
+        [Family::V4, Family::V6].iter().all(|family| lab.connect(at(*family)).is_err())
+    });
+    assert_eq!(refused("after the proxy died"), 3);
     let _egret = lab.start_egret(&[]);
     let mut client = HttpClient::new(lab.connect(at(Family::V6)).unwrap());
     assert_eq!(client.get("any.example", "/").unwrap().body, b"ok");
