@@ -157,7 +157,37 @@ fn fields_and_where_they_come_from() {
             "l2".to_owned(),
             "l2c1".to_owned(),
         ),
-        // Those of another exportTo are not, and the youngest that the pod sees holds.
+        // A rule that selects the pod holds instead of the others, and gets none of their subsets.
+        (
+            vec![
+                rule("a", all(2), None, vec![subset("v1", some("c", 2), None)]),
+                selecting(rule("b", all(1), None, vec![])),
+            ],
+            marked(1),
+            "-".to_owned(),
+        ),
+        (
+            vec![
+                selecting(rule("a", all(1), None, vec![])),
+                selecting(rule("b", all(2), None, vec![subset("v1", some("c", 2), None)])),
+            ],
+            marked(1),
+            "t1l1c2o1u1r1".to_owned(),
+        ),
+    ] {
+        let names: Vec<_> = rules.iter().map(|rule| format!("{rule:?}")).collect();
+        assert_eq!(outcome(rules), (port, of_subset), "{names:#?}");
+    }
+}
+
+/// Rules of another exportTo are not merged, and the youngest that the pod sees holds.
+#[test]
+fn subsets_of_rules_that_are_exported_differently() {
+    const ALL: &str = "tlcour";
+    let all = |mark| Some(policy(ALL, mark));
+    let marked = |mark: u8| ALL.chars().flat_map(|letter| [letter, char::from(b'0' + mark)]).collect::<String>();
+    let some = |fields, mark| Some(policy(fields, mark));
+    for (rules, port, of_subset) in [
         (
             vec![kept(rule("a", all(1), None, vec![subset("v1", None, None)])), rule("b", all(2), None, vec![])],
             marked(2),
@@ -172,23 +202,6 @@ fn fields_and_where_they_come_from() {
             vec![
                 kept(rule("a", all(1), None, vec![])),
                 kept(rule("b", None, None, vec![subset("v1", some("c", 2), None)])),
-            ],
-            marked(1),
-            "t1l1c2o1u1r1".to_owned(),
-        ),
-        // A rule that selects the pod holds instead of the others, and gets none of their subsets.
-        (
-            vec![
-                rule("a", all(2), None, vec![subset("v1", some("c", 2), None)]),
-                selecting(rule("b", all(1), None, vec![])),
-            ],
-            marked(1),
-            "-".to_owned(),
-        ),
-        (
-            vec![
-                selecting(rule("a", all(1), None, vec![])),
-                selecting(rule("b", all(2), None, vec![subset("v1", some("c", 2), None)])),
             ],
             marked(1),
             "t1l1c2o1u1r1".to_owned(),
