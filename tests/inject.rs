@@ -292,11 +292,11 @@ fn what_holds_pods_and_gets_no_egret_is_named() {
         ),
         (
             with("apiVersion: example.com/v1\nkind: Fleet\n"),
-            "-:1:1: Fleet a is left as it is: it seems to hold pods (line 7), but egret does not know kind Fleet of \
-             example.com/v1",
+            "-:1:1: Fleet a is left as it is: it seems to hold pods (line 8), but egret does not know kind \"Fleet\" of \
+             \"example.com/v1\"",
         ),
         // A kind of Kubernetes with another group is another kind.
-        (with("apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\n"), "does not know kind Job of batch.volcano.sh/v1alpha1"),
+        (with("apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\n"), "does not know kind \"Job\" of \"batch.volcano.sh/v1alpha1\""),
         (
             "apiVersion: example.com/v1\nkind: Cluster\nmetadata: {generateName: c-}\nspec:\n  parts:\n  - podTemplate:\n      \
              spec:\n        containers: [{name: x}]\n"

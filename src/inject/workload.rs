@@ -115,7 +115,8 @@ fn search<'d>(object: &'d Node, inherited: (&'d str, &'d str), path: Path, found
         return;
     }
     let group = version.rsplit_once('/').map_or("", |(group, _)| group);
-    let owner = format!("{kind} {}", name(object));
+    let owner =
+        if kind.is_empty() { "a document without a kind".to_owned() } else { format!("{kind} {}", name(object)) };
     let mut left = |at, why: &str| found.notes.push(Remark::new(at, format!("{owner} is left as it is: {why}")));
     let holding = holding(group, kind);
     let namespace = object.child("metadata").and_then(|metadata| metadata.child("namespace")?.text());
@@ -134,7 +135,7 @@ fn search<'d>(object: &'d Node, inherited: (&'d str, &'d str), path: Path, found
             if let Some(at) = pod_like(object) {
                 let line = at.line;
                 let why = format!(
-                    "it seems to hold pods (line {line}), but egret does not know kind {kind} of {version}; let egret \
+                    "it seems to hold pods (line {line}), but egret does not know kind {kind:?} of {version:?}; let egret \
                      webhook put egret into them"
                 );
                 left(object.at, &why);
