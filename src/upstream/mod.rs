@@ -103,7 +103,7 @@ impl Upstreams {
     ) -> Result<Lent, ConnectError> {
         let mut failed = ConnectError::NoEndpoint;
         for &address in &*self.order(target)? {
-            let key = PoolKey::new(address, security, target.way());
+            let key = PoolKey::new(address, security, target);
             if let Some(warm) = self.warm(&key, reuse) {
                 return Ok(self.lent(key, warm));
             }
@@ -171,10 +171,8 @@ impl Upstreams {
 
     /// This worker's part of `target`, where it is limited.
     fn share<'t>(&self, target: &Target<'t>) -> Option<(Rc<Share>, &'t PoolLimits)> {
-        let &Target::Cluster { cluster, .. } = target else { return None };
-        let limits = &cluster.limits;
-        let limited = limits.max_connections.is_some() || limits.max_pending_requests.is_some();
-        limited.then(|| (self.admission.share(cluster), limits))
+        let cluster = target.limited()?;
+        Some((self.admission.share(cluster), &cluster.limits))
     }
 
     /// A new connection that will not be pooled, for opaque bytes.
@@ -195,7 +193,7 @@ impl Upstreams {
                 }
                 None => None,
             };
-            let key = PoolKey::new(address, security, target.way());
+            let key = PoolKey::new(address, security, target);
             match self.connect(&key, target, security, clocks, slot).await {
                 Ok(stream) => {
                     note(target, address, Outcome::Connected);

@@ -1,12 +1,13 @@
 //! Warm connections, kept per worker and handed out last in, first out.
 //!
-//! A connection is found again only under its whole identity: the address, and for TLS the server name and the digest
-//! of everything that it was verified with and against. A new trust, revocation list, name rule or client identity has
+//! A connection is found again only under its whole identity: the address, the cluster that counts it where its number is
+//! limited, and for TLS the server name and the digest of everything that it was verified with and against. A new trust, revocation list, name rule or client identity has
 //! another digest, so no request can travel over a connection made under older rules.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -14,8 +15,9 @@ use foldhash::fast::RandomState;
 use super::Reuse;
 use super::admission::Share;
 use super::stream::{Idle, Stream};
-use super::target::{Security, Way};
+use super::target::{Security, Target, Way};
 use crate::flow::Host;
+use crate::policy::Cluster;
 
 /// Most idle connections kept under one key and worker; the oldest goes first.
 const MAX_IDLE_PER_KEY: usize = 512;
@@ -37,16 +39,19 @@ pub struct PoolKey {
     address: SocketAddr,
     tls: Option<([u8; 32], Host)>,
     way: Option<Box<Way>>,
+    /// The cluster whose limits count the connection. A request of another cluster would take one that its own limits
+    /// do not know, or one that this cluster's requests wait for.
+    counted: Option<CountedFor>,
 }
 
 impl PoolKey {
     #[must_use]
-    pub fn new(address: SocketAddr, security: &Security<'_>, way: Option<Box<Way>>) -> Self {
+    pub fn new(address: SocketAddr, security: &Security<'_>, target: &Target<'_>) -> Self {
         let tls = match security {
             Security::Plaintext => None,
             Security::Tls { profile, name } => Some((profile.digest(), (*name).clone())),
         };
-        Self { address, tls, way }
+        Self { address, tls, way: target.way(), counted: target.limited().map(CountedFor::of) }
     }
 
     #[must_use]
@@ -56,6 +61,17 @@ impl PoolKey {
 
     pub(super) fn way(&self) -> Option<&Way> {
         self.way.as_deref()
+    }
+}
+
+/// The counts of one cluster, told from those of others by where they are. Each connection in the pool that is counted
+/// holds its counts, so their place is nobody else's as long as there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct CountedFor(usize);
+
+impl CountedFor {
+    fn of(cluster: &Arc<Cluster>) -> Self {
+        Self(Arc::as_ptr(&cluster.occupancy).addr())
     }
 }
 

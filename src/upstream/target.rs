@@ -128,6 +128,13 @@ impl<'t> Target<'t> {
         }
     }
 
+    /// The cluster, where its `connectionPool` limits connections or the requests that wait for one.
+    pub(super) fn limited(&self) -> Option<&'t Arc<Cluster>> {
+        let &Target::Cluster { cluster, .. } = self else { return None };
+        let limits = &cluster.limits;
+        (limits.max_connections.is_some() || limits.max_pending_requests.is_some()).then_some(cluster)
+    }
+
     /// How one of several endpoints is chosen.
     pub(super) fn choice(&self) -> Choice<'t> {
         const DIALLED: &LoadBalancing =
