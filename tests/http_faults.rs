@@ -66,6 +66,31 @@ fn down(host: &str) -> String {
     format!("{}---\n{rule}", service_entry(host, &[(80, "HTTP", None)]))
 }
 
+/// Servers that take the connection and say nothing: a rule's connectTimeout holds for whatever step comes next.
+#[test]
+fn a_connect_timeout_covers_the_handshake_and_the_tunnel() {
+    let site = Site::new("{}", |mut stream| std::io::copy(&mut stream, &mut std::io::sink()).map(drop));
+    let tunnel = "tunnel: {protocol: CONNECT, targetHost: far.example, targetPort: 80}";
+    let cases = [
+        ("tls.example", "tls: {mode: SIMPLE}", "TLS handshake with 203.0.113.1:80 not finished within 400 ms"),
+        ("tunnel.example", tunnel, "tunnel through 203.0.113.1:80: no answer to CONNECT within 400 ms"),
+    ];
+    for (host, policy, _) in cases {
+        site.lab.names.set(host, &[Lab::address(Family::V4, 1)]);
+        let rule = down(host) + &format!("    {policy}\n");
+        site.lab.configure(&format!("{host}.yaml"), &rule);
+    }
+    // Longer than any client here waits.
+    let egret = site.lab.egret(&["--tls-handshake-timeout", "5m"]);
+    for (host, _, reason) in cases {
+        let response = site.open().get(host, "/silent").unwrap();
+        let body = String::from_utf8(response.body).unwrap();
+        let wanted = format!("{reason} (connectTimeout, of all steps together)");
+        assert!(response.head.status == 503 && body.contains(&wanted), "{body}");
+        egret.log_line(&["\"GET /silent ", " UF", host, &wanted.replace(' ', "_")]);
+    }
+}
+
 #[test]
 fn a_frozen_server_is_waited_for_and_comes_back() {
     let lab = Lab::new();

@@ -38,10 +38,11 @@ pub struct SettingsOverrides {
     /// Longest time from a request's head to the end of its response; 0s is no limit
     #[arg(long, value_name = "DURATION", env = "EGRET_REQUEST_TIMEOUT", value_parser = parse_duration)]
     pub request_timeout: Option<Duration>,
-    /// Longest wait for a TCP connection, where no DestinationRule says otherwise
+    /// Longest wait for a TCP connection, where no DestinationRule has a connectTimeout
     #[arg(long, value_name = "DURATION", env = "EGRET_CONNECT_TIMEOUT", value_parser = positive)]
     pub connect_timeout: Option<Duration>,
-    /// Longest wait for a TLS handshake
+    /// Longest wait for a TLS handshake, or for a forward proxy's answer, where no DestinationRule has a connectTimeout,
+    /// which covers them too
     #[arg(long, value_name = "DURATION", env = "EGRET_TLS_HANDSHAKE_TIMEOUT", value_parser = positive)]
     pub tls_handshake_timeout: Option<Duration>,
     /// Lowest TLS version spoken to servers: TLSV1_2 or TLSV1_3

@@ -381,6 +381,7 @@ pub struct Settings {
     pub body_stall_timeout: Duration,
     /// Longest time from a request's head to the end of its response. Zero is no limit.
     pub request_timeout: Duration,
+    /// Of TCP's handshake, and of what comes behind it; where no rule has a connectTimeout, which covers both.
     pub connect_timeout: Duration,
     pub tls_handshake_timeout: Duration,
     pub min_tls_version: MinimumVersion,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::config::{
-    Endpoint, EndpointAddress, HostPattern, LoadBalancer, PortPolicy, Resolution, ServiceEntry, ServicePort, Settings,
+    Endpoint, EndpointAddress, HostPattern, LoadBalancer, PortPolicy, Resolution, ServiceEntry, ServicePort,
 };
 use crate::policy::compile::Materials;
 use crate::policy::problems::Problems;
@@ -88,7 +88,7 @@ fn addresses(endpoint: &Endpoint, materials: &mut dyn Materials, problems: &mut 
 const IDLE_OF_ONE_CLIENT: Duration = Duration::from_secs(10);
 
 /// `connectionPool` with the defaults filled in. Zero means unset, except that `tcp.idleTimeout: 0s` means for ever.
-pub(super) fn limits(policy: Option<&PortPolicy>, settings: &Settings) -> PoolLimits {
+pub(super) fn limits(policy: Option<&PortPolicy>) -> PoolLimits {
     let pool = policy.and_then(|policy| policy.connection_pool.clone()).unwrap_or_default();
     let is_shared = policy.is_none_or(|policy| policy.proxy_protocol.is_none());
     let longest = if is_shared { Duration::MAX } else { IDLE_OF_ONE_CLIENT };
@@ -98,7 +98,7 @@ pub(super) fn limits(policy: Option<&PortPolicy>, settings: &Settings) -> PoolLi
         max_connections: count(pool.max_connections),
         max_pending_requests: count(pool.http1_max_pending_requests),
         max_requests_per_connection: count(pool.max_requests_per_connection),
-        connect_timeout: time(pool.connect_timeout).unwrap_or(settings.connect_timeout),
+        connect_timeout: time(pool.connect_timeout),
         max_requests: count(pool.max_requests),
         max_retries: count(pool.max_retries),
         retry_budget: policy.and_then(|policy| policy.retry_budget),

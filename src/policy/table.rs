@@ -220,7 +220,9 @@ pub struct PoolLimits {
     /// Of no meaning beside a `retry_budget`.
     pub max_retries: Option<u32>,
     pub retry_budget: Option<RetryBudget>,
-    pub connect_timeout: Duration,
+    /// Of TCP's handshake, CONNECT to a forward proxy and TLS handshake together. `None`: each has its own time, by the
+    /// Settings.
+    pub connect_timeout: Option<Duration>,
     pub http_idle_timeout: Duration,
     /// `None` never ends an idle opaque connection.
     pub tcp_idle_timeout: Option<Duration>,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use budget::{Counted, Retry, begin, retry};
-pub use connect::{Clocks, ConnectError};
+pub use connect::{Clocks, ConnectError, Patience};
 pub use hash_table::hash;
 pub use outliers::note;
 pub use pool::{Pool, PoolKey, Warm};
@@ -32,6 +32,7 @@ pub use target::{Security, Target};
 
 use admission::{Admission, Pending, Share, Slot};
 use balance::{Balancer, Endpoints, Order};
+use connect::Deadline;
 use tunnel::TunnelError;
 
 use crate::io::{self, Socket};
@@ -270,28 +271,28 @@ impl Upstreams {
         clocks: &Clocks,
         slot: Option<Slot>,
     ) -> Result<Stream, ConnectError> {
-        let clocks = clocks.with_limits(target.limits());
+        let deadline = Deadline::begin(clocks, target.limits());
         let address = key.address();
-        let socket = connect::tcp(address, target.limits().and_then(|l| l.tcp_keepalive), &clocks).await?;
+        let socket = connect::tcp(address, target.limits().and_then(|l| l.tcp_keepalive), &deadline).await?;
         if let Some((version, source, destination)) = key.way().and_then(|way| way.announced) {
             // It is queued; what follows waits for it, and learns of an error.
             drop(socket.send(proxy_protocol::header(version, source, destination)));
         }
         let mut stream = match key.way().and_then(|way| way.tunnel.as_ref()) {
-            None => self.secure(socket, address, security, &clocks).await?,
+            None => self.secure(socket, address, security, &deadline).await?,
             Some(tunnel) if target.is_opaque() => {
-                let stream = self.secure(socket, address, security, &clocks).await?;
-                if let Some(early) = connect::tunnel(&stream, address, tunnel, &clocks).await? {
+                let stream = self.secure(socket, address, security, &deadline).await?;
+                if let Some(early) = connect::tunnel(&stream, address, tunnel, &deadline).await? {
                     stream.unread(early);
                 }
                 stream
             }
             Some(tunnel) => {
                 let plain = Stream::plaintext(socket);
-                if connect::tunnel(&plain, address, tunnel, &clocks).await?.is_some() {
+                if connect::tunnel(&plain, address, tunnel, &deadline).await?.is_some() {
                     return Err(ConnectError::Tunnel { address, source: TunnelError::SpokeFirst });
                 }
-                self.secure(plain.into_socket(), address, security, &clocks).await?
+                self.secure(plain.into_socket(), address, security, &deadline).await?
             }
         };
         stream.occupy(slot);
@@ -303,14 +304,14 @@ impl Upstreams {
         socket: Socket,
         address: SocketAddr,
         security: &Security<'_>,
-        clocks: &Clocks,
+        deadline: &Deadline,
     ) -> Result<Stream, ConnectError> {
         match security {
             Security::Plaintext => Ok(Stream::plaintext(socket)),
             Security::Tls { profile, name } => {
                 let config = self.config(profile);
                 let name = profile.server_name(name).expect("the name was looked at when the security was decided");
-                connect::tls(socket, address, &config, name, clocks).await
+                connect::tls(socket, address, &config, name, deadline).await
             }
         }
     }
