@@ -178,7 +178,11 @@ pub(super) fn limits(cluster: &Cluster, settings: &Settings) -> Vec<String> {
         // A rule's connectTimeout covers the handshake.
         time(
             "TLS handshake timeout",
-            cluster.tls_request.as_ref().filter(|_| limits.connect_timeout.is_none()).map(|_| settings.tls_handshake_timeout),
+            cluster
+                .tls_request
+                .as_ref()
+                .filter(|_| limits.connect_timeout.is_none())
+                .map(|_| settings.tls_handshake_timeout),
         ),
         time("request timeout", Some(settings.request_timeout).filter(|limit| is_http && !limit.is_zero())),
         Some(idle),

@@ -56,6 +56,7 @@ mod strict_property;
 pub use authorization::{Facts, Sni};
 pub use compile::{Materials, compile};
 pub use decide::{PolicyTable, Unread};
+pub use endpoints::POOLED_IDLE;
 pub use health::{Health, Outcome};
 pub use http_routes::{Action, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use listing::{Document, EndpointRow, EndpointStatus, RouteRow};

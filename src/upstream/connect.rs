@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 
 use super::stream::{Stream, StreamError};
 use super::tunnel::{self, TunnelError};
-use crate::config::{Settings, TcpKeepalive, Tunnel};
+use crate::config::{self, Settings, TcpKeepalive, Tunnel};
 use crate::flow::ResponseFlags;
 use crate::io::{self, ConnectOptions, Keepalive, Lease, Socket};
 use crate::policy::{Outcome, PoolLimits};
@@ -125,18 +125,46 @@ fn is_ours(error: &std::io::Error) -> bool {
         || error.raw_os_error().is_some_and(|code| exhausted.contains(&Errno::from_raw(code)))
 }
 
-/// How long each step may take, where no rule says how long all of them may.
+/// What the Settings say of new connections: how long each step may take, where no rule says how long all of them may,
+/// and how a peer that is gone is noticed.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
     pub connect: Duration,
     pub handshake: Duration,
+    pub keepalive: Option<Keepalive>,
+    pub user_timeout: Option<Duration>,
 }
 
 impl Clocks {
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        Self { connect: settings.connect_timeout, handshake: settings.tls_handshake_timeout }
+        Self {
+            connect: settings.connect_timeout,
+            handshake: settings.tls_handshake_timeout,
+            keepalive: keepalive(&settings.tcp_keepalive),
+            user_timeout: Some(settings.tcp_user_timeout).filter(|time| !time.is_zero()),
+        }
     }
+
+    /// A rule's `tcpKeepalive` takes the place of both: with a user timeout the kernel gives a silent connection up by
+    /// that time, however many probes the rule asks for (tcp(7), `TCP_USER_TIMEOUT`).
+    pub(super) fn options(&self, rule: Option<TcpKeepalive>) -> ConnectOptions {
+        match rule {
+            Some(rule) => ConnectOptions { keepalive: Some(probes(rule)), ..ConnectOptions::default() },
+            None => ConnectOptions {
+                keepalive: self.keepalive,
+                user_timeout: self.user_timeout,
+                ..ConnectOptions::default()
+            },
+        }
+    }
+}
+
+/// The Settings' probes for a socket; `None` for none.
+#[must_use]
+pub fn keepalive(settings: &config::Keepalive) -> Option<Keepalive> {
+    let &config::Keepalive { time, interval, probes } = settings;
+    (!time.is_zero()).then_some(Keepalive { idle: time, interval, probes })
 }
 
 /// How long was waited for a step that did not finish.
@@ -191,24 +219,26 @@ impl Deadline {
 
 pub(super) async fn tcp(
     address: SocketAddr,
-    keepalive: Option<TcpKeepalive>,
+    options: &ConnectOptions,
     deadline: &Deadline,
 ) -> Result<Socket, ConnectError> {
-    let options = ConnectOptions { keepalive: keepalive.map(probes), ..ConnectOptions::default() };
     let (time, after) = deadline.for_tcp();
-    match io::timeout(time, Socket::connect(address, &options)).await {
+    match io::timeout(time, Socket::connect(address, options)).await {
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err(source)) => Err(ConnectError::Tcp { address, source }),
         Err(io::Elapsed) => Err(ConnectError::TcpTimeout { address, after }),
     }
 }
 
-/// Linux's own values where the policy leaves them to the operating system (tcp(7)).
-fn probes(keepalive: TcpKeepalive) -> Keepalive {
+/// Linux's own values where the policy leaves them to the operating system (tcp(7)), and its largest where a rule asks for
+/// more: the kernel would refuse the socket.
+fn probes(rule: TcpKeepalive) -> Keepalive {
+    const LONGEST: Duration = Duration::from_secs(32_767);
+    const MOST: u32 = 127;
     Keepalive {
-        idle: keepalive.time.unwrap_or(Duration::from_secs(7200)),
-        interval: keepalive.interval.unwrap_or(Duration::from_secs(75)),
-        probes: keepalive.probes.unwrap_or(9),
+        idle: rule.time.unwrap_or(Duration::from_secs(7200)).min(LONGEST),
+        interval: rule.interval.unwrap_or(Duration::from_secs(75)).min(LONGEST),
+        probes: rule.probes.unwrap_or(9).min(MOST),
     }
 }
 

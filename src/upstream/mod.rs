@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use budget::{Counted, Retry, begin, retry};
-pub use connect::{Clocks, ConnectError, Patience};
+pub use connect::{Clocks, ConnectError, Patience, keepalive};
 pub use hash_table::hash;
 pub use outliers::note;
 pub use pool::{Pool, PoolKey, Warm};
@@ -36,11 +36,8 @@ use connect::Deadline;
 use tunnel::TunnelError;
 
 use crate::io::{self, Socket};
-use crate::policy::{Outcome, PoolLimits};
+use crate::policy::{Outcome, POOLED_IDLE, PoolLimits};
 use crate::tls::ClientProfile;
-
-/// How long an idle connection is kept where no `connectionPool.http.idleTimeout` says otherwise: Istio's hour.
-const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A connection in use by one request, with what is needed to keep it afterwards.
 pub struct Lent {
@@ -272,8 +269,9 @@ impl Upstreams {
         slot: Option<Slot>,
     ) -> Result<Stream, ConnectError> {
         let deadline = Deadline::begin(clocks, target.limits());
+        let options = clocks.options(target.limits().and_then(|limits| limits.tcp_keepalive));
         let address = key.address();
-        let socket = connect::tcp(address, target.limits().and_then(|l| l.tcp_keepalive), &deadline).await?;
+        let socket = connect::tcp(address, &options, &deadline).await?;
         if let Some((version, source, destination)) = key.way().and_then(|way| way.announced) {
             // It is queued; what follows waits for it, and learns of an error.
             drop(socket.send(proxy_protocol::header(version, source, destination)));
@@ -345,7 +343,7 @@ enum Admitted {
 /// the way: a request that arrives as the server closes would be lost.
 fn expiry(now: Instant, since: Instant, limits: Option<&PoolLimits>, keeps_for: Option<Duration>) -> Instant {
     const ON_THE_WAY: Duration = Duration::from_secs(1);
-    let idle = limits.map_or(DEFAULT_IDLE_TIMEOUT, |limits| limits.http_idle_timeout);
+    let idle = limits.map_or(POOLED_IDLE, |limits| limits.http_idle_timeout);
     let announced = keeps_for.map_or(idle, |time| time.saturating_sub(ON_THE_WAY));
     let expires = now + idle.min(announced);
     match limits.and_then(|limits| limits.max_connection_duration) {
