@@ -217,19 +217,6 @@ impl Deadline {
     }
 }
 
-pub(super) async fn tcp(
-    address: SocketAddr,
-    options: &ConnectOptions,
-    deadline: &Deadline,
-) -> Result<Socket, ConnectError> {
-    let (time, after) = deadline.for_tcp();
-    match io::timeout(time, Socket::connect(address, options)).await {
-        Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(source)) => Err(ConnectError::Tcp { address, source }),
-        Err(io::Elapsed) => Err(ConnectError::TcpTimeout { address, after }),
-    }
-}
-
 /// Linux's own values where the policy leaves them to the operating system (tcp(7)), and its largest where a rule asks for
 /// more: the kernel would refuse the socket.
 fn probes(rule: TcpKeepalive) -> Keepalive {

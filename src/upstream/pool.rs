@@ -58,10 +58,6 @@ impl PoolKey {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    pub(super) fn way(&self) -> Option<&Way> {
-        self.way.as_deref()
-    }
 }
 
 /// The counts of one cluster, told from those of others by where they are. Each connection in the pool that is counted

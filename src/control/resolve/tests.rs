@@ -372,6 +372,34 @@ fn a_family_without_a_route_is_not_asked_for() {
 }
 
 #[test]
+fn no_aaaa_asks_for_ipv4_alone() {
+    with_still_clock(|| async {
+        let extra = "options no-aaaa";
+        let bench = Bench::new(1, extra, |seen, _| seen.addresses(60, &["192.0.2.1", "2001:db8::1"])).await;
+        bench.write("hosts", "2001:db8::7 listed.test");
+        let resolver = bench.resolver();
+        let cells = ["a.test", "listed.test"].map(|text| resolver.cell(&name(text)));
+        settled(&resolver).await;
+        assert_eq!(cells.map(|cell| cell.load().to_vec()), [ips(&["192.0.2.1"]), ips(&["2001:db8::7"])]);
+        assert!(bench.servers.seen.borrow().iter().all(|seen| seen.kind == RecordType::A));
+    });
+}
+
+#[test]
+fn the_family_that_this_host_reaches_comes_first() {
+    with_still_clock(|| async {
+        let bench = Bench::new(1, "", |seen, _| seen.addresses(60, &["192.0.2.1", "2001:db8::2", "2001:db8::1"])).await;
+        bench.write("hosts", "192.0.2.7 listed.test\n2001:db8::7 listed.test");
+        let source_of = |ip: IpAddr| ip.is_ipv6().then_some(ip);
+        let resolver = Resolver::new(ResolverOptions { source_of, ..bench.options.clone() });
+        let cells = ["a.test", "listed.test"].map(|text| resolver.cell(&name(text)));
+        settled(&resolver).await;
+        let expected = [ips(&["2001:db8::2", "2001:db8::1", "192.0.2.1"]), ips(&["2001:db8::7", "192.0.2.7"])];
+        assert_eq!(cells.map(|cell| cell.load().to_vec()), expected);
+    });
+}
+
+#[test]
 fn a_family_that_is_never_answered_does_not_hold_up_the_other() {
     with_still_clock(|| async {
         let bench = Bench::new(1, "", |seen, _| match seen.kind {
