@@ -167,7 +167,6 @@ async fn work(options: WorkerOptions, told: Told) {
     let names = Names::new(options.names);
     let context = Rc::new(Context::new(options.policy, options.guard, options.counters, options.log, names, seed));
     let listeners: Vec<Rc<Listener>> = options.listeners.into_iter().filter_map(listener).collect();
-    set_keepalive(&listeners, &context);
     for listener in &listeners {
         crate::io::spawn(accept(Rc::clone(&context), Rc::clone(listener), Arc::clone(&told.open)));
     }

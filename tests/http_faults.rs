@@ -194,10 +194,10 @@ fn silent_connections_are_probed_on_both_legs() {
             let ours = |line: &&str| ports.starts_with("sport") || !is_an_applications(&site.lab, line);
             all.lines().filter(ours).map(|line| format!("{line}\n")).collect::<String>()
         };
-        eventually("each is probed", || all_are_probed(&known(), 15));
+        eventually(&format!("each is probed: {ports}, {}", known()), || all_are_probed(&known(), 15));
     }
     drop(egret);
-    // Those that are accepted after a change of the Settings have theirs.
+    // Those that the Settings switch off.
     let egret = site.lab.start_egret(&["--workers", "1", "--tcp-keepalive-time", "0s"]);
     let mut asking = site.open();
     assert_eq!(asking.get(HOST, "/").unwrap().head.status, 200);

@@ -43,7 +43,11 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    pub(super) fn set(&self, socket: &socket2::Socket) -> io::Result<()> {
+    /// Sets it on a socket, or on a listener for those that it accepts.
+    ///
+    /// # Errors
+    /// `EINVAL` for values beyond the kernel's (linux/tcp.h).
+    pub fn set(&self, socket: &socket2::Socket) -> io::Result<()> {
         let &Keepalive { idle, interval, probes } = self;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))
     }
