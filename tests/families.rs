@@ -26,8 +26,10 @@ fn give_global_ipv6(lab: &Lab) {
 
 /// From now on nothing answers connections to these addresses outside.
 fn drop_connections(lab: &Lab, addresses: &[IpAddr]) {
-    let rules: String =
-        addresses.iter().map(|ip| format!("add rule inet lab in ip6 daddr {ip} tcp counter drop; ")).collect();
+    let rules: String = addresses
+        .iter()
+        .map(|ip| format!("add rule inet lab in ip6 daddr {ip} meta l4proto tcp counter drop; "))
+        .collect();
     let table = "add table inet lab; add chain inet lab in { type filter hook input priority 0; }; ";
     process::finish(lab.outside.command("nft", &[&format!("{table}{rules}")])).succeeded();
 }
@@ -99,11 +101,7 @@ fn bytes_race_too_but_not_those_that_are_passed_through() {
     let mut client = HttpClient::new(lab.connect(SocketAddr::new(v6(1), 7001)).unwrap());
     client.send(b"\x01\x02").unwrap();
     assert!(client.rest().is_err(), "reset, as nothing answers there");
-    egret.log_line(&[
-        "PassthroughCluster",
-        " UF",
-        "[2001:db8::1]:7001: no answer within 1000 ms".replace(' ', "_").as_str(),
-    ]);
+    egret.log_line(&["PassthroughCluster", " UF", "[2001:db8::1]:7001: no answer within 1000 ms"]);
     assert_eq!(unlisted.accepted(), 0);
 }
 

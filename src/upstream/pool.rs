@@ -224,3 +224,66 @@ fn close_all(entries: Vec<Entry>) {
         entry.warm.stream.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+    use crate::io::{self, ConnectOptions, Engine, EngineKind, EngineOptions, Socket};
+
+    const PROFILE: [u8; 32] = [7; 32];
+
+    fn run<T>(main: impl Future<Output = T>) -> T {
+        Engine::new(EngineOptions { kind: EngineKind::Epoll, ..EngineOptions::default() }).unwrap().run(main)
+    }
+
+    fn key(profile: Option<[u8; 32]>) -> PoolKey {
+        let name = || Host::Ip(Ipv4Addr::LOCALHOST.into());
+        let address = SocketAddr::from(([192, 0, 2, 1], 443));
+        PoolKey { address, tls: profile.map(|digest| (digest, name())), way: None, counted: None }
+    }
+
+    async fn warm(listener: &TcpListener) -> Warm {
+        let socket = Socket::connect(listener.local_addr().unwrap(), &ConnectOptions::default()).await.unwrap();
+        let stream = Stream::plaintext(socket);
+        Warm { stream, local: None, requests: 1, since: io::now(), rested: Duration::ZERO }
+    }
+
+    #[test]
+    fn what_is_past_its_time_is_not_lent_though_no_sweep_came() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        run(async {
+            let (mut pool, now) = (Pool::default(), io::now());
+            for (seconds, is_lent) in [(59, true), (60, false), (61, false)] {
+                pool.put(key(None), warm(&listener).await, now, now + Duration::from_secs(60));
+                let taken = pool.take(&key(None), now + Duration::from_secs(seconds), Reuse::Allowed);
+                assert_eq!((taken.is_some(), pool.len()), (is_lent, 0), "after {seconds} s");
+            }
+        });
+    }
+
+    #[test]
+    fn connections_of_a_profile_that_is_no_more_are_dropped() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        run(async {
+            let (mut pool, now) = (Pool::default(), io::now());
+            let kinds = [None, Some(PROFILE), Some([8; 32])];
+            for profile in kinds {
+                pool.put(key(profile), warm(&listener).await, now, now + Duration::from_secs(60));
+            }
+            pool.retain_profiles(&HashSet::from([PROFILE]));
+            assert_eq!(pool.len(), 2);
+            let left = kinds.map(|profile| pool.take(&key(profile), now, Reuse::Allowed).is_some());
+            assert_eq!(left, [true, true, false]);
+        });
+    }
+
+    #[test]
+    fn a_connection_that_is_counted_is_not_found_by_others() {
+        let (one, other) = (CountedFor(1), CountedFor(2));
+        for (near, far) in [(Some(one), Some(other)), (Some(one), None), (None, Some(other))] {
+            assert_ne!(PoolKey { counted: near, ..key(None) }, PoolKey { counted: far, ..key(None) });
+        }
+    }
+}

@@ -126,3 +126,76 @@ impl<'r> Race<'r> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::Clocks;
+    use super::*;
+    use crate::config::Settings;
+    use crate::io::{Engine, EngineKind, EngineOptions};
+
+    fn run<T>(main: impl Future<Output = T>) -> T {
+        Engine::new(EngineOptions { kind: EngineKind::Epoll, ..EngineOptions::default() }).unwrap().run(main)
+    }
+
+    /// A listener whose backlog is full: the kernel drops what else comes, as a firewall does.
+    fn silent() -> (TcpListener, Vec<socket2::Socket>) {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        listener.listen(0).unwrap();
+        let listener = TcpListener::from(listener);
+        let (address, mut kept) = (listener.local_addr().unwrap().into(), Vec::new());
+        loop {
+            let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            let refused = client.connect_timeout(&address, Duration::from_millis(100)).is_err();
+            kept.push(client);
+            if refused {
+                return (listener, kept);
+            }
+        }
+    }
+
+    /// What a race of these addresses comes to: who won, who failed and how, who had not answered.
+    async fn outcome(
+        addresses: &[SocketAddr],
+        connect: Duration,
+        spare: Option<u8>,
+    ) -> (String, usize, Vec<SocketAddr>) {
+        let clocks = Clocks { connect, ..Clocks::of(&Settings::default()) };
+        let options = ConnectOptions::default();
+        let mut race = Race::new(addresses, &options);
+        let won = match race.run(&Deadline::begin(&clocks, None), || spare).await {
+            Some(Finish::Connected(address, _)) => address.to_string(),
+            Some(Finish::Spare(spare)) => format!("spare {spare}"),
+            None => "nobody".to_owned(),
+        };
+        (won, race.failures().len(), race.unanswered().collect())
+    }
+
+    #[test]
+    fn the_first_to_answer_wins() {
+        let (silent, _kept) = silent();
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (silent, open) = (silent.local_addr().unwrap(), open.local_addr().unwrap());
+        // Nothing waits for the end of the time unless nobody answers.
+        let (long, short) = (Duration::from_secs(3600), Duration::from_millis(300));
+        run(async {
+            let won = open.to_string();
+            for (addresses, connect, spare, expected) in [
+                (&[open, silent][..], long, None, (won.clone(), 0, vec![])),
+                (&[silent, open], long, None, (won.clone(), 0, vec![silent])),
+                (&[nobody, open], long, None, (won.clone(), 1, vec![])),
+                (&[silent, nobody, open], long, None, (won.clone(), 1, vec![silent])),
+                (&[silent, open], long, Some(7), ("spare 7".to_owned(), 0, vec![silent])),
+                (&[open, silent], long, Some(7), (won, 0, vec![])),
+                (&[nobody], long, Some(7), ("nobody".to_owned(), 1, vec![])),
+                (&[silent, nobody], short, None, ("nobody".to_owned(), 2, vec![])),
+            ] {
+                assert_eq!(outcome(addresses, connect, spare).await, expected, "{addresses:?}");
+            }
+        });
+    }
+}

@@ -56,6 +56,7 @@ mod tests {
         assert!(unanswered.holds(address(0), begun) && !unanswered.holds(address(1999), begun));
         unanswered.forget(address(0));
         assert!(!unanswered.holds(address(0), begun));
+        unanswered.note(address(0), begun);
         let later = begun + MEMORY;
         assert!(!unanswered.holds(address(1), later));
         unanswered.note(address(1999), later);
