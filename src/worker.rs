@@ -16,6 +16,7 @@ use crate::observe::{LogSink, WorkerCounters};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
 use crate::proxy::{self, Context, Guard, Names, Question};
+use crate::upstream;
 
 /// How often it is looked whether a thread has ended.
 const JOIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -173,7 +174,10 @@ async fn work(options: WorkerOptions, told: Told) {
         crate::io::woken().await;
         loop {
             match told.inbox.try_recv() {
-                Ok(Order::PolicyChanged) => context.policy_changed(),
+                Ok(Order::PolicyChanged) => {
+                    context.policy_changed();
+                    set_keepalive(&listeners, &context);
+                }
                 Ok(Order::Accept(allowed)) => crate::io::allow_accepting(allowed),
                 Ok(Order::Drain) => context.drain.begin(),
                 Ok(Order::HoldBack(hold)) => hold_back(&listeners, hold),
@@ -212,6 +216,16 @@ fn report(counters: &WorkerCounters) {
 fn listener(socket: TcpListener) -> Option<Rc<Listener>> {
     let listener = Listener::from_std(socket).inspect_err(|error| tracing::error!(%error, "a listener cannot be used"));
     listener.ok().map(Rc::new)
+}
+
+/// What is accepted from now on has the keep-alive probes of the Settings in force.
+fn set_keepalive(listeners: &[Rc<Listener>], context: &Context) {
+    let keepalive = upstream::keepalive(&context.table().settings().tcp_keepalive);
+    for listener in listeners {
+        if let Err(error) = listener.set_keepalive(keepalive) {
+            tracing::warn!(%error, ?keepalive, "keep-alive probes of the applications' connections");
+        }
+    }
 }
 
 fn hold_back(listeners: &[Rc<Listener>], hold: bool) {

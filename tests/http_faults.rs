@@ -26,7 +26,27 @@ fn outside_rules(lab: &Lab, rules: &str) {
 
 /// What the kernel knows of the proxy's connections to `port`.
 fn sockets(lab: &Lab, port: u16) -> String {
-    process::finish(lab.pod.command("ss", &["-tnoH", &format!("dport = :{port}")])).succeeded().stdout
+    sockets_with(lab, &format!("dport = :{port}"))
+}
+
+/// What the kernel knows of the pod's connections with these ports, in ss's words.
+fn sockets_with(lab: &Lab, ports: &str) -> String {
+    process::finish(lab.pod.command("ss", &["-tnoH", ports])).succeeded().stdout
+}
+
+/// Whether the kernel will send a keep-alive probe on each of these connections, at least one, within so many seconds.
+fn all_are_probed(sockets: &str, within: u64) -> bool {
+    let next = |line: &str| {
+        let (_, timer) = line.split_once("timer:(keepalive,")?;
+        let (time, _) = timer.split_once(',')?;
+        match time.strip_suffix("sec") {
+            Some(seconds) => seconds.parse::<f64>().ok(),
+            // `14ms`, and nothing as long as a minute.
+            None => time.strip_suffix("ms").map(|_| 0.0),
+        }
+    };
+    let mut lines = sockets.lines().filter(|line| line.contains("ESTAB")).peekable();
+    lines.peek().is_some() && lines.all(|line| next(line).is_some_and(|seconds| seconds <= within as f64))
 }
 
 #[test]
@@ -66,6 +86,31 @@ fn down(host: &str) -> String {
     format!("{}---\n{rule}", service_entry(host, &[(80, "HTTP", None)]))
 }
 
+/// Servers that take the connection and say nothing: a rule's connectTimeout holds for whatever step comes next.
+#[test]
+fn a_connect_timeout_covers_the_handshake_and_the_tunnel() {
+    let site = Site::new("{}", |mut stream| std::io::copy(&mut stream, &mut std::io::sink()).map(drop));
+    let tunnel = "tunnel: {protocol: CONNECT, targetHost: far.example, targetPort: 80}";
+    let cases = [
+        ("tls.example", "tls: {mode: SIMPLE}", "TLS handshake with 203.0.113.1:80 not finished within 400 ms"),
+        ("tunnel.example", tunnel, "tunnel through 203.0.113.1:80: no answer to CONNECT within 400 ms"),
+    ];
+    for (host, policy, _) in cases {
+        site.lab.names.set(host, &[Lab::address(Family::V4, 1)]);
+        let rule = down(host) + &format!("    {policy}\n");
+        site.lab.configure(&format!("{host}.yaml"), &rule);
+    }
+    // Longer than any client here waits.
+    let egret = site.lab.egret(&["--tls-handshake-timeout", "5m"]);
+    for (host, _, reason) in cases {
+        let response = site.open().get(host, "/silent").unwrap();
+        let body = String::from_utf8(response.body).unwrap();
+        let wanted = format!("{reason} (connectTimeout, of all steps together)");
+        assert!(response.head.status == 503 && body.contains(&wanted), "{body}");
+        egret.log_line(&["\"GET /silent ", " UF", host, &wanted.replace(' ', "_")]);
+    }
+}
+
 #[test]
 fn a_frozen_server_is_waited_for_and_comes_back() {
     let lab = Lab::new();
@@ -99,16 +144,24 @@ fn a_frozen_server_is_waited_for_and_comes_back() {
 
 #[test]
 fn a_server_that_vanishes_is_noticed_by_keepalive() {
+    let probes = "--tcp-keepalive-time 1s --tcp-keepalive-interval 1s --tcp-keepalive-probes 2 --tcp-user-timeout 0s";
+    let pool = "{tcp: {tcpKeepalive: {time: 1s, interval: 1s, probes: 2}}}";
+    // By a rule, which wins over the Settings; by the Settings.
+    for (pool, flags) in [(pool, ""), ("{}", probes)] {
+        vanishes(pool, &flags.split_whitespace().collect::<Vec<_>>());
+    }
+}
+
+fn vanishes(pool: &str, flags: &[&str]) {
     let (told, heard) = std::sync::mpsc::channel();
     let told = Mutex::new(told);
-    let pool = "{tcp: {tcpKeepalive: {time: 1s, interval: 1s, probes: 2}}}";
     let site = Site::new(pool, move |stream| {
         let mut server = HttpServer::new(stream);
         server.request()?;
         let _ = told.lock().unwrap().send(());
         server.connection().rest().map(drop)
     });
-    let egret = site.lab.egret(&["--workers", "1"]);
+    let egret = site.lab.egret(&[&["--workers", "1"], flags].concat());
     let mut client = site.open();
     client.send(format!("GET /gone HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
     heard.recv_timeout(PATIENCE).unwrap();
@@ -119,6 +172,61 @@ fn a_server_that_vanishes_is_noticed_by_keepalive() {
     let body = String::from_utf8_lossy(&response.body);
     assert!(response.head.status == 503 && body.contains("timed out"), "{body}");
     egret.log_line(&["\"GET /gone ", " 503 UC ", "timed_out"]);
+}
+
+/// Originated, pooled and passed through: both legs of each are probed, as often as Go's programs probe.
+#[test]
+fn silent_connections_are_probed_on_both_legs() {
+    let site = Site::new("{}", answering(""));
+    let unlisted = SocketAddr::new(Lab::address(Family::V4, 1), 81);
+    let _echo =
+        lab::server::Server::start(&site.lab, unlisted, |stream| std::io::copy(&mut &stream, &mut &stream).map(drop));
+    let egret = site.lab.egret(&["--workers", "1"]);
+    let mut asking = site.open();
+    assert_eq!(asking.get(HOST, "/").unwrap().head.status, 200);
+    let mut passing = HttpClient::new(site.lab.connect(unlisted).unwrap());
+    passing.send(b"\x01\x02").unwrap();
+    assert_eq!(passing.take(2), b"\x01\x02");
+    for ports in ["sport = :15001", "dst 203.0.113.1:80", "dst 203.0.113.1:81"] {
+        // The application's own end, which has no probes, is dialled at the same ports.
+        let known = || {
+            let all = sockets_with(&site.lab, ports);
+            let ours = |line: &&str| ports.starts_with("sport") || !is_an_applications(&site.lab, line);
+            all.lines().filter(ours).map(|line| format!("{line}\n")).collect::<String>()
+        };
+        eventually(&format!("each is probed: {ports}, {}", known()), || all_are_probed(&known(), 15));
+    }
+    drop(egret);
+    // Those that the Settings switch off.
+    let egret = site.lab.start_egret(&["--workers", "1", "--tcp-keepalive-time", "0s"]);
+    let mut asking = site.open();
+    assert_eq!(asking.get(HOST, "/").unwrap().head.status, 200);
+    let accepted = sockets_with(&site.lab, "sport = :15001");
+    assert!(accepted.contains("ESTAB") && !accepted.contains("keepalive"), "{accepted}");
+    drop(egret);
+}
+
+/// Whether a line of ss is of an application's socket: the accepted end of it is at the proxy's port.
+fn is_an_applications(lab: &Lab, line: &str) -> bool {
+    let local = line.split_whitespace().nth(3).expect("ss names both ends");
+    sockets_with(lab, "sport = :15001").contains(&format!("{local} "))
+}
+
+/// What lies unacknowledged ends a connection, also one that is passed through.
+#[test]
+fn a_server_that_acknowledges_nothing_is_given_up() {
+    let lab = Lab::new();
+    let to = SocketAddr::new(Lab::address(Family::V4, 1), 80);
+    let server = lab::server::Server::start(&lab, to, |stream| std::io::copy(&mut &stream, &mut &stream).map(drop));
+    let egret = lab.egret(&["--workers", "1", "--tcp-user-timeout", "1500ms"]);
+    let mut client = HttpClient::new(lab.connect(to).unwrap());
+    client.send(b"\x01\x02").unwrap();
+    assert_eq!(client.take(2), b"\x01\x02");
+    outside_rules(&lab, "add rule inet lab in ip daddr 203.0.113.1 tcp dport 80 drop");
+    client.send(b"\x03").unwrap();
+    assert!(client.rest().is_err(), "reset, when the kernel has given the server up");
+    egret.log_line(&[" UC ", "timed out"]);
+    drop(server);
 }
 
 /// Holds every answer back until it is opened.

@@ -88,6 +88,49 @@ fn connections_and_waiting_requests_are_limited_also_across_a_reload() {
     assert_eq!(egret.metric("egret_upstream_overflow_total"), Some(2.0));
 }
 
+/// Two hosts at one address, of which one or both may have one connection: no request rides on the other's.
+#[test]
+fn a_limit_counts_its_own_hosts_connections_though_another_host_has_the_same_address() {
+    const OTHER: &str = "other.example";
+    for both in [false, true] {
+        let gate = Gate::default();
+        let pool = "{tcp: {maxConnections: 1}}";
+        let held = gate.clone();
+        let site = Site::new(pool, move |stream| {
+            let mut server = HttpServer::new(stream);
+            while let Some(request) = server.request()? {
+                if request.target == "/held" {
+                    held.pass();
+                }
+                server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+            }
+            Ok(())
+        });
+        site.lab.names.set(OTHER, &[Lab::address(Family::V4, 1)]);
+        site.lab.configure("other.yaml", &service_entry(OTHER, &[(80, "HTTP", None)]));
+        if both {
+            let rule = site::rule(pool).replace(HOST, OTHER).replace("name: site", "name: other");
+            site.lab.configure("other-rule.yaml", &rule);
+        }
+        let egret = site.lab.egret(&["--workers", "1"]);
+        assert_eq!(site.open().get(OTHER, "/").unwrap().head.status, 200);
+        let mut client = site.open();
+        let held = std::thread::spawn(move || client.get(HOST, "/held"));
+        eventually("the request is at the server", || gate.waiting() == 1);
+        assert_eq!(site.server.accepted(), 2, "the other host's idle connection is not its own");
+        // Its own connection is busy, so it waits, although the other host's lies idle.
+        let mut client = site.open();
+        let waiting = std::thread::spawn(move || client.get(HOST, "/held"));
+        assert_eq!(site.open().get(OTHER, "/").unwrap().head.status, 200);
+        gate.open();
+        for asked in [held, waiting] {
+            assert_eq!(asked.join().unwrap().unwrap().head.status, 200);
+        }
+        assert_eq!(site.server.accepted(), 2, "one connection for each host; both limited: {both}");
+        assert_eq!(egret.metric("egret_upstream_overflow_total"), Some(0.0));
+    }
+}
+
 #[test]
 fn requests_at_once_are_limited() {
     let gate = Gate::default();

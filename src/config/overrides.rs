@@ -9,7 +9,8 @@ use super::names;
 use super::resources::{AccessLogFormat, ConnectPolicy, MinimumVersion, OutboundPolicy, Settings};
 use super::scalar::{parse_bytes, parse_duration};
 use super::settings::{
-    ACCESS_LOG_FORMATS, CONNECT_POLICIES, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, TLS_VERSIONS, refresh_rate, set,
+    ACCESS_LOG_FORMATS, CONNECT_POLICIES, CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, KEEPALIVE_PROBES, TLS_VERSIONS,
+    keepalive_interval, keepalive_time, refresh_rate, set,
 };
 use super::sidecar::POLICIES;
 
@@ -40,12 +41,25 @@ pub struct SettingsOverrides {
     /// Longest time from a request's head to the end of its response; 0s is no limit
     #[arg(long, value_name = "DURATION", env = "EGRET_REQUEST_TIMEOUT", value_parser = parse_duration)]
     pub request_timeout: Option<Duration>,
-    /// Longest wait for a TCP connection, where no DestinationRule says otherwise
+    /// Longest wait for a TCP connection, where no DestinationRule has a connectTimeout
     #[arg(long, value_name = "DURATION", env = "EGRET_CONNECT_TIMEOUT", value_parser = positive)]
     pub connect_timeout: Option<Duration>,
-    /// Longest wait for a TLS handshake
+    /// Longest wait for a TLS handshake, or for a forward proxy's answer, where no DestinationRule has a connectTimeout,
+    /// which covers them too
     #[arg(long, value_name = "DURATION", env = "EGRET_TLS_HANDSHAKE_TIMEOUT", value_parser = positive)]
     pub tls_handshake_timeout: Option<Duration>,
+    /// How long a connection is silent before TCP's first keep-alive probe; 0s sends none
+    #[arg(long, value_name = "DURATION", env = "EGRET_TCP_KEEPALIVE_TIME", value_parser = time_to_probe)]
+    pub tcp_keepalive_time: Option<Duration>,
+    /// Time from one keep-alive probe to the next
+    #[arg(long, value_name = "DURATION", env = "EGRET_TCP_KEEPALIVE_INTERVAL", value_parser = time_between_probes)]
+    pub tcp_keepalive_interval: Option<Duration>,
+    /// Keep-alive probes without an answer after which a connection is dead
+    #[arg(long, value_name = "N", env = "EGRET_TCP_KEEPALIVE_PROBES", value_parser = probes)]
+    pub tcp_keepalive_probes: Option<u32>,
+    /// How long what was sent to a server may stay unacknowledged; 0s leaves it to the operating system
+    #[arg(long, value_name = "DURATION", env = "EGRET_TCP_USER_TIMEOUT", value_parser = parse_duration)]
+    pub tcp_user_timeout: Option<Duration>,
     /// Lowest TLS version spoken to servers: TLSV1_2 or TLSV1_3
     #[arg(long, value_name = "VERSION", env = "EGRET_MIN_TLS_VERSION", value_parser = tls_version)]
     pub min_tls_version: Option<MinimumVersion>,
@@ -92,6 +106,10 @@ impl SettingsOverrides {
         set(&mut settings.request_timeout, self.request_timeout);
         set(&mut settings.connect_timeout, self.connect_timeout);
         set(&mut settings.tls_handshake_timeout, self.tls_handshake_timeout);
+        set(&mut settings.tcp_keepalive.time, self.tcp_keepalive_time);
+        set(&mut settings.tcp_keepalive.interval, self.tcp_keepalive_interval);
+        set(&mut settings.tcp_keepalive.probes, self.tcp_keepalive_probes);
+        set(&mut settings.tcp_user_timeout, self.tcp_user_timeout);
         set(&mut settings.min_tls_version, self.min_tls_version);
         set(&mut settings.max_head_bytes, self.max_head_bytes);
         set(&mut settings.max_head_fields, self.max_head_fields);
@@ -147,6 +165,18 @@ fn dns_refresh_rate(text: &str) -> Result<Duration, String> {
     refresh_rate(parse_duration(text)?)
 }
 
+fn time_to_probe(text: &str) -> Result<Duration, String> {
+    keepalive_time(parse_duration(text)?)
+}
+
+fn time_between_probes(text: &str) -> Result<Duration, String> {
+    keepalive_interval(parse_duration(text)?)
+}
+
+fn probes(text: &str) -> Result<u32, String> {
+    count(text, &KEEPALIVE_PROBES).and_then(|probes| u32::try_from(probes).map_err(|error| error.to_string()))
+}
+
 fn head_bytes(text: &str) -> Result<usize, String> {
     within(parse_bytes(text)?, &HEAD_BYTES)
 }
@@ -175,6 +205,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::config::Keepalive;
 
     #[derive(clap::Parser)]
     struct Command {
@@ -197,7 +228,8 @@ mod tests {
     fn every_flag_reaches_its_field() {
         let all = "--outbound-traffic-policy registry_only --connect-policy registry_only --access-log json --protocol-detection-timeout 0s \
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
-                   --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 \
+                   --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 --tcp-keepalive-time 16s \
+                   --tcp-keepalive-interval 17s --tcp-keepalive-probes 18 --tcp-user-timeout 19s \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
                    --drain-duration 12s --minimum-drain-duration 15s --protected-addresses 10.0.0.1,fd00::/8 --strict";
         let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
@@ -214,6 +246,8 @@ mod tests {
             request_timeout: Duration::from_secs(14),
             connect_timeout: Duration::from_secs(3),
             tls_handshake_timeout: Duration::from_secs(4),
+            tcp_keepalive: Keepalive { time: Duration::from_secs(16), interval: Duration::from_secs(17), probes: 18 },
+            tcp_user_timeout: Duration::from_secs(19),
             min_tls_version: MinimumVersion::Tls13,
             max_head_bytes: 8192,
             max_head_fields: 9,
@@ -239,6 +273,9 @@ mod tests {
             ("--max-connections", "0", "must be from 1 to 1000000"),
             ("--protected-addresses", "10.0.0.0/33", "neither an IP address nor a CIDR"),
             ("--max-connections", "many", "expected a whole number"),
+            ("--tcp-keepalive-time", "1500ms", "counts in whole seconds"),
+            ("--tcp-keepalive-interval", "0s", "counts in whole seconds"),
+            ("--tcp-keepalive-probes", "128", "must be from 1 to 127"),
         ] {
             let error = parse(&[flag, value]).unwrap_err().to_string();
             assert!(error.contains(message), "{flag} {value}: {error}");

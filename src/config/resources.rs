@@ -384,8 +384,14 @@ pub struct Settings {
     pub body_stall_timeout: Duration,
     /// Longest time from a request's head to the end of its response. Zero is no limit.
     pub request_timeout: Duration,
+    /// Of TCP's handshake, and of what comes behind it; where no rule has a connectTimeout, which covers both.
     pub connect_timeout: Duration,
     pub tls_handshake_timeout: Duration,
+    /// Of the application's connections, and of those to servers where no rule has a `tcpKeepalive`.
+    pub tcp_keepalive: Keepalive,
+    /// How long what was sent to a server may stay unacknowledged, where no rule has a `tcpKeepalive`. Zero leaves it to
+    /// the operating system.
+    pub tcp_user_timeout: Duration,
     pub min_tls_version: MinimumVersion,
     /// Largest request or response head in bytes.
     pub max_head_bytes: usize,
@@ -400,6 +406,24 @@ pub struct Settings {
     pub protected_addresses: Vec<IpNet>,
     /// A name must resolve to the address that the application dialled.
     pub strict: bool,
+}
+
+/// TCP keep-alive: the first probe after `time` of silence, then one every `interval`; dead after `probes` without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Whole seconds. Zero: no probes.
+    pub time: Duration,
+    /// Whole seconds, one at least.
+    pub interval: Duration,
+    pub probes: u32,
+}
+
+/// Go's, the most frequent that is common: an application's own probes end at this process, so these must keep alive what
+/// those would have. Azure's NAT forgets a silent flow after 4 minutes, AWS's after 350 s, Google's after 20 minutes.
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(15), interval: Duration::from_secs(15), probes: 9 }
+    }
 }
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
@@ -454,6 +478,10 @@ impl Default for Settings {
             request_timeout: Duration::ZERO,
             connect_timeout: Duration::from_secs(10),
             tls_handshake_timeout: Duration::from_secs(10),
+            tcp_keepalive: Keepalive::default(),
+            // RFC 9293 §3.9.1.1's default. Shorter, and a server that takes nothing for a while would be given up: the
+            // kernel counts a closed window as well, however well the server answers probes of it (tcp_probe_timer).
+            tcp_user_timeout: Duration::from_secs(300),
             min_tls_version: MinimumVersion::Tls12,
             max_head_bytes: 60 * 1024,
             max_head_fields: 100,

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use super::document::read_meta;
 use super::names;
 use super::reader::{Field, Object, Report};
-use super::resources::{AccessLogFormat, ConnectPolicy, Location, Meta, MinimumVersion, OutboundPolicy, Settings};
+use super::resources::{
+    AccessLogFormat, ConnectPolicy, Keepalive, Location, Meta, MinimumVersion, OutboundPolicy, Settings,
+};
 use super::sidecar::{POLICIES, read_outbound_policy};
 use super::yaml::quoted;
 
@@ -28,6 +30,9 @@ pub(super) const HEAD_FIELDS: RangeInclusive<i64> = 1..=10_000;
 /// Each is compared with the address of every connection that follows its application.
 const MAX_NETWORKS: usize = 64;
 pub(super) const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+/// What the kernel takes (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and `MAX_TCP_KEEPCNT` in linux/tcp.h).
+pub(super) const KEEPALIVE_SECONDS: RangeInclusive<u64> = 1..=32_767;
+pub(super) const KEEPALIVE_PROBES: RangeInclusive<i64> = 1..=127;
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<(Meta, Settings)> {
     let meta = if object.has("metadata") { read_meta(&mut object, at, report) } else { Some(unnamed(at)) };
@@ -48,6 +53,8 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         request_timeout,
         connect_timeout,
         tls_handshake_timeout,
+        tcp_keepalive,
+        tcp_user_timeout,
         min_tls_version,
         max_head_bytes,
         max_head_fields,
@@ -69,6 +76,10 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     set(request_timeout, duration(&mut spec, "requestTimeout", report));
     set(connect_timeout, positive(&mut spec, "connectTimeout", report));
     set(tls_handshake_timeout, positive(&mut spec, "tlsHandshakeTimeout", report));
+    if let Some(field) = spec.optional("tcpKeepalive") {
+        read_keepalive(&field, tcp_keepalive, report);
+    }
+    set(tcp_user_timeout, duration(&mut spec, "tcpUserTimeout", report));
     set(min_tls_version, spec.optional("minTlsVersion").and_then(|field| field.choice(TLS_VERSIONS, report)));
     set(max_head_bytes, spec.optional("maxHeadBytes").and_then(|field| read_head_bytes(&field, report)));
     set(max_head_fields, count(&mut spec, "maxHeadFields", &HEAD_FIELDS, report));
@@ -144,6 +155,36 @@ fn read_head_bytes(field: &Field<'_>, report: &mut Report) -> Option<usize> {
             .error(format!("must be from {} to {} bytes, found {bytes}", HEAD_BYTES.start(), HEAD_BYTES.end()), report);
         None
     }
+}
+
+fn read_keepalive(field: &Field<'_>, keepalive: &mut Keepalive, report: &mut Report) {
+    let Some(mut object) = field.object(report) else { return };
+    let mut seconds = |name, parse: fn(Duration) -> Result<Duration, String>| {
+        let field = object.optional(name)?;
+        let duration = field.duration(report)?;
+        parse(duration).map_err(|message| field.error(message, report)).ok()
+    };
+    set(&mut keepalive.time, seconds("time", keepalive_time));
+    set(&mut keepalive.interval, seconds("interval", keepalive_interval));
+    let probes = count(&mut object, "probes", &KEEPALIVE_PROBES, report);
+    set(&mut keepalive.probes, probes.and_then(|probes| u32::try_from(probes).ok()));
+    object.finish(report);
+}
+
+/// # Errors
+/// What is wrong with it; zero is none.
+pub(super) fn keepalive_time(time: Duration) -> Result<Duration, String> {
+    if time.is_zero() { Ok(time) } else { keepalive_interval(time) }
+}
+
+/// # Errors
+/// What is wrong with it.
+pub(super) fn keepalive_interval(time: Duration) -> Result<Duration, String> {
+    if time.subsec_nanos() == 0 && KEEPALIVE_SECONDS.contains(&time.as_secs()) {
+        return Ok(time);
+    }
+    let (least, most) = (KEEPALIVE_SECONDS.start(), KEEPALIVE_SECONDS.end());
+    Err(format!("the kernel counts in whole seconds: from \"{least}s\" to \"{most}s\""))
 }
 
 fn count(spec: &mut Object<'_>, name: &'static str, range: &RangeInclusive<i64>, report: &mut Report) -> Option<usize> {

@@ -94,6 +94,8 @@ fn settings(settings: &Settings) -> Value {
         request_timeout,
         connect_timeout,
         tls_handshake_timeout,
+        tcp_keepalive,
+        tcp_user_timeout,
         min_tls_version,
         max_head_bytes,
         max_head_fields,
@@ -122,6 +124,12 @@ fn settings(settings: &Settings) -> Value {
         "requestTimeout": duration(request_timeout),
         "connectTimeout": duration(connect_timeout),
         "tlsHandshakeTimeout": duration(tls_handshake_timeout),
+        "tcpKeepalive": {
+            "time": duration(&tcp_keepalive.time),
+            "interval": duration(&tcp_keepalive.interval),
+            "probes": tcp_keepalive.probes,
+        },
+        "tcpUserTimeout": duration(tcp_user_timeout),
         "minTlsVersion": match min_tls_version {
             MinimumVersion::Tls12 => "TLSV1_2",
             MinimumVersion::Tls13 => "TLSV1_3",

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::io::Keepalive;
+
 /// Connections that wait for a worker; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
@@ -26,11 +28,16 @@ pub struct ListenError {
     hint: &'static str,
 }
 
-/// `workers` sets of listeners on loopback port `port`: IPv4, and IPv6 where the kernel has it.
+/// `workers` sets of listeners on loopback port `port`: IPv4, and IPv6 where the kernel has it. What they accept has the
+/// keep-alive probes from the first connection on.
 ///
 /// # Errors
 /// The port is taken, or sockets are not to be had.
-pub fn listeners(port: u16, workers: usize) -> Result<Vec<Vec<TcpListener>>, ListenError> {
+pub fn listeners(
+    port: u16,
+    workers: usize,
+    keepalive: Option<Keepalive>,
+) -> Result<Vec<Vec<TcpListener>>, ListenError> {
     let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
     let has_v6 = probe(v6);
@@ -40,9 +47,9 @@ pub fn listeners(port: u16, workers: usize) -> Result<Vec<Vec<TcpListener>>, Lis
     claim(v4)?;
     (0..workers)
         .map(|_| {
-            let mut set = vec![bind(v4, true)?];
+            let mut set = vec![bind(v4, true, keepalive)?];
             if has_v6 {
-                set.push(bind(v6, true)?);
+                set.push(bind(v6, true, keepalive)?);
             }
             Ok(set)
         })
@@ -54,7 +61,7 @@ pub fn listeners(port: u16, workers: usize) -> Result<Vec<Vec<TcpListener>>, Lis
 fn claim(address: SocketAddr) -> Result<(), ListenError> {
     let deadline = Instant::now() + CLAIM_PATIENCE;
     loop {
-        match bind(address, false) {
+        match bind(address, false, None) {
             Ok(_) => return Ok(()),
             Err(error) if error.source.kind() != ErrorKind::AddrInUse || Instant::now() >= deadline => {
                 return Err(error);
@@ -69,8 +76,8 @@ fn probe(address: SocketAddr) -> bool {
     TcpListener::bind(SocketAddr::new(address.ip(), 0)).is_ok()
 }
 
-fn bind(address: SocketAddr, share: bool) -> Result<TcpListener, ListenError> {
-    open(address, share).map_err(|source| {
+fn bind(address: SocketAddr, share: bool, keepalive: Option<Keepalive>) -> Result<TcpListener, ListenError> {
+    open(address, share, keepalive).map_err(|source| {
         let hint = match source.kind() {
             ErrorKind::AddrInUse => "; is another proxy running here? choose another --proxy-port",
             _ => "",
@@ -79,7 +86,7 @@ fn bind(address: SocketAddr, share: bool) -> Result<TcpListener, ListenError> {
     })
 }
 
-fn open(address: SocketAddr, share: bool) -> std::io::Result<TcpListener> {
+fn open(address: SocketAddr, share: bool, keepalive: Option<Keepalive>) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
@@ -89,6 +96,9 @@ fn open(address: SocketAddr, share: bool) -> std::io::Result<TcpListener> {
     // Applications are on the same host: there is no network to spare, and what spares it costs. A system whose default
     // paces (bbr) sets a timer a send. Where it may not be set, the default serves as well.
     let _ = socket.set_tcp_congestion(LOCAL_CONGESTION_CONTROL);
+    if let Some(keepalive) = keepalive {
+        keepalive.set(&socket)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -101,7 +111,7 @@ mod tests {
 
     #[test]
     fn nothing_is_paced_towards_applications() {
-        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), true).unwrap();
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), true, None).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = Socket::from(listener.accept().unwrap().0);
         let name = accepted.tcp_congestion().unwrap();
@@ -111,11 +121,11 @@ mod tests {
     #[test]
     fn workers_share_a_port_and_strangers_do_not() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let sets = listeners(free, 2).unwrap();
+        let sets = listeners(free, 2, None).unwrap();
         assert_eq!(sets.len(), 2);
         assert!(sets.iter().flatten().all(|l| l.local_addr().unwrap().port() == free));
         assert!(sets.iter().flatten().all(|l| l.local_addr().unwrap().ip().is_loopback()));
-        let error = listeners(free, 1).unwrap_err();
+        let error = listeners(free, 1, None).unwrap_err();
         assert!(error.to_string().contains("another proxy"), "{error}");
     }
 }

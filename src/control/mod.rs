@@ -49,6 +49,7 @@ use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Workload};
 use crate::proxy::{Guard, Question};
 use crate::tls::{Store, StoreOptions};
+use crate::upstream;
 use crate::worker::{Order, Worker, WorkerError, WorkerOptions};
 
 /// Ports of egret besides the one that traffic is redirected to.
@@ -256,7 +257,8 @@ fn start_on(
 ) -> Result<Workers, ControlError> {
     let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT];
     let guard = Guard { own_ports, allow_loopback: plan.allow_loopback };
-    let mut sets = listen::listeners(plan.port, count)?;
+    let keepalive = upstream::keepalive(&policy.load().settings().tcp_keepalive);
+    let mut sets = listen::listeners(plan.port, count, keepalive)?;
     tracing::info!(workers = count, connections_a_worker = engine.max_connections, port = plan.port, "starting");
     let mut workers = Workers::with_capacity(count);
     for number in (0..count).rev() {

@@ -9,6 +9,7 @@ mod asked;
 mod exchange;
 mod known;
 mod lookup;
+mod precedence;
 mod schedule;
 mod surroundings;
 
@@ -55,6 +56,8 @@ pub struct ResolverOptions {
     pub lookups: usize,
     /// Where name servers listen.
     pub port: u16,
+    /// The address that this host would connect from.
+    pub source_of: fn(IpAddr) -> Option<IpAddr>,
 }
 
 impl Default for ResolverOptions {
@@ -68,6 +71,7 @@ impl Default for ResolverOptions {
             loopback: Loopback::Refused,
             lookups: 64,
             port: 53,
+            source_of: precedence::source_of,
         }
     }
 }
@@ -177,7 +181,8 @@ impl Resolver {
     pub fn protect(&self, networks: &[IpNet]) {
         if *self.shared.protected.borrow() != networks {
             networks.clone_into(&mut self.shared.protected.borrow_mut());
-            self.shared.names.borrow_mut().values_mut().for_each(|entry| entry.publish(networks));
+            let source_of = self.shared.options.source_of;
+            self.shared.names.borrow_mut().values_mut().for_each(|entry| entry.publish(networks, source_of));
         }
     }
 
@@ -305,11 +310,10 @@ impl Shared {
 
     /// One lookup and its consequences. Returns how long to wait; `None`: until the surroundings change.
     async fn look_up(&self, name: &Hostname) -> Option<Duration> {
-        let (conf, hosts, families) = {
+        let (conf, listed, families) = {
             let around = self.surroundings.borrow();
-            (Rc::clone(&around.conf), Rc::clone(&around.hosts), around.families)
+            (Rc::clone(&around.conf), around.families.of(around.hosts.addresses(name)), around.asked())
         };
-        let listed = families.of(hosts.addresses(name));
         if !listed.is_empty() {
             self.learn(name, |known| {
                 known.learn_hosts(&listed);
@@ -338,7 +342,7 @@ impl Shared {
             // What is kept past a failure still ends when it ends.
             Some(Next { lifetime: None, .. }) => {}
         }
-        entry.publish(&self.protected.borrow());
+        entry.publish(&self.protected.borrow(), self.options.source_of);
         entry.report(name, before.as_deref());
         if !std::mem::replace(&mut entry.settled, true) && entry.listed {
             self.unsettled.update(|n| n - 1);
@@ -372,9 +376,10 @@ impl Entry {
         }
     }
 
-    /// Publishes only another set of addresses. Servers rotate theirs with each answer, and following them would
-    /// move a DNS_ROUND_ROBIN endpoint away from its warm connections with each answer too.
-    fn publish(&mut self, protected: &[IpNet]) {
+    /// Publishes another set of addresses, or another order of the two families, which this host's own addresses and routes
+    /// decide. Within a family the order stays: servers rotate theirs with each answer, and following them would move a
+    /// DNS_ROUND_ROBIN endpoint away from its warm connections with each answer too.
+    fn publish(&mut self, protected: &[IpNet], source_of: fn(IpAddr) -> Option<IpAddr>) {
         let is_protected = |ip: &IpAddr| protected.iter().any(|network| network.contains(ip));
         let (refused, addresses): (Vec<_>, Vec<_>) = self.known.addresses().into_iter().partition(is_protected);
         if let (Some(ip), true) = (refused.first(), addresses.is_empty()) {
@@ -383,8 +388,11 @@ impl Entry {
         }
         self.remember(&addresses);
         let set = |ips: &[IpAddr]| ips.iter().copied().collect::<HashSet<_>>();
-        if set(&self.cell.load()) != set(&addresses) {
-            self.cell.publish(addresses);
+        let before = self.cell.load_full();
+        let now = if set(&before) == set(&addresses) { before.to_vec() } else { addresses };
+        let ordered = precedence::order(now, source_of);
+        if *before != ordered {
+            self.cell.publish(ordered);
         }
     }
 
@@ -425,6 +433,8 @@ impl Entry {
 
 #[cfg(test)]
 mod asked_tests;
+#[cfg(test)]
+mod edns_tests;
 #[cfg(test)]
 mod name_servers;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::flow::Hostname;
 pub const UDP_PAYLOAD: u16 = 1232;
 
 /// How many aliases an answer may string together before it is taken for a loop.
-const MAX_ALIASES: usize = 16;
+const MAX_ALIASES: usize = 20;
 
 /// Which kind of address is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,6 +163,9 @@ impl Question {
         };
         let answers = section(counts.answers)?;
         let authorities = section(counts.authorities)?;
+        if let Some(failure) = extended_failure(metadata.response_code, counts.additionals, &mut decoder) {
+            return Ok(Answer::Failed(failure));
+        }
         Ok(self.conclude(metadata.response_code, &answers, &authorities))
     }
 
@@ -205,6 +208,14 @@ fn failure(code: ResponseCode) -> Option<Failure> {
         ResponseCode::NotImp => Some(Failure::NotImplemented),
         other => Some(Failure::Code(other.into())),
     }
+}
+
+/// A code of more than four bits: the others are in the EDNS record (RFC 6891 §6.1.3), as those of BADVERS are.
+fn extended_failure(code: ResponseCode, additionals: u16, decoder: &mut BinDecoder<'_>) -> Option<Failure> {
+    // Nothing else is wanted from the records here, so what cannot be read of them is left.
+    let (_, edns, _) = Message::read_records(decoder, additionals.into(), true, OpCode::Query).ok()?;
+    let high = edns.map(|edns| edns.rcode_high()).filter(|high| *high != 0)?;
+    Some(Failure::Code(u16::from(ResponseCode::from(high, code.low()))))
 }
 
 /// The name at the end of the chain of aliases that starts at `from`, and the smallest TTL on the way. `None` for a

@@ -26,6 +26,14 @@ pub struct ResolvConf {
     pub attempts: u8,
     pub transport: Transport,
     pub order: Order,
+    pub aaaa: Aaaa,
+}
+
+/// Whether IPv6 addresses are asked for (`no-aaaa`, glibc 2.36).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aaaa {
+    Asked,
+    NotAsked,
 }
 
 /// How servers are asked (`use-vc`).
@@ -60,6 +68,7 @@ impl Default for ResolvConf {
             attempts: 2,
             transport: Transport::Udp,
             order: Order::Listed,
+            aaaa: Aaaa::Asked,
         }
     }
 }
@@ -144,6 +153,7 @@ impl ResolvConf {
             "attempts" => self.attempts = number(5)?.max(1),
             "use-vc" => self.transport = Transport::Tcp,
             "rotate" => self.order = Order::Rotated,
+            "no-aaaa" => self.aaaa = Aaaa::NotAsked,
             // edns0, trust-ad, single-request…: nothing that changes what is asked here.
             _ => {}
         }
@@ -192,7 +202,7 @@ mod tests {
 
     #[test]
     fn every_option_within_its_limits() {
-        let (conf, notes) = parse("options timeout:2 attempts:3 use-vc rotate edns0 trust-ad ndots:99\n");
+        let (conf, notes) = parse("options timeout:2 attempts:3 use-vc rotate no-aaaa edns0 trust-ad ndots:99\n");
         assert_eq!(notes, []);
         let expected = ResolvConf {
             ndots: 15,
@@ -200,6 +210,7 @@ mod tests {
             attempts: 3,
             transport: Transport::Tcp,
             order: Order::Rotated,
+            aaaa: Aaaa::NotAsked,
             ..ResolvConf::default()
         };
         assert_eq!(conf, expected);

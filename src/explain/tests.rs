@@ -73,7 +73,7 @@ fn a_match_is_told_with_its_documents() {
         "name check         the certificate must be for edition.cnn.com",
         "client certificate none",
         "ALPN               http/1.1",
-        "limits             connect timeout 10s, TLS handshake timeout 10s, idle timeout 3600s",
+        "limits             connect timeout 10s, TLS handshake timeout 10s, idle timeout 60s",
         "logged             \"GET /politics HTTP/1.1\" <the server's> - via_upstream - … outbound|80||edition.cnn.com … - default",
     ] {
         assert!(text.lines().any(|line| line == row), "{row}\nnot in\n{text}");

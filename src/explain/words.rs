@@ -184,8 +184,16 @@ pub(super) fn limits(cluster: &Cluster, settings: &Settings) -> Vec<String> {
         _ => format!("idle timeout {:?}", limits.http_idle_timeout),
     };
     let all = [
-        time("connect timeout", Some(limits.connect_timeout)),
-        time("TLS handshake timeout", cluster.tls_request.as_ref().map(|_| settings.tls_handshake_timeout)),
+        time("connect timeout", Some(limits.connect_timeout.unwrap_or(settings.connect_timeout))),
+        // A rule's connectTimeout covers the handshake.
+        time(
+            "TLS handshake timeout",
+            cluster
+                .tls_request
+                .as_ref()
+                .filter(|_| limits.connect_timeout.is_none())
+                .map(|_| settings.tls_handshake_timeout),
+        ),
         time("request timeout", Some(settings.request_timeout).filter(|limit| is_http && !limit.is_zero())),
         Some(idle),
         count("max connections", limits.max_connections),

@@ -42,6 +42,17 @@ pub struct Keepalive {
     pub probes: u32,
 }
 
+impl Keepalive {
+    /// Sets it on a socket, or on a listener for those that it accepts.
+    ///
+    /// # Errors
+    /// `EINVAL` for values beyond the kernel's (linux/tcp.h).
+    pub fn set(&self, socket: &socket2::Socket) -> io::Result<()> {
+        let &Keepalive { idle, interval, probes } = self;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))
+    }
+}
+
 /// A connect operation's address and outcome.
 pub(super) struct Connecting {
     address: SockAddr,
@@ -127,8 +138,8 @@ fn open(address: SocketAddr, options: &ConnectOptions, buffer: Option<u32>) -> i
         socket.set_send_buffer_size(bytes as usize)?;
         socket.set_recv_buffer_size(bytes as usize)?;
     }
-    if let Some(Keepalive { idle, interval, probes }) = options.keepalive {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))?;
+    if let Some(keepalive) = options.keepalive {
+        keepalive.set(&socket)?;
     }
     if options.user_timeout.is_some() {
         socket.set_tcp_user_timeout(options.user_timeout)?;

@@ -301,7 +301,7 @@ impl<'a> Compiler<'a> {
             balancing,
             tunnel: policy.and_then(|policy| policy.tunnel.clone()),
             proxy_protocol: policy.and_then(|policy| policy.proxy_protocol),
-            limits: limits(policy, &self.table.settings),
+            limits: limits(policy),
             index: self.table.clusters.len(),
             reach: self.reach(service, protocol),
             listed: entry.addresses.clone(),

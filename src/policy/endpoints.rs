@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use crate::config::{
     Endpoint, EndpointAddress, HostPattern, LoadBalancer, MeshLocation, PortPolicy, Resolution, ServiceEntry,
-    ServicePort, Settings,
+    ServicePort,
 };
 use crate::policy::compile::Materials;
 use crate::policy::problems::Problems;
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::table::{EndpointSource, Endpoints, PoolLimits};
 
-/// Istio's and Envoy's default for idle connections, pooled or opaque.
-const IDLE: Duration = Duration::from_secs(3600);
+/// How long a pooled connection is kept for the next request where no `connectionPool.http.idleTimeout` says otherwise. Not
+/// Istio's and Envoy's hour: many a NAT, firewall and load balancer forgets a silent connection after a few minutes without
+/// a word to either end, and most servers close it sooner. What a connection that is lent saves is one handshake.
+pub const POOLED_IDLE: Duration = Duration::from_secs(60);
+/// Istio's and Envoy's default for opaque connections: nobody but their two ends can make them anew.
+const OPAQUE_IDLE: Duration = Duration::from_secs(3600);
 
 /// The endpoints of `host` at `port`; `Err` says why there are none.
 pub(super) fn endpoints(
@@ -105,7 +109,7 @@ fn addresses(endpoint: &Endpoint, materials: &mut dyn Materials, problems: &mut 
 const IDLE_OF_ONE_CLIENT: Duration = Duration::from_secs(10);
 
 /// `connectionPool` with the defaults filled in. Zero means unset, except that `tcp.idleTimeout: 0s` means for ever.
-pub(super) fn limits(policy: Option<&PortPolicy>, settings: &Settings) -> PoolLimits {
+pub(super) fn limits(policy: Option<&PortPolicy>) -> PoolLimits {
     let pool = policy.and_then(|policy| policy.connection_pool.clone()).unwrap_or_default();
     let is_shared = policy.is_none_or(|policy| policy.proxy_protocol.is_none());
     let longest = if is_shared { Duration::MAX } else { IDLE_OF_ONE_CLIENT };
@@ -115,12 +119,12 @@ pub(super) fn limits(policy: Option<&PortPolicy>, settings: &Settings) -> PoolLi
         max_connections: count(pool.max_connections),
         max_pending_requests: count(pool.http1_max_pending_requests),
         max_requests_per_connection: count(pool.max_requests_per_connection),
-        connect_timeout: time(pool.connect_timeout).unwrap_or(settings.connect_timeout),
+        connect_timeout: time(pool.connect_timeout),
         max_requests: count(pool.max_requests),
         max_retries: count(pool.max_retries),
         retry_budget: policy.and_then(|policy| policy.retry_budget),
-        http_idle_timeout: time(pool.http_idle_timeout).unwrap_or(IDLE).min(longest),
-        tcp_idle_timeout: time(Some(pool.tcp_idle_timeout.unwrap_or(IDLE))),
+        http_idle_timeout: time(pool.http_idle_timeout).unwrap_or(POOLED_IDLE).min(longest),
+        tcp_idle_timeout: time(Some(pool.tcp_idle_timeout.unwrap_or(OPAQUE_IDLE))),
         max_connection_duration: time(pool.max_connection_duration),
         tcp_keepalive: pool.tcp_keepalive,
     }

@@ -64,6 +64,7 @@ mod trap_cases;
 pub use authorization::{Facts, Sni};
 pub use compile::{Materials, compile};
 pub use decide::{PolicyTable, Unread};
+pub use endpoints::POOLED_IDLE;
 pub use health::{Health, Outcome};
 pub use http_routes::{Action, AnyValue, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use listing::{Document, EndpointRow, EndpointStatus, RouteRow};

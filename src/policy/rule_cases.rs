@@ -409,8 +409,8 @@ fn limits_have_defaults() {
     };
     let zero = Some(Duration::ZERO);
     let unset = limits(ConnectionPool::default());
-    assert_eq!(unset.connect_timeout, Duration::from_secs(10));
-    assert_eq!(unset.http_idle_timeout, Duration::from_secs(3600));
+    assert_eq!(unset.connect_timeout, None);
+    assert_eq!(unset.http_idle_timeout, Duration::from_secs(60));
     assert_eq!(unset.tcp_idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!((unset.max_connections, unset.max_requests_per_connection), (None, None));
     let zeroes = limits(ConnectionPool {

@@ -192,6 +192,18 @@ pub struct EndpointSource {
     pub level: usize,
 }
 
+/// An address that may be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub address: SocketAddr,
+    pub weight: u32,
+    pub level: usize,
+    /// Which endpoint it belongs to: the addresses of one name are one endpoint's.
+    pub endpoint: usize,
+    /// Used only where the endpoint's first address does not answer (DNS_ROUND_ROBIN).
+    pub is_spare: bool,
+}
+
 /// Levels of endpoints that are told apart; what is beyond is of the last.
 pub const MAX_LEVELS: usize = 16;
 
@@ -225,7 +237,9 @@ pub struct PoolLimits {
     /// Of no meaning beside a `retry_budget`.
     pub max_retries: Option<u32>,
     pub retry_budget: Option<RetryBudget>,
-    pub connect_timeout: Duration,
+    /// Of TCP's handshake, CONNECT to a forward proxy and TLS handshake together. `None`: each has its own time, by the
+    /// Settings.
+    pub connect_timeout: Option<Duration>,
     pub http_idle_timeout: Duration,
     /// `None` never ends an idle opaque connection.
     pub tcp_idle_timeout: Option<Duration>,
@@ -253,17 +267,27 @@ impl Endpoints {
 
     /// As [`for_each`](Self::for_each), with the level of each.
     pub fn for_each_of_level(&self, original: SocketAddr, mut each: impl FnMut(SocketAddr, u32, usize)) {
+        self.for_each_candidate(original, |Candidate { address, weight, level, is_spare, .. }| {
+            if !is_spare {
+                each(address, weight, level);
+            }
+        });
+    }
+
+    /// As [`for_each`](Self::for_each), spare addresses included. Those of one endpoint stand together.
+    pub fn for_each_candidate(&self, original: SocketAddr, mut each: impl FnMut(Candidate)) {
         match self {
             Endpoints::OriginalDst { port_override } => {
-                each(SocketAddr::new(original.ip(), port_override.unwrap_or(original.port())), 1, 0);
+                let address = SocketAddr::new(original.ip(), port_override.unwrap_or(original.port()));
+                each(Candidate { address, weight: 1, level: 0, endpoint: 0, is_spare: false });
             }
             Endpoints::ByName { .. } => {}
             Endpoints::Resolved(sources) => {
-                for source in sources {
-                    let addresses = source.addresses.load();
-                    let usable = if source.first_only { 1 } else { addresses.len() };
-                    for ip in addresses.iter().take(usable) {
-                        each(SocketAddr::new(*ip, source.port), source.weight, source.level);
+                for (endpoint, source) in sources.iter().enumerate() {
+                    let &EndpointSource { port, weight, level, first_only, .. } = source;
+                    for (place, ip) in source.addresses.load().iter().enumerate() {
+                        let (address, is_spare) = (SocketAddr::new(*ip, port), first_only && place > 0);
+                        each(Candidate { address, weight, level, endpoint, is_spare });
                     }
                 }
             }

@@ -1,15 +1,20 @@
-//! TCP connect and TLS handshake, each with its own clock, and why they failed in words that an operator can use.
+//! TCP connect, CONNECT to a forward proxy and TLS handshake, their clocks, and why they failed in words that an operator
+//! can use.
+//!
+//! Where a DestinationRule has a `connectTimeout`, it covers all steps together, as in Envoy. Elsewhere each step has the
+//! time that the Settings give it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustls::pki_types::ServerName;
 
 use super::stream::{Stream, StreamError};
 use super::tunnel::{self, TunnelError};
-use crate::config::{Settings, TcpKeepalive, Tunnel};
+use crate::config::{self, Settings, TcpKeepalive, Tunnel};
 use crate::flow::ResponseFlags;
 use crate::io::{self, ConnectOptions, Keepalive, Lease, Socket};
 use crate::policy::{Outcome, PoolLimits};
@@ -31,20 +36,20 @@ pub enum ConnectError {
     #[error("connect to {address}: {source}")]
     Tcp { address: SocketAddr, source: std::io::Error },
     /// No answer in time.
-    #[error("connect to {address}: no answer within {} ms", .after.as_millis())]
-    TcpTimeout { address: SocketAddr, after: Duration },
+    #[error("connect to {address}: no answer within {after}")]
+    TcpTimeout { address: SocketAddr, after: Patience },
     /// There is no tunnel through the forward proxy.
     #[error("tunnel through {address}: {source}")]
     Tunnel { address: SocketAddr, source: TunnelError },
     /// The forward proxy did not answer in time.
-    #[error("tunnel through {address}: no answer to CONNECT within {} ms", .after.as_millis())]
-    TunnelTimeout { address: SocketAddr, after: Duration },
+    #[error("tunnel through {address}: no answer to CONNECT within {after}")]
+    TunnelTimeout { address: SocketAddr, after: Patience },
     /// The handshake failed: the reason names what to do.
     #[error("{source}")]
     Handshake { address: SocketAddr, source: StreamError },
     /// The server accepted the connection and then did not finish its handshake.
-    #[error("TLS handshake with {address} not finished within {} ms", .after.as_millis())]
-    HandshakeTimeout { address: SocketAddr, after: Duration },
+    #[error("TLS handshake with {address} not finished within {after}")]
+    HandshakeTimeout { address: SocketAddr, after: Patience },
 }
 
 impl ConnectError {
@@ -120,43 +125,107 @@ fn is_ours(error: &std::io::Error) -> bool {
         || error.raw_os_error().is_some_and(|code| exhausted.contains(&Errno::from_raw(code)))
 }
 
-/// How long each step may take.
+/// What the Settings say of new connections: how long each step may take, where no rule says how long all of them may,
+/// and how a peer that is gone is noticed.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
     pub connect: Duration,
     pub handshake: Duration,
+    pub keepalive: Option<Keepalive>,
+    pub user_timeout: Option<Duration>,
 }
 
 impl Clocks {
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        Self { connect: settings.connect_timeout, handshake: settings.tls_handshake_timeout }
+        Self {
+            connect: settings.connect_timeout,
+            handshake: settings.tls_handshake_timeout,
+            keepalive: keepalive(&settings.tcp_keepalive),
+            user_timeout: Some(settings.tcp_user_timeout).filter(|time| !time.is_zero()),
+        }
     }
 
-    pub(super) fn with_limits(self, limits: Option<&PoolLimits>) -> Self {
-        Self { connect: limits.map_or(self.connect, |l| l.connect_timeout), ..self }
+    /// A rule's `tcpKeepalive` takes the place of both: with a user timeout the kernel gives a silent connection up by
+    /// that time, however many probes the rule asks for (tcp(7), `TCP_USER_TIMEOUT`).
+    pub(super) fn options(&self, rule: Option<TcpKeepalive>) -> ConnectOptions {
+        match rule {
+            Some(rule) => ConnectOptions { keepalive: Some(probes(rule)), ..ConnectOptions::default() },
+            None => ConnectOptions {
+                keepalive: self.keepalive,
+                user_timeout: self.user_timeout,
+                ..ConnectOptions::default()
+            },
+        }
     }
 }
 
-pub(super) async fn tcp(
-    address: SocketAddr,
-    keepalive: Option<TcpKeepalive>,
-    clocks: &Clocks,
-) -> Result<Socket, ConnectError> {
-    let options = ConnectOptions { keepalive: keepalive.map(probes), ..ConnectOptions::default() };
-    match io::timeout(clocks.connect, Socket::connect(address, &options)).await {
-        Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(source)) => Err(ConnectError::Tcp { address, source }),
-        Err(io::Elapsed) => Err(ConnectError::TcpTimeout { address, after: clocks.connect }),
+/// The Settings' probes for a socket; `None` for none.
+#[must_use]
+pub fn keepalive(settings: &config::Keepalive) -> Option<Keepalive> {
+    let &config::Keepalive { time, interval, probes } = settings;
+    (!time.is_zero()).then_some(Keepalive { idle: time, interval, probes })
+}
+
+/// How long was waited for a step that did not finish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// For this step alone.
+    Step(Duration),
+    /// For the connection as a whole: a rule's `connectTimeout`.
+    Whole(Duration),
+}
+
+impl fmt::Display for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Patience::Step(time) => write!(f, "{} ms", time.as_millis()),
+            Patience::Whole(time) => write!(f, "{} ms (connectTimeout, of all steps together)", time.as_millis()),
+        }
     }
 }
 
-/// Linux's own values where the policy leaves them to the operating system (tcp(7)).
-fn probes(keepalive: TcpKeepalive) -> Keepalive {
+/// Until when the steps of one new connection must be over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    clocks: Clocks,
+    /// The rule's time, and when it is over.
+    whole: Option<(Duration, Instant)>,
+}
+
+impl Deadline {
+    pub(super) fn begin(clocks: &Clocks, limits: Option<&PoolLimits>) -> Self {
+        let whole = limits.and_then(|limits| limits.connect_timeout).map(|time| (time, io::now() + time));
+        Self { clocks: *clocks, whole }
+    }
+
+    /// The time for TCP's handshake.
+    pub(super) fn for_tcp(&self) -> (Duration, Patience) {
+        self.left(self.clocks.connect)
+    }
+
+    /// The time for an exchange over the connection.
+    fn for_exchange(&self) -> (Duration, Patience) {
+        self.left(self.clocks.handshake)
+    }
+
+    fn left(&self, step: Duration) -> (Duration, Patience) {
+        match self.whole {
+            Some((time, until)) => (until.saturating_duration_since(io::now()), Patience::Whole(time)),
+            None => (step, Patience::Step(step)),
+        }
+    }
+}
+
+/// Linux's own values where the policy leaves them to the operating system (tcp(7)), and its largest where a rule asks for
+/// more: the kernel would refuse the socket.
+fn probes(rule: TcpKeepalive) -> Keepalive {
+    const LONGEST: Duration = Duration::from_secs(32_767);
+    const MOST: u32 = 127;
     Keepalive {
-        idle: keepalive.time.unwrap_or(Duration::from_secs(7200)),
-        interval: keepalive.interval.unwrap_or(Duration::from_secs(75)),
-        probes: keepalive.probes.unwrap_or(9),
+        idle: rule.time.unwrap_or(Duration::from_secs(7200)).min(LONGEST),
+        interval: rule.interval.unwrap_or(Duration::from_secs(75)).min(LONGEST),
+        probes: rule.probes.unwrap_or(9).min(MOST),
     }
 }
 
@@ -165,15 +234,16 @@ pub(super) async fn tls(
     address: SocketAddr,
     config: &Arc<rustls::ClientConfig>,
     name: ServerName<'static>,
-    clocks: &Clocks,
+    deadline: &Deadline,
 ) -> Result<Stream, ConnectError> {
-    match io::timeout(clocks.handshake, Stream::handshake(socket, config, name)).await {
+    let (time, after) = deadline.for_exchange();
+    match io::timeout(time, Stream::handshake(socket, config, name)).await {
         Ok(Ok(stream)) => {
             tracing::debug!(%address, negotiated = ?stream.negotiated(), "TLS handshake complete");
             Ok(stream)
         }
         Ok(Err(source)) => Err(ConnectError::Handshake { address, source }),
-        Err(io::Elapsed) => Err(ConnectError::HandshakeTimeout { address, after: clocks.handshake }),
+        Err(io::Elapsed) => Err(ConnectError::HandshakeTimeout { address, after }),
     }
 }
 
@@ -182,11 +252,12 @@ pub(super) async fn tunnel(
     stream: &Stream,
     address: SocketAddr,
     wanted: &Tunnel,
-    clocks: &Clocks,
+    deadline: &Deadline,
 ) -> Result<Option<Lease>, ConnectError> {
-    match io::timeout(clocks.handshake, tunnel::open(stream, wanted)).await {
+    let (time, after) = deadline.for_exchange();
+    match io::timeout(time, tunnel::open(stream, wanted)).await {
         Ok(Ok(early)) => Ok(early),
         Ok(Err(source)) => Err(ConnectError::Tunnel { address, source }),
-        Err(io::Elapsed) => Err(ConnectError::TunnelTimeout { address, after: clocks.handshake }),
+        Err(io::Elapsed) => Err(ConnectError::TunnelTimeout { address, after }),
     }
 }

@@ -6,25 +6,29 @@
 mod admission;
 mod balance;
 mod budget;
+mod candidates;
 mod connect;
 mod hash_table;
 mod outliers;
 mod pool;
 mod proxy_protocol;
+mod race;
 mod reserved;
 mod stream;
 mod target;
 mod tunnel;
+mod unanswered;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use budget::{Counted, Retry, begin, retry};
-pub use connect::{Clocks, ConnectError};
+pub use connect::{Clocks, ConnectError, Patience, keepalive};
 pub use hash_table::hash;
 pub use outliers::note;
 pub use pool::{Pool, PoolKey, Warm};
@@ -33,15 +37,15 @@ pub use stream::{Idle, Stream, StreamError};
 pub use target::{Security, Target};
 
 use admission::{Admission, Pending, Share, Slot};
-use balance::{Balancer, Endpoints, Order};
+use balance::{Balancer, Endpoints, MAX_ATTEMPTS, Order};
+use connect::Deadline;
+use race::{Finish, Race};
 use tunnel::TunnelError;
+use unanswered::Unanswered;
 
 use crate::io::{self, Socket};
-use crate::policy::{Outcome, PoolLimits};
+use crate::policy::{Candidate, Outcome, POOLED_IDLE, PoolLimits};
 use crate::tls::ClientProfile;
-
-/// How long an idle connection is kept where no `connectionPool.http.idleTimeout` says otherwise: Istio's hour.
-const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A connection in use by one request, with what is needed to keep it afterwards.
 pub struct Lent {
@@ -88,8 +92,10 @@ pub struct Upstreams {
     pool: RefCell<Pool>,
     admission: Admission,
     balancer: RefCell<Balancer>,
-    /// Room for what is balanced between.
+    /// Room for what may be dialled, and for what of it is balanced between.
+    usable: RefCell<Vec<Candidate>>,
     endpoints: RefCell<Endpoints>,
+    unanswered: RefCell<Unanswered>,
     /// One client configuration a profile: its session cache belongs to this worker and this trust alone.
     configs: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
 }
@@ -102,12 +108,15 @@ impl Upstreams {
             pool: RefCell::default(),
             admission: Admission::default(),
             balancer: RefCell::new(Balancer::new(seed)),
+            usable: RefCell::default(),
             endpoints: RefCell::default(),
+            unanswered: RefCell::default(),
             configs: RefCell::default(),
         }
     }
 
-    /// A connection to `target`: the warmest that fits, else a new one to the first endpoint that answers. Where
+    /// A connection to `target`: the warmest that fits, else a new one to the first endpoint that answers; the addresses of
+    /// one endpoint's name race for it. Where
     /// `connectionPool` allows no further one, waits for one as long as it is polled.
     ///
     /// # Errors
@@ -119,26 +128,38 @@ impl Upstreams {
         clocks: &Clocks,
         reuse: Reuse,
     ) -> Result<Lent, ConnectError> {
-        let mut failed = ConnectError::NoEndpoint;
-        for &address in &*self.order(target)? {
-            let key = PoolKey::new(address, security, target.way());
+        let order = self.order(target)?;
+        let (mut tried, mut failed) = (Vec::new(), ConnectError::NoEndpoint);
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(first) = self.next(target, &order, &tried) else { break };
+            let key = PoolKey::new(first, security, target);
             if let Some(warm) = self.warm(&key, reuse) {
                 return Ok(self.lent(key, warm));
+            }
+            let rivals = self.rivals(target, first, &tried);
+            // To the same servers by the other family: the load balancer has not chosen against it. What a hash promises is
+            // one address.
+            let is_free = target.choice().hash.is_none();
+            let is_other = |address: &&SocketAddr| is_free && address.is_ipv6() != first.is_ipv6();
+            if let Some(lent) = self.warm_at(rivals.iter().filter(is_other), target, security, reuse) {
+                return Ok(lent);
             }
             let (slot, _pending) = match self.admit(target, &key, reuse).await? {
                 Admitted::Warm(warm) => return Ok(self.lent(key, warm)),
                 Admitted::Limited(slot, pending) => (Some(slot), Some(pending)),
                 Admitted::Unlimited => (None, None),
             };
-            match Box::pin(self.connect(&key, target, security, clocks, slot)).await {
-                Ok(stream) if stream.spoke_first() => {
+            let spare = || self.warm_at(rivals.iter().skip(1), target, security, reuse);
+            match Box::pin(self.connect(&rivals, target, security, clocks, slot, spare)).await {
+                Ok(Connected::Spare(lent)) => return Ok(lent),
+                Ok(Connected::New(address, stream)) if stream.spoke_first() => {
                     Box::pin(stream.abort()).await;
-                    failed = ConnectError::Handshake { address, source: StreamError::SpokeFirst };
-                    outliers::note_failure(target, &failed);
+                    let source = StreamError::SpokeFirst;
+                    failed = note_all(target, vec![ConnectError::Handshake { address, source }], &mut tried);
                 }
-                Ok(stream) => {
+                Ok(Connected::New(address, stream)) => {
                     return Ok(self.lent(
-                        key,
+                        PoolKey::new(address, security, target),
                         Warm {
                             local: stream.socket().local_addr().ok(),
                             stream,
@@ -148,13 +169,47 @@ impl Upstreams {
                         },
                     ));
                 }
-                Err(error) => {
-                    outliers::note_failure(target, &error);
-                    failed = error;
-                }
+                Err(errors) => failed = note_all(target, errors, &mut tried),
             }
         }
         Err(failed)
+    }
+
+    /// The address to begin the next try with: the load balancer's next choice, else another of the same name.
+    fn next(&self, target: &Target<'_>, order: &Order, tried: &[SocketAddr]) -> Option<SocketAddr> {
+        let chosen = order.iter().find(|address| !tried.contains(address)).copied();
+        chosen.or_else(|| self.rivals(target, *order.first()?, tried).get(1).copied())
+    }
+
+    /// `first`, and the other addresses of its name that have not been `tried`, in the order in which they race.
+    fn rivals(&self, target: &Target<'_>, first: SocketAddr, tried: &[SocketAddr]) -> Vec<SocketAddr> {
+        let mut endpoint = None;
+        target.each_candidate(|candidate| {
+            if candidate.address == first {
+                endpoint.get_or_insert(candidate.endpoint);
+            }
+        });
+        let mut others = Vec::new();
+        target.each_candidate(|Candidate { address, endpoint: of, .. }| {
+            let is_new = address != first && !tried.contains(&address);
+            if endpoint == Some(of) && is_new && !outliers::is_ejected(target, address) {
+                others.push(address);
+            }
+        });
+        candidates::rivals(first, others, &self.unanswered.borrow(), io::now())
+    }
+
+    fn warm_at<'a>(
+        &self,
+        mut addresses: impl Iterator<Item = &'a SocketAddr>,
+        target: &Target<'_>,
+        security: &Security<'_>,
+        reuse: Reuse,
+    ) -> Option<Lent> {
+        addresses.find_map(|address| {
+            let key = PoolKey::new(*address, security, target);
+            self.warm(&key, reuse).map(|warm| self.lent(key, warm))
+        })
     }
 
     fn warm(&self, key: &PoolKey, reuse: Reuse) -> Option<Warm> {
@@ -189,10 +244,8 @@ impl Upstreams {
 
     /// This worker's part of `target`, where it is limited.
     fn share<'t>(&self, target: &Target<'t>) -> Option<(Rc<Share>, &'t PoolLimits)> {
-        let &Target::Cluster { cluster, .. } = target else { return None };
-        let limits = &cluster.limits;
-        let limited = limits.max_connections.is_some() || limits.max_pending_requests.is_some();
-        limited.then(|| (self.admission.share(cluster), limits))
+        let cluster = target.limited()?;
+        Some((self.admission.share(cluster), &cluster.limits))
     }
 
     /// A new connection that will not be pooled, for opaque bytes.
@@ -205,24 +258,24 @@ impl Upstreams {
         security: &Security<'_>,
         clocks: &Clocks,
     ) -> Result<Stream, ConnectError> {
-        let mut failed = ConnectError::NoEndpoint;
-        for &address in &*self.order(target)? {
+        let order = self.order(target)?;
+        let (mut tried, mut failed) = (Vec::new(), ConnectError::NoEndpoint);
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(first) = self.next(target, &order, &tried) else { break };
             let slot = match self.share(target) {
                 Some((share, limits)) => {
                     Some(share.try_open(limits.max_connections).ok_or(ConnectError::Overflow("connection"))?)
                 }
                 None => None,
             };
-            let key = PoolKey::new(address, security, target.way());
-            match self.connect(&key, target, security, clocks, slot).await {
-                Ok(stream) => {
+            let rivals = self.rivals(target, first, &tried);
+            match self.connect(&rivals, target, security, clocks, slot, || None::<Infallible>).await {
+                Ok(Connected::New(address, stream)) => {
                     note(target, address, Outcome::Connected);
                     return Ok(stream);
                 }
-                Err(error) => {
-                    outliers::note_failure(target, &error);
-                    failed = error;
-                }
+                Ok(Connected::Spare(never)) => match never {},
+                Err(errors) => failed = note_all(target, errors, &mut tried),
             }
         }
         Err(failed)
@@ -281,45 +334,87 @@ impl Upstreams {
     }
 
     fn order(&self, target: &Target<'_>) -> Result<Order, ConnectError> {
-        let mut endpoints = self.endpoints.borrow_mut();
-        outliers::usable(target, &mut endpoints, || self.balancer.borrow_mut().next_random())?;
+        let (mut usable, mut endpoints) = (self.usable.borrow_mut(), self.endpoints.borrow_mut());
+        outliers::usable(target, &mut usable, || self.balancer.borrow_mut().next_random())?;
+        candidates::balanced(&usable, &self.unanswered.borrow(), io::now(), &mut endpoints);
         Ok(self.balancer.borrow_mut().order(&target.choice(), &mut endpoints, io::now()))
     }
 
-    async fn connect(
+    /// A new connection, to whichever of `rivals` takes it first; or the `spare` one that has come free by the time that the
+    /// first should have.
+    async fn connect<W>(
         &self,
-        key: &PoolKey,
+        rivals: &[SocketAddr],
         target: &Target<'_>,
         security: &Security<'_>,
         clocks: &Clocks,
         slot: Option<Slot>,
+        spare: impl FnMut() -> Option<W>,
+    ) -> Result<Connected<W>, Vec<ConnectError>> {
+        let deadline = Deadline::begin(clocks, target.limits());
+        let options = clocks.options(target.limits().and_then(|limits| limits.tcp_keepalive));
+        let mut race = Race::new(rivals, &options);
+        let finish = race.run(&deadline, spare).await;
+        let failures = race.failures();
+        if rivals.len() > 1 {
+            self.remember(&race, &failures);
+        }
+        // Those that lost are closed here, before anything is said on the one that won.
+        drop(race);
+        let (address, socket) = match finish {
+            None => return Err(failures),
+            Some(Finish::Spare(spare)) => return Ok(Connected::Spare(spare)),
+            Some(Finish::Connected(address, socket)) => (address, socket),
+        };
+        self.unanswered.borrow_mut().forget(address);
+        failures.iter().for_each(|error| outliers::note_failure(target, error));
+        let mut stream = match self.prepare(socket, address, target, security, &deadline).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(vec![error]),
+        };
+        stream.occupy(slot);
+        Ok(Connected::New(address, stream))
+    }
+
+    /// Notes who did not answer.
+    fn remember(&self, race: &Race<'_>, failures: &[ConnectError]) {
+        let late = failures.iter().filter(|error| matches!(error, ConnectError::TcpTimeout { .. }));
+        let mut unanswered = self.unanswered.borrow_mut();
+        for address in late.filter_map(ConnectError::address).chain(race.unanswered()) {
+            tracing::debug!(%address, "did not answer; other addresses of its name come first for a while");
+            unanswered.note(address, io::now());
+        }
+    }
+
+    /// What happens on a connection before it is used: announced, led through a tunnel, secured.
+    async fn prepare(
+        &self,
+        socket: Socket,
+        address: SocketAddr,
+        target: &Target<'_>,
+        security: &Security<'_>,
+        deadline: &Deadline,
     ) -> Result<Stream, ConnectError> {
-        let clocks = clocks.with_limits(target.limits());
-        let address = key.address();
-        let socket = connect::tcp(address, target.limits().and_then(|l| l.tcp_keepalive), &clocks).await?;
-        if let Some((version, source, destination)) = key.way().and_then(|way| way.announced) {
+        let way = target.way();
+        if let Some((version, source, destination)) = way.as_ref().and_then(|way| way.announced) {
             // It is queued; what follows waits for it, and learns of an error.
             drop(socket.send(proxy_protocol::header(version, source, destination)));
         }
-        let mut stream = match key.way().and_then(|way| way.tunnel.as_ref()) {
-            None => self.secure(socket, address, security, &clocks).await?,
-            Some(tunnel) if target.is_opaque() => {
-                let stream = self.secure(socket, address, security, &clocks).await?;
-                if let Some(early) = connect::tunnel(&stream, address, tunnel, &clocks).await? {
-                    stream.unread(early);
-                }
-                stream
-            }
-            Some(tunnel) => {
-                let plain = Stream::plaintext(socket);
-                if connect::tunnel(&plain, address, tunnel, &clocks).await?.is_some() {
-                    return Err(ConnectError::Tunnel { address, source: TunnelError::SpokeFirst });
-                }
-                self.secure(plain.into_socket(), address, security, &clocks).await?
-            }
+        let Some(tunnel) = way.as_ref().and_then(|way| way.tunnel.as_ref()) else {
+            return self.secure(socket, address, security, deadline).await;
         };
-        stream.occupy(slot);
-        Ok(stream)
+        if target.is_opaque() {
+            let stream = self.secure(socket, address, security, deadline).await?;
+            if let Some(early) = connect::tunnel(&stream, address, tunnel, deadline).await? {
+                stream.unread(early);
+            }
+            return Ok(stream);
+        }
+        let plain = Stream::plaintext(socket);
+        if connect::tunnel(&plain, address, tunnel, deadline).await?.is_some() {
+            return Err(ConnectError::Tunnel { address, source: TunnelError::SpokeFirst });
+        }
+        self.secure(plain.into_socket(), address, security, deadline).await
     }
 
     async fn secure(
@@ -327,14 +422,14 @@ impl Upstreams {
         socket: Socket,
         address: SocketAddr,
         security: &Security<'_>,
-        clocks: &Clocks,
+        deadline: &Deadline,
     ) -> Result<Stream, ConnectError> {
         match security {
             Security::Plaintext => Ok(Stream::plaintext(socket)),
             Security::Tls { profile, name } => {
                 let config = self.config(profile);
                 let name = profile.server_name(name).expect("the name was looked at when the security was decided");
-                connect::tls(socket, address, &config, name, clocks).await
+                connect::tls(socket, address, &config, name, deadline).await
             }
         }
     }
@@ -355,6 +450,24 @@ pub enum Reuse {
     Never,
 }
 
+/// A connection that was waited for.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once; a box would cost each connection one")]
+enum Connected<W> {
+    New(SocketAddr, Stream),
+    Spare(W),
+}
+
+/// Notes what the errors of one try say of the endpoints, and whom not to ask again; gives the last.
+fn note_all(target: &Target<'_>, errors: Vec<ConnectError>, tried: &mut Vec<SocketAddr>) -> ConnectError {
+    let mut last = ConnectError::NoEndpoint;
+    for error in errors {
+        outliers::note_failure(target, &error);
+        tried.extend(error.address());
+        last = error;
+    }
+    last
+}
+
 /// What came of asking for a connection.
 #[allow(clippy::large_enum_variant, reason = "it is taken apart at once; a box would cost each waiting request one")]
 enum Admitted {
@@ -368,7 +481,7 @@ enum Admitted {
 /// the way: a request that arrives as the server closes would be lost.
 fn expiry(now: Instant, since: Instant, limits: Option<&PoolLimits>, keeps_for: Option<Duration>) -> Instant {
     const ON_THE_WAY: Duration = Duration::from_secs(1);
-    let idle = limits.map_or(DEFAULT_IDLE_TIMEOUT, |limits| limits.http_idle_timeout);
+    let idle = limits.map_or(POOLED_IDLE, |limits| limits.http_idle_timeout);
     let announced = keeps_for.map_or(idle, |time| time.saturating_sub(ON_THE_WAY));
     let expires = now + idle.min(announced);
     match limits.and_then(|limits| limits.max_connection_duration) {

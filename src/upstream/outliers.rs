@@ -4,12 +4,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::balance::Endpoints;
 use super::connect::ConnectError;
 use super::target::Target;
 use crate::config::OutlierDetection;
 use crate::io;
-use crate::policy::{Cluster, MAX_LEVELS, Outcome};
+use crate::policy::{Candidate, Cluster, MAX_LEVELS, Outcome};
 
 /// Notes what came of using `address`, where the policy watches its endpoints.
 pub fn note(target: &Target<'_>, address: SocketAddr, outcome: Outcome) {
@@ -27,22 +26,22 @@ pub(super) fn note_failure(target: &Target<'_>, error: &ConnectError) {
     }
 }
 
-/// Replaces `endpoints` by those of `target` that are worth a try, with their weights.
+/// Replaces `usable` by the addresses of `target` that are worth a try.
 ///
 /// # Errors
 /// That there are none.
 pub(super) fn usable(
     target: &Target<'_>,
-    endpoints: &mut Endpoints,
+    usable: &mut Vec<Candidate>,
     dice: impl FnOnce() -> u64,
 ) -> Result<(), ConnectError> {
-    endpoints.clear();
+    usable.clear();
     let level = fallen_level(target, dice);
     let mut all = 0;
-    target.each_of_level(|address, weight, of| {
+    target.each_candidate(|candidate| {
         all += 1;
-        if level.is_none_or(|level| level == of) {
-            endpoints.push((address, weight));
+        if level.is_none_or(|level| level == candidate.level) {
+            usable.push(candidate);
         }
     });
     if all == 0 {
@@ -51,9 +50,15 @@ pub(super) fn usable(
     if let Target::Cluster { cluster, .. } = target
         && let Some(rules) = &cluster.outlier_detection
     {
-        cluster.health.retain(rules, endpoints, |(address, _)| *address);
+        cluster.health.retain(rules, usable, |candidate| candidate.address);
     }
-    if endpoints.is_empty() { Err(ConnectError::AllEjected(all)) } else { Ok(()) }
+    if usable.is_empty() { Err(ConnectError::AllEjected(all)) } else { Ok(()) }
+}
+
+/// Whether `address` is ejected now.
+pub(super) fn is_ejected(target: &Target<'_>, address: SocketAddr) -> bool {
+    let watched = target.cluster().filter(|cluster| cluster.outlier_detection.is_some());
+    watched.is_some_and(|cluster| cluster.health.is_ejected(address))
 }
 
 /// The level whose turn it is; `None` where there is one alone.

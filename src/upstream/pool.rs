@@ -1,12 +1,13 @@
 //! Warm connections, kept per worker and handed out last in, first out.
 //!
-//! A connection is found again only under its whole identity: the address, and for TLS the server name and the digest
-//! of everything that it was verified with and against. A new trust, revocation list, name rule or client identity has
+//! A connection is found again only under its whole identity: the address, the cluster that counts it where its number is
+//! limited, and for TLS the server name and the digest of everything that it was verified with and against. A new trust, revocation list, name rule or client identity has
 //! another digest, so no request can travel over a connection made under older rules.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -14,8 +15,9 @@ use foldhash::fast::RandomState;
 use super::Reuse;
 use super::admission::Share;
 use super::stream::{Idle, Stream};
-use super::target::{Security, Way};
+use super::target::{Security, Target, Way};
 use crate::flow::Host;
+use crate::policy::Cluster;
 
 /// Most idle connections kept under one key and worker; the oldest goes first.
 const MAX_IDLE_PER_KEY: usize = 512;
@@ -37,25 +39,35 @@ pub struct PoolKey {
     address: SocketAddr,
     tls: Option<([u8; 32], Host)>,
     way: Option<Box<Way>>,
+    /// The cluster whose limits count the connection. A request of another cluster would take one that its own limits
+    /// do not know, or one that this cluster's requests wait for.
+    counted: Option<CountedFor>,
 }
 
 impl PoolKey {
     #[must_use]
-    pub fn new(address: SocketAddr, security: &Security<'_>, way: Option<Box<Way>>) -> Self {
+    pub fn new(address: SocketAddr, security: &Security<'_>, target: &Target<'_>) -> Self {
         let tls = match security {
             Security::Plaintext => None,
             Security::Tls { profile, name } => Some((profile.digest(), (*name).clone())),
         };
-        Self { address, tls, way }
+        Self { address, tls, way: target.way(), counted: target.limited().map(CountedFor::of) }
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
 
-    pub(super) fn way(&self) -> Option<&Way> {
-        self.way.as_deref()
+/// The counts of one cluster, told from those of others by where they are. Each connection in the pool that is counted
+/// holds its counts, so their place is nobody else's as long as there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct CountedFor(usize);
+
+impl CountedFor {
+    fn of(cluster: &Arc<Cluster>) -> Self {
+        Self(Arc::as_ptr(&cluster.occupancy).addr())
     }
 }
 
@@ -210,5 +222,68 @@ fn be_wary(wary: &mut HashMap<PoolKey, Instant>, key: &PoolKey, rested: Duration
 fn close_all(entries: Vec<Entry>) {
     for entry in entries {
         entry.warm.stream.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+    use crate::io::{self, ConnectOptions, Engine, EngineKind, EngineOptions, Socket};
+
+    const PROFILE: [u8; 32] = [7; 32];
+
+    fn run<T>(main: impl Future<Output = T>) -> T {
+        Engine::new(EngineOptions { kind: EngineKind::Epoll, ..EngineOptions::default() }).unwrap().run(main)
+    }
+
+    fn key(profile: Option<[u8; 32]>) -> PoolKey {
+        let name = || Host::Ip(Ipv4Addr::LOCALHOST.into());
+        let address = SocketAddr::from(([192, 0, 2, 1], 443));
+        PoolKey { address, tls: profile.map(|digest| (digest, name())), way: None, counted: None }
+    }
+
+    async fn warm(listener: &TcpListener) -> Warm {
+        let socket = Socket::connect(listener.local_addr().unwrap(), &ConnectOptions::default()).await.unwrap();
+        let stream = Stream::plaintext(socket);
+        Warm { stream, local: None, requests: 1, since: io::now(), rested: Duration::ZERO }
+    }
+
+    #[test]
+    fn what_is_past_its_time_is_not_lent_though_no_sweep_came() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        run(async {
+            let (mut pool, now) = (Pool::default(), io::now());
+            for (seconds, is_lent) in [(59, true), (60, false), (61, false)] {
+                pool.put(key(None), warm(&listener).await, now, now + Duration::from_secs(60));
+                let taken = pool.take(&key(None), now + Duration::from_secs(seconds), Reuse::Allowed);
+                assert_eq!((taken.is_some(), pool.len()), (is_lent, 0), "after {seconds} s");
+            }
+        });
+    }
+
+    #[test]
+    fn connections_of_a_profile_that_is_no_more_are_dropped() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        run(async {
+            let (mut pool, now) = (Pool::default(), io::now());
+            let kinds = [None, Some(PROFILE), Some([8; 32])];
+            for profile in kinds {
+                pool.put(key(profile), warm(&listener).await, now, now + Duration::from_secs(60));
+            }
+            pool.retain_profiles(&HashSet::from([PROFILE]));
+            assert_eq!(pool.len(), 2);
+            let left = kinds.map(|profile| pool.take(&key(profile), now, Reuse::Allowed).is_some());
+            assert_eq!(left, [true, true, false]);
+        });
+    }
+
+    #[test]
+    fn a_connection_that_is_counted_is_not_found_by_others() {
+        let (one, other) = (CountedFor(1), CountedFor(2));
+        for (near, far) in [(Some(one), Some(other)), (Some(one), None), (None, Some(other))] {
+            assert_ne!(PoolKey { counted: near, ..key(None) }, PoolKey { counted: far, ..key(None) });
+        }
     }
 }

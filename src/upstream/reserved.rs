@@ -94,7 +94,7 @@ impl Reserved {
             let address = entry.key.address();
             let mut is_one = false;
             target.each_address(|other, _| is_one |= other == address);
-            is_one && entry.key == PoolKey::new(address, security, target.way())
+            is_one && entry.key == PoolKey::new(address, security, target)
         };
         // The newest first: should there be two, it is the one whose handshake goes on.
         let at = self.0.iter().rposition(leads)?;

@@ -56,7 +56,8 @@ impl World {
     async fn ask(&mut self, application: usize, authenticates: bool, challenges: bool, reusable: bool) {
         let target = Target::Passthrough(OriginalDst::new(self.at));
         let (security, who) = (Security::Plaintext, self.who[application]);
-        let clocks = Clocks { connect: Duration::from_secs(10), handshake: Duration::from_secs(10) };
+        let patience = Duration::from_secs(10);
+        let clocks = Clocks { connect: patience, handshake: patience, keepalive: None, user_timeout: None };
         let reuse = if authenticates { Reuse::Never } else { Reuse::Allowed };
         let mut lent = match self.upstreams.lend_reserved(&mut self.reserved[application], &target, &security) {
             Ok(Some(lent)) => lent,

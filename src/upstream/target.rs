@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::balance::Choice;
 use crate::config::{LoadBalancer, LoadBalancing, ProxyProtocol, Tunnel};
 use crate::flow::{ClientAddr, Host, OriginalDst};
-use crate::policy::{Cluster, ClusterProtocol, Endpoints, PoolLimits, Transport};
+use crate::policy::{Candidate, Cluster, ClusterProtocol, Endpoints, PoolLimits, Transport};
 use crate::tls::ClientProfile;
 
 /// A cluster of the policy table, or the original destination as the application dialled it.
@@ -128,6 +128,13 @@ impl<'t> Target<'t> {
         }
     }
 
+    /// The cluster, where its `connectionPool` limits connections or the requests that wait for one.
+    pub(super) fn limited(&self) -> Option<&'t Arc<Cluster>> {
+        let &Target::Cluster { cluster, .. } = self else { return None };
+        let limits = &cluster.limits;
+        (limits.max_connections.is_some() || limits.max_pending_requests.is_some()).then_some(cluster)
+    }
+
     /// How one of several endpoints is chosen.
     pub(super) fn choice(&self) -> Choice<'t> {
         const DIALLED: &LoadBalancing =
@@ -170,13 +177,26 @@ impl<'t> Target<'t> {
 
     /// The same with the level of each.
     pub(super) fn each_of_level(&self, mut each: impl FnMut(SocketAddr, u32, usize)) {
-        match self {
-            Target::Passthrough(original) => each(original.addr(), 1, 0),
-            Target::ByName { found, .. } => found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1, 0)),
-            Target::Cluster { cluster, found, .. } if matches!(cluster.endpoints, Endpoints::ByName { .. }) => {
-                found.iter().for_each(|ip| each(SocketAddr::new(*ip, self.port()), 1, 0));
+        self.each_candidate(|candidate| {
+            if !candidate.is_spare {
+                each(candidate.address, candidate.weight, candidate.level);
             }
-            Target::Cluster { cluster, original, .. } => cluster.endpoints.for_each_of_level(original.addr(), each),
+        });
+    }
+
+    /// The same, with which endpoint each belongs to, spare addresses included.
+    pub(super) fn each_candidate(&self, mut each: impl FnMut(Candidate)) {
+        let dialled = [self.original().ip()];
+        let found = match self {
+            Target::Cluster { cluster, original, .. } if !self.is_by_name() => {
+                return cluster.endpoints.for_each_candidate(original.addr(), each);
+            }
+            Target::Passthrough(_) => &dialled[..],
+            Target::Cluster { found, .. } | Target::ByName { found, .. } => found,
+        };
+        for ip in found {
+            let address = SocketAddr::new(*ip, self.port());
+            each(Candidate { address, weight: 1, level: 0, endpoint: 0, is_spare: false });
         }
     }
 

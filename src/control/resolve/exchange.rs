@@ -36,7 +36,8 @@ pub enum AskError {
 }
 
 /// Asks each server in turn, `conf.attempts` times round, until one replies. `turn` chooses the first one where the
-/// file says `rotate`.
+/// file says `rotate`. A server that has said nothing may drop queries with an EDNS record: it is asked without one the next
+/// time, once more if there is none.
 ///
 /// # Errors
 /// The failure of the last server.
@@ -45,32 +46,68 @@ pub async fn ask(conf: &ResolvConf, question: &Question, turn: usize) -> Result<
         Order::Listed => 0,
         Order::Rotated => turn % conf.servers.len().max(1),
     };
-    let rounds = usize::from(conf.attempts) * conf.servers.len();
+    let all = conf.servers.len();
+    let plain_round = if conf.attempts == 1 { all } else { 0 };
+    let rounds = usize::from(conf.attempts) * all;
+    let mut silent = Vec::new();
     let mut failed = None;
-    for server in conf.servers.iter().cycle().skip(first).take(rounds) {
-        match ask_server(conf, question, *server).await {
+    for (at, server) in conf.servers.iter().cycle().skip(first).take(rounds + plain_round).enumerate() {
+        let was_silent = silent.contains(server);
+        if at >= rounds && !was_silent {
+            continue;
+        }
+        let extension = if was_silent { Extension::Omit } else { Extension::Offer };
+        match ask_server(conf, question, *server, extension).await {
             Ok(reply) => return Ok(reply),
-            Err(e) => failed = Some(e),
+            Err(error) => {
+                if matches!(error, AskError::Timeout { .. }) {
+                    silent.push(*server);
+                }
+                failed = Some(error);
+            }
         }
     }
     Err(failed.expect("a ResolvConf has at least one server and one attempt"))
 }
 
-async fn ask_server(conf: &ResolvConf, question: &Question, server: SocketAddr) -> Result<Reply, AskError> {
-    let mut extension = Extension::Offer;
-    loop {
-        let attempt = try_once(conf.transport, question, server, extension);
-        let answer = match timeout(conf.timeout, attempt).await {
-            Ok(answer) => answer.map_err(|source| AskError::Io { server, source })?,
-            Err(_) => return Err(AskError::Timeout { server, waited: conf.timeout }),
-        };
-        match answer {
-            Ok(reply) => return Ok(reply),
-            Err(Failure::FormErr | Failure::NotImplemented) if extension == Extension::Offer => {
-                extension = Extension::Omit;
-            }
-            Err(failure) => return Err(AskError::Failed { server, failure }),
-        }
+/// Asks one server; once more without EDNS (RFC 6891 §7) after anything that a server which cannot read it is known to
+/// answer. The C library, which applications resolve by, does not offer it.
+async fn ask_server(
+    conf: &ResolvConf,
+    question: &Question,
+    server: SocketAddr,
+    extension: Extension,
+) -> Result<Reply, AskError> {
+    let answer = ask_once(conf, question, server, extension).await?;
+    if extension == Extension::Omit || !is_doubtful(&answer) {
+        return answer.map_err(|failure| AskError::Failed { server, failure });
+    }
+    match (answer, ask_once(conf, question, server, Extension::Omit).await) {
+        // The first answer stands where the second is no better.
+        (Ok(reply), Ok(Err(_)) | Err(_)) => Ok(reply),
+        (Err(failure), Err(_)) => Err(AskError::Failed { server, failure }),
+        (_, Ok(second)) => second.map_err(|failure| AskError::Failed { server, failure }),
+    }
+}
+
+/// Whether it may be about the EDNS record: every failure, and "no such name" that no zone vouches for (RFC 2308 §3).
+fn is_doubtful(answer: &Result<Reply, Failure>) -> bool {
+    match answer {
+        Ok(Reply::NxDomain { ttl }) => ttl.is_none(),
+        Ok(Reply::Addresses { .. } | Reply::NoData { .. }) | Err(Failure::Aliases) => false,
+        Err(_) => true,
+    }
+}
+
+async fn ask_once(
+    conf: &ResolvConf,
+    question: &Question,
+    server: SocketAddr,
+    extension: Extension,
+) -> Result<Result<Reply, Failure>, AskError> {
+    match timeout(conf.timeout, try_once(conf.transport, question, server, extension)).await {
+        Ok(answer) => answer.map_err(|source| AskError::Io { server, source }),
+        Err(_) => Err(AskError::Timeout { server, waited: conf.timeout }),
     }
 }
 

@@ -123,7 +123,9 @@ impl Bench {
         bench.write("resolv.conf", &(hosts.collect::<String>() + extra));
         let [resolv_conf, hosts] = ["resolv.conf", "hosts"].map(|file| bench.dir.path().join(file));
         let families = Families::Both;
-        Self { options: ResolverOptions { resolv_conf, hosts, families, port, ..bench.options }, ..bench }
+        // The same on every machine: only IPv4 has a route.
+        let source_of = |ip: IpAddr| ip.is_ipv4().then_some(ip);
+        Self { options: ResolverOptions { resolv_conf, hosts, families, port, source_of, ..bench.options }, ..bench }
     }
 
     async fn listen(&self, servers: usize) -> u16 {

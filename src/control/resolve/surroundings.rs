@@ -5,7 +5,7 @@
 //! its time and size move on.
 
 use std::fs::{self, Metadata};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
 use crate::dns::hosts::Hosts;
-use crate::dns::resolv_conf::ResolvConf;
+use crate::dns::resolv_conf::{Aaaa, ResolvConf};
 
 /// Which addresses of a name are asked for and used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Surroundings {
     pub hosts: Rc<Hosts>,
     /// Never `Auto`.
     pub families: Families,
+    /// This host's addresses that can have a route, by which destinations are ordered.
+    own: Vec<IpAddr>,
     wanted: Families,
     port: u16,
     conf_file: Watched,
@@ -72,10 +74,12 @@ impl Surroundings {
     pub fn new(resolv_conf: PathBuf, hosts: PathBuf, wanted: Families, port: u16) -> Self {
         let mut conf = ResolvConf::default();
         conf.servers.iter_mut().for_each(|server| server.set_port(port));
+        let own = own_routable();
         Self {
             conf: Rc::new(conf),
             hosts: Rc::default(),
-            families: settle(wanted),
+            families: settle(wanted, &own),
+            own,
             wanted,
             port,
             conf_file: Watched { path: resolv_conf, seen: None },
@@ -99,9 +103,21 @@ impl Surroundings {
 
     /// Asks the kernel for this host's addresses: dearer than a [`look`](Self::look), and they change less often.
     pub fn look_at_interfaces(&mut self) -> Look {
-        let families = settle(self.wanted);
-        let changed = families != std::mem::replace(&mut self.families, families);
-        if changed { Look::Changed } else { Look::Same }
+        let own = own_routable();
+        if own == self.own {
+            return Look::Same;
+        }
+        self.families = settle(self.wanted, &own);
+        self.own = own;
+        Look::Changed
+    }
+
+    /// The families that are asked for: `no-aaaa` speaks of those that nobody has chosen.
+    pub fn asked(&self) -> Families {
+        match (self.conf.aaaa, self.wanted) {
+            (Aaaa::NotAsked, Families::Auto | Families::Both) => Families::V4,
+            _ => self.families,
+        }
     }
 }
 
@@ -137,9 +153,9 @@ fn read_conf(path: &Path, port: u16) -> ResolvConf {
     conf
 }
 
-fn settle(wanted: Families) -> Families {
+fn settle(wanted: Families, own: &[IpAddr]) -> Families {
     match wanted {
-        Families::Auto => of_addresses(&own_addresses()),
+        Families::Auto => of_addresses(own),
         fixed => fixed,
     }
 }
@@ -158,9 +174,17 @@ fn own_addresses() -> Vec<IpAddr> {
         .collect()
 }
 
+/// Those of them that can have a route beyond the link, in order.
+fn own_routable() -> Vec<IpAddr> {
+    let mut own = own_addresses();
+    own.retain(|ip| is_routable(*ip));
+    own.sort_unstable();
+    own
+}
+
 fn of_addresses(own: &[IpAddr]) -> Families {
     let v4 = own.iter().any(IpAddr::is_ipv4);
-    let v6 = own.iter().any(|ip| matches!(ip, IpAddr::V6(ip) if is_routable(*ip)));
+    let v6 = own.iter().any(|ip| ip.is_ipv6() && is_routable(*ip));
     match (v4, v6) {
         (true, false) => Families::V4,
         (false, true) => Families::V6,
@@ -168,8 +192,9 @@ fn of_addresses(own: &[IpAddr]) -> Families {
     }
 }
 
-/// Global unicast (2000::/3) or unique local (fc00::/7).
-fn is_routable(ip: Ipv6Addr) -> bool {
+/// IPv4, global unicast (2000::/3) or unique local (fc00::/7).
+fn is_routable(ip: IpAddr) -> bool {
+    let IpAddr::V6(ip) = ip else { return true };
     let first = ip.segments()[0];
     first & 0xe000 == 0x2000 || first & 0xfe00 == 0xfc00
 }

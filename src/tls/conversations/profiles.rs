@@ -49,6 +49,16 @@ fn a_digest_tells_profiles_apart_by_everything_that_matters() {
     assert_eq!(profiles[0].digest(), profile(&rig.root, base(), Some(&identity)).digest());
 }
 
+/// What is sent before the server has answered can be sent again by somebody else (RFC 8446 §8).
+#[test]
+fn nothing_is_sent_as_early_data() {
+    let rig = Rig::new();
+    for minimum in [MinimumVersion::Tls12, MinimumVersion::Tls13] {
+        let profile = ClientProfile::new(request(NameCheck::FromHost), Some(trust(&rig.root)), None, minimum).unwrap();
+        assert!(!profile.client_config().enable_early_data);
+    }
+}
+
 #[test]
 fn contradictory_requests_are_refused() {
     let rig = Rig::new();
