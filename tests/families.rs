@@ -26,10 +26,8 @@ fn give_global_ipv6(lab: &Lab) {
 
 /// From now on nothing answers connections to these addresses outside.
 fn drop_connections(lab: &Lab, addresses: &[IpAddr]) {
-    let rules: String = addresses
-        .iter()
-        .map(|ip| format!("add rule inet lab in ip6 daddr {ip} meta l4proto tcp counter drop; "))
-        .collect();
+    let rule = |ip: &IpAddr| format!("add rule inet lab in ip6 daddr {ip} meta l4proto tcp counter drop");
+    let rules = addresses.iter().map(rule).collect::<Vec<_>>().join("; ");
     let table = "add table inet lab; add chain inet lab in { type filter hook input priority 0; }; ";
     process::finish(lab.outside.command("nft", &[&format!("{table}{rules}")])).succeeded();
 }

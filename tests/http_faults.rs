@@ -192,7 +192,7 @@ fn silent_connections_are_probed_on_both_legs() {
         let known = || {
             let all = sockets_with(&site.lab, ports);
             let ours = |line: &&str| ports.starts_with("sport") || !is_an_applications(&site.lab, line);
-            all.lines().filter(ours).map(|line| format!("{line}\n")).collect::<String>()
+            all.lines().filter(ours).collect::<Vec<_>>().join("\n")
         };
         eventually(&format!("each is probed: {ports}, {}", known()), || all_are_probed(&known(), 15));
     }

@@ -20,6 +20,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process, for the moment of its start")]
 pub enum Command {
     /// Write the redirect rules of this network namespace, and prove that they work
     Init(init::Args),

@@ -367,7 +367,9 @@ impl Upstreams {
             Some(Finish::Connected(address, socket)) => (address, socket),
         };
         self.unanswered.borrow_mut().forget(address);
-        failures.iter().for_each(|error| outliers::note_failure(target, error));
+        for error in &failures {
+            outliers::note_failure(target, error);
+        }
         let mut stream = match self.prepare(socket, address, target, security, &deadline).await {
             Ok(stream) => stream,
             Err(error) => return Err(vec![error]),

@@ -72,6 +72,9 @@ impl<'r> Race<'r> {
                 }
                 Event::HeadStartOver => {}
                 Event::TimeOver => {
+                    // Who has only just started is not judged by it, and may be tried again.
+                    let now = io::now();
+                    self.running.retain(|attempt| now.saturating_duration_since(attempt.since) >= head_start);
                     let late = |attempt: Attempt<'_>| ConnectError::TcpTimeout { address: attempt.address, after };
                     self.failures.extend(self.running.drain(..).map(late));
                     return None;

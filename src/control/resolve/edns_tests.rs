@@ -32,9 +32,8 @@ fn a_server_without_edns_is_asked_plainly() {
             let bench = Bench::new(1, "options attempts:1", move |seen, _| match &seen.message.edns {
                 Some(edns) if code == ResponseCode::BADVERS => {
                     let mut message = seen.reply();
-                    let mut edns = edns.clone();
-                    edns.set_rcode_high(code.high());
-                    message.set_edns(edns);
+                    message.metadata.response_code = code;
+                    message.set_edns(edns.clone());
                     vec![message]
                 }
                 Some(_) => seen.code(code),

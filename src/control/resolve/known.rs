@@ -47,8 +47,8 @@ enum Verdict {
 }
 
 impl Known {
-    /// All addresses, IPv4 first: a cluster often has IPv6 addresses long before it has IPv6 egress. Within a family
-    /// the order is the server's.
+    /// All addresses; which family comes first is for [`precedence`](super::precedence) to say. Within a family the order is
+    /// the server's.
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.v4.iter().chain(&self.v6).copied().collect()
     }
