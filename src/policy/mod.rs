@@ -51,6 +51,8 @@ mod reference;
 #[cfg(test)]
 mod route_cases;
 #[cfg(test)]
+mod route_guard_cases;
+#[cfg(test)]
 mod rule_cases;
 #[cfg(test)]
 mod scenarios;

@@ -1,0 +1,196 @@
+//! What a route must never open: where it leads is judged like what the request itself asked for, a subset that nobody is
+//! in is nobody, and bytes that name nothing are bound to the hosts of their entry.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{Resources, load_text};
+use crate::flow::Hostname;
+use crate::policy::fixture::{dst, host, verdict, workload};
+use crate::policy::publish::{Addresses, Published};
+use crate::policy::{
+    Decision, Denial, Endpoints, Materials, PolicyTable, RequestView, Routed, Transport, Unreachable, compile,
+};
+use crate::tls::{ClientProfile, ProfileRequest};
+
+/// What names resolve to.
+struct Dns(BTreeMap<&'static str, &'static str>);
+
+impl Materials for Dns {
+    fn profile(&mut self, _: &ProfileRequest) -> Result<Arc<ClientProfile>, String> {
+        Err("no rule asks for one".to_owned())
+    }
+
+    fn addresses(&mut self, name: &Hostname) -> Addresses {
+        Published::new(self.0.get(name.as_str()).map(|ip| ip.parse().unwrap()).into_iter().collect())
+    }
+}
+
+fn table(text: &str, change: impl FnOnce(&mut Resources)) -> PolicyTable {
+    let loaded = load_text(Path::new("a.yaml"), text);
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let mut resources = loaded.resources;
+    change(&mut resources);
+    let answers = [("a.example", "1.1.1.1"), ("b.example", "1.1.1.2"), ("far.example", "1.1.1.9")];
+    compile(&resources, &workload("shop", ""), &mut Dns(BTreeMap::from(answers))).0
+}
+
+fn entry(hosts: &str, protocol: &str, resolution: &str) -> String {
+    let name = hosts.split('.').next().unwrap();
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec: {{hosts: [{hosts}], ports: \
+         [{{number: 80, name: p, protocol: {protocol}}}], resolution: {resolution}}}\n---\n"
+    )
+}
+
+/// Sends `host` to what `then` says.
+fn routed(host: &str, then: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v}}\nspec: {{hosts: [{host}], http: \
+         [{{{then}}}]}}\n---\n"
+    )
+}
+
+fn denied(paths: &str, target: Option<&str>) -> String {
+    let targets = target.map_or(String::new(), |name| {
+        format!("targetRefs: [{{group: networking.istio.io, kind: ServiceEntry, name: {name}}}], ")
+    });
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: no}}\nspec: {{{targets}action: DENY, \
+         rules: [{{to: [{{operation: {{paths: [{paths}]}}}}]}}]}}\n---\n"
+    )
+}
+
+fn asked<T>(
+    table: &PolicyTable,
+    to: &str,
+    name: &str,
+    path: &str,
+    then: impl FnOnce(Routed<'_>, &RequestView<'_>) -> T,
+) -> T {
+    let host = host(name);
+    let request = RequestView {
+        host: &host,
+        authority: name.as_bytes(),
+        method: b"GET",
+        target: path.as_bytes(),
+        field: &|_| None,
+    };
+    then(table.http_request(dst(to), &request), &request)
+}
+
+/// Why a request of `name` may not go where its route sends it.
+fn refusal(table: &PolicyTable, to: &str, name: &str, path: &str) -> Option<String> {
+    asked(table, to, name, path, |routed, request| {
+        let Routed::Route(route, _) = routed else { panic!("no route takes it: {routed:?}") };
+        let destination = route.destination(0).unwrap();
+        let cluster = destination.cluster(80).unwrap_or_else(|| panic!("no cluster {}", destination.name));
+        match table.admit_routed(cluster, dst(to), request) {
+            Ok(()) => None,
+            Err(Denial::Forbidden { details, .. }) => Some(details.to_owned()),
+            Err(Denial::Unreachable { why, .. }) => Some(why.details().to_owned()),
+            Err(other) => panic!("{other:?}"),
+        }
+    })
+}
+
+#[test]
+fn a_denial_wins_over_whatever_a_virtual_service_makes_of_the_host() {
+    for target in [None, Some("a")] {
+        for then in [
+            "directResponse: {status: 200}",
+            "redirect: {authority: b.example}",
+            "route: [{destination: {host: b.example}}]",
+        ] {
+            let text = [
+                entry("a.example", "HTTP", "DNS"),
+                entry("b.example", "HTTP", "DNS"),
+                routed("a.example", then),
+                denied("/no", target),
+            ];
+            let table = table(&text.concat(), |_| {});
+            asked(&table, "9.9.9.9:80", "a.example", "/no", |routed, _| {
+                let refused = matches!(routed, Routed::Unrouted(Decision::Deny(Denial::Forbidden { .. })));
+                assert!(refused, "{target:?} {then}: {routed:?}");
+            });
+            asked(&table, "9.9.9.9:80", "a.example", "/yes", |routed, _| {
+                assert!(matches!(routed, Routed::Route(..)), "{target:?} {then}: {routed:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_request_that_a_route_sends_to_another_entry_is_judged_by_that_entrys_policies() {
+    let text = [
+        entry("a.example", "HTTP", "DNS"),
+        entry("b.example", "HTTP", "DNS"),
+        routed("a.example", "route: [{destination: {host: b.example}}]"),
+        denied("/no", Some("b")),
+    ];
+    let table = table(&text.concat(), |_| {});
+    let said = refusal(&table, "9.9.9.9:80", "a.example", "/no").expect("b's policy denies it");
+    assert!(said.contains("shop]-policy[no]"), "{said}");
+    assert_eq!(refusal(&table, "9.9.9.9:80", "a.example", "/yes"), None);
+}
+
+#[test]
+fn a_route_leads_to_no_protected_address_and_to_none_that_strict_refuses() {
+    let text = [
+        entry("a.example", "HTTP", "DNS"),
+        entry("far.example", "HTTP", "NONE"),
+        routed("a.example", "route: [{destination: {host: far.example}}]"),
+    ]
+    .concat();
+    let closed = table(&text, |resources| {
+        resources.settings.outbound_traffic_policy = crate::config::OutboundPolicy::RegistryOnly;
+    });
+    let why = |why: Unreachable| Some(why.details().to_owned());
+    assert_eq!(refusal(&closed, "169.254.169.254:80", "a.example", "/"), why(Unreachable::Protected));
+    assert_eq!(refusal(&closed, "[fe80::1]:80", "a.example", "/"), why(Unreachable::Protected));
+    assert_eq!(refusal(&closed, "1.1.1.3:80", "a.example", "/"), None);
+    let strict = table(&text, |resources| resources.settings.strict = true);
+    // The address of the host that the request names is not one of the host that the route leads to.
+    assert_eq!(refusal(&strict, "1.1.1.1:80", "a.example", "/"), why(Unreachable::Elsewhere));
+    assert_eq!(refusal(&strict, "1.1.1.9:80", "a.example", "/"), None);
+}
+
+#[test]
+fn a_subset_that_no_endpoint_is_in_is_no_endpoint() {
+    let text = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec:\n  hosts: [a.example]\n  \
+                ports: [{number: 80, name: p, protocol: HTTP}]\n  resolution: STATIC\n  endpoints:\n  - {address: 192.0.2.1, \
+                labels: {version: v1}}\n  - {address: 192.0.2.2, labels: {version: v1, zone: b}}\n  - {address: 192.0.2.3}\n---\n\
+                apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a.example\n  \
+                subsets:\n  - {name: some, labels: {version: v1}}\n  - {name: one, labels: {version: v1, zone: b}}\n  - {name: \
+                nobody, labels: {version: v2}}\n  - {name: neither, labels: {version: v1, zone: c}}\n---\n";
+    for (subset, addresses) in [("some", 2), ("one", 1), ("nobody", 0), ("neither", 0)] {
+        let route = routed("a.example", &format!("route: [{{destination: {{host: a.example, subset: {subset}}}}}]"));
+        let table = table(&[text, &route].concat(), |_| {});
+        asked(&table, "9.9.9.9:80", "a.example", "/", |routed, _| {
+            let Routed::Route(route, _) = routed else { panic!("{subset}: {routed:?}") };
+            let cluster = route.destination(0).unwrap().cluster(80).expect("the subset is defined");
+            let Endpoints::Resolved(sources) = &cluster.endpoints else { panic!("{subset}: {:?}", cluster.endpoints) };
+            assert_eq!(sources.len(), addresses, "{subset}");
+            assert_eq!(matches!(cluster.transport, Transport::Refused(_)), addresses == 0, "{subset}");
+        });
+    }
+}
+
+/// Bytes of a port declared TCP name nothing, so any host of the entry may be meant, and no other.
+#[test]
+fn strict_binds_bytes_to_every_host_of_their_entry() {
+    let flows = |hosts: &str, protocol: &str| {
+        let table = table(&entry(hosts, protocol, "NONE"), |resources| resources.settings.strict = true);
+        ["1.1.1.1", "1.1.1.2", "1.1.1.9", "8.8.8.8"].map(|ip| verdict(&table, &format!("bytes {ip}:80")))
+    };
+    let elsewhere = Unreachable::Elsewhere.details();
+    let [a, b, far, unknown] = flows("a.example, b.example", "TCP");
+    assert!(a.starts_with("outbound|80||") && b == a, "{a} {b}");
+    assert_eq!([far.as_str(), &unknown], [elsewhere; 2]);
+    let [a, b, far, unknown] = flows("b.example, gone.example, far.example", "MONGO");
+    assert!(b.starts_with("outbound|80||") && far == b, "{b} {far}");
+    assert_eq!([a.as_str(), &unknown], [elsewhere; 2]);
+    let none = flows("gone.example, lost.example", "TCP");
+    assert_eq!(none, [Unreachable::Unresolved.details(); 4]);
+}
