@@ -5,7 +5,7 @@
 #   does for one process does for any number, as resource limits are each process's own.
 # Happens: on 6.18 io_uring_setup is charged to the user's locked memory, which is counted for the user as a whole and compared with the
 #   caller's limit: a second process of the same uid gets ENOMEM because of the rings of the first, though the two share nothing else.
-# Why it matters: every sidecar of a node runs under the same uid. With the common 8 MiB the first dozens of pods get their rings, and the next one
+# Why it matters: every sidecar of a node runs under the same uid. With 8 MiB, a common default, some dozens of pods get their rings, and the next one
 #   does not start, or falls back to another engine, for reasons that are not in its own container. CAP_IPC_LOCK lifts it.
 # Seen on: Linux 6.18 only; elsewhere this script ends with code 3, as earlier and later kernels can differ.
 # Source: io_uring/memmap.c (regions are accounted to the user since they hold the rings); getrlimit(2).
