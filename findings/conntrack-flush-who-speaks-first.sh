@@ -7,8 +7,9 @@
 #   sees for the opening one. If that is the application's, the REDIRECT rule is asked, gives the same translation, and the connection
 #   goes on, original destination and all. If it is the proxy's, the entry is made the wrong way round: the packet
 #   leaves untranslated, the application's kernel answers with RST, the proxy's side is reset, and the application waits for ever.
-# Why it matters: network tools flush conntrack on a node after a change (kube-proxy deletes entries too). Of the same kind of
-#   connections, uploads survive and downloads hang; the application gets no error unless it has a timeout or keepalive.
+# Why it matters: connection tables are flushed after a change of rules or addresses. Of redirected connections of one kind, those
+#   whose application speaks next survive, and those that wait for the server hang: a download, a watch, a queue. The
+#   application gets no error unless it has a timeout or keepalive.
 # Seen on: Linux 6.18, conntrack 1.4.7 of Debian 12.
 # Source: Documentation/networking/nf_conntrack-sysctl.rst (nf_conntrack_tcp_loose).
 # Needs: root, nft, ip, conntrack, python3.
