@@ -8,7 +8,7 @@
 # Why it matters: servers and CDNs send 103 to whom they like, and a proxy has to pass it on (RFC 9110 §15.2). What an
 #   application then sees looks like an answer that the proxy cut short.
 # Seen with: Python 3.8.18, 3.11.7, 3.12.1 and 3.13.0; requests 2.34.2, urllib3 2.8.0, httpx 0.28.1, aiohttp 3.14.5.
-# Source: Lib/http/client.py, HTTPResponse.begin; python/cpython issue 42550.
+# Source: Lib/http/client.py, HTTPResponse.begin, which loops over 100 alone.
 # Needs: python3 with venv, curl.
 set -euo pipefail
 for tool in python3 curl; do
