@@ -23,7 +23,7 @@ test: setup ## Prove it: unit tests and end-to-end tests in network namespaces (
 lint: setup ## Formatting, clippy and shellcheck, without a warning
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	shellcheck $(shell grep -l "^#!/bin/" scripts/*) .ci/run $(wildcard iptables/*.sh)
+	shellcheck $(shell grep -l "^#!/bin/" scripts/*) .ci/run $(wildcard iptables/*.sh findings/*.sh)
 
 bench: setup ## Compare with nginx, HAProxy and Envoy: CPU time per request, latency, memory (a quarter of an hour)
 	@scripts/bench
