@@ -221,7 +221,8 @@ pub fn name_of(item: &syn::Item) -> Option<String> {
     Some(name.to_string())
 }
 
-/// Every `a::b::c` of the code, and every name that stands alone; neither fields and methods nor lifetimes.
+/// Every `a::b::c` of the code, and every name that stands alone; neither fields, methods, lifetimes nor the `super` of
+/// `pub(super)`.
 fn paths(code: &[Token]) -> impl Iterator<Item = Vec<String>> {
     let text = |at: usize| code.get(at).map_or("", |token| token.text.as_str());
     let is_name = move |at: usize| text(at).starts_with(|first: char| first.is_alphabetic() || first == '_');
@@ -230,7 +231,7 @@ fn paths(code: &[Token]) -> impl Iterator<Item = Vec<String>> {
         Some(":") => *at < 2 || text(*at - 2) != ":",
         _ => true,
     };
-    (0..code.len()).filter(move |at| is_name(*at)).filter(begins).map(move |start| {
+    let found = (0..code.len()).filter(move |at| is_name(*at)).filter(begins).map(move |start| {
         let mut path = vec![text(start).to_owned()];
         let mut at = start + 1;
         while text(at) == ":" && text(at + 1) == ":" && is_name(at + 2) {
@@ -238,5 +239,6 @@ fn paths(code: &[Token]) -> impl Iterator<Item = Vec<String>> {
             at += 3;
         }
         path
-    })
+    });
+    found.filter(|path| path.len() > 1 || !matches!(path[0].as_str(), "super" | "self" | "crate"))
 }

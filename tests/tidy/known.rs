@@ -3,20 +3,17 @@
 
 /// Sets of files that use each other.
 pub const CIRCLES: [&str; 19] = [
-    "cli/doctor/host.rs cli/doctor/mod.rs cli/doctor/redirection.rs cli/explain.rs cli/grid.rs cli/init.rs \
-     cli/inject.rs cli/mod.rs cli/run.rs cli/show.rs cli/webhook.rs cli/webhook_certificates.rs",
+    "cli/doctor/host.rs cli/doctor/mod.rs cli/doctor/redirection.rs",
     "config/authorization.rs config/egress_listener.rs config/hop.rs config/load_balancer.rs \
      config/locality.rs config/names.rs config/outlier_detection.rs config/reader.rs config/resources.rs \
      config/routing.rs config/text_match.rs config/text_pattern.rs",
     "config/authorization_policy.rs config/byte_route.rs config/client_tls.rs config/destination_rule.rs \
      config/document.rs config/endpoint.rs config/http_match.rs config/http_route.rs config/secret.rs \
      config/service_entry.rs config/settings.rs config/sidecar.rs config/virtual_service.rs",
-    "confine/calls.rs confine/mod.rs",
     "control/admin/routes.rs control/admin.rs",
-    "control/confinement.rs control/dump.rs control/health.rs control/mod.rs control/pressure.rs \
-     control/process.rs control/state.rs control/upkeep.rs control/watchdog.rs",
+    "control/confinement.rs control/mod.rs control/upkeep.rs",
     "control/resolve/asked.rs control/resolve.rs",
-    "explain/asked.rs explain/log.rs explain/mod.rs explain/report.rs explain/target.rs explain/words.rs",
+    "explain/log.rs explain/mod.rs explain/report.rs explain/words.rs",
     "http/body.rs http/fields.rs http/trailer.rs",
     "inject/edit.rs inject/mod.rs inject/parts.rs inject/refusal.rs inject/wishes.rs inject/workload.rs",
     "io/connect.rs io/connection.rs io/engine.rs io/listener.rs io/operations.rs io/reactor.rs io/receive.rs \
@@ -25,15 +22,14 @@ pub const CIRCLES: [&str; 19] = [
     "observe/counters.rs observe/traffic.rs",
     "policy/authorization.rs policy/authorized.rs policy/compile.rs policy/decide.rs policy/endpoints.rs \
      policy/guarded.rs policy/http_routes.rs policy/localities.rs policy/rules.rs policy/sought.rs \
-     policy/splits.rs policy/table.rs policy/traps/names.rs policy/traps.rs policy/tunnels.rs \
-     policy/virtual_services.rs",
+     policy/splits.rs policy/table.rs policy/traps.rs policy/tunnels.rs policy/virtual_services.rs",
     "proxy/affinity.rs proxy/clocks.rs proxy/connection.rs proxy/exchange.rs proxy/failure.rs proxy/http1.rs \
      proxy/record.rs proxy/routing.rs proxy/transfer.rs",
     "sniff/client_hello.rs sniff/http.rs sniff/mod.rs",
     "tls/crl.rs tls/legacy.rs tls/trust.rs",
     "tls/handshake.rs tls/names.rs tls/profile.rs tls/session.rs tls/verify.rs",
-    "upstream/admission.rs upstream/balance.rs upstream/connect.rs upstream/hash_table.rs upstream/mod.rs \
-     upstream/outliers.rs upstream/pool.rs upstream/stream.rs upstream/target.rs upstream/tunnel.rs",
+    "upstream/balance.rs upstream/hash_table.rs",
+    "upstream/mod.rs upstream/pool.rs",
 ];
 
 /// Names that several types of a room have.

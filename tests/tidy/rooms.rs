@@ -146,6 +146,8 @@ fn what_is_no_circle_is_not_taken_for_one() {
         ]),
         none
     );
+    let visible = [("io/mod.rs", "mod a; fn f() { a::g() }"), ("io/a.rs", "pub(super) fn g() {}")];
+    assert_eq!(circles_of(&visible), none);
     // A mod.rs that hands out its files' names uses none of them; one that has code of its own does.
     let room = |code: &str| {
         circles_of(&[
