@@ -4,7 +4,7 @@
 //! there (framing, routing, identity, what the content is) is refused (RFC 9110 §6.5.1), not dropped: dropping would
 //! need the bytes to be rewritten, and nobody sends such a field by mistake.
 
-use super::body::BodyError;
+use super::error::BodyError;
 use super::fields::is_end_to_end;
 use super::grammar::{is_token_byte, is_value_byte};
 
