@@ -1,7 +1,7 @@
 //! Is this the beginning of an HTTP/1 request line? Wider than the parser in `http` accepts, on purpose: what a lenient
 //! server might take for a request must reach the parser, which refuses it, and not pass as opaque bytes.
 
-use super::Detection;
+use super::detection::Detection;
 
 /// A request line that has not told by then what it is will not.
 const MAX_BYTES: usize = 8 << 10;
