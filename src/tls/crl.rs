@@ -10,10 +10,10 @@ use x509_parser::asn1_rs::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList as ParsedCrl;
 
 use super::certificate::signature_algorithm;
-use super::legacy::{SignatureBudget, verify_signature};
 use super::material::MaterialError;
 use super::pem;
 use super::refusal::Refusal;
+use super::signature::{SignatureBudget, verify_signature};
 
 /// The revocation lists that belong to one set of trusted CAs. Never empty.
 pub(super) struct Crls {

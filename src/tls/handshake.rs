@@ -11,10 +11,11 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{ClientConfig, HandshakeKind};
 
 use super::channel::Channel;
+use super::client_certificate::take_certificate_wanted;
 use super::error::TlsError;
 use super::fault::Fault;
+use super::negotiated::{Negotiated, NegotiatedAlpn};
 use super::record::HEADER;
-use super::session::{Negotiated, NegotiatedAlpn, take_certificate_wanted};
 use super::verify::take_refusal;
 
 /// The most that may be held of one handshake message: its own limit (64 KiB) and a record's worth of framing.

@@ -13,28 +13,12 @@ use x509_parser::x509::X509Version;
 
 use super::certificate::{name_contents, printable, signature_algorithm};
 use super::crl::Asked;
-use super::provider;
 use super::refusal::{Refusal, Subject};
+use super::signature::{SignatureBudget, verify_signature};
 use super::trust::Trust;
 
-/// Longest chain between a leaf and its anchor, and most signatures tried for one handshake: a peer chooses the
-/// certificates it sends, not how long they are looked at.
+/// Longest chain between a leaf and its anchor: a peer chooses the certificates it sends, not how long they are looked at.
 const MAX_DEPTH: u8 = 6;
-const MAX_SIGNATURES: u8 = 64;
-
-/// Signature checks left for this handshake.
-pub(super) struct SignatureBudget(u8);
-
-impl SignatureBudget {
-    pub(super) fn new() -> Self {
-        Self(MAX_SIGNATURES)
-    }
-
-    fn spend(&mut self) -> Result<(), Refusal> {
-        self.0 = self.0.checked_sub(1).ok_or_else(|| Refusal::Malformed("too many certificates to try".to_owned()))?;
-        Ok(())
-    }
-}
 
 /// Whether `leaf`, of version 1, was issued by one of `trust`'s CAs, directly or through `intermediates`.
 pub(super) fn verify(
@@ -74,28 +58,6 @@ pub(super) fn verify_pinned(leaf: &CertificateDer<'_>, trust: &Trust, now: i64) 
         }
     }
     Err(Refusal::NoCrl { subject: leaf.subject() })
-}
-
-/// Whether `signature` over `message` was made by `key` with the algorithm that stands beside it (`algorithm`: contents
-/// of an AlgorithmIdentifier).
-pub(super) fn verify_signature(
-    key: &SubjectPublicKeyInfoDer<'_>,
-    algorithm: &[u8],
-    message: &[u8],
-    signature: &[u8],
-    budget: &mut SignatureBudget,
-) -> Result<(), Refusal> {
-    let key = webpki::RawPublicKeyEntity::try_from(key).map_err(|_| Refusal::Algorithm)?;
-    let known = provider().signature_verification_algorithms.all;
-    for candidate in known.iter().filter(|known| known.signature_alg_id().as_ref() == algorithm) {
-        budget.spend()?;
-        match key.verify_signature(*candidate, message, signature) {
-            Ok(()) => return Ok(()),
-            Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
-            Err(_) => return Err(Refusal::Signature),
-        }
-    }
-    Err(Refusal::Algorithm)
 }
 
 /// One certificate with the octets that its signature covers.

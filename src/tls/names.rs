@@ -12,8 +12,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
 use super::certificate::{AlternativeName, alternative_names, printable};
-use super::profile::NameCheck;
 use super::refusal::Refusal;
+use super::request::NameCheck;
 
 /// The rule of one profile, ready to be asked.
 #[derive(Clone, Debug)]

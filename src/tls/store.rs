@@ -15,7 +15,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::identity::Identity;
 use super::material::MaterialError;
-use super::profile::{ClientProfile, IdentitySource, MinimumVersion, ProfileMode, ProfileRequest, TrustSource};
+use super::profile::{ClientProfile, MinimumVersion};
+use super::request::{IdentitySource, ProfileMode, ProfileRequest, TrustSource};
 use super::secrets::{Part, Vault};
 use super::table::{self, Credential, SecretKind, SecretRow};
 use super::trust::{Strictness, Trust, finished, system_bundle};

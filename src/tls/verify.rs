@@ -15,7 +15,7 @@ use webpki::{EndEntityCert, KeyUsage, RawPublicKeyEntity};
 use super::certificate::{CertificateFacts, public_key};
 use super::legacy;
 use super::names::Names;
-use super::provider;
+use super::provider::provider;
 use super::refusal::{Refusal, Subject};
 use super::trust::Trust;
 

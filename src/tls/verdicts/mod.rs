@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::names::Names;
-use super::profile::NameCheck;
+use super::request::NameCheck;
 use super::testing::Authority;
 use super::trust::{Strictness, Trust};
 use super::verify::Verifier;
