@@ -69,6 +69,7 @@ mod provided;
 mod reactor;
 mod receive;
 mod restrict;
+mod ring_setup;
 mod send;
 mod shedding;
 #[cfg(test)]
