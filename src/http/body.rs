@@ -257,5 +257,5 @@ impl Extension {
 }
 
 #[cfg(test)]
-#[path = "body_tests.rs"]
+#[path = "tests/body.rs"]
 mod tests;

@@ -26,6 +26,7 @@ mod target;
 mod trailer;
 
 #[cfg(test)]
+#[path = "tests/corpus.rs"]
 mod corpus;
 
 pub use body::{BodyScanner, Chunk};

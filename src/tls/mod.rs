@@ -36,13 +36,7 @@ mod trust;
 mod verify;
 
 #[cfg(test)]
-mod conversations;
-#[cfg(test)]
-mod credentials;
-#[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod verdicts;
+mod tests;
 
 pub use certificate::CertificateFacts;
 pub use error::{Alert, Spoken, TlsError};

@@ -45,17 +45,12 @@ pub const TYPES: [&str; 13] = [
 ];
 
 /// Files for tests alone outside of a folder `tests/`.
-pub const TEST_FILES: [&str; 37] = [
-    "confine/tests.rs",
+pub const TEST_FILES: [&str; 15] = [
     "control/admin/tests.rs",
     "control/resolve/asked_tests.rs",
     "control/resolve/name_servers.rs",
     "control/resolve/tests.rs",
-    "dns/message_tests.rs",
     "explain/tests.rs",
-    "http/body_tests.rs",
-    "http/corpus.rs",
-    "http/corpus_responses.rs",
     "policy/authorization_cases.rs",
     "policy/authorization_reference.rs",
     "policy/fixture.rs",
@@ -66,23 +61,6 @@ pub const TEST_FILES: [&str; 37] = [
     "policy/scenarios.rs",
     "policy/split_cases.rs",
     "policy/strict_property.rs",
-    "sniff/tests.rs",
-    "tls/conversations/established.rs",
-    "tls/conversations/handshakes.rs",
-    "tls/conversations/mod.rs",
-    "tls/conversations/peers.rs",
-    "tls/conversations/profiles.rs",
-    "tls/conversations/records.rs",
-    "tls/credentials/identities.rs",
-    "tls/credentials/lookup.rs",
-    "tls/credentials/mod.rs",
-    "tls/credentials/rotation.rs",
-    "tls/testing.rs",
-    "tls/verdicts/chains.rs",
-    "tls/verdicts/legacy.rs",
-    "tls/verdicts/mod.rs",
-    "tls/verdicts/names.rs",
-    "tls/verdicts/revocation.rs",
 ];
 
 /// Folders whose module stands beside them.

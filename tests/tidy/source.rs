@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::spanned::Spanned;
 
 pub struct Source {
     pub path: PathBuf,

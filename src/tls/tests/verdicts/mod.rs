@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::names::Names;
-use super::request::NameCheck;
-use super::testing::Authority;
-use super::trust::{Strictness, Trust};
-use super::verify::Verifier;
+use crate::tls::names::Names;
+use crate::tls::request::NameCheck;
+use crate::tls::tests::pki::Authority;
+use crate::tls::trust::{Strictness, Trust};
+use crate::tls::verify::Verifier;
 
 /// The host of every request here that does not say otherwise.
 const HOST: &str = "api.example.com";
