@@ -6,17 +6,16 @@
 //! destination may be reached at all.
 
 mod aead;
+mod alert;
+mod cert_error;
 mod certificate;
 mod channel;
 mod client_certificate;
 mod crl;
-mod cutter;
 mod error;
-mod fault;
-mod gather;
 mod handshake;
 mod identity;
-mod legacy;
+mod iovec_reader;
 mod material;
 mod names;
 mod negotiated;
@@ -24,30 +23,31 @@ mod pem;
 mod profile;
 mod provider;
 mod record;
-mod refusal;
+mod record_deframer;
 mod request;
 mod secrets;
+mod secrets_view;
 mod server;
 mod session;
 mod signature;
 mod store;
-mod table;
 mod trust;
 mod verify;
+mod x509_v1;
 
 #[cfg(test)]
 mod tests;
 
+pub use cert_error::CertError;
 pub use certificate::CertificateFacts;
 pub use error::{Alert, Spoken, TlsError};
 pub use identity::Identity;
 pub use material::MaterialError;
 pub use negotiated::{Negotiated, NegotiatedAlpn};
 pub use profile::{ClientProfile, MinimumVersion, ProfileError};
-pub use refusal::Refusal;
 pub use request::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+pub use secrets_view::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
 pub use server::server_config;
 pub use session::Session;
 pub use store::{Refresh, Store, StoreOptions};
-pub use table::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
 pub use trust::Trust;

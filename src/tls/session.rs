@@ -10,9 +10,9 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::alert::FatalAlert;
 use super::channel::Channel;
 use super::error::{Spoken, TlsError};
-use super::fault::Fault;
 use super::handshake::Handshake;
 use super::negotiated::Negotiated;
 use crate::io::Lease;
@@ -100,7 +100,7 @@ impl Session {
             }
             State::Open(channel) => {
                 let opened = channel.open(input, plaintext, &mut self.output);
-                opened.map_err(|fault| failed(channel, fault, &mut self.output))
+                opened.map_err(|fatal| failed(channel, fatal, &mut self.output))
             }
             State::Void => Err(TlsError::Internal("a session without keys".to_owned())),
         }
@@ -129,9 +129,9 @@ impl Session {
             return Err(TlsError::Internal("data to send before the handshake is complete".to_owned()));
         };
         out.append(&mut self.output);
-        channel.seal(plaintext, out).map_err(|fault| {
-            self.failure = Some(fault.error.clone());
-            failed(channel, fault, out)
+        channel.seal(plaintext, out).map_err(|fatal| {
+            self.failure = Some(fatal.error.clone());
+            failed(channel, fatal, out)
         })
     }
 
@@ -140,9 +140,9 @@ impl Session {
         self.take_output(out);
         if let State::Open(channel) = &mut self.state
             && self.failure.is_none()
-            && let Err(fault) = channel.close(out)
+            && let Err(fatal) = channel.close(out)
         {
-            self.failure = Some(fault.error);
+            self.failure = Some(fatal.error);
         }
     }
 
@@ -196,9 +196,9 @@ impl Session {
 }
 
 /// Tells the server, and leaves what the log is told.
-fn failed(channel: &mut Channel, fault: Fault, out: &mut Vec<u8>) -> TlsError {
-    channel.fail(&fault, out);
-    fault.error
+fn failed(channel: &mut Channel, fatal: FatalAlert, out: &mut Vec<u8>) -> TlsError {
+    channel.fail(&fatal, out);
+    fatal.error
 }
 
 impl std::fmt::Debug for Session {

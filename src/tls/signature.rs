@@ -2,8 +2,8 @@
 
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 
+use super::cert_error::CertError;
 use super::provider::provider;
-use super::refusal::Refusal;
 
 /// Most signatures tried for one handshake: a peer chooses the certificates it sends, not how long they are looked at.
 const MAX_SIGNATURES: u8 = 64;
@@ -16,8 +16,9 @@ impl SignatureBudget {
         Self(MAX_SIGNATURES)
     }
 
-    fn spend(&mut self) -> Result<(), Refusal> {
-        self.0 = self.0.checked_sub(1).ok_or_else(|| Refusal::Malformed("too many certificates to try".to_owned()))?;
+    fn spend(&mut self) -> Result<(), CertError> {
+        self.0 =
+            self.0.checked_sub(1).ok_or_else(|| CertError::Malformed("too many certificates to try".to_owned()))?;
         Ok(())
     }
 }
@@ -30,16 +31,16 @@ pub(super) fn verify_signature(
     message: &[u8],
     signature: &[u8],
     budget: &mut SignatureBudget,
-) -> Result<(), Refusal> {
-    let key = webpki::RawPublicKeyEntity::try_from(key).map_err(|_| Refusal::Algorithm)?;
+) -> Result<(), CertError> {
+    let key = webpki::RawPublicKeyEntity::try_from(key).map_err(|_| CertError::Algorithm)?;
     let known = provider().signature_verification_algorithms.all;
     for candidate in known.iter().filter(|known| known.signature_alg_id().as_ref() == algorithm) {
         budget.spend()?;
         match key.verify_signature(*candidate, message, signature) {
             Ok(()) => return Ok(()),
             Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
-            Err(_) => return Err(Refusal::Signature),
+            Err(_) => return Err(CertError::Signature),
         }
     }
-    Err(Refusal::Algorithm)
+    Err(CertError::Algorithm)
 }

@@ -18,7 +18,7 @@ use super::material::MaterialError;
 use super::profile::{ClientProfile, MinimumVersion};
 use super::request::{IdentitySource, ProfileMode, ProfileRequest, TrustSource};
 use super::secrets::{Part, Vault};
-use super::table::{self, Credential, SecretKind, SecretRow};
+use super::secrets_view::{self, Credential, SecretKind, SecretRow};
 use super::trust::{Strictness, Trust, finished, system_bundle};
 use crate::config::Secret;
 
@@ -178,13 +178,13 @@ impl Store {
     #[must_use]
     pub fn credentials(&self) -> Vec<Credential> {
         let trusts = self.trusts.iter().map(|(source, material)| Credential {
-            resource_name: table::trust_name(source),
+            resource_name: secrets_view::trust_name(source),
             kind: SecretKind::Ca,
             facts: material.last_good.as_ref().and_then(|trust| trust.first()).cloned(),
             problem: material.problem(),
         });
         let identities = self.identities.iter().map(|(source, material)| Credential {
-            resource_name: table::identity_name(source),
+            resource_name: secrets_view::identity_name(source),
             kind: SecretKind::CertChain,
             facts: material.last_good.as_ref().map(|identity| identity.facts().clone()),
             problem: material.problem(),

@@ -4,9 +4,9 @@
 //! the one meant fails its test.
 
 mod chains;
-mod legacy;
 mod names;
 mod revocation;
+mod x509_v1;
 
 use std::sync::Arc;
 
