@@ -45,24 +45,25 @@
 //! * The completion queue is four times the submission queue; an overflow costs time, not completions (NODROP).
 //!
 //! [`driver`] is the narrow waist: where a host forbids io_uring, [`epoll`] takes the place of [`uring`], and nothing
-//! outside of this module can tell ([`choice`] decides). Its turn is the same, with epoll_wait for io_uring_enter and
+//! outside of this module can tell ([`engine_select`] decides). Its turn is the same, with epoll_wait for io_uring_enter and
 //! a system call for each operation.
 
 mod activity;
-mod attempt;
 mod batch;
 mod bounds;
+mod buffer_cache;
 mod buffers;
-mod choice;
 mod connect;
 mod connection;
 mod driver;
 mod engine;
+mod engine_select;
 mod epoll;
 mod executor;
 mod listener;
 mod mapping;
 mod memory;
+mod nonblocking_syscalls;
 mod operations;
 mod probe;
 mod provided;
@@ -75,7 +76,6 @@ mod shedding;
 #[cfg(test)]
 mod simulation;
 mod socket;
-mod spares;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -85,10 +85,11 @@ mod wheel;
 
 pub use batch::SendBuf;
 pub use bounds::{Bounds, EngineKind, EngineOptions};
+pub use buffer_cache::buffer;
 pub use buffers::Lease;
-pub use choice::{Choice, Chosen, choose};
 pub use connect::{ConnectOptions, Keepalive};
 pub use engine::{Engine, EngineStats, allow_accepting, release_spares, spawn, stats, woken};
+pub use engine_select::{EngineSelection, SelectedEngine, select_engine};
 pub use executor::Remote;
 pub use listener::Listener;
 pub use memory::{release_heap, release_program};
@@ -97,5 +98,4 @@ pub use receive::PeekState;
 pub use restrict::can_restrict_rings;
 pub use shedding::Shedding;
 pub use socket::{Ended, FlushFuture, Readable, Recv, SendFuture, Socket};
-pub use spares::buffer;
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};
