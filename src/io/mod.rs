@@ -35,6 +35,13 @@
 //! Ids of operations carry a generation, so a late completion reaches nobody. Dropped futures cancel nothing and lose
 //! nothing: arrived bytes wait in the socket, queued bytes are sent.
 //!
+//! # The one circle of files
+//!
+//! An operation owns the connection that it is about until the kernel has done with it, and a connection starts the next
+//! operation. So these files use each other, and no others of the room do: `connect`, `connection`, `engine`,
+//! `listener`, `operations`, `reactor`, `receive`, `send`, `socket`. An order among them would need a trait between each
+//! two, with one implementer, on the way of every byte. `tests/tidy` allows this circle and no other.
+//!
 //! # What liveness rests on
 //!
 //! * A task that is always ready delays others by its own running time only: the ring is entered every four rounds.
