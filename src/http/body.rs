@@ -134,18 +134,6 @@ impl BodyScanner {
         }
     }
 
-    /// The connection ended here.
-    ///
-    /// # Errors
-    /// [`BodyError::Truncated`] when the body did not.
-    pub fn end_of_input(&self) -> Result<(), BodyError> {
-        match self.state {
-            State::Done | State::UntilClose => Ok(()),
-            State::Failed(error) => Err(error),
-            _ => Err(BodyError::Truncated),
-        }
-    }
-
     /// Takes the data that `input` begins with; returns its length.
     fn data(&mut self, input: &[u8]) -> usize {
         let (State::Counted(bytes) | State::Data(bytes)) = self.state else {

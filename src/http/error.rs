@@ -155,8 +155,6 @@ pub enum BodyError {
     TrailerForbidden,
     #[error("the trailer is too large")]
     TrailerTooLarge,
-    #[error("the body ended before it was complete")]
-    Truncated,
 }
 
 impl HeadError {
