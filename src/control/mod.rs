@@ -44,7 +44,7 @@ use crate::control::state::State;
 use crate::control::upkeep::{Look, Upkeep, WATCH_INTERVAL};
 use crate::control::watch::Watch;
 use crate::io::{EngineError, EngineKind, EngineOptions, EngineSelection, SelectedEngine, select_engine};
-use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
+use crate::observe::{LogSink, Source, WorkerCounters};
 use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Workload};
 use crate::proxy::{Guard, Question};
@@ -230,7 +230,7 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Workers, ControlError> {
     };
     let limits = limits::plan(plan.granted, settings.max_connections, wanted, engine);
     limits.reduced.iter().for_each(|what| tracing::warn!("{what}"));
-    let log = LogSink::start(&LogTarget::Stdout).map_err(ControlError::Log)?;
+    let log = LogSink::stdout().map_err(ControlError::Log)?;
     state.set_log(log.clone());
     match start_on(&limits.engine, limits.workers, plan, &policy, &log) {
         // What a trial ring was allowed, a ring for each worker may not be: locked memory counts for all of them.

@@ -19,6 +19,6 @@ pub use counter::Counter;
 pub use counters::{CounterFamily, CounterKind, WorkerCounters};
 pub use istio::{Source, render_traffic};
 pub use log_buffer::{LogBuffer, LogFormat};
-pub use log_sink::{Full, LogSink, LogSinkStats, LogTarget};
+pub use log_sink::{Full, LogSink, LogSinkStats};
 pub use prometheus::{Exposition, render_counters};
 pub use traffic::{Traffic, TrafficSeries};
