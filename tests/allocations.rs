@@ -11,7 +11,7 @@ mod lab;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use egret::config::{self, Resources};
 use egret::flow::Hostname;
 use egret::io::{EngineKind, EngineOptions};
-use egret::observe::{LogSink, LogTarget, WorkerCounters};
+use egret::observe::{LogSink, WorkerCounters};
 use egret::policy::publish::{Addresses, Published};
 use egret::policy::{Health, Materials, Occupancy, PolicyTable, Workload, compile};
 use egret::proxy::Guard;
@@ -161,7 +161,7 @@ fn worker(lab: &Lab, table: PolicyTable) -> Worker {
         Engine::Epoll => EngineKind::Epoll,
         _ => EngineKind::Uring,
     };
-    let log = LogSink::start(&LogTarget::File(lab.dir().join("access.log"))).unwrap();
+    let log = LogSink::over(File::create(lab.dir().join("access.log")).unwrap()).unwrap();
     lab.pod.enter(|| {
         let listener = TcpListener::bind("127.0.0.1:15001").unwrap();
         Worker::start(WorkerOptions {

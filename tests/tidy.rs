@@ -3,14 +3,24 @@
 //! It reads the source as rustc would (through `syn`), not by pattern, so that a comment cannot break a rule and a
 //! macro cannot hide one.
 
+#[path = "tidy/imports.rs"]
+mod imports;
+#[path = "tidy/known.rs"]
+mod known;
+#[path = "tidy/rooms.rs"]
+mod rooms;
+#[path = "tidy/source.rs"]
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use proc_macro2::{TokenStream, TokenTree};
-use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
+
+use imports::room;
+use source::{Source, files, none, root, rust, tokens};
 
 const FUNCTION_LINES: usize = 70;
 const MEDIAN_FUNCTION_LINES: usize = 15;
@@ -31,178 +41,6 @@ const ORDER: [&[&str]; 9] = [
 
 /// Names that say nothing about what a file holds.
 const EMPTY_NAMES: [&str; 6] = ["util", "utils", "common", "helpers", "manager", "misc"];
-
-struct Source {
-    path: PathBuf,
-    text: String,
-    syntax: syn::File,
-    /// Its `mod` declaration, or one above it, is for tests alone.
-    is_test: bool,
-}
-
-impl Source {
-    /// The items that are part of the program itself.
-    fn program(&self) -> Vec<syn::Item> {
-        if self.is_test { Vec::new() } else { without_tests(&self.syntax.items) }
-    }
-
-    /// Where rustc looks for the modules that this file declares.
-    fn folder(&self) -> PathBuf {
-        match self.path.file_name().and_then(|name| name.to_str()) {
-            Some("mod.rs" | "lib.rs" | "main.rs") => self.path.with_file_name(""),
-            _ => self.path.with_extension(""),
-        }
-    }
-
-    /// The modules that this file declares for tests alone: their paths without `.rs` or `/mod.rs`.
-    fn test_modules(&self) -> Vec<PathBuf> {
-        let modules = self.syntax.items.iter().filter_map(|item| match item {
-            syn::Item::Mod(module) if module.content.is_none() && is_test_only(&module.attrs) => Some(module),
-            _ => None,
-        });
-        let place = |module: &syn::ItemMod| match module.attrs.iter().find_map(path_attribute) {
-            // `#[path]` counts from the folder of the file itself.
-            Some(file) => self.path.with_file_name(file).with_extension(""),
-            None => self.folder().join(module.ident.to_string()),
-        };
-        modules.map(place).collect()
-    }
-}
-
-/// The value of `#[path = "…"]`.
-fn path_attribute(attribute: &syn::Attribute) -> Option<String> {
-    let syn::Meta::NameValue(pair) = &attribute.meta else { return None };
-    let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(file), .. }) = &pair.value else { return None };
-    pair.path.is_ident("path").then(|| file.value())
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Every file below `folder` that is part of the project.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let hidden = entry.file_name().to_string_lossy().starts_with('.') && entry.file_name() != ".ci";
-        let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        match path.is_dir() {
-            _ if hidden || link || path == root().join("target") => {}
-            true => found.extend(files(&path)),
-            false => found.push(path),
-        }
-    }
-    found.sort();
-    found
-}
-
-fn rust(folders: &[&str]) -> Vec<Source> {
-    let all = folders.iter().flat_map(|folder| files(&root().join(folder)));
-    let sources = all.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    let parse = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
-        let syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Source { path: path.strip_prefix(root()).unwrap().to_owned(), text, syntax, is_test: false }
-    };
-    let mut sources: Vec<Source> = sources.map(parse).collect();
-    let test_modules: Vec<PathBuf> = sources.iter().flat_map(Source::test_modules).collect();
-    for source in &mut sources {
-        source.is_test = test_modules
-            .iter()
-            .any(|module| source.path.starts_with(module) || source.path == module.with_extension("rs"));
-    }
-    sources
-}
-
-/// Fails with every fault at once.
-#[track_caller]
-fn none(faults: &[String]) {
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-}
-
-fn is_test_only(attributes: &[syn::Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("test")
-            || attribute.path().is_ident("cfg")
-                && flatten(attribute.meta.to_token_stream()).any(|token| token.is("test"))
-    })
-}
-
-/// The items that are not for tests alone.
-fn without_tests(items: &[syn::Item]) -> Vec<syn::Item> {
-    let kept = items.iter().filter(|item| !is_test_only(attributes(item)));
-    let strip = |item: &syn::Item| match item {
-        syn::Item::Mod(module) => {
-            let mut module = module.clone();
-            if let Some((_, items)) = &mut module.content {
-                *items = without_tests(items);
-            }
-            syn::Item::Mod(module)
-        }
-        other => other.clone(),
-    };
-    kept.map(strip).collect()
-}
-
-fn attributes(item: &syn::Item) -> &[syn::Attribute] {
-    match item {
-        syn::Item::Mod(item) => &item.attrs,
-        syn::Item::Fn(item) => &item.attrs,
-        syn::Item::Impl(item) => &item.attrs,
-        syn::Item::Use(item) => &item.attrs,
-        syn::Item::Const(item) => &item.attrs,
-        syn::Item::Struct(item) => &item.attrs,
-        syn::Item::Enum(item) => &item.attrs,
-        syn::Item::Static(item) => &item.attrs,
-        syn::Item::Type(item) => &item.attrs,
-        syn::Item::Trait(item) => &item.attrs,
-        syn::Item::Macro(item) => &item.attrs,
-        _ => &[],
-    }
-}
-
-/// One token, groups opened; with the line where it stands.
-struct Token {
-    text: String,
-    line: usize,
-}
-
-impl Token {
-    fn is(&self, text: &str) -> bool {
-        self.text == text
-    }
-}
-
-fn flatten(stream: TokenStream) -> Box<dyn Iterator<Item = Token>> {
-    Box::new(stream.into_iter().flat_map(|tree| -> Box<dyn Iterator<Item = Token>> {
-        let line = tree.span().start().line;
-        match tree {
-            TokenTree::Group(group) => {
-                let (open, close) = match group.delimiter() {
-                    proc_macro2::Delimiter::Parenthesis => ("(", ")"),
-                    proc_macro2::Delimiter::Brace => ("{", "}"),
-                    proc_macro2::Delimiter::Bracket => ("[", "]"),
-                    proc_macro2::Delimiter::None => ("", ""),
-                };
-                let edge = |text: &str| std::iter::once(Token { text: text.to_owned(), line });
-                Box::new(edge(open).chain(flatten(group.stream())).chain(edge(close)))
-            }
-            other => Box::new(std::iter::once(Token { text: other.to_string(), line })),
-        }
-    }))
-}
-
-fn tokens(items: &[syn::Item]) -> Vec<Token> {
-    items.iter().flat_map(|item| flatten(item.to_token_stream())).collect()
-}
-
-/// `src/tls/verify.rs` → `tls`; `None` for main.rs and lib.rs, which stand above all modules.
-fn module_of(path: &Path) -> Option<String> {
-    let inside = path.strip_prefix("src").ok()?;
-    let first = inside.components().next()?.as_os_str().to_str()?.trim_end_matches(".rs").to_owned();
-    (!matches!(first.as_str(), "main" | "lib")).then_some(first)
-}
 
 /// The modules named after `crate::` in this file, and after a chain of `super::` that reaches the crate.
 fn uses(source: &Source) -> BTreeSet<String> {
@@ -249,7 +87,7 @@ fn heads(path: &[&str]) -> Vec<String> {
 fn module_graph() -> BTreeMap<String, BTreeSet<String>> {
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in rust(&["src"]) {
-        if let Some(module) = module_of(&source.path) {
+        if let Some(module) = room(&source.path) {
             let mut used = uses(&source);
             used.remove(&module);
             graph.entry(module).or_default().extend(used);
@@ -436,6 +274,8 @@ fn the_rules_can_fail() {
     assert_eq!(declared("src/io/x.rs"), [Path::new("src/io/x/b")]);
     let elsewhere = source("src/io/x.rs", "#[cfg(test)] #[path = \"x_tests.rs\"] mod tests;").test_modules();
     assert_eq!(elsewhere, [Path::new("src/io/x_tests")]);
+    let below = Source { is_test: true, ..source("src/io/tests/mod.rs", "mod cases;") }.test_modules();
+    assert_eq!(below, [Path::new("src/io/tests/cases")]);
     let used = |path: &str, text: &str| uses(&source(path, text)).into_iter().collect::<Vec<_>>().join(" ");
     assert_eq!(used("src/io/a.rs", "use crate::tls::X; fn f() { crate::dns::g() }"), "dns tls");
     assert_eq!(used("src/io/a.rs", "use crate::{cli, http::{sniff}, flow};"), "cli flow http");

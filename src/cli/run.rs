@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::config::SettingsOverrides;
 use crate::confine::Steps;
 use crate::control::{self, RunOptions};
-use crate::io::Choice;
+use crate::io::EngineSelection;
 use crate::observe::logging;
 use crate::policy::Workload;
 
@@ -73,12 +73,12 @@ enum EngineChoice {
     Epoll,
 }
 
-impl From<EngineChoice> for Choice {
+impl From<EngineChoice> for EngineSelection {
     fn from(choice: EngineChoice) -> Self {
         match choice {
-            EngineChoice::Auto => Choice::Auto,
-            EngineChoice::Uring => Choice::Uring,
-            EngineChoice::Epoll => Choice::Epoll,
+            EngineChoice::Auto => EngineSelection::Auto,
+            EngineChoice::Uring => EngineSelection::Uring,
+            EngineChoice::Epoll => EngineSelection::Epoll,
         }
     }
 }

@@ -43,8 +43,8 @@ use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
 use crate::control::upkeep::{Look, Upkeep, WATCH_INTERVAL};
 use crate::control::watch::Watch;
-use crate::io::{Choice, Chosen, EngineError, EngineKind, EngineOptions, choose};
-use crate::observe::{LogSink, LogTarget, Source, WorkerCounters};
+use crate::io::{EngineError, EngineKind, EngineOptions, EngineSelection, SelectedEngine, select_engine};
+use crate::observe::{LogSink, Source, WorkerCounters};
 use crate::policy::publish::Published;
 use crate::policy::{PolicyTable, Workload};
 use crate::proxy::{Guard, Question};
@@ -73,7 +73,7 @@ pub struct RunOptions {
     /// `None`: as many as the cgroup allows CPUs.
     pub workers: Option<usize>,
     pub secrets: PathBuf,
-    pub engine: Choice,
+    pub engine: EngineSelection,
     pub confine: Steps,
     /// More folders that files may be read from.
     pub confine_paths: Vec<PathBuf>,
@@ -115,13 +115,13 @@ pub enum ControlError {
 /// # Errors
 /// What the host does not allow, or what failed beyond repair.
 pub fn run(options: RunOptions) -> Result<(), ControlError> {
-    let engine = choose(options.engine).map_err(ControlError::Engine)?;
+    let engine = select_engine(options.engine).map_err(ControlError::Engine)?;
     tracing::info!(engine = engine.kind.name(), reason = engine.reason, "engine");
     let confinement = Confinement::begin(&options, engine.kind);
     runtime::block_on(engine.kind, serve(options, engine, confinement)).map_err(ControlError::Runtime)?
 }
 
-async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement) -> Result<(), ControlError> {
+async fn serve(options: RunOptions, engine: SelectedEngine, mut confinement: Confinement) -> Result<(), ControlError> {
     let sources = Sources { config: options.config, workload: options.workload, overrides: options.overrides };
     let store = Store::new(
         StoreOptions {
@@ -156,7 +156,7 @@ async fn serve(options: RunOptions, engine: Chosen, mut confinement: Confinement
         allow_loopback: options.allow_loopback,
         port: options.proxy_port,
         restrict_ring: confinement.restricts_rings(),
-        may_change: options.engine == Choice::Auto && state.engine().kind == EngineKind::Uring,
+        may_change: options.engine == EngineSelection::Auto && state.engine().kind == EngineKind::Uring,
         granted,
         names,
     };
@@ -230,14 +230,14 @@ fn start_workers(plan: &Plan, state: &State) -> Result<Workers, ControlError> {
     };
     let limits = limits::plan(plan.granted, settings.max_connections, wanted, engine);
     limits.reduced.iter().for_each(|what| tracing::warn!("{what}"));
-    let log = LogSink::start(&LogTarget::Stdout).map_err(ControlError::Log)?;
+    let log = LogSink::stdout().map_err(ControlError::Log)?;
     state.set_log(log.clone());
     match start_on(&limits.engine, limits.workers, plan, &policy, &log) {
         // What a trial ring was allowed, a ring for each worker may not be: locked memory counts for all of them.
         Err(ControlError::Worker(WorkerError::Engine(error))) if plan.may_change => {
             let reason = format!("a worker's ring, after a trial that went well: {error}");
             tracing::warn!(reason, "running on epoll");
-            state.set_engine(Chosen { kind: EngineKind::Epoll, reason });
+            state.set_engine(SelectedEngine { kind: EngineKind::Epoll, reason });
             let engine = EngineOptions { kind: EngineKind::Epoll, ..limits.engine };
             start_on(&engine, limits.workers, plan, &policy, &log)
         }

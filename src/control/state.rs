@@ -21,7 +21,7 @@ use crate::control::process;
 use crate::control::reload::{Reloader, Status};
 use crate::control::watchdog::{Look, Watchdog};
 use crate::explain::{Known, Material, Question, Target, explain};
-use crate::io::Chosen;
+use crate::io::SelectedEngine;
 use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
@@ -47,7 +47,7 @@ pub struct State {
     started: Instant,
     /// Whose traffic the metrics are about.
     source: Source,
-    engine: RefCell<Chosen>,
+    engine: RefCell<SelectedEngine>,
     watchdog: RefCell<Watchdog>,
     confinement: RefCell<Report>,
     log: RefCell<Option<LogSink>>,
@@ -66,7 +66,7 @@ struct View {
 
 impl State {
     #[must_use]
-    pub fn new(reloader: Reloader, source: Source, engine: Chosen) -> Self {
+    pub fn new(reloader: Reloader, source: Source, engine: SelectedEngine) -> Self {
         Self {
             reloader: RefCell::new(Some(reloader)),
             view: RefCell::default(),
@@ -94,12 +94,12 @@ impl State {
     }
 
     #[must_use]
-    pub fn engine(&self) -> Chosen {
+    pub fn engine(&self) -> SelectedEngine {
         self.engine.borrow().clone()
     }
 
     /// The workers do not run on what was chosen at first.
-    pub fn set_engine(&self, engine: Chosen) {
+    pub fn set_engine(&self, engine: SelectedEngine) {
         *self.engine.borrow_mut() = engine;
     }
 
@@ -264,7 +264,7 @@ impl Admin for State {
             (None, None) => Err("configuration not read yet".to_owned()),
             (Some(_), _) if self.workers.borrow().is_empty() => Err("workers not started yet".to_owned()),
             (Some(_), _) => {
-                let Chosen { kind, reason } = self.engine();
+                let SelectedEngine { kind, reason } = self.engine();
                 Ok(format!("engine: {} ({reason})\n", kind.name()))
             }
         }

@@ -262,5 +262,5 @@ fn negative_ttl(owner: &Name, authorities: &[Record]) -> Option<Duration> {
 }
 
 #[cfg(test)]
-#[path = "message_tests.rs"]
+#[path = "tests/message.rs"]
 mod tests;

@@ -11,44 +11,10 @@
 
 use std::ops::Range;
 
-use thiserror::Error;
-
+use super::body_length::BodyLength;
+use super::error::BodyError;
 use super::grammar::{is_token_byte, is_value_byte};
 use super::trailer::Trailer;
-
-/// What a head says about its body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyLength {
-    /// There is none.
-    None,
-    /// So many bytes.
-    Length(u64),
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-    /// Up to the end of the connection. Responses only.
-    UntilClose,
-}
-
-/// Why a body cannot be forwarded. The connection that it came from must be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum BodyError {
-    #[error("a chunk size is not 1 to 16 hexadecimal digits and less than 2^63")]
-    ChunkSize,
-    #[error("a chunk extension is malformed")]
-    ChunkExtension,
-    #[error("a chunk's line or data does not end with CR LF where it must")]
-    ChunkEnd,
-    #[error("the chunk extensions are out of proportion to the data")]
-    Overhead,
-    #[error("a trailer field is malformed")]
-    TrailerField,
-    #[error("the trailer has a field that belongs in the head")]
-    TrailerForbidden,
-    #[error("the trailer is too large")]
-    TrailerTooLarge,
-    #[error("the body ended before it was complete")]
-    Truncated,
-}
 
 /// A run of a body's bytes, for a receiver that gets the data without its framing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,18 +134,6 @@ impl BodyScanner {
         }
     }
 
-    /// The connection ended here.
-    ///
-    /// # Errors
-    /// [`BodyError::Truncated`] when the body did not.
-    pub fn end_of_input(&self) -> Result<(), BodyError> {
-        match self.state {
-            State::Done | State::UntilClose => Ok(()),
-            State::Failed(error) => Err(error),
-            _ => Err(BodyError::Truncated),
-        }
-    }
-
     /// Takes the data that `input` begins with; returns its length.
     fn data(&mut self, input: &[u8]) -> usize {
         let (State::Counted(bytes) | State::Data(bytes)) = self.state else {
@@ -291,5 +245,5 @@ impl Extension {
 }
 
 #[cfg(test)]
-#[path = "body_tests.rs"]
+#[path = "tests/body.rs"]
 mod tests;

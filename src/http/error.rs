@@ -1,4 +1,4 @@
-//! Why a head is refused. Closed enums: the status that a peer gets, the token that the access log gets, the message
+//! Why a head or a body is refused. Closed enums: the status that a peer gets, the token that the access log gets, the message
 //! that a person gets.
 
 use thiserror::Error;
@@ -136,6 +136,25 @@ impl ResponseError {
             Self::UnexpectedUpgrade => "http1.unexpected_upgrade",
         }
     }
+}
+
+/// Why a body cannot be forwarded. The connection that it came from must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BodyError {
+    #[error("a chunk size is not 1 to 16 hexadecimal digits and less than 2^63")]
+    ChunkSize,
+    #[error("a chunk extension is malformed")]
+    ChunkExtension,
+    #[error("a chunk's line or data does not end with CR LF where it must")]
+    ChunkEnd,
+    #[error("the chunk extensions are out of proportion to the data")]
+    Overhead,
+    #[error("a trailer field is malformed")]
+    TrailerField,
+    #[error("the trailer has a field that belongs in the head")]
+    TrailerForbidden,
+    #[error("the trailer is too large")]
+    TrailerTooLarge,
 }
 
 impl HeadError {

@@ -1,6 +1,6 @@
 //! The fields that a proxy must understand: framing (RFC 9112 §6) and the options of Connection (RFC 9110 §7.6.1).
 
-use super::body::BodyLength;
+use super::body_length::BodyLength;
 use super::error::HeadError;
 use super::grammar::{is_token, members};
 use super::head::Version;

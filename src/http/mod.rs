@@ -7,6 +7,7 @@
 //! This module knows nothing of policy, connections or time; `proxy` holds the state of an exchange.
 
 mod body;
+mod body_length;
 mod date;
 mod edits;
 mod error;
@@ -27,12 +28,14 @@ mod trailer;
 mod values;
 
 #[cfg(test)]
+#[path = "tests/corpus.rs"]
 mod corpus;
 
-pub use body::{BodyError, BodyLength, BodyScanner, Chunk};
+pub use body::{BodyScanner, Chunk};
+pub use body_length::BodyLength;
 pub use date::CivilTime;
 pub use edits::{FieldEdits, RequestEdits};
-pub use error::{HeadError, RequestError, ResponseError};
+pub use error::{BodyError, HeadError, RequestError, ResponseError};
 pub use head::{HeadLimits, Parsed, Span, Version};
 pub use method::Method;
 pub use path::{AmbiguousPath, normal_path, parameterless_path, query_parameter, split_query};

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::body::BodyLength;
+use super::body_length::BodyLength;
 use super::error::{HeadError, RequestError};
 use super::fields::{Connection, Framing, Name};
 use super::grammar::{is_target, is_token_byte, members};

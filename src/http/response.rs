@@ -1,6 +1,6 @@
 //! One response head: read, refused or understood (RFC 9112 §4, §6.3), and how it reaches a client.
 
-use super::body::BodyLength;
+use super::body_length::BodyLength;
 use super::error::{HeadError, ResponseError};
 use super::fields::{Connection, Framing, Name};
 use super::grammar::{is_value, members};

@@ -4,7 +4,7 @@
 //! there (framing, routing, identity, what the content is) is refused (RFC 9110 §6.5.1), not dropped: dropping would
 //! need the bytes to be rewritten, and nobody sends such a field by mistake.
 
-use super::body::BodyError;
+use super::error::BodyError;
 use super::fields::is_end_to_end;
 use super::grammar::{is_token_byte, is_value_byte};
 
@@ -16,14 +16,14 @@ const NAME_BYTES: usize = 32;
 /// Progress through a trailer section.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trailer {
-    state: State,
+    state: TrailerState,
     bytes: u32,
     name: [u8; NAME_BYTES],
     name_length: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum State {
+enum TrailerState {
     #[default]
     Name,
     Value,
@@ -39,33 +39,35 @@ impl Trailer {
             return Err(BodyError::TrailerTooLarge);
         }
         self.state = match (self.state, byte) {
-            (State::Name, b'\r') if self.name_length == 0 => State::LastLf,
-            (State::Name, b':') if self.name_length > 0 => self.end_name()?,
-            (State::Name, _) if is_token_byte(byte) => self.name_byte(byte),
-            (State::Value, b'\r') => State::ValueLf,
-            (State::Value, _) if is_value_byte(byte) => State::Value,
-            (State::ValueLf, b'\n') => State::Name,
-            (State::LastLf, b'\n') => return Ok(true),
-            (State::Name | State::Value | State::ValueLf | State::LastLf, _) => return Err(BodyError::TrailerField),
+            (TrailerState::Name, b'\r') if self.name_length == 0 => TrailerState::LastLf,
+            (TrailerState::Name, b':') if self.name_length > 0 => self.end_name()?,
+            (TrailerState::Name, _) if is_token_byte(byte) => self.name_byte(byte),
+            (TrailerState::Value, b'\r') => TrailerState::ValueLf,
+            (TrailerState::Value, _) if is_value_byte(byte) => TrailerState::Value,
+            (TrailerState::ValueLf, b'\n') => TrailerState::Name,
+            (TrailerState::LastLf, b'\n') => return Ok(true),
+            (TrailerState::Name | TrailerState::Value | TrailerState::ValueLf | TrailerState::LastLf, _) => {
+                return Err(BodyError::TrailerField);
+            }
         };
         Ok(false)
     }
 
-    fn name_byte(&mut self, byte: u8) -> State {
+    fn name_byte(&mut self, byte: u8) -> TrailerState {
         if let Some(slot) = self.name.get_mut(self.name_length) {
             *slot = byte;
         }
         self.name_length += 1;
-        State::Name
+        TrailerState::Name
     }
 
-    fn end_name(&mut self) -> Result<State, BodyError> {
+    fn end_name(&mut self) -> Result<TrailerState, BodyError> {
         let name = &self.name[..self.name_length.min(NAME_BYTES)];
         if self.name_length <= NAME_BYTES && is_forbidden(name) {
             return Err(BodyError::TrailerForbidden);
         }
         self.name_length = 0;
-        Ok(State::Value)
+        Ok(TrailerState::Value)
     }
 }
 

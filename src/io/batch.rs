@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
+use super::buffer_cache::give_back;
 use super::buffers::Lease;
-use super::spares::give_back;
 
 /// Pieces of one operation: more wait for the next one. The kernel keeps up to 8 on its stack, allocates for more.
 const MAX_PIECES: usize = 64;

@@ -127,11 +127,6 @@ impl Bounds {
             + self.options.recv_blocks * BLOCK_BYTES
     }
 
-    /// Bytes a connection whose readers are slow may hold: unread and unsent, beyond what one turn brings.
-    pub fn bytes_per_socket(&self) -> usize {
-        self.options.recv_high_water.saturating_add(self.unsent())
-    }
-
     fn unsent(&self) -> usize {
         self.options.send_high_water.max(self.options.send_ahead)
     }

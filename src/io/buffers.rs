@@ -14,8 +14,8 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use super::buffer_cache::give_back;
 use super::mapping::Mapping;
-use super::spares::give_back;
 
 /// `count` buffers of `size` bytes each.
 pub(super) struct Pool {

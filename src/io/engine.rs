@@ -157,7 +157,7 @@ pub fn allow_accepting(allowed: bool) {
 /// again when they are needed. For when there is nothing to do.
 pub fn release_spares() {
     context().reactor.pool.release_spares();
-    super::spares::clear();
+    super::buffer_cache::clear();
 }
 
 /// Figures of an engine, since it began or (where marked) now.

@@ -19,9 +19,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::attempt::{self, Outcome};
 use super::buffers::Pool;
 use super::driver::{Completion, Driver, DriverCounters, OpId, Submission, Wait};
+use super::nonblocking_syscalls::{self, SyscallResult};
 use super::probe::{EngineError, classify};
 
 /// Edges fetched at once.
@@ -153,18 +153,24 @@ impl Epoll {
                 Submission::ReceiveInto { fd, start, length, .. } => {
                     let all = length as usize;
                     // SAFETY: the memory is the operation's until it ends: the contract of `Driver::submit`.
-                    self.attempt_once(id, fd, all, || unsafe { attempt::receive(fd, start, all) }, done);
+                    self.attempt_once(id, fd, all, || unsafe { nonblocking_syscalls::receive(fd, start, all) }, done);
                 }
                 Submission::ReadEvent { fd, into } => {
                     // SAFETY: as above.
-                    self.attempt_once(id, fd, usize::MAX, || unsafe { attempt::read_event(fd, into) }, done);
+                    self.attempt_once(
+                        id,
+                        fd,
+                        usize::MAX,
+                        || unsafe { nonblocking_syscalls::read_event(fd, into) },
+                        done,
+                    );
                 }
                 Submission::Connect { fd, address, length } => {
                     if progress > 0 && self.watch(fd).full {
                         continue;
                     }
                     // SAFETY: as above.
-                    let outcome = unsafe { attempt::connect(fd, address, length, progress > 0) };
+                    let outcome = unsafe { nonblocking_syscalls::connect(fd, address, length, progress > 0) };
                     self.after_connect(id, fd, outcome, done);
                 }
                 Submission::Send { .. } | Submission::SendMany { .. } => self.attempt_send(id, submission, done),
@@ -177,16 +183,16 @@ impl Epoll {
             return;
         }
         for _ in 0..ACCEPTS_A_TURN {
-            match attempt::accept(fd) {
-                Outcome::Done(accepted) if many => {
+            match nonblocking_syscalls::accept(fd) {
+                SyscallResult::Done(accepted) if many => {
                     done.push(Completion { id, result: accepted as i32, more: true, buffer: None });
                 }
-                Outcome::Done(accepted) => return self.end(id, accepted as i32, None, done),
-                Outcome::Later => {
+                SyscallResult::Done(accepted) => return self.end(id, accepted as i32, None, done),
+                SyscallResult::Later => {
                     self.watch(fd).readable = false;
                     return;
                 }
-                Outcome::Failed(errno) => return self.end(id, -errno, None, done),
+                SyscallResult::Failed(errno) => return self.end(id, -errno, None, done),
             }
         }
         self.ready.push_back(id);
@@ -200,12 +206,12 @@ impl Epoll {
             }
             let Some(buffer) = self.free.pop() else { return self.end(id, -libc::ENOBUFS, None, done) };
             // SAFETY: a free buffer of the pool holds `size` bytes, and nobody else uses it.
-            match unsafe { attempt::receive(fd, self.pool.address(buffer).as_ptr(), size) } {
-                Outcome::Done(0) => {
+            match unsafe { nonblocking_syscalls::receive(fd, self.pool.address(buffer).as_ptr(), size) } {
+                SyscallResult::Done(0) => {
                     self.free.push(buffer);
                     return self.end(id, 0, None, done);
                 }
-                Outcome::Done(count) => {
+                SyscallResult::Done(count) => {
                     let watch = self.watch(fd);
                     watch.readable = count == size || watch.known == Known::Hung;
                     let pending = self.find(id).expect("tried only while it is pending");
@@ -215,11 +221,11 @@ impl Epoll {
                     }
                     done.push(Completion { id, result: count as i32, more: true, buffer: Some(buffer) });
                 }
-                Outcome::Later => {
+                SyscallResult::Later => {
                     self.free.push(buffer);
                     self.watch(fd).readable = false;
                 }
-                Outcome::Failed(errno) => {
+                SyscallResult::Failed(errno) => {
                     self.free.push(buffer);
                     return self.end(id, -errno, None, done);
                 }
@@ -234,7 +240,7 @@ impl Epoll {
         id: OpId,
         fd: RawFd,
         all: usize,
-        read: impl FnOnce() -> Outcome,
+        read: impl FnOnce() -> SyscallResult,
         done: &mut Vec<Completion>,
     ) {
         let watch = self.watch(fd);
@@ -242,20 +248,20 @@ impl Epoll {
             return;
         }
         match read() {
-            Outcome::Done(count) => {
+            SyscallResult::Done(count) => {
                 watch.readable = count == all || watch.known == Known::Hung;
                 self.end(id, count as i32, None, done);
             }
-            Outcome::Later => self.watch(fd).readable = false,
-            Outcome::Failed(errno) => self.end(id, -errno, None, done),
+            SyscallResult::Later => self.watch(fd).readable = false,
+            SyscallResult::Failed(errno) => self.end(id, -errno, None, done),
         }
     }
 
-    fn after_connect(&mut self, id: OpId, fd: RawFd, outcome: Outcome, done: &mut Vec<Completion>) {
+    fn after_connect(&mut self, id: OpId, fd: RawFd, outcome: SyscallResult, done: &mut Vec<Completion>) {
         match outcome {
-            Outcome::Done(_) => self.end(id, 0, None, done),
-            Outcome::Failed(errno) => self.end(id, -errno, None, done),
-            Outcome::Later => {
+            SyscallResult::Done(_) => self.end(id, 0, None, done),
+            SyscallResult::Failed(errno) => self.end(id, -errno, None, done),
+            SyscallResult::Later => {
                 if let Some(pending) = self.find(id) {
                     pending.progress = 1;
                 }
@@ -272,20 +278,20 @@ impl Epoll {
         let Some(pending) = self.find(id) else { return };
         let sent = pending.progress as usize;
         // SAFETY: the pieces are the operation's until it ends: the contract of `Driver::submit`.
-        let (outcome, total) = unsafe { attempt::send(&submission, sent) };
+        let (outcome, total) = unsafe { nonblocking_syscalls::send(&submission, sent) };
         match outcome {
-            Outcome::Done(count) if sent + count >= total => {
+            SyscallResult::Done(count) if sent + count >= total => {
                 self.quiet += usize::from(submission.is_quiet());
                 self.end(id, total as i32, None, done);
             }
-            Outcome::Done(count) => {
+            SyscallResult::Done(count) => {
                 pending.progress += count as u32;
                 self.rest_until_writable(id, fd, done);
             }
-            Outcome::Later => self.rest_until_writable(id, fd, done),
+            SyscallResult::Later => self.rest_until_writable(id, fd, done),
             // What is sent already counts; the next attempt will name the error.
-            Outcome::Failed(_) if sent > 0 => self.end(id, sent as i32, None, done),
-            Outcome::Failed(errno) => self.end(id, -errno, None, done),
+            SyscallResult::Failed(_) if sent > 0 => self.end(id, sent as i32, None, done),
+            SyscallResult::Failed(errno) => self.end(id, -errno, None, done),
         }
     }
 
@@ -359,7 +365,7 @@ impl Driver for Epoll {
         let prepared = match submission {
             // These calls have no flag of their own against blocking.
             Submission::Accept { .. } | Submission::Connect { .. } | Submission::ReadEvent { .. } => {
-                attempt::do_not_block(fd)
+                nonblocking_syscalls::do_not_block(fd)
             }
             _ => Ok(()),
         };

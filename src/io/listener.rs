@@ -60,14 +60,14 @@ pub(super) struct Accepting {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Socket>,
-    arming: Arming,
+    arming: AcceptState,
     error: Option<i32>,
     closing: bool,
     waiters: Waiters,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Arming {
+enum AcceptState {
     #[default]
     Off,
     Armed(OpId),
@@ -173,8 +173,8 @@ impl Drop for Listener {
         let mut state = self.accepting.state.borrow_mut();
         state.closing = true;
         let waiting = std::mem::take(&mut state.queue);
-        if let Arming::Armed(id) = state.arming {
-            state.arming = Arming::Cancelling;
+        if let AcceptState::Armed(id) = state.arming {
+            state.arming = AcceptState::Cancelling;
             self.accepting.reactor.cancel(id);
         }
         drop(state);
@@ -196,7 +196,11 @@ impl Accepting {
     /// Starts the accept unless it runs, is paused, or nothing may be accepted.
     pub(super) fn arm(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
-        if state.arming != Arming::Off || state.error.is_some() || state.closing || state.queue.len() >= MAX_WAITING {
+        if state.arming != AcceptState::Off
+            || state.error.is_some()
+            || state.closing
+            || state.queue.len() >= MAX_WAITING
+        {
             return;
         }
         if self.reactor.is_closed() {
@@ -205,22 +209,22 @@ impl Accepting {
         }
         let room = self.reactor.accept_room();
         if room == 0 {
-            state.arming = Arming::Paused;
+            state.arming = AcceptState::Paused;
             self.reactor.pause(self);
             return;
         }
         let accept = Operation::Accept(Rc::clone(self), room >= MANY_FROM);
-        state.arming = Arming::Armed(self.reactor.start(accept));
+        state.arming = AcceptState::Armed(self.reactor.start(accept));
     }
 
     /// The reason for a pause may have gone.
     pub(super) fn resume(self: &Rc<Self>) {
         {
             let mut state = self.state.borrow_mut();
-            if state.arming != Arming::Paused {
+            if state.arming != AcceptState::Paused {
                 return;
             }
-            state.arming = Arming::Off;
+            state.arming = AcceptState::Off;
         }
         self.arm();
     }
@@ -239,7 +243,7 @@ impl Accepting {
         });
         let mut state = self.state.borrow_mut();
         if !done.more {
-            state.arming = Arming::Off;
+            state.arming = AcceptState::Off;
         }
         if state.closing {
             drop(state);
@@ -249,10 +253,10 @@ impl Accepting {
             Some(socket) => state.queue.push_back(socket),
             None => self.on_accept_error(-done.result, &mut state),
         }
-        if let Arming::Armed(id) = state.arming
+        if let AcceptState::Armed(id) = state.arming
             && (state.queue.len() >= MAX_WAITING || self.reactor.accept_room() < MANY_FROM)
         {
-            state.arming = Arming::Cancelling;
+            state.arming = AcceptState::Cancelling;
             self.reactor.cancel(id);
         }
         let news = !state.queue.is_empty() || state.error.is_some();
@@ -265,7 +269,7 @@ impl Accepting {
     fn on_accept_error(self: &Rc<Self>, errno: i32, state: &mut State) {
         match errno {
             libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
-                state.arming = Arming::Paused;
+                state.arming = AcceptState::Paused;
                 self.reactor.pause(self);
                 self.reactor.set_alarm(SHORTAGE_PAUSE, Alarm::ResumeAccepting);
             }

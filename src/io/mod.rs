@@ -35,6 +35,13 @@
 //! Ids of operations carry a generation, so a late completion reaches nobody. Dropped futures cancel nothing and lose
 //! nothing: arrived bytes wait in the socket, queued bytes are sent.
 //!
+//! # The one circle of files
+//!
+//! An operation owns the connection that it is about until the kernel has done with it, and a connection starts the next
+//! operation. So these files use each other, and no others of the room do: `connect`, `connection`, `engine`,
+//! `listener`, `operations`, `reactor`, `receive`, `send`, `socket`. An order among them would need a trait between each
+//! two, with one implementer, on the way of every byte. `tests/tidy` allows this circle and no other.
+//!
 //! # What liveness rests on
 //!
 //! * A task that is always ready delays others by its own running time only: the ring is entered every four rounds.
@@ -45,36 +52,37 @@
 //! * The completion queue is four times the submission queue; an overflow costs time, not completions (NODROP).
 //!
 //! [`driver`] is the narrow waist: where a host forbids io_uring, [`epoll`] takes the place of [`uring`], and nothing
-//! outside of this module can tell ([`choice`] decides). Its turn is the same, with epoll_wait for io_uring_enter and
+//! outside of this module can tell ([`engine_select`] decides). Its turn is the same, with epoll_wait for io_uring_enter and
 //! a system call for each operation.
 
 mod activity;
-mod attempt;
 mod batch;
 mod bounds;
+mod buffer_cache;
 mod buffers;
-mod choice;
 mod connect;
 mod connection;
 mod driver;
 mod engine;
+mod engine_select;
 mod epoll;
 mod executor;
 mod listener;
 mod mapping;
 mod memory;
+mod nonblocking_syscalls;
 mod operations;
 mod probe;
 mod provided;
 mod reactor;
 mod receive;
 mod restrict;
+mod ring_setup;
 mod send;
 mod shedding;
 #[cfg(test)]
 mod simulation;
 mod socket;
-mod spares;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -84,10 +92,11 @@ mod wheel;
 
 pub use batch::SendBuf;
 pub use bounds::{Bounds, EngineKind, EngineOptions};
+pub use buffer_cache::buffer;
 pub use buffers::Lease;
-pub use choice::{Choice, Chosen, choose};
 pub use connect::{ConnectOptions, Keepalive};
 pub use engine::{Engine, EngineStats, allow_accepting, release_spares, spawn, stats, woken};
+pub use engine_select::{EngineSelection, SelectedEngine, select_engine};
 pub use executor::Remote;
 pub use listener::Listener;
 pub use memory::{release_heap, release_program};
@@ -96,5 +105,4 @@ pub use receive::PeekState;
 pub use restrict::can_restrict_rings;
 pub use shedding::Shedding;
 pub use socket::{Ended, FlushFuture, Readable, Recv, SendFuture, Socket};
-pub use spares::buffer;
 pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};

@@ -13,7 +13,7 @@ use io_uring::{IoUring, Probe, opcode, squeue};
 use super::bounds::EngineOptions;
 use super::buffers::Pool;
 use super::provided::ProvidedRing;
-use super::uring;
+use super::ring_setup;
 
 /// What io_uring offers on this host beyond what is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,14 +105,14 @@ fn disabled_by_sysctl() -> Option<u8> {
 /// The first thing that is missing.
 pub fn probe() -> Result<Features, EngineError> {
     // As large as a worker's: a small limit of locked memory may allow less (its pages count since kernel 6.14).
-    let mut ring = uring::build(EngineOptions::default().submission_entries, false)
+    let mut ring = ring_setup::build(EngineOptions::default().submission_entries, false)
         .map_err(|error| classify(error, "io_uring_setup"))?;
     check_operations(&ring)?;
     let pool = Pool::new(8, 4096, 0).map_err(|error| classify(error, "mapping receive buffers"))?;
     let step = "registering receive buffers";
     let _buffers = ProvidedRing::register(&ring.submitter(), &pool).map_err(|error| classify(error, step))?;
     check_entering(&mut ring).map_err(|error| classify(error, "io_uring_enter"))?;
-    let receive_limit = uring::can_limit_receives(&mut ring).map_err(|error| classify(error, "receiving"))?;
+    let receive_limit = ring_setup::can_limit_receives(&mut ring).map_err(|error| classify(error, "receiving"))?;
     let no_sqarray = IoUring::<squeue::Entry>::builder().setup_no_sqarray().build(1).is_ok();
     Ok(Features { no_sqarray, min_wait: ring.params().is_feature_min_timeout(), receive_limit })
 }

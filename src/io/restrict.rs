@@ -7,7 +7,7 @@ use std::io;
 use io_uring::register::Restriction;
 use io_uring::{IoUring, opcode};
 
-use super::uring;
+use super::ring_setup::build;
 
 /// `IORING_UNREGISTER_RING_FDS` (linux/io_uring.h): a ring that is dropped lets go of itself.
 const UNREGISTER_RING: u8 = 21;
@@ -15,7 +15,7 @@ const UNREGISTER_RING: u8 = 21;
 /// The flags that entries of ours carry: `IOSQE_BUFFER_SELECT` and `IOSQE_CQE_SKIP_SUCCESS`.
 const FLAGS: u8 = 1 << 5 | 1 << 6;
 
-/// Every operation of [`super::uring`]'s entries.
+/// Every operation of the entries of `uring`, the driver.
 const OPERATIONS: [u8; 7] = [
     opcode::Accept::CODE,
     opcode::Connect::CODE,
@@ -40,7 +40,7 @@ pub(super) fn restrict(ring: &IoUring) -> io::Result<()> {
 
 /// Can a ring with the flags of ours be restricted on this host?
 pub fn can_restrict_rings() -> bool {
-    uring::build(8, true).and_then(|ring| restrict(&ring)).is_ok()
+    build(8, true).and_then(|ring| restrict(&ring)).is_ok()
 }
 
 /// Enables a ring that was set up disabled.
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_restricted_ring_opens_no_files_and_makes_no_sockets() {
-        let mut ring = uring::build(8, true).unwrap();
+        let mut ring = build(8, true).unwrap();
         restrict(&ring).unwrap();
         let here = io_uring::types::Fd(libc::AT_FDCWD);
         let open = opcode::OpenAt::new(here, c"/dev/null".as_ptr()).build();

@@ -9,9 +9,8 @@
 #![allow(unsafe_code, reason = "system calls and entries of the submission queue")]
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use io_uring::types::{Fd, Timespec};
@@ -23,6 +22,7 @@ use super::driver::{Batching, Completion, Driver, DriverCounters, Manner, OpId, 
 use super::probe::{EngineError, classify};
 use super::provided::{GROUP, ProvidedRing};
 use super::restrict;
+use super::ring_setup::{build, can_limit_receives, limited};
 
 /// What a cancellation itself answers is of no interest: the operation's own completion tells.
 const CANCELLATION: u64 = u64::MAX;
@@ -65,21 +65,6 @@ struct RingRegistration {
     offset: u32,
     resv: u32,
     data: u64,
-}
-
-/// A ring with every flag that the kernel has; `disabled`: until it is enabled.
-pub(super) fn build(entries: u32, disabled: bool) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    if disabled {
-        builder.setup_r_disabled();
-    }
-    builder.dontfork().setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(entries * 4);
-    let basic = builder.clone();
-    match builder.setup_no_sqarray().build(entries) {
-        // An unknown flag; without it the same happens a little more slowly.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => basic.build(entries),
-        ring => ring,
-    }
 }
 
 impl Uring {
@@ -302,31 +287,6 @@ fn polling_first(mut entry: squeue::Entry) -> squeue::Entry {
     // SAFETY: as above; bytes need no alignment.
     unsafe { field.write(IORING_RECVSEND_POLL_FIRST.to_ne_bytes()) };
     entry
-}
-
-/// A multishot receive that ends after `limit` bytes (kernel 6.17, `optlen`). Without it one fast peer can fill all
-/// buffers before the kernel looks at a cancellation.
-fn limited(mut entry: squeue::Entry, limit: u32) -> squeue::Entry {
-    const OPTLEN: usize = 44;
-    const { assert!(size_of::<squeue::Entry>() == 64) };
-    let fields = (&raw mut entry).cast::<u8>();
-    // SAFETY: an entry is the 64 bytes of `struct io_uring_sqe`; these are the four of its field at offset 44.
-    let field = unsafe { fields.add(OPTLEN) }.cast::<[u8; 4]>();
-    // SAFETY: as above; bytes need no alignment.
-    unsafe { field.write(limit.to_ne_bytes()) };
-    entry
-}
-
-/// Older kernels refuse the field at once; newer ones receive the byte that is waiting.
-pub(super) fn can_limit_receives(ring: &mut IoUring) -> io::Result<bool> {
-    let (mut near, far) = UnixStream::pair()?;
-    near.write_all(b"?")?;
-    let receive = opcode::RecvMulti::new(Fd(far.as_raw_fd()), GROUP).build();
-    // SAFETY: the receive refers to the buffers of the group, of which there are none yet.
-    unsafe { ring.submission().push(&limited(receive, 1)) }.map_err(io::Error::other)?;
-    ring.submit_and_wait(1)?;
-    let result = ring.completion().next().map_or(-libc::EINVAL, |entry| entry.result());
-    Ok(result != -libc::EINVAL)
 }
 
 fn register_ring(ring: RawFd) -> Option<u32> {

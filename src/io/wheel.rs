@@ -21,14 +21,14 @@ pub(super) struct AlarmKey {
 }
 
 pub(super) struct Wheel<T> {
-    alarms: Vec<Alarm<T>>,
+    alarms: Vec<Entry<T>>,
     free: u32,
     levels: Box<[Level; LEVELS]>,
     now: u64,
     set: usize,
 }
 
-struct Alarm<T> {
+struct Entry<T> {
     generation: u32,
     previous: u32,
     next: u32,
@@ -116,7 +116,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    fn alarm(&mut self, key: AlarmKey) -> Option<&mut Alarm<T>> {
+    fn alarm(&mut self, key: AlarmKey) -> Option<&mut Entry<T>> {
         let alarm = self.alarms.get_mut(key.index as usize)?;
         (alarm.generation == key.generation && alarm.item.is_some()).then_some(alarm)
     }
@@ -151,7 +151,7 @@ impl<T> Wheel<T> {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Alarm { previous, next, level, slot, .. } = self.alarms[index as usize];
+        let Entry { previous, next, level, slot, .. } = self.alarms[index as usize];
         let (level, slot) = (usize::from(level), usize::from(slot));
         if next != NONE {
             self.alarms[next as usize].previous = previous;
@@ -169,7 +169,7 @@ impl<T> Wheel<T> {
         if self.free == NONE {
             let index = u32::try_from(self.alarms.len()).expect("alarms are bounded by tasks, far below 2³²");
             let (previous, next) = (NONE, NONE);
-            self.alarms.push(Alarm { generation: 0, previous, next, level: 0, slot: 0, when: 0, item: None });
+            self.alarms.push(Entry { generation: 0, previous, next, level: 0, slot: 0, when: 0, item: None });
             return index;
         }
         let index = self.free;

@@ -1,38 +1,9 @@
 //! Counts of one worker, written by its thread alone and read by whoever asks for metrics.
 //!
-//! Because one thread writes, adding is a load and a store and no locked instruction; because readers only want a
-//! recent value, no order is asked for. Adding a counter is one line in the list below.
+//! Adding a counter is one line in the list below.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// One count. Only the thread that owns it may change it: two writers would lose counts.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    pub fn increment(&self) {
-        self.add(1);
-    }
-
-    pub fn add(&self, amount: u64) {
-        self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    /// For gauges. Never below zero.
-    pub fn decrement(&self) {
-        self.0.store(self.get().saturating_sub(1), Ordering::Relaxed);
-    }
-
-    /// For gauges, and for counts that are kept elsewhere.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use super::counter::Counter;
+use super::traffic::TrafficSeries;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CounterKind {
@@ -70,7 +41,7 @@ macro_rules! counters {
         pub struct WorkerCounters {
             $(#[doc = $help] pub $name: Counter,)*
             /// By destination and outcome.
-            pub traffic: super::TrafficSeries,
+            pub traffic: TrafficSeries,
         }
 
         impl WorkerCounters {

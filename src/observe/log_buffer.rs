@@ -91,9 +91,9 @@ impl Drop for LogBuffer {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::log_sink::LogTarget;
     use super::*;
 
     fn record() -> AccessRecord<'static> {
@@ -121,7 +121,7 @@ mod tests {
     fn lines_are_handed_over_or_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let sink = LogSink::start(&LogTarget::File(path.clone())).unwrap();
+        let sink = LogSink::over(File::create(&path).unwrap()).unwrap();
         let mut buffer = LogBuffer::default();
         buffer.push(&record(), LogFormat::Text);
         buffer.push(&record(), LogFormat::Text);

@@ -1,23 +1,13 @@
 //! The thread that writes the access log. A log that blocks, is full or is closed holds up this thread and no other.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    Stdout,
-    Stderr,
-    /// Appended to; made if it is not there.
-    File(PathBuf),
-}
 
 /// The writer is behind: the batch, back again.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,21 +74,20 @@ impl Spares {
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl LogSink {
-    /// Opens `target` and starts its writer.
+    /// Starts a writer to standard output.
     ///
     /// # Errors
-    /// When the target cannot be opened or the thread cannot be started.
-    pub fn start(target: &LogTarget) -> io::Result<Self> {
-        let file = match target {
-            // Duplicates, not the standard library's handles: those buffer, and lose what a failed write left over.
-            LogTarget::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-            LogTarget::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
-            LogTarget::File(path) => OpenOptions::new().append(true).create(true).open(path)?,
-        };
-        Self::over(file)
+    /// When it cannot be duplicated or the thread cannot be started.
+    pub fn stdout() -> io::Result<Self> {
+        // A duplicate, not the standard library's handle: that one buffers, and loses what a failed write left over.
+        Self::over(File::from(io::stdout().as_fd().try_clone_to_owned()?))
     }
 
-    fn over(out: impl Write + Send + 'static) -> io::Result<Self> {
+    /// Starts a writer to `out`.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn over(out: impl Write + Send + 'static) -> io::Result<Self> {
         let (messages, queue) = mpsc::sync_channel(QUEUE);
         let state = Arc::new(State::default());
         let writer = Writer { out, state: Arc::clone(&state), line_is_torn: false };
@@ -227,7 +216,7 @@ mod tests {
     fn lines_arrive_in_order_and_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let sink = LogSink::start(&LogTarget::File(path.clone())).unwrap();
+        let sink = LogSink::over(File::create(&path).unwrap()).unwrap();
         let mut expected = String::new();
         for number in 0..1000 {
             let line = format!("line {number}\n");
@@ -264,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_full_device_is_counted_and_survived() {
-        let sink = LogSink::start(&LogTarget::File("/dev/full".into())).unwrap();
+        let sink = LogSink::over(File::options().append(true).open("/dev/full").unwrap()).unwrap();
         for _ in 0..3 {
             sink.submit(b"x\n".to_vec()).unwrap();
         }

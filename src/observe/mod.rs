@@ -4,6 +4,7 @@
 //! where they cannot be, they are dropped and counted.
 
 mod access_log;
+mod counter;
 mod counters;
 mod escape;
 mod istio;
@@ -14,9 +15,10 @@ mod prometheus;
 mod traffic;
 
 pub use access_log::{AccessRecord, HttpExchange};
-pub use counters::{Counter, CounterFamily, CounterKind, WorkerCounters};
+pub use counter::Counter;
+pub use counters::{CounterFamily, CounterKind, WorkerCounters};
 pub use istio::{Source, render_traffic};
 pub use log_buffer::{LogBuffer, LogFormat};
-pub use log_sink::{Full, LogSink, LogSinkStats, LogTarget};
+pub use log_sink::{Full, LogSink, LogSinkStats};
 pub use prometheus::{Exposition, render_counters};
 pub use traffic::{Traffic, TrafficSeries};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 
 use super::access_log::AccessRecord;
-use super::counters::Counter;
+use super::counter::Counter;
 use crate::flow::ResponseFlags;
 
 /// Most destinations of a worker, and most outcomes of a destination.

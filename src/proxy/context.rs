@@ -260,8 +260,8 @@ impl Context {
         }
     }
 
-    fn unverified(&self, refusal: &tls::Refusal) -> &Counter {
-        use tls::Refusal as R;
+    fn unverified(&self, refusal: &tls::CertError) -> &Counter {
+        use tls::CertError as R;
         match refusal {
             R::Expired { .. } | R::NotYetValid { .. } => &self.counters.unverified_validity,
             R::UntrustedIssuer { .. } | R::SelfSigned { .. } => &self.counters.unverified_issuer,

@@ -41,13 +41,13 @@ impl Flavour {
 
 /// egret's part of the tables of one family: chain declarations and rules of its chains, and the jumps to them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Present {
+pub struct PresentChains {
     pub tables: Vec<Table>,
     pub digest: Option<String>,
 }
 
 /// Reads what is there. A kernel without tables of this flavour has nothing there.
-pub fn present(flavour: Flavour, family: Family) -> Result<Present, RedirectError> {
+pub fn present(flavour: Flavour, family: Family) -> Result<PresentChains, RedirectError> {
     Ok(ours(&save(flavour, family)?))
 }
 
@@ -133,8 +133,8 @@ fn is_foreign_chain(line: &str) -> bool {
     line.strip_prefix("-A ").is_some_and(|rule| !rule.starts_with(OURS))
 }
 
-fn ours(saved: &str) -> Present {
-    let mut found = Present::default();
+fn ours(saved: &str) -> PresentChains {
+    let mut found = PresentChains::default();
     let mut name = "";
     for line in saved.lines() {
         if let Some(table) = line.strip_prefix('*') {
@@ -165,7 +165,7 @@ fn is_ours(line: &str) -> bool {
     rule.starts_with(OURS) || words.nth(1).is_some_and(|target| target.starts_with(OURS))
 }
 
-impl Present {
+impl PresentChains {
     /// The table of that name, when egret has something in it.
     pub fn table(&self, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.name == name)

@@ -10,7 +10,7 @@ const NFT: &str = "nft";
 const STATE: &str = "state_";
 
 /// What is in the kernel.
-pub struct Present {
+pub struct PresentTable {
     /// As `nft` prints it, without counters and without the state chain.
     pub listing: String,
     pub digest: Option<String>,
@@ -33,7 +33,7 @@ pub fn try_out(rules: &str) -> Result<(), RedirectError> {
 }
 
 /// The table, when there is one.
-pub fn present() -> Result<Option<Present>, RedirectError> {
+pub fn present() -> Result<Option<PresentTable>, RedirectError> {
     match run(NFT, &["-s", "list", "table", "inet", "egret"], "") {
         Ok(listing) => Ok(Some(split(&listing))),
         Err(RedirectError::ToolFailed { said, .. }) if said.contains("No such file or directory") => Ok(None),
@@ -56,7 +56,7 @@ pub fn remove() -> Result<(), RedirectError> {
     apply("add table inet egret\ndelete table inet egret\n")
 }
 
-fn split(listing: &str) -> Present {
+fn split(listing: &str) -> PresentTable {
     let mut digest = None;
     let mut kept = String::new();
     let mut lines = listing.lines().filter(|line| !line.trim().is_empty());
@@ -70,7 +70,7 @@ fn split(listing: &str) -> Present {
             kept.push('\n');
         }
     }
-    Present { listing: kept, digest }
+    PresentTable { listing: kept, digest }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::Detection;
+use super::detection::{ClientHello, Detection, ServerName};
 use crate::flow::Hostname;
 
 /// ContentType `handshake` (RFC 8446 §5.1).
@@ -19,35 +19,7 @@ const MAX_BYTES: usize = 64 << 10;
 /// How many offered protocols are kept.
 const MAX_ALPN: usize = 8;
 
-/// What a ClientHello says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientHello {
-    pub sni: ServerName,
-    /// The first protocols offered by ALPN (RFC 7301), at most 8.
-    pub alpn: Vec<Box<[u8]>>,
-    /// Encrypted ClientHello is offered (RFC 9849), or its grease: the name seen is the outer one.
-    pub has_ech: bool,
-}
-
-/// Whom a ClientHello names (RFC 6066 §3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerName {
-    Absent,
-    Name(Hostname),
-    /// Something is there that is not one host name (an address, two names, other bytes), or the hello is malformed.
-    Unusable,
-}
-
 impl ClientHello {
-    /// The name that policy may go by.
-    #[must_use]
-    pub fn name(&self) -> Option<&Hostname> {
-        match &self.sni {
-            ServerName::Name(name) => Some(name),
-            ServerName::Absent | ServerName::Unusable => None,
-        }
-    }
-
     fn unusable() -> Self {
         Self { sni: ServerName::Unusable, alpn: Vec::new(), has_ech: false }
     }

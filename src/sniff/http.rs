@@ -5,7 +5,7 @@
 //! reach the parser, which refuses it, and not pass as opaque bytes. On a port of protocol HTTP any line with a version
 //! of HTTP is a request, however odd, and so is what begins with a method of HTTP.
 
-use super::Detection;
+use super::detection::Detection;
 
 /// A request line that has not told by then what it is will not.
 const MAX_BYTES: usize = 8 << 10;

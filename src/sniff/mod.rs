@@ -7,26 +7,12 @@
 //! where a word in lower case or with digits is no method. Waiting for a client that says nothing is the caller's affair.
 
 mod client_hello;
+mod detection;
 mod http;
 #[cfg(test)]
 mod tests;
 
-pub use client_hello::{ClientHello, ServerName};
-
-/// What a connection begins with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Detection {
-    /// Too little to tell.
-    NeedMore,
-    /// An HTTP/1 request, or what a lenient server could take for one.
-    Http1,
-    /// The connection preface of HTTP/2 with prior knowledge (RFC 9113 §3.4).
-    Http2,
-    /// A TLS ClientHello.
-    Tls(ClientHello),
-    /// None of these.
-    Opaque,
-}
+pub use detection::{ClientHello, Detection, ServerName};
 
 /// RFC 9113 §3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -12,11 +12,11 @@ use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::{AlertDescription, ContentType, ExtractedSecrets, HandshakeType, ProtocolVersion, SupportedCipherSuite};
 
-use super::cutter::Cutter;
+use super::alert::FatalAlert;
 use super::error::{Alert, TlsError};
-use super::fault::Fault;
-use super::gather::Gather;
+use super::iovec_reader::IovecReader;
 use super::record::{MAX_CONTENT, MAX_OVERHEAD, RecordKey};
+use super::record_deframer::RecordDeframer;
 use crate::io::Lease;
 
 /// In a row, as in other implementations: more is an attempt to keep us busy.
@@ -50,7 +50,7 @@ pub(super) struct Channel {
     sealing: RecordKey,
     /// How many records may be sealed with one key.
     limit: u64,
-    cutter: Cutter,
+    deframer: RecordDeframer,
     /// The beginning of a handshake message that goes on in the next record.
     message: Vec<u8>,
     /// The server asked for a key update: it gets one with what is sealed next (RFC 8446 §4.6.3).
@@ -70,7 +70,7 @@ impl Channel {
         secrets: ExtractedSecrets,
         kernel: KernelConnection<ClientConnectionData>,
         wants_certificate: bool,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, FatalAlert> {
         let is_tls13 = kernel.protocol_version() == ProtocolVersion::TLSv1_3;
         let limit = match kernel.negotiated_cipher_suite() {
             SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
@@ -82,7 +82,7 @@ impl Channel {
             sealing: RecordKey::new(is_tls13, tx.0, &tx.1)?,
             kernel,
             limit,
-            cutter: Cutter::default(),
+            deframer: RecordDeframer::default(),
             message: Vec::new(),
             owes_key_update: false,
             empty_records: 0,
@@ -119,9 +119,9 @@ impl Channel {
         mut input: Lease,
         plaintext: &mut VecDeque<Lease>,
         output: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), FatalAlert> {
         while !self.ends.received
-            && let Some(mut record) = self.cutter.next(&mut input)?
+            && let Some(mut record) = self.deframer.next(&mut input)?
         {
             let (kind, content) = self.opening.open(&mut record)?;
             record.truncate(content.end);
@@ -139,32 +139,32 @@ impl Channel {
     }
 
     /// A record that is not simply data.
-    fn hear(&mut self, kind: ContentType, content: &[u8], output: &mut Vec<u8>) -> Result<(), Fault> {
+    fn hear(&mut self, kind: ContentType, content: &[u8], output: &mut Vec<u8>) -> Result<(), FatalAlert> {
         if !self.message.is_empty() && kind != ContentType::Handshake {
-            return Err(Fault::unexpected("a record in the middle of a handshake message"));
+            return Err(FatalAlert::unexpected("a record in the middle of a handshake message"));
         }
         match kind {
             ContentType::ApplicationData => {
                 self.empty_records += 1;
                 if self.empty_records > MAX_EMPTY_RECORDS {
-                    return Err(Fault::unexpected("too many empty records"));
+                    return Err(FatalAlert::unexpected("too many empty records"));
                 }
                 Ok(())
             }
             ContentType::Handshake => self.hear_handshake(content, output),
             ContentType::Alert => self.hear_alert(content),
-            other => Err(Fault::unexpected(format!("a {other:?} record after the handshake"))),
+            other => Err(FatalAlert::unexpected(format!("a {other:?} record after the handshake"))),
         }
     }
 
-    fn hear_handshake(&mut self, content: &[u8], output: &mut Vec<u8>) -> Result<(), Fault> {
+    fn hear_handshake(&mut self, content: &[u8], output: &mut Vec<u8>) -> Result<(), FatalAlert> {
         if content.is_empty() {
-            return Err(Fault::unexpected("an empty handshake record"));
+            return Err(FatalAlert::unexpected("an empty handshake record"));
         }
         self.handshake_bytes += content.len();
         if self.handshake_bytes > MAX_HANDSHAKE {
             let alert = Some(AlertDescription::UnexpectedMessage);
-            return Err(Fault { alert, error: TlsError::too_much_handshake() });
+            return Err(FatalAlert { alert, error: TlsError::too_much_handshake() });
         }
         let mut messages = std::mem::take(&mut self.message);
         messages.extend_from_slice(content);
@@ -172,7 +172,7 @@ impl Channel {
         while let Some((&[kind, a, b, c], tail)) = rest.split_first_chunk() {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
             if length > MAX_MESSAGE {
-                return Err(Fault::malformed("a handshake message of more than 64 KiB"));
+                return Err(FatalAlert::malformed("a handshake message of more than 64 KiB"));
             }
             let Some((body, tail)) = tail.split_at_checked(length) else { break };
             rest = tail;
@@ -189,33 +189,33 @@ impl Channel {
         body: &[u8],
         is_last: bool,
         output: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), FatalAlert> {
         match kind {
             HandshakeType::NewSessionTicket if self.is_tls13() => {
                 let kept = self.kernel.handle_new_session_ticket(body);
-                kept.map_err(|error| Fault::malformed(format!("a session ticket: {error}")))
+                kept.map_err(|error| FatalAlert::malformed(format!("a session ticket: {error}")))
             }
             HandshakeType::KeyUpdate if self.is_tls13() => self.hear_key_update(body, is_last),
             HandshakeType::HelloRequest if !self.is_tls13() && body.is_empty() && !self.renegotiation_refused => {
                 self.renegotiation_refused = true;
                 self.send_alert(WARNING, AlertDescription::NoRenegotiation, output)
             }
-            other => Err(Fault::unexpected(format!("a {other:?} message after the handshake"))),
+            other => Err(FatalAlert::unexpected(format!("a {other:?} message after the handshake"))),
         }
     }
 
-    fn hear_key_update(&mut self, body: &[u8], is_last: bool) -> Result<(), Fault> {
+    fn hear_key_update(&mut self, body: &[u8], is_last: bool) -> Result<(), FatalAlert> {
         let asks = match body {
             [0] => false,
             [1] => true,
-            _ => return Err(Fault::malformed("a key update")),
+            _ => return Err(FatalAlert::malformed("a key update")),
         };
         if !is_last {
-            return Err(Fault::unexpected("bytes behind a key update in its record"));
+            return Err(FatalAlert::unexpected("bytes behind a key update in its record"));
         }
         self.key_updates += 1;
         if self.key_updates > MAX_KEY_UPDATES {
-            return Err(Fault::unexpected("too many key updates"));
+            return Err(FatalAlert::unexpected("too many key updates"));
         }
         let (sequence, secrets) = self.kernel.update_rx_secret().map_err(|error| no_new_key(&error))?;
         self.opening = RecordKey::new(true, sequence, &secrets)?;
@@ -223,11 +223,11 @@ impl Channel {
         Ok(())
     }
 
-    fn hear_alert(&mut self, content: &[u8]) -> Result<(), Fault> {
-        let &[level, description] = content else { return Err(Fault::malformed("an alert")) };
+    fn hear_alert(&mut self, content: &[u8]) -> Result<(), FatalAlert> {
+        let &[level, description] = content else { return Err(FatalAlert::malformed("an alert")) };
         let description = AlertDescription::from(description);
         if !matches!(level, WARNING | FATAL) {
-            return Err(Fault::malformed("an alert of an unknown level"));
+            return Err(FatalAlert::malformed("an alert of an unknown level"));
         }
         if description == AlertDescription::CloseNotify {
             self.ends.received = true;
@@ -237,11 +237,11 @@ impl Channel {
         let is_harmless = level == WARNING && (!self.is_tls13() || description == AlertDescription::UserCanceled);
         if !is_harmless {
             let error = TlsError::Alert { alert: Alert(description), wants_certificate: self.wants_certificate };
-            return Err(Fault { alert: None, error });
+            return Err(FatalAlert { alert: None, error });
         }
         self.warnings += 1;
         if self.warnings > MAX_WARNINGS {
-            return Err(Fault::unexpected("too many warnings"));
+            return Err(FatalAlert::unexpected("too many warnings"));
         }
         Ok(())
     }
@@ -250,35 +250,35 @@ impl Channel {
     ///
     /// # Errors
     /// Nothing more can be sealed.
-    pub(super) fn seal(&mut self, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn seal(&mut self, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), FatalAlert> {
         if self.ends.sent {
-            return Err(Fault::internal("data to send after close_notify"));
+            return Err(FatalAlert::internal("data to send after close_notify"));
         }
         let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
         let records = left.div_ceil(MAX_CONTENT);
         if !self.is_tls13() && self.sealing.sequence().saturating_add(records as u64) >= self.limit {
             // Keys of TLS 1.2 cannot be replaced.
             self.close(out)?;
-            return Err(Fault::internal("as much was sealed as one TLS 1.2 key is good for"));
+            return Err(FatalAlert::internal("as much was sealed as one TLS 1.2 key is good for"));
         }
         out.reserve(left + records * MAX_OVERHEAD);
         if self.owes_key_update {
             self.update_sealing_key(out)?;
         }
-        let mut gather = Gather::new(pieces);
+        let mut reader = IovecReader::new(pieces);
         while left > 0 {
             if self.is_tls13() && self.sealing.sequence() + 1 >= self.limit {
                 self.update_sealing_key(out)?;
             }
             let length = left.min(MAX_CONTENT);
-            self.sealing.seal(ContentType::ApplicationData, out, |out| gather.take(length, out))?;
+            self.sealing.seal(ContentType::ApplicationData, out, |out| reader.take(length, out))?;
             left -= length;
         }
         Ok(())
     }
 
     /// Announces a new key of ours and goes over to it (RFC 8446 §4.6.3), without asking for the same.
-    fn update_sealing_key(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn update_sealing_key(&mut self, out: &mut Vec<u8>) -> Result<(), FatalAlert> {
         let message = [u8::from(HandshakeType::KeyUpdate), 0, 0, 1, 0];
         self.sealing.seal(ContentType::Handshake, out, |out| out.extend_from_slice(&message))?;
         let (sequence, secrets) = self.kernel.update_tx_secret().map_err(|error| no_new_key(&error))?;
@@ -291,7 +291,7 @@ impl Channel {
     ///
     /// # Errors
     /// It could not be sealed.
-    pub(super) fn close(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn close(&mut self, out: &mut Vec<u8>) -> Result<(), FatalAlert> {
         if self.ends.sent {
             return Ok(());
         }
@@ -301,8 +301,8 @@ impl Channel {
     }
 
     /// Appends the alert that tells the server why, where there is one to be told.
-    pub(super) fn fail(&mut self, fault: &Fault, out: &mut Vec<u8>) {
-        if let Some(alert) = fault.alert
+    pub(super) fn fail(&mut self, fatal: &FatalAlert, out: &mut Vec<u8>) {
+        if let Some(alert) = fatal.alert
             && !self.ends.sent
         {
             // Whether it could be sealed or not, nothing follows.
@@ -311,7 +311,7 @@ impl Channel {
         }
     }
 
-    fn send_alert(&mut self, level: u8, alert: AlertDescription, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn send_alert(&mut self, level: u8, alert: AlertDescription, out: &mut Vec<u8>) -> Result<(), FatalAlert> {
         if self.ends.sent {
             return Ok(());
         }
@@ -324,6 +324,6 @@ impl Channel {
     }
 }
 
-fn no_new_key(error: &rustls::Error) -> Fault {
-    Fault::internal(format!("no new key: {error}"))
+fn no_new_key(error: &rustls::Error) -> FatalAlert {
+    FatalAlert::internal(format!("no new key: {error}"))
 }

@@ -9,11 +9,11 @@ use webpki::{BorrowedCertRevocationList, CertRevocationList, ExpirationPolicy, R
 use x509_parser::asn1_rs::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList as ParsedCrl;
 
+use super::cert_error::CertError;
 use super::certificate::signature_algorithm;
-use super::legacy::{SignatureBudget, verify_signature};
 use super::material::MaterialError;
 use super::pem;
-use super::refusal::Refusal;
+use super::signature::{SignatureBudget, verify_signature};
 
 /// The revocation lists that belong to one set of trusted CAs. Never empty.
 pub(super) struct Crls {
@@ -57,30 +57,30 @@ impl Crls {
     ///
     /// # Errors
     /// Revoked, or no list in date of that issuer says otherwise.
-    pub(super) fn check(&self, asked: &Asked<'_>, now: i64, budget: &mut SignatureBudget) -> Result<(), Refusal> {
+    pub(super) fn check(&self, asked: &Asked<'_>, now: i64, budget: &mut SignatureBudget) -> Result<(), CertError> {
         let Some(at) = self.lists.iter().position(|list| list.issuer() == asked.issuer) else {
-            return Err(Refusal::NoCrl { subject: asked.subject.to_owned() });
+            return Err(CertError::NoCrl { subject: asked.subject.to_owned() });
         };
         let der = &self.ders[at];
         let Ok((_, parsed)) = ParsedCrl::from_der(der) else {
-            return Err(Refusal::CrlSignature("unreadable".to_owned()));
+            return Err(CertError::CrlSignature("unreadable".to_owned()));
         };
         // A partitioned or delta list (critical extension) does not speak for a certificate that names no list.
         if parsed.extensions().iter().any(|extension| extension.critical) {
-            return Err(Refusal::NoCrl { subject: asked.subject.to_owned() });
+            return Err(CertError::NoCrl { subject: asked.subject.to_owned() });
         }
         let algorithm = signature_algorithm(der).unwrap_or_default();
         let signed = parsed.tbs_cert_list.as_ref();
         verify_signature(&asked.issuer_key, algorithm, signed, &parsed.signature_value.data, budget)
-            .map_err(|refusal| Refusal::CrlSignature(refusal.to_string()))?;
+            .map_err(|refusal| CertError::CrlSignature(refusal.to_string()))?;
         match parsed.next_update() {
             Some(due) if due.timestamp() > now => {}
-            due => return Err(Refusal::CrlExpired { since: due.map_or(0, |due| due.timestamp()) }),
+            due => return Err(CertError::CrlExpired { since: due.map_or(0, |due| due.timestamp()) }),
         }
         match self.lists[at].find_serial(asked.serial) {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Refusal::Revoked { subject: asked.subject.to_owned() }),
-            Err(error) => Err(Refusal::Malformed(format!("{error:?}"))),
+            Ok(Some(_)) => Err(CertError::Revoked { subject: asked.subject.to_owned() }),
+            Err(error) => Err(CertError::Malformed(format!("{error:?}"))),
         }
     }
 }

@@ -7,14 +7,14 @@ use std::fmt;
 
 use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
 
-use super::refusal::Refusal;
+use super::cert_error::CertError;
 
 /// A session that is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     /// The server's certificate was not believed: its owner, or whoever configured the trust, must act.
     #[error("TLS_error: CERTIFICATE_VERIFY_FAILED: {0}")]
-    Refused(Refusal),
+    Refused(CertError),
     /// The server ended the session with an alert.
     #[error("TLS_error: {alert}{}", if *.wants_certificate { WANTS_CERTIFICATE } else { "" })]
     Alert { alert: Alert, wants_certificate: bool },
@@ -48,12 +48,12 @@ const WANTS_CERTIFICATE: &str =
 
 impl TlsError {
     /// What rustls reports, with the reason that the verifier left behind.
-    pub(super) fn from_rustls(error: rustls::Error, refusal: Option<Refusal>, wants_certificate: bool) -> Self {
+    pub(super) fn from_rustls(error: rustls::Error, refusal: Option<CertError>, wants_certificate: bool) -> Self {
         use rustls::Error as E;
         match error {
             E::AlertReceived(alert) => TlsError::Alert { alert: Alert(alert), wants_certificate },
             E::InvalidCertificate(error) => {
-                TlsError::Refused(refusal.unwrap_or_else(|| Refusal::Malformed(error.to_string())))
+                TlsError::Refused(refusal.unwrap_or_else(|| CertError::Malformed(error.to_string())))
             }
             E::PeerIncompatible(why) => incompatible(&why),
             E::NoApplicationProtocol => TlsError::Incompatible {

@@ -10,12 +10,13 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{ClientConfig, HandshakeKind};
 
+use super::alert::FatalAlert;
 use super::channel::Channel;
+use super::client_certificate::take_certificate_wanted;
 use super::error::TlsError;
-use super::fault::Fault;
+use super::negotiated::{Negotiated, NegotiatedAlpn};
 use super::record::HEADER;
-use super::session::{Negotiated, NegotiatedAlpn, take_certificate_wanted};
-use super::verify::take_refusal;
+use super::verify::take_cert_error;
 
 /// The most that may be held of one handshake message: its own limit (64 KiB) and a record's worth of framing.
 const MAX_HELD: usize = 0xffff + 20 * 1024;
@@ -77,11 +78,11 @@ impl Handshake {
     }
 
     fn step(&mut self, output: &mut Vec<u8>) -> Result<Step, TlsError> {
-        take_refusal();
+        take_cert_error();
         take_certificate_wanted();
         let status = self.connection.process_tls_records(&mut self.input[..self.shown]);
         let wants_certificate = self.wants_certificate | take_certificate_wanted();
-        let refusal = take_refusal();
+        let refusal = take_cert_error();
         let UnbufferedStatus { discard, state } = status;
         let step = match state {
             Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output).map(|()| Step::Again),
@@ -137,7 +138,8 @@ impl Handshake {
     pub(super) fn complete(self) -> Result<(Channel, Vec<u8>), TlsError> {
         let secrets = self.connection.dangerous_into_kernel_connection();
         let (secrets, kernel) = secrets.map_err(|error| TlsError::from_rustls(error, None, false))?;
-        let channel = Channel::new(secrets, kernel, self.wants_certificate).map_err(|Fault { error, .. }| error)?;
+        let channel =
+            Channel::new(secrets, kernel, self.wants_certificate).map_err(|FatalAlert { error, .. }| error)?;
         Ok((channel, self.input))
     }
 }

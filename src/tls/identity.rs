@@ -14,8 +14,9 @@ use x509_parser::certificate::X509Certificate;
 
 use super::certificate::{CertificateFacts, public_key};
 use super::material::MaterialError;
+use super::pem;
+use super::provider::provider;
 use super::trust::{finished, sha256};
-use super::{pem, provider};
 
 /// Who egret is towards a server. Immutable; shows no secret.
 pub struct Identity {

@@ -11,9 +11,9 @@ use x509_parser::asn1_rs::FromDer as _;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
+use super::cert_error::CertError;
 use super::certificate::{AlternativeName, alternative_names, printable};
-use super::profile::NameCheck;
-use super::refusal::Refusal;
+use super::request::NameCheck;
 
 /// The rule of one profile, ready to be asked.
 #[derive(Clone, Debug)]
@@ -50,16 +50,20 @@ impl Names {
     }
 
     /// Whether `certificate` is for the wanted name; `server_name` is the one the connection was opened for.
-    pub(super) fn check(&self, certificate: &CertificateDer<'_>, server_name: &ServerName<'_>) -> Result<(), Refusal> {
+    pub(super) fn check(
+        &self,
+        certificate: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+    ) -> Result<(), CertError> {
         if self.unchecked() {
             return Ok(());
         }
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-            return Err(Refusal::Malformed("not an X.509 certificate".to_owned()));
+            return Err(CertError::Malformed("not an X.509 certificate".to_owned()));
         };
         let presented = alternative_names(&parsed);
         if presented.is_empty() {
-            return Err(Refusal::NoName { v1: parsed.version() == X509Version::V1 });
+            return Err(CertError::NoName { v1: parsed.version() == X509Version::V1 });
         }
         if self.server_name && !is_for(certificate, server_name) {
             return Err(mismatch(server_name.to_str().into_owned(), &presented));
@@ -78,8 +82,8 @@ fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     EndEntityCert::try_from(certificate).is_ok_and(|cert| cert.verify_is_valid_for_subject_name(name).is_ok())
 }
 
-fn mismatch(wanted: String, presented: &[AlternativeName]) -> Refusal {
-    Refusal::WrongName { wanted, presented: presented.iter().map(|name| printable(&name.to_string())).collect() }
+fn mismatch(wanted: String, presented: &[AlternativeName]) -> CertError {
+    CertError::WrongName { wanted, presented: presented.iter().map(|name| printable(&name.to_string())).collect() }
 }
 
 impl Wanted {

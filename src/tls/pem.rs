@@ -73,7 +73,7 @@ fn has_encrypted_key(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::testing::Authority;
+    use crate::tls::tests::pki::Authority;
 
     #[test]
     fn text_around_the_blocks_line_ends_and_byte_order_marks_do_not_matter() {

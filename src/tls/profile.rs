@@ -1,11 +1,9 @@
-//! One way of speaking TLS to a destination: what is wanted ([`ProfileRequest`]) and, once its material is loaded,
-//! what is used ([`ClientProfile`]).
+//! One way of speaking TLS to a destination, once the material of a [`ProfileRequest`] is loaded.
 //!
 //! A profile is immutable and compares by digest: connections and session tickets are reused only under the same
 //! trust, revocation lists, names, identity, SNI rule and ALPN. It does not know which destination uses it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -14,89 +12,19 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{DnsName, ServerName};
 use rustls::sign::SingleCertAndKey;
 
+use super::client_certificate::NoClientCertificate;
 use super::identity::Identity;
 use super::names::Names;
-use super::provider;
-use super::session::NoClientCertificate;
+use super::provider::provider;
+use super::request::{Alpn, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 use super::trust::{Trust, finished};
 use super::verify::Verifier;
 pub use crate::config::MinimumVersion;
-use crate::flow::{Host, Hostname};
+use crate::flow::Host;
 
 /// Session tickets kept by one worker for one profile: 32 server names, 8 tickets each. rustls reserves the room for the
 /// names at once.
 const SESSIONS: usize = 8 * 32;
-
-/// What a policy wants of TLS, before any file has been read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProfileRequest {
-    pub mode: ProfileMode,
-    pub trust: TrustSource,
-    /// Used in mode MUTUAL only.
-    pub identity: Option<IdentitySource>,
-    pub names: NameCheck,
-    pub sni: SniSource,
-    pub alpn: Alpn,
-}
-
-/// Whether a client certificate is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProfileMode {
-    Simple,
-    Mutual,
-}
-
-/// Whom a server certificate must come from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum TrustSource {
-    /// The operating system's bundle.
-    System,
-    /// `caCertificates` and `caCrl`.
-    File { ca: PathBuf, crl: Option<PathBuf> },
-    /// The CA part of a secret: `credentialName`.
-    Credential(String),
-    /// `insecureSkipVerify`: anyone; names are not looked at either.
-    Unverified,
-}
-
-/// Where the client certificate and its key are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum IdentitySource {
-    /// `clientCertificate` and `privateKey`.
-    Files { cert: PathBuf, key: PathBuf },
-    /// `credentialName`.
-    Credential(String),
-}
-
-/// Which subjectAltName a server certificate must have.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum NameCheck {
-    /// The request's host (Istio: automatic SAN validation).
-    FromHost,
-    /// One of these: DNS names, URIs, addresses.
-    Exact(Vec<String>),
-    /// The request's host, and one of these.
-    FromHostAnd(Vec<String>),
-    /// Any: only the chain is verified.
-    ChainOnly,
-}
-
-/// Which name is sent in the ClientHello.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum SniSource {
-    /// The request's host without its port; none for an address (RFC 6066 §3).
-    FromHost,
-    Fixed(Hostname),
-    Omit,
-}
-
-/// The one protocol that is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Alpn {
-    Http1,
-    Http2,
-    None,
-}
 
 /// Why a profile cannot be, or cannot be used for a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

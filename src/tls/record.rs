@@ -9,7 +9,7 @@ use std::ops::Range;
 use rustls::{ConnectionTrafficSecrets, ContentType};
 
 use super::aead::{Aead, Algorithm, NONCE, TAG};
-use super::fault::Fault;
+use super::alert::FatalAlert;
 
 /// Bytes in front of every record: type, version, length.
 pub(super) const HEADER: usize = 5;
@@ -44,14 +44,14 @@ enum Form {
 ///
 /// # Errors
 /// It is no record, or too long for one.
-pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, FatalAlert> {
     let Some(&[kind, major, _, high, low]) = bytes.first_chunk() else { return Ok(None) };
     if !(20..=23).contains(&kind) || major != VERSION[0] {
-        return Err(Fault::unexpected("bytes that are no TLS record"));
+        return Err(FatalAlert::unexpected("bytes that are no TLS record"));
     }
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > MAX_SEALED {
-        return Err(Fault::oversized());
+        return Err(FatalAlert::oversized());
     }
     Ok(Some(HEADER + length))
 }
@@ -69,13 +69,13 @@ impl RecordKey {
     ///
     /// # Errors
     /// A secret of an unknown kind.
-    pub(super) fn new(is_tls13: bool, sequence: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, Fault> {
+    pub(super) fn new(is_tls13: bool, sequence: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, FatalAlert> {
         use ConnectionTrafficSecrets as S;
         let (algorithm, key, iv) = match secrets {
             S::Aes128Gcm { key, iv } => (Algorithm::Aes128Gcm, key, iv),
             S::Aes256Gcm { key, iv } => (Algorithm::Aes256Gcm, key, iv),
             S::Chacha20Poly1305 { key, iv } => (Algorithm::ChaCha20Poly1305, key, iv),
-            _ => return Err(Fault::internal("a cipher that the record layer does not know")),
+            _ => return Err(FatalAlert::internal("a cipher that the record layer does not know")),
         };
         let form = match (is_tls13, algorithm) {
             (true, _) => Form::Tls13,
@@ -84,7 +84,7 @@ impl RecordKey {
         };
         let aead = Aead::new(algorithm, key.as_ref());
         let (Some(aead), Ok(iv)) = (aead, iv.as_ref().try_into()) else {
-            return Err(Fault::internal("a key or nonce of the wrong length"));
+            return Err(FatalAlert::internal("a key or nonce of the wrong length"));
         };
         Ok(Self { aead, iv, form, sequence })
     }
@@ -98,19 +98,21 @@ impl RecordKey {
     ///
     /// # Errors
     /// It is not genuine, or breaks the protocol: nothing in it may be used.
-    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(ContentType, Range<usize>), Fault> {
-        let Some((header, body)) = record.split_first_chunk_mut::<HEADER>() else { return Err(Fault::not_genuine()) };
+    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(ContentType, Range<usize>), FatalAlert> {
+        let Some((header, body)) = record.split_first_chunk_mut::<HEADER>() else {
+            return Err(FatalAlert::not_genuine());
+        };
         let kind = ContentType::from(header[0]);
         if usize::from(u16::from_be_bytes([header[3], header[4]])) != body.len() {
-            return Err(Fault::not_genuine());
+            return Err(FatalAlert::not_genuine());
         }
         let sequence = self.sequence;
         // One number is kept in reserve, so that none can come twice.
-        self.sequence = sequence.checked_add(1).filter(|&next| next < u64::MAX).ok_or_else(Fault::not_genuine)?;
+        self.sequence = sequence.checked_add(1).filter(|&next| next < u64::MAX).ok_or_else(FatalAlert::not_genuine)?;
         let (explicit, length) = match self.form {
             Form::Tls13 => {
                 if kind != ContentType::ApplicationData {
-                    return Err(Fault::unexpected("a record in the clear on an encrypted connection"));
+                    return Err(FatalAlert::unexpected("a record in the clear on an encrypted connection"));
                 }
                 (0, self.aead.open(self.nonce(sequence), header, body))
             }
@@ -120,7 +122,7 @@ impl RecordKey {
             }
             Form::Tls12Gcm => {
                 let Some((explicit, sealed)) = body.split_first_chunk_mut::<EXPLICIT_NONCE>() else {
-                    return Err(Fault::not_genuine());
+                    return Err(FatalAlert::not_genuine());
                 };
                 let mut nonce = self.iv;
                 nonce[NONCE - EXPLICIT_NONCE..].copy_from_slice(explicit);
@@ -128,11 +130,11 @@ impl RecordKey {
                 (EXPLICIT_NONCE, self.aead.open(nonce, &additional, sealed))
             }
         };
-        let length = length.ok_or_else(Fault::not_genuine)?;
+        let length = length.ok_or_else(FatalAlert::not_genuine)?;
         let content = &body[explicit..explicit + length];
         let (kind, length) = if self.form == Form::Tls13 { unpadded(content)? } else { (kind, length) };
         if length > MAX_CONTENT {
-            return Err(Fault::oversized());
+            return Err(FatalAlert::oversized());
         }
         let start = HEADER + explicit;
         Ok((kind, start..start + length))
@@ -147,12 +149,12 @@ impl RecordKey {
         kind: ContentType,
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), FatalAlert> {
         let sequence = self.sequence;
         self.sequence = sequence
             .checked_add(1)
             .filter(|&next| next < u64::MAX)
-            .ok_or_else(|| Fault::internal("no record numbers are left"))?;
+            .ok_or_else(|| FatalAlert::internal("no record numbers are left"))?;
         let nonce = self.nonce(sequence);
         let start = out.len();
         let outer = if self.form == Form::Tls13 { ContentType::ApplicationData } else { kind };
@@ -177,7 +179,7 @@ impl RecordKey {
         };
         let Some(tag) = tag else {
             out.truncate(start);
-            return Err(Fault::internal("a record could not be sealed"));
+            return Err(FatalAlert::internal("a record could not be sealed"));
         };
         out.extend_from_slice(&tag);
         Ok(())
@@ -203,13 +205,13 @@ fn additional_data(sequence: u64, header: [u8; HEADER], length: Option<usize>) -
 }
 
 /// Finds the content type behind the content, in front of the padding (RFC 8446 §5.4).
-fn unpadded(inner: &[u8]) -> Result<(ContentType, usize), Fault> {
+fn unpadded(inner: &[u8]) -> Result<(ContentType, usize), FatalAlert> {
     if inner.len() > MAX_CONTENT + 1 {
-        return Err(Fault::oversized());
+        return Err(FatalAlert::oversized());
     }
     match inner.iter().rposition(|&byte| byte != 0) {
         Some(at) => Ok((ContentType::from(inner[at]), at)),
-        None => Err(Fault::unexpected("a record without a content type")),
+        None => Err(FatalAlert::unexpected("a record without a content type")),
     }
 }
 

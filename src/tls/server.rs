@@ -9,7 +9,7 @@ use rustls::sign::SingleCertAndKey;
 
 use super::identity::Identity;
 use super::material::MaterialError;
-use super::provider;
+use super::provider::provider;
 
 /// TLS 1.2 and 1.3 with the certificate chain and the private key of two PEM files.
 ///

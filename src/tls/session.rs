@@ -4,18 +4,17 @@
 //! arrived in and leaves from. No plaintext leaves before the handshake is complete and the server verified. What a peer
 //! can make it hold is bounded: see `handshake` and `channel`.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rustls::client::ResolvesClientCert;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, NamedGroup, ProtocolVersion, SignatureScheme, SupportedCipherSuite};
 
+use super::alert::FatalAlert;
 use super::channel::Channel;
 use super::error::{Spoken, TlsError};
-use super::fault::Fault;
 use super::handshake::Handshake;
+use super::negotiated::Negotiated;
 use crate::io::Lease;
 
 /// A client session. It is over after the first error: only alerts may still have to be sent.
@@ -39,24 +38,6 @@ enum State {
     Open(Box<Channel>),
     /// The handshake could not be handed over.
     Void,
-}
-
-/// What was agreed upon in the handshake.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Negotiated {
-    pub version: Option<ProtocolVersion>,
-    pub cipher_suite: Option<SupportedCipherSuite>,
-    pub group: Option<NamedGroup>,
-    pub alpn: Option<NegotiatedAlpn>,
-    /// From a ticket: the certificate was verified in an earlier session.
-    pub resumed: bool,
-}
-
-/// The protocol that the server chose from the one that was offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NegotiatedAlpn {
-    Http1,
-    Http2,
 }
 
 impl Session {
@@ -119,7 +100,7 @@ impl Session {
             }
             State::Open(channel) => {
                 let opened = channel.open(input, plaintext, &mut self.output);
-                opened.map_err(|fault| failed(channel, fault, &mut self.output))
+                opened.map_err(|fatal| failed(channel, fatal, &mut self.output))
             }
             State::Void => Err(TlsError::Internal("a session without keys".to_owned())),
         }
@@ -148,9 +129,9 @@ impl Session {
             return Err(TlsError::Internal("data to send before the handshake is complete".to_owned()));
         };
         out.append(&mut self.output);
-        channel.seal(plaintext, out).map_err(|fault| {
-            self.failure = Some(fault.error.clone());
-            failed(channel, fault, out)
+        channel.seal(plaintext, out).map_err(|fatal| {
+            self.failure = Some(fatal.error.clone());
+            failed(channel, fatal, out)
         })
     }
 
@@ -159,9 +140,9 @@ impl Session {
         self.take_output(out);
         if let State::Open(channel) = &mut self.state
             && self.failure.is_none()
-            && let Err(fault) = channel.close(out)
+            && let Err(fatal) = channel.close(out)
         {
-            self.failure = Some(fault.error);
+            self.failure = Some(fatal.error);
         }
     }
 
@@ -215,9 +196,9 @@ impl Session {
 }
 
 /// Tells the server, and leaves what the log is told.
-fn failed(channel: &mut Channel, fault: Fault, out: &mut Vec<u8>) -> TlsError {
-    channel.fail(&fault, out);
-    fault.error
+fn failed(channel: &mut Channel, fatal: FatalAlert, out: &mut Vec<u8>) -> TlsError {
+    channel.fail(&fatal, out);
+    fatal.error
 }
 
 impl std::fmt::Debug for Session {
@@ -227,31 +208,5 @@ impl std::fmt::Debug for Session {
             .field("peer_closed", &self.peer_closed())
             .field("failure", &self.failure)
             .finish_non_exhaustive()
-    }
-}
-
-thread_local! {
-    /// Set when a server asks for a certificate, for the session on the same thread that is feeding rustls.
-    static CERTIFICATE_WANTED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a certificate was asked for since the last call.
-pub(super) fn take_certificate_wanted() -> bool {
-    CERTIFICATE_WANTED.take()
-}
-
-/// The answer of mode SIMPLE to a server that asks for a certificate: none, and a note for the error text in case the
-/// server insists.
-#[derive(Debug)]
-pub(super) struct NoClientCertificate;
-
-impl ResolvesClientCert for NoClientCertificate {
-    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
-        CERTIFICATE_WANTED.set(true);
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
     }
 }

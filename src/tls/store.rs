@@ -15,9 +15,10 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::identity::Identity;
 use super::material::MaterialError;
-use super::profile::{ClientProfile, IdentitySource, MinimumVersion, ProfileMode, ProfileRequest, TrustSource};
+use super::profile::{ClientProfile, MinimumVersion};
+use super::request::{IdentitySource, ProfileMode, ProfileRequest, TrustSource};
 use super::secrets::{Part, Vault};
-use super::table::{self, Credential, SecretKind, SecretRow};
+use super::secrets_view::{self, Credential, SecretKind, SecretRow};
 use super::trust::{Strictness, Trust, finished, system_bundle};
 use crate::config::Secret;
 
@@ -177,7 +178,7 @@ impl Store {
     #[must_use]
     pub fn credentials(&self) -> Vec<Credential> {
         let trusts = self.trusts.iter().map(|(source, material)| Credential {
-            resource_name: table::trust_name(source),
+            resource_name: secrets_view::trust_name(source),
             kind: SecretKind::Ca,
             stored_in: match source {
                 TrustSource::File { ca, .. } => Some(ca.display().to_string()),
@@ -188,7 +189,7 @@ impl Store {
             problem: material.problem(),
         });
         let identities = self.identities.iter().map(|(source, material)| Credential {
-            resource_name: table::identity_name(source),
+            resource_name: secrets_view::identity_name(source),
             kind: SecretKind::CertChain,
             stored_in: match source {
                 IdentitySource::Files { cert, .. } => Some(cert.display().to_string()),

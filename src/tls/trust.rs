@@ -200,7 +200,7 @@ pub(super) fn finished(context: Context) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::testing::Authority;
+    use crate::tls::tests::pki::Authority;
 
     fn load(text: &str, strictness: Strictness) -> Result<Trust, MaterialError> {
         Trust::from_pem((text.as_bytes(), "ca.pem"), None, strictness)

@@ -1,6 +1,6 @@
 //! The verdict on a server: its chain, its name, its revocation status, its handshake signature.
 //!
-//! rustls asks [`Verifier`] and this asks webpki, except where webpki refuses to look (see `legacy`). The handshake
+//! rustls asks [`Verifier`] and this asks webpki, except where webpki refuses to look (see `x509_v1`). The handshake
 //! signature is verified in every mode, `insecureSkipVerify` included: who has not the key is not even that server.
 
 use std::cell::RefCell;
@@ -12,21 +12,21 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, PeerMisbehaved, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage, RawPublicKeyEntity};
 
+use super::cert_error::{CertError, Subject};
 use super::certificate::{CertificateFacts, public_key};
-use super::legacy;
 use super::names::Names;
-use super::provider;
-use super::refusal::{Refusal, Subject};
+use super::provider::provider;
 use super::trust::Trust;
+use super::x509_v1;
 
 thread_local! {
     /// What the verifier found, for the session on the same thread that is waiting for rustls to return: rustls's error
     /// has room for the alert but not for the reason.
-    static LAST: RefCell<Option<Refusal>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<CertError>> = const { RefCell::new(None) };
 }
 
 /// The refusal behind the certificate error that rustls returned on this thread just now.
-pub(super) fn take_refusal() -> Option<Refusal> {
+pub(super) fn take_cert_error() -> Option<CertError> {
     LAST.take()
 }
 
@@ -49,7 +49,7 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CertError> {
         match self {
             Verifier::KeyOnly => Ok(()),
             Verifier::Chain { trust, names } => {
@@ -65,10 +65,10 @@ fn verify_chain(
     intermediates: &[CertificateDer<'_>],
     trust: &Trust,
     now: UnixTime,
-) -> Result<(), Refusal> {
+) -> Result<(), CertError> {
     let seconds = now.as_secs() as i64;
     if trust.pins(leaf) {
-        return legacy::verify_pinned(leaf, trust, seconds);
+        return x509_v1::verify_pinned(leaf, trust, seconds);
     }
     let subject = || subject_of(leaf, trust);
     match EndEntityCert::try_from(leaf) {
@@ -79,10 +79,10 @@ fn verify_chain(
                     crls.with_options(|rules| build_path(&certificate, intermediates, trust, now, Some(rules)))
                 }
             };
-            verdict.map_err(|error| Refusal::from_webpki(error, subject))
+            verdict.map_err(|error| CertError::from_webpki(error, subject))
         }
-        Err(webpki::Error::UnsupportedCertVersion) => legacy::verify(leaf, intermediates, trust, seconds),
-        Err(error) => Err(Refusal::from_webpki(error, subject)),
+        Err(webpki::Error::UnsupportedCertVersion) => x509_v1::verify(leaf, intermediates, trust, seconds),
+        Err(error) => Err(CertError::from_webpki(error, subject)),
     }
 }
 
@@ -94,9 +94,9 @@ fn build_path(
     revocation: Option<webpki::RevocationOptions<'_>>,
 ) -> Result<(), webpki::Error> {
     let anchor_in_date = |path: &webpki::VerifiedPath<'_>| {
-        legacy::check_anchor_dates(trust, path.anchor(), now.as_secs() as i64).map_err(|refusal| match refusal {
-            Refusal::NotYetValid { from, .. } => webpki::Error::CertNotValidYet { time: now, not_before: time(from) },
-            Refusal::Expired { since, .. } => webpki::Error::CertExpired { time: now, not_after: time(since) },
+        x509_v1::check_anchor_dates(trust, path.anchor(), now.as_secs() as i64).map_err(|refusal| match refusal {
+            CertError::NotYetValid { from, .. } => webpki::Error::CertNotValidYet { time: now, not_before: time(from) },
+            CertError::Expired { since, .. } => webpki::Error::CertExpired { time: now, not_after: time(since) },
             _ => webpki::Error::UnknownIssuer,
         })
     };

@@ -18,7 +18,7 @@ use crate::config::{self, Settings, TcpKeepalive, Tunnel};
 use crate::flow::ResponseFlags;
 use crate::io::{self, ConnectOptions, Keepalive, Lease, Socket};
 use crate::policy::{Outcome, PoolLimits};
-use crate::tls::{Refusal, TlsError};
+use crate::tls::{CertError, TlsError};
 
 /// Why no upstream connection could be had.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,7 @@ impl ConnectError {
 
     /// Why the server's certificate was not believed.
     #[must_use]
-    pub fn refusal(&self) -> Option<&Refusal> {
+    pub fn refusal(&self) -> Option<&CertError> {
         match self {
             ConnectError::Handshake { source: StreamError::Tls(TlsError::Refused(refusal)), .. } => Some(refusal),
             _ => None,

@@ -19,7 +19,7 @@ const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// What a call came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum SyscallResult {
     /// A count, or a new descriptor.
     Done(usize),
     /// Not now.
@@ -29,16 +29,16 @@ pub(super) enum Outcome {
 }
 
 /// Repeats `call` while it is interrupted.
-fn tried(mut call: impl FnMut() -> libc::ssize_t) -> Outcome {
+fn tried(mut call: impl FnMut() -> libc::ssize_t) -> SyscallResult {
     loop {
         let result = call();
         if let Ok(count) = usize::try_from(result) {
-            return Outcome::Done(count);
+            return SyscallResult::Done(count);
         }
         match Errno::last() {
             Errno::EINTR => {}
-            Errno::EAGAIN => return Outcome::Later,
-            errno => return Outcome::Failed(errno as i32),
+            Errno::EAGAIN => return SyscallResult::Later,
+            errno => return SyscallResult::Failed(errno as i32),
         }
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn do_not_block(fd: RawFd) -> Result<(), Errno> {
 }
 
 /// Takes a connection from listener `fd`, which does not block.
-pub(super) fn accept(fd: RawFd) -> Outcome {
+pub(super) fn accept(fd: RawFd) -> SyscallResult {
     let nowhere = std::ptr::null_mut;
     // SAFETY: the peer's address is not asked for, so no memory is written.
     tried(|| unsafe { libc::accept4(fd, nowhere(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) } as libc::ssize_t)
@@ -62,7 +62,7 @@ pub(super) fn accept(fd: RawFd) -> Outcome {
 ///
 /// # Safety
 /// `start` is valid for writing `length` bytes.
-pub(super) unsafe fn receive(fd: RawFd, start: *mut u8, length: usize) -> Outcome {
+pub(super) unsafe fn receive(fd: RawFd, start: *mut u8, length: usize) -> SyscallResult {
     // SAFETY: the caller vouches for the memory.
     tried(|| unsafe { libc::recv(fd, start.cast(), length, libc::MSG_DONTWAIT) })
 }
@@ -71,7 +71,7 @@ pub(super) unsafe fn receive(fd: RawFd, start: *mut u8, length: usize) -> Outcom
 ///
 /// # Safety
 /// `into` is valid for writing a `u64`.
-pub(super) unsafe fn read_event(fd: RawFd, into: *mut u64) -> Outcome {
+pub(super) unsafe fn read_event(fd: RawFd, into: *mut u64) -> SyscallResult {
     // SAFETY: the caller vouches for the memory.
     tried(|| unsafe { libc::read(fd, into.cast(), size_of::<u64>()) })
 }
@@ -85,21 +85,21 @@ pub(super) unsafe fn connect(
     address: *const libc::sockaddr,
     length: libc::socklen_t,
     under_way: bool,
-) -> Outcome {
+) -> SyscallResult {
     if under_way {
         // SAFETY: the caller has an operation on this descriptor, which is open while that is pending.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         return match getsockopt(&socket, sockopt::SocketError) {
-            Ok(0) => Outcome::Done(0),
-            Ok(errno) => Outcome::Failed(errno),
-            Err(errno) => Outcome::Failed(errno as i32),
+            Ok(0) => SyscallResult::Done(0),
+            Ok(errno) => SyscallResult::Failed(errno),
+            Err(errno) => SyscallResult::Failed(errno as i32),
         };
     }
     // SAFETY: the caller vouches for the address.
     match tried(|| unsafe { libc::connect(fd, address, length) } as libc::ssize_t) {
-        Outcome::Failed(libc::EINPROGRESS) => Outcome::Later,
+        SyscallResult::Failed(libc::EINPROGRESS) => SyscallResult::Later,
         // connect(2): of a TCP socket, no port is free. It would not become ready by waiting.
-        Outcome::Later => Outcome::Failed(libc::EAGAIN),
+        SyscallResult::Later => SyscallResult::Failed(libc::EAGAIN),
         outcome => outcome,
     }
 }
@@ -108,7 +108,7 @@ pub(super) unsafe fn connect(
 ///
 /// # Safety
 /// `submission` is a send, and its memory is valid for reading.
-pub(super) unsafe fn send(submission: &Submission, skip: usize) -> (Outcome, usize) {
+pub(super) unsafe fn send(submission: &Submission, skip: usize) -> (SyscallResult, usize) {
     match *submission {
         Submission::Send { fd, start, length, manner } => {
             let total = length as usize;

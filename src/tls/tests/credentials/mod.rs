@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::testing::{Authority, Leaf};
-use super::*;
 use crate::config::{Location, Meta, Secret};
+use crate::tls::tests::pki::{Authority, Leaf};
+use crate::tls::*;
 
 fn secret(name: &str, data: &[(&str, &[u8])]) -> Secret {
     let meta = Meta {

@@ -4,7 +4,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{NamedGroup, ProtocolVersion};
 
 use super::*;
-use crate::tls::testing::OpensslFolder;
+use crate::tls::tests::pki::OpensslFolder;
 
 #[test]
 fn what_is_negotiated_can_be_seen() {

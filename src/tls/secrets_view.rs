@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ClientTls, TlsMode};
 
 use super::certificate::{CertificateFacts, rfc3339};
-use super::profile::{IdentitySource, TrustSource};
+use super::request::{IdentitySource, TrustSource};
 use super::secrets::CA_SUFFIX;
 
 /// One credential in use.

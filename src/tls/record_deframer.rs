@@ -3,22 +3,22 @@
 //! A record that lies in one lease stays there. One that does not is put together on the heap: keeping the lease would
 //! keep a receive buffer from other connections for as long as the server likes. It refuses to know what records hold.
 
-use super::fault::Fault;
+use super::alert::FatalAlert;
 use super::record::{HEADER, record_length};
 use crate::io::{self, Lease};
 
 /// Holds the beginning of at most one record.
 #[derive(Default)]
-pub(super) struct Cutter {
+pub(super) struct RecordDeframer {
     partial: Vec<u8>,
 }
 
-impl Cutter {
+impl RecordDeframer {
     /// The next whole record, taken off `input`; `None` when all of `input` was taken and the record goes on.
     ///
     /// # Errors
     /// What comes is no record.
-    pub(super) fn next(&mut self, input: &mut Lease) -> Result<Option<Lease>, Fault> {
+    pub(super) fn next(&mut self, input: &mut Lease) -> Result<Option<Lease>, FatalAlert> {
         if self.partial.is_empty()
             && let Some(length) = record_length(input)?
             && length <= input.len()
@@ -63,14 +63,14 @@ mod tests {
         let wire = records.concat();
         for first in 0..=wire.len() {
             for second in first..=wire.len() {
-                let mut cutter = Cutter::default();
+                let mut deframer = RecordDeframer::default();
                 let mut found = Vec::new();
                 for part in [&wire[..first], &wire[first..second], &wire[second..]] {
                     let mut input = Lease::from_vec(part.to_vec());
-                    while let Some(record) = cutter.next(&mut input).unwrap() {
+                    while let Some(record) = deframer.next(&mut input).unwrap() {
                         found.push(record.to_vec());
                     }
-                    assert!(input.is_empty() && cutter.partial.len() < 305);
+                    assert!(input.is_empty() && deframer.partial.len() < 305);
                 }
                 assert_eq!(found, records, "split at {first} and {second}");
             }
@@ -81,13 +81,13 @@ mod tests {
     fn what_is_no_record_is_refused_as_soon_as_its_header_is_there() {
         for header in [*b"HTTP/", [23, 2, 3, 0, 1], [24, 3, 3, 0, 1], [23, 3, 3, 0x41, 1], [23, 3, 3, 0xff, 0xff]] {
             for split in 0..HEADER {
-                let mut cutter = Cutter::default();
+                let mut deframer = RecordDeframer::default();
                 let (first, rest) = header.split_at(split);
-                assert!(cutter.next(&mut Lease::from_vec(first.to_vec())).unwrap().is_none());
-                assert!(cutter.next(&mut Lease::from_vec(rest.to_vec())).is_err(), "{header:?}");
+                assert!(deframer.next(&mut Lease::from_vec(first.to_vec())).unwrap().is_none());
+                assert!(deframer.next(&mut Lease::from_vec(rest.to_vec())).is_err(), "{header:?}");
             }
         }
         let mut largest = Lease::from_vec(record((1 << 14) + 256));
-        assert!(Cutter::default().next(&mut largest).unwrap().is_some());
+        assert!(RecordDeframer::default().next(&mut largest).unwrap().is_some());
     }
 }

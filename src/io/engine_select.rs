@@ -7,7 +7,7 @@ use super::probe::{EngineError, probe};
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
+pub enum EngineSelection {
     /// io_uring if this host can, else epoll.
     #[default]
     Auto,
@@ -19,7 +19,7 @@ pub enum Choice {
 
 /// The engine of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chosen {
+pub struct SelectedEngine {
     pub kind: EngineKind,
     /// Why this one, for people.
     pub reason: String,
@@ -29,15 +29,15 @@ pub struct Chosen {
 ///
 /// # Errors
 /// io_uring is demanded and this host cannot have it: why, and what to do.
-pub fn choose(choice: Choice) -> Result<Chosen, EngineError> {
-    let chosen = |kind, reason| Ok(Chosen { kind, reason });
-    match choice {
-        Choice::Epoll => chosen(EngineKind::Epoll, "chosen by --engine epoll".to_owned()),
-        Choice::Uring => {
+pub fn select_engine(selection: EngineSelection) -> Result<SelectedEngine, EngineError> {
+    let chosen = |kind, reason| Ok(SelectedEngine { kind, reason });
+    match selection {
+        EngineSelection::Epoll => chosen(EngineKind::Epoll, "chosen by --engine epoll".to_owned()),
+        EngineSelection::Uring => {
             let features = probe()?;
             chosen(EngineKind::Uring, format!("chosen by --engine uring; {features}"))
         }
-        Choice::Auto => match probe() {
+        EngineSelection::Auto => match probe() {
             Ok(features) => chosen(EngineKind::Uring, format!("this host allows io_uring; {features}")),
             Err(error) => chosen(EngineKind::Epoll, error.to_string()),
         },
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn the_reason_names_who_chose() {
-        let epoll = choose(Choice::Epoll).unwrap();
+        let epoll = select_engine(EngineSelection::Epoll).unwrap();
         assert_eq!((epoll.kind, epoll.reason.contains("--engine epoll")), (EngineKind::Epoll, true));
-        let uring = choose(Choice::Uring).unwrap();
+        let uring = select_engine(EngineSelection::Uring).unwrap();
         assert_eq!((uring.kind, uring.reason.contains("--engine uring")), (EngineKind::Uring, true));
     }
 }

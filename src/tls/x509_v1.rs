@@ -11,30 +11,14 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::x509::X509Version;
 
+use super::cert_error::{CertError, Subject};
 use super::certificate::{name_contents, printable, signature_algorithm};
 use super::crl::Asked;
-use super::provider;
-use super::refusal::{Refusal, Subject};
+use super::signature::{SignatureBudget, verify_signature};
 use super::trust::Trust;
 
-/// Longest chain between a leaf and its anchor, and most signatures tried for one handshake: a peer chooses the
-/// certificates it sends, not how long they are looked at.
+/// Longest chain between a leaf and its anchor: a peer chooses the certificates it sends, not how long they are looked at.
 const MAX_DEPTH: u8 = 6;
-const MAX_SIGNATURES: u8 = 64;
-
-/// Signature checks left for this handshake.
-pub(super) struct SignatureBudget(u8);
-
-impl SignatureBudget {
-    pub(super) fn new() -> Self {
-        Self(MAX_SIGNATURES)
-    }
-
-    fn spend(&mut self) -> Result<(), Refusal> {
-        self.0 = self.0.checked_sub(1).ok_or_else(|| Refusal::Malformed("too many certificates to try".to_owned()))?;
-        Ok(())
-    }
-}
 
 /// Whether `leaf`, of version 1, was issued by one of `trust`'s CAs, directly or through `intermediates`.
 pub(super) fn verify(
@@ -42,10 +26,10 @@ pub(super) fn verify(
     intermediates: &[CertificateDer<'_>],
     trust: &Trust,
     now: i64,
-) -> Result<(), Refusal> {
+) -> Result<(), CertError> {
     let leaf = Signed::parse(leaf)?;
     if leaf.parsed.version() != X509Version::V1 || !leaf.parsed.extensions().is_empty() {
-        return Err(Refusal::Malformed("not an X.509 certificate of version 1 or 3".to_owned()));
+        return Err(CertError::Malformed("not an X.509 certificate of version 1 or 3".to_owned()));
     }
     // Unreadable intermediates may belong to another chain.
     let issuers: Vec<Signed<'_>> = intermediates.iter().filter_map(|der| Signed::parse(der).ok()).collect();
@@ -54,11 +38,11 @@ pub(super) fn verify(
 }
 
 /// Whether `leaf`, itself one of `trust`'s certificates, may be used by a server now.
-pub(super) fn verify_pinned(leaf: &CertificateDer<'_>, trust: &Trust, now: i64) -> Result<(), Refusal> {
+pub(super) fn verify_pinned(leaf: &CertificateDer<'_>, trust: &Trust, now: i64) -> Result<(), CertError> {
     let leaf = Signed::parse(leaf)?;
     leaf.check_dates(now)?;
     if !leaf.purpose_allows_servers() {
-        return Err(Refusal::Purpose { subject: leaf.subject() });
+        return Err(CertError::Purpose { subject: leaf.subject() });
     }
     if trust.crls().is_none() {
         return Ok(());
@@ -73,29 +57,7 @@ pub(super) fn verify_pinned(leaf: &CertificateDer<'_>, trust: &Trust, now: i64) 
             return leaf.check_revocation(trust, key, now, &mut budget);
         }
     }
-    Err(Refusal::NoCrl { subject: leaf.subject() })
-}
-
-/// Whether `signature` over `message` was made by `key` with the algorithm that stands beside it (`algorithm`: contents
-/// of an AlgorithmIdentifier).
-pub(super) fn verify_signature(
-    key: &SubjectPublicKeyInfoDer<'_>,
-    algorithm: &[u8],
-    message: &[u8],
-    signature: &[u8],
-    budget: &mut SignatureBudget,
-) -> Result<(), Refusal> {
-    let key = webpki::RawPublicKeyEntity::try_from(key).map_err(|_| Refusal::Algorithm)?;
-    let known = provider().signature_verification_algorithms.all;
-    for candidate in known.iter().filter(|known| known.signature_alg_id().as_ref() == algorithm) {
-        budget.spend()?;
-        match key.verify_signature(*candidate, message, signature) {
-            Ok(()) => return Ok(()),
-            Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
-            Err(_) => return Err(Refusal::Signature),
-        }
-    }
-    Err(Refusal::Algorithm)
+    Err(CertError::NoCrl { subject: leaf.subject() })
 }
 
 /// One certificate with the octets that its signature covers.
@@ -105,10 +67,10 @@ struct Signed<'a> {
 }
 
 impl<'a> Signed<'a> {
-    fn parse(der: &'a CertificateDer<'_>) -> Result<Self, Refusal> {
+    fn parse(der: &'a CertificateDer<'_>) -> Result<Self, CertError> {
         match X509Certificate::from_der(der) {
             Ok(([], parsed)) if parsed.signature_value.unused_bits == 0 => Ok(Self { der, parsed }),
-            _ => Err(Refusal::Malformed("not an X.509 certificate".to_owned())),
+            _ => Err(CertError::Malformed("not an X.509 certificate".to_owned())),
         }
     }
 
@@ -116,23 +78,23 @@ impl<'a> Signed<'a> {
         printable(&self.parsed.subject().to_string())
     }
 
-    fn check_dates(&self, now: i64) -> Result<(), Refusal> {
+    fn check_dates(&self, now: i64) -> Result<(), CertError> {
         let dates = self.parsed.validity();
         let (from, until) = (dates.not_before.timestamp(), dates.not_after.timestamp());
         if now < from {
-            return Err(Refusal::NotYetValid { subject: self.subject(), from });
+            return Err(CertError::NotYetValid { subject: self.subject(), from });
         }
         if now > until {
-            return Err(Refusal::Expired { subject: self.subject(), since: until });
+            return Err(CertError::Expired { subject: self.subject(), since: until });
         }
         Ok(())
     }
 
-    fn signed_by(&self, key: &SubjectPublicKeyInfoDer<'_>, budget: &mut SignatureBudget) -> Result<(), Refusal> {
+    fn signed_by(&self, key: &SubjectPublicKeyInfoDer<'_>, budget: &mut SignatureBudget) -> Result<(), CertError> {
         let algorithm = signature_algorithm(self.der).unwrap_or_default();
         // RFC 5280 §4.1.1.2: the algorithm inside what is signed must be the one outside.
         if self.parsed.tbs_certificate.signature != self.parsed.signature_algorithm {
-            return Err(Refusal::Malformed("signature algorithm mismatch".to_owned()));
+            return Err(CertError::Malformed("signature algorithm mismatch".to_owned()));
         }
         let message = self.parsed.tbs_certificate.as_ref();
         verify_signature(key, algorithm, message, &self.parsed.signature_value.data, budget)
@@ -152,7 +114,7 @@ impl<'a> Signed<'a> {
         issuer_key: SubjectPublicKeyInfoDer<'_>,
         now: i64,
         budget: &mut SignatureBudget,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CertError> {
         let Some(crls) = trust.crls() else { return Ok(()) };
         let asked = Asked {
             subject: &self.subject(),
@@ -205,7 +167,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Finds an issuer of `certificate` among the anchors, else among the intermediates, and so on up.
-    fn chain(&mut self, certificate: &Signed<'_>, below: u8) -> Result<(), Refusal> {
+    fn chain(&mut self, certificate: &Signed<'_>, below: u8) -> Result<(), CertError> {
         certificate.check_dates(self.now)?;
         let issuer = name_contents(certificate.parsed.issuer());
         let mut refusal = self.untrusted(certificate);
@@ -232,12 +194,12 @@ impl Search<'_> {
         &mut self,
         certificate: &Signed<'_>,
         anchor: &rustls::pki_types::TrustAnchor<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CertError> {
         let key = webpki::spki_for_anchor(anchor);
         certificate.signed_by(&key, &mut self.budget)?;
         check_anchor_dates(self.trust, anchor, self.now)?;
         if anchor.name_constraints.is_some() {
-            return Err(Refusal::Constraint("its issuer allows certain names only and it has none".to_owned()));
+            return Err(CertError::Constraint("its issuer allows certain names only and it has none".to_owned()));
         }
         certificate.check_revocation(self.trust, key, self.now, &mut self.budget)
     }
@@ -247,20 +209,20 @@ impl Search<'_> {
         certificate: &Signed<'_>,
         issuer: &Signed<'_>,
         below: u8,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CertError> {
         if !issuer.may_issue(below) {
-            return Err(Refusal::Constraint(format!("{} may not issue it", issuer.subject())));
+            return Err(CertError::Constraint(format!("{} may not issue it", issuer.subject())));
         }
         let key = SubjectPublicKeyInfoDer::from(issuer.parsed.tbs_certificate.subject_pki.raw);
         certificate.signed_by(&key, &mut self.budget)?;
         if self.trust.crls().is_some() && !issuer.may_sign_crls() {
-            return Err(Refusal::CrlSignature(format!("{} may not issue revocation lists", issuer.subject())));
+            return Err(CertError::CrlSignature(format!("{} may not issue revocation lists", issuer.subject())));
         }
         certificate.check_revocation(self.trust, key, self.now, &mut self.budget)?;
         self.chain(issuer, below + 1)
     }
 
-    fn untrusted(&self, certificate: &Signed<'_>) -> Refusal {
+    fn untrusted(&self, certificate: &Signed<'_>) -> CertError {
         let issuer = printable(&certificate.parsed.issuer().to_string());
         let trust = self.trust.source().to_owned();
         Subject { name: certificate.subject(), issuer, trust, dates: (0, 0) }.untrusted()
@@ -272,14 +234,14 @@ pub(super) fn check_anchor_dates(
     trust: &Trust,
     anchor: &rustls::pki_types::TrustAnchor<'_>,
     now: i64,
-) -> Result<(), Refusal> {
+) -> Result<(), CertError> {
     let (from, until) = trust.validity_of(anchor);
     let subject = || "the trusted CA".to_owned();
     if now < from {
-        return Err(Refusal::NotYetValid { subject: subject(), from });
+        return Err(CertError::NotYetValid { subject: subject(), from });
     }
     if now > until {
-        return Err(Refusal::Expired { subject: subject(), since: until });
+        return Err(CertError::Expired { subject: subject(), since: until });
     }
     Ok(())
 }

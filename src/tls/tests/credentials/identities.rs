@@ -1,7 +1,7 @@
 //! Client certificates and keys in the forms that tools write them.
 
 use super::*;
-use crate::tls::testing::OpensslFolder;
+use crate::tls::tests::pki::OpensslFolder;
 
 fn load(chain: &[u8], key: &[u8]) -> Result<Identity, MaterialError> {
     Identity::from_pem((chain, "tls.crt"), (key, "tls.key"))

@@ -10,7 +10,7 @@ use super::certificate::rfc3339;
 
 /// A certificate that was not believed. Times are seconds since the epoch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CertError {
     /// after the validity dates of the certificate or of one above it
     #[error("certificate has expired: {subject} was valid until {}", rfc3339(*since))]
     Expired { subject: String, since: i64 },
@@ -63,53 +63,53 @@ pub enum Refusal {
     Malformed(String),
 }
 
-impl Refusal {
+impl CertError {
     /// What webpki found wrong with `subject`'s chain.
     pub(super) fn from_webpki(error: webpki::Error, subject: impl Fn() -> Subject) -> Self {
         use webpki::Error as E;
         match error {
             E::CertExpired { not_after, .. } => {
                 let since = not_after.as_secs() as i64;
-                Refusal::Expired { subject: subject().dated(since), since }
+                CertError::Expired { subject: subject().dated(since), since }
             }
             E::CertNotValidYet { not_before, .. } => {
                 let from = not_before.as_secs() as i64;
-                Refusal::NotYetValid { subject: subject().dated(from), from }
+                CertError::NotYetValid { subject: subject().dated(from), from }
             }
             E::UnknownIssuer => subject().untrusted(),
-            E::CertRevoked => Refusal::Revoked { subject: subject().name },
-            E::UnknownRevocationStatus => Refusal::NoCrl { subject: subject().name },
-            E::CrlExpired { next_update, .. } => Refusal::CrlExpired { since: next_update.as_secs() as i64 },
+            E::CertRevoked => CertError::Revoked { subject: subject().name },
+            E::UnknownRevocationStatus => CertError::NoCrl { subject: subject().name },
+            E::CrlExpired { next_update, .. } => CertError::CrlExpired { since: next_update.as_secs() as i64 },
             E::InvalidCrlSignatureForPublicKey
             | E::IssuerNotCrlSigner
             | E::UnsupportedCrlSignatureAlgorithmContext(_)
-            | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Refusal::CrlSignature(words(&error)),
-            E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Refusal::Purpose { subject: subject().name },
-            E::InvalidSignatureForPublicKey => Refusal::Signature,
+            | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => CertError::CrlSignature(words(&error)),
+            E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => CertError::Purpose { subject: subject().name },
+            E::InvalidSignatureForPublicKey => CertError::Signature,
             E::UnsupportedSignatureAlgorithmContext(_) | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-                Refusal::Algorithm
+                CertError::Algorithm
             }
             E::NameConstraintViolation | E::PathLenConstraintViolated | E::EndEntityUsedAsCa => {
-                Refusal::Constraint(words(&error))
+                CertError::Constraint(words(&error))
             }
             E::CaUsedAsEndEntity if subject().self_signed() => subject().untrusted(),
-            other => Refusal::Malformed(words(&other)),
+            other => CertError::Malformed(words(&other)),
         }
     }
 
     /// As rustls wants it: the variant chooses the alert that the server sees.
     pub(super) fn into_rustls(self) -> rustls::Error {
         let error = match self {
-            Refusal::Expired { .. } => CertificateError::Expired,
-            Refusal::NotYetValid { .. } => CertificateError::NotValidYet,
-            Refusal::UntrustedIssuer { .. } | Refusal::SelfSigned { .. } => CertificateError::UnknownIssuer,
-            Refusal::WrongName { .. } | Refusal::NoName { .. } => CertificateError::NotValidForName,
-            Refusal::Revoked { .. } => CertificateError::Revoked,
-            Refusal::NoCrl { .. } => CertificateError::UnknownRevocationStatus,
-            Refusal::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
-            Refusal::Purpose { .. } => CertificateError::InvalidPurpose,
-            Refusal::Signature => CertificateError::BadSignature,
-            Refusal::Malformed(_) => CertificateError::BadEncoding,
+            CertError::Expired { .. } => CertificateError::Expired,
+            CertError::NotYetValid { .. } => CertificateError::NotValidYet,
+            CertError::UntrustedIssuer { .. } | CertError::SelfSigned { .. } => CertificateError::UnknownIssuer,
+            CertError::WrongName { .. } | CertError::NoName { .. } => CertificateError::NotValidForName,
+            CertError::Revoked { .. } => CertificateError::Revoked,
+            CertError::NoCrl { .. } => CertificateError::UnknownRevocationStatus,
+            CertError::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
+            CertError::Purpose { .. } => CertificateError::InvalidPurpose,
+            CertError::Signature => CertificateError::BadSignature,
+            CertError::Malformed(_) => CertificateError::BadEncoding,
             other => CertificateError::Other(OtherError(Arc::new(other))),
         };
         error.into()
@@ -137,11 +137,11 @@ impl Subject {
         self.name == self.issuer
     }
 
-    pub(super) fn untrusted(self) -> Refusal {
+    pub(super) fn untrusted(self) -> CertError {
         if self.self_signed() {
-            return Refusal::SelfSigned { subject: self.name, trust: self.trust };
+            return CertError::SelfSigned { subject: self.name, trust: self.trust };
         }
-        Refusal::UntrustedIssuer { subject: self.name, issuer: self.issuer, trust: self.trust }
+        CertError::UntrustedIssuer { subject: self.name, issuer: self.issuer, trust: self.trust }
     }
 }
 

@@ -4,19 +4,19 @@
 //! the one meant fails its test.
 
 mod chains;
-mod legacy;
 mod names;
 mod revocation;
+mod x509_v1;
 
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::names::Names;
-use super::profile::NameCheck;
-use super::testing::Authority;
-use super::trust::{Strictness, Trust};
-use super::verify::Verifier;
+use crate::tls::names::Names;
+use crate::tls::request::NameCheck;
+use crate::tls::tests::pki::Authority;
+use crate::tls::trust::{Strictness, Trust};
+use crate::tls::verify::Verifier;
 
 /// The host of every request here that does not say otherwise.
 const HOST: &str = "api.example.com";

@@ -9,11 +9,12 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 
-use super::testing::{Authority, Leaf};
-use super::trust::Strictness;
-use super::*;
 use crate::flow::Host;
 use crate::io::Lease;
+use crate::tls::provider::provider;
+use crate::tls::tests::pki::{Authority, Leaf};
+use crate::tls::trust::Strictness;
+use crate::tls::*;
 
 mod established;
 mod handshakes;

@@ -1,13 +1,13 @@
 //! Scattered bytes, taken in order in portions that do not care where one piece ends.
 
 /// What is left of some pieces.
-pub(super) struct Gather<'a> {
+pub(super) struct IovecReader<'a> {
     pieces: &'a [&'a [u8]],
     /// Taken of the first of them.
     taken: usize,
 }
 
-impl<'a> Gather<'a> {
+impl<'a> IovecReader<'a> {
     pub(super) fn new(pieces: &'a [&'a [u8]]) -> Self {
         Self { pieces, taken: 0 }
     }
@@ -37,11 +37,11 @@ mod tests {
     fn portions_cross_pieces_and_nothing_is_lost() {
         let pieces: [&[u8]; 5] = [b"GET ", b"", b"/path", b"!", b""];
         for portion in 1..12 {
-            let mut gather = Gather::new(&pieces);
+            let mut reader = IovecReader::new(&pieces);
             let mut all = Vec::new();
             for _ in 0..12 {
                 let before = all.len();
-                gather.take(portion, &mut all);
+                reader.take(portion, &mut all);
                 assert!(all.len() - before <= portion);
             }
             assert_eq!(all, b"GET /path!", "{portion}");

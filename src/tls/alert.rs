@@ -4,15 +4,15 @@ use rustls::AlertDescription;
 
 use super::error::TlsError;
 
-/// The end of a session.
+/// The end of a session, as a fatal alert (RFC 8446 §6.2) ends it.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct FatalAlert {
     /// The alert that the server is owed; none answers an alert (RFC 8446 §6.2).
     pub(super) alert: Option<AlertDescription>,
     pub(super) error: TlsError,
 }
 
-impl Fault {
+impl FatalAlert {
     fn protocol(alert: AlertDescription, token: &'static str, words: impl Into<String>) -> Self {
         Self { alert: Some(alert), error: TlsError::Protocol { token, words: words.into() } }
     }

@@ -1,7 +1,7 @@
 //! X.509 v1, made by the commands of the document and by others of their kind.
 
 use super::*;
-use crate::tls::testing::OpensslFolder;
+use crate::tls::tests::pki::OpensslFolder;
 
 const DAY: u64 = 24 * 60 * 60;
 /// A key that is made faster than the document's.

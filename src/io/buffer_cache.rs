@@ -9,7 +9,7 @@ use std::cell::RefCell;
 const CLASSES: [(usize, usize); 3] = [(2 << 10, 64), (18 << 10, 64), (160 << 10, 8)];
 
 thread_local! {
-    static SPARES: [RefCell<Vec<Vec<u8>>>; CLASSES.len()] = const { [const { RefCell::new(Vec::new()) }; CLASSES.len()] };
+    static CACHE: [RefCell<Vec<Vec<u8>>>; CLASSES.len()] = const { [const { RefCell::new(Vec::new()) }; CLASSES.len()] };
 }
 
 /// An empty buffer with room for at least `room` bytes. Handed to a socket, or put into a lease, it is used again
@@ -17,7 +17,7 @@ thread_local! {
 #[must_use]
 pub fn buffer(room: usize) -> Vec<u8> {
     let Some(class) = CLASSES.iter().position(|(size, _)| *size >= room) else { return Vec::with_capacity(room) };
-    let kept = SPARES.try_with(|spares| spares[class].borrow_mut().pop()).ok().flatten();
+    let kept = CACHE.try_with(|cache| cache[class].borrow_mut().pop()).ok().flatten();
     kept.unwrap_or_else(|| Vec::with_capacity(CLASSES[class].0))
 }
 
@@ -27,8 +27,8 @@ pub(super) fn give_back(mut bytes: Vec<u8>) {
     // One that is much larger than its class would make the bound on memory a lie.
     let Some(class) = CLASSES.iter().rposition(|(size, _)| (*size..*size * 2).contains(&room)) else { return };
     // Fails while the thread ends, when nothing is kept any more.
-    let _ = SPARES.try_with(|spares| {
-        let mut kept = spares[class].borrow_mut();
+    let _ = CACHE.try_with(|cache| {
+        let mut kept = cache[class].borrow_mut();
         if kept.len() < CLASSES[class].1 {
             bytes.clear();
             kept.push(std::mem::take(&mut bytes));
@@ -38,7 +38,7 @@ pub(super) fn give_back(mut bytes: Vec<u8>) {
 
 /// Gives all of them to the allocator.
 pub(super) fn clear() {
-    let _ = SPARES.try_with(|spares| spares.iter().for_each(|kept| drop(kept.take())));
+    let _ = CACHE.try_with(|cache| cache.iter().for_each(|kept| drop(kept.take())));
 }
 
 #[cfg(test)]
@@ -63,13 +63,13 @@ mod tests {
         for (class, (size, most)) in CLASSES.into_iter().enumerate() {
             let taken: Vec<_> = (0..most + 5).map(|_| buffer(size)).collect();
             taken.into_iter().for_each(give_back);
-            assert_eq!(SPARES.with(|spares| spares[class].borrow().len()), most);
+            assert_eq!(CACHE.with(|cache| cache[class].borrow().len()), most);
         }
-        let before = SPARES.with(|spares| spares.each_ref().map(|kept| kept.borrow().len()));
+        let before = CACHE.with(|cache| cache.each_ref().map(|kept| kept.borrow().len()));
         for room in [0, 1, CLASSES[0].0 - 1, CLASSES[2].0 * 2, 1 << 20] {
             give_back(Vec::with_capacity(room));
         }
-        assert_eq!(SPARES.with(|spares| spares.each_ref().map(|kept| kept.borrow().len())), before);
+        assert_eq!(CACHE.with(|cache| cache.each_ref().map(|kept| kept.borrow().len())), before);
         assert!(buffer(1 << 20).capacity() >= 1 << 20);
     }
 }
