@@ -14,7 +14,7 @@ use lab::{Family, Lab};
 /// For ever where it holds: whoever is heard was not waited for.
 const FOR_EVER: [&str; 2] = ["--protocol-detection-timeout", "0s"];
 /// For edition.cnn.com.
-const HELLO: &[u8] = include_bytes!("../src/sniff/hellos/openssl-3.0-tls13.bin");
+const HELLO: &[u8] = include_bytes!("../src/sniff/tests/hellos/openssl-3.0-tls13.bin");
 /// The beginning of HTTP/2 without TLS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 

@@ -62,7 +62,7 @@ impl Glance {
 mod tests {
     use super::*;
 
-    const HELLO: &[u8] = include_bytes!("../sniff/hellos/openssl-3.0-tls13.bin");
+    const HELLO: &[u8] = include_bytes!("../sniff/tests/hellos/openssl-3.0-tls13.bin");
 
     #[test]
     fn a_name_is_seen_however_the_hello_is_cut() {
