@@ -20,6 +20,8 @@ use std::process::Command;
 use page::{Page, none, root};
 
 const README: &str = "README.md";
+/// A page that is longer is read by nobody.
+const README_LINES: usize = 200;
 /// Files that other pages of the project bring along; a link to one of them may be there first.
 const ANNOUNCED: [&str; 4] = ["LICENSE", "CONTRIBUTING.md", "SECURITY.md", "findings"];
 /// Folders whose files a page may name.
@@ -77,6 +79,12 @@ fn links_lead_somewhere() {
         faults.extend(links.filter_map(|link| broken(page, link, &all)));
     }
     none(&faults);
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = Page::read(README).text.lines().count();
+    assert!(lines <= README_LINES, "{README} has {lines} lines, more than {README_LINES}: move what is long to docs/");
 }
 
 /// docs/comparison.svg tells in titles what its marks are made of, and prints the rest.
