@@ -231,7 +231,8 @@ fn an_end_that_comes_near_is_said() {
     let client = |begun_before: u64, ends_after: u64, serial: u64| {
         ca.issue(&["client.example.com"], |params| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-            params.not_before = rcgen::date_time_ymd(1970, 1, 1) + (now - Duration::from_secs(begun_before));
+            params.not_before =
+                rcgen::date_time_ymd(1970, 1, 1) + (now.saturating_sub(Duration::from_secs(begun_before)));
             params.not_after = rcgen::date_time_ymd(1970, 1, 1) + (now + Duration::from_secs(ends_after));
             params.serial_number = Some(rcgen::SerialNumber::from(serial));
         })

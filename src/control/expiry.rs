@@ -42,7 +42,7 @@ pub fn warning(credential: &Credential, rules: &[DestinationRule], now: i64) -> 
     let at = places.next();
     let others: Vec<String> = places.map(|place| place.to_string()).collect();
     if !others.is_empty() {
-        message.push_str(&format!("; {} uses it as well", others.join(", ")));
+        message = format!("{message}; {} uses it as well", others.join(", "));
     }
     Some(Problem { severity: Severity::Warning, at, message })
 }

@@ -189,7 +189,7 @@ mod tests {
     use crate::config::PortProtocol::{Http, Https};
     use crate::config::Resolution::Dns;
     use crate::config::{AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
-    use crate::policy::fixture::{compiled, dst, entry, meta, rule};
+    use crate::policy::tests::fixture::{compiled, dst, entry, meta, rule};
 
     #[test]
     fn ports_are_guarded_one_by_one() {

@@ -240,7 +240,7 @@ fn sentence(rules: &OutlierDetection, record: &Record, now_ms: u64) -> Duration 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::fixture::outliers;
+    use crate::policy::tests::fixture::outliers;
 
     fn at(last: u8) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, last], 80))

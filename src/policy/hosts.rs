@@ -103,7 +103,7 @@ pub(super) fn suffixes(name: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::fixture::pattern;
+    use crate::policy::tests::fixture::pattern;
 
     fn map(patterns: &[&str]) -> HostMap<String> {
         let mut map = HostMap::default();

@@ -72,7 +72,7 @@ mod tests {
     use std::path::Path;
 
     use crate::config::load_text;
-    use crate::policy::fixture::{compiled, verdict};
+    use crate::policy::tests::fixture::{compiled, verdict};
 
     const ENTRIES: &str = "
 apiVersion: networking.istio.io/v1

@@ -298,7 +298,7 @@ mod tests {
     use crate::config::PortProtocol::{Http, Https, Tcp};
     use crate::config::Resolution::{Dns, None as Original, Static};
     use crate::config::{OutboundPolicy, Resources};
-    use crate::policy::fixture::{compiled, entry, rule};
+    use crate::policy::tests::fixture::{compiled, entry, rule};
 
     fn listed(registry_only: bool) -> PolicyTable {
         let mut resources = Resources {

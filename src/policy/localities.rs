@@ -105,7 +105,7 @@ mod tests {
     use std::path::Path;
 
     use crate::config::load_text;
-    use crate::policy::fixture::{Asked, workload};
+    use crate::policy::tests::fixture::{Asked, workload};
     use crate::policy::{Endpoints, compile};
 
     const ENTRY: &str = "

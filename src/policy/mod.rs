@@ -35,33 +35,7 @@ mod tunnels;
 mod virtual_services;
 
 #[cfg(test)]
-mod authorization_cases;
-#[cfg(test)]
-mod authorization_reference;
-#[cfg(test)]
-mod first_look_cases;
-#[cfg(test)]
-pub(crate) mod fixture;
-#[cfg(test)]
-mod merge_cases;
-#[cfg(test)]
-mod mesh_cases;
-#[cfg(test)]
-mod reference;
-#[cfg(test)]
-mod route_cases;
-#[cfg(test)]
-mod route_guard_cases;
-#[cfg(test)]
-mod rule_cases;
-#[cfg(test)]
-mod scenarios;
-#[cfg(test)]
-mod split_cases;
-#[cfg(test)]
-mod strict_property;
-#[cfg(test)]
-mod trap_cases;
+pub(crate) mod tests;
 
 pub use authorization::{Facts, Sni};
 pub use compile::{Materials, compile};

@@ -144,7 +144,7 @@ fn alpn(carries: Carries) -> Alpn {
 mod tests {
     use super::*;
     use crate::flow::Hostname;
-    use crate::policy::fixture::tls;
+    use crate::policy::tests::fixture::tls;
 
     const HTTP: Carries = Carries::Http1;
 

@@ -91,7 +91,7 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::fixture::network;
+    use crate::policy::tests::fixture::network;
 
     #[test]
     fn what_may_be_dialled() {

@@ -75,7 +75,7 @@ pub(super) fn sidecar<'r>(resources: &'r Resources, workload: &Workload) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::fixture::{labels, meta, workload};
+    use crate::policy::tests::fixture::{labels, meta, workload};
 
     #[test]
     fn export_to() {

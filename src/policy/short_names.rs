@@ -77,7 +77,7 @@ pub(super) fn qualified_pattern(host: &HostPattern, namespace: &str) -> HostPatt
 mod tests {
     use super::*;
     use crate::config::Resolution::Dns;
-    use crate::policy::fixture::{entry, host, name, workload};
+    use crate::policy::tests::fixture::{entry, host, name, workload};
 
     /// The rows of Istio's `TestGenerateVirtualHostDomains` that are about names.
     #[test]

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::config::{HttpAction, Resources, load_text};
     use crate::policy::compile::Compiler;
-    use crate::policy::fixture::{Asked, name, workload};
+    use crate::policy::tests::fixture::{Asked, name, workload};
 
     const ONE: &str = "
 apiVersion: networking.istio.io/v1

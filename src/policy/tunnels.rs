@@ -107,7 +107,7 @@ mod tests {
     use crate::config::PortProtocol::{Http, Https, Tcp};
     use crate::config::Resolution::{Dns, None as Original, Static};
     use crate::config::{AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
-    use crate::policy::fixture::{compiled, entry, meta, rule};
+    use crate::policy::tests::fixture::{compiled, entry, meta, rule};
 
     #[test]
     fn only_what_is_named_and_leaves_as_it_is() {

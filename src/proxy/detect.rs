@@ -121,7 +121,7 @@ mod tests {
     use crate::config::PortProtocol::{Auto, Http, Https, Tcp};
     use crate::config::Resolution::{Dns, None as Original};
     use crate::config::{Resources, Settings};
-    use crate::policy::fixture::{compiled, dst, entry, rule};
+    use crate::policy::tests::fixture::{compiled, dst, entry, rule};
 
     #[test]
     fn who_is_listened_to_for_how_long() {

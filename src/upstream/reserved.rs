@@ -43,9 +43,9 @@ impl Bond {
 
 /// What one connection of an application has for itself. Nothing mostly, so that it is small.
 #[derive(Default)]
-pub struct Reserved(Vec<Entry>);
+pub struct Reserved(Vec<Reservation>);
 
-struct Entry {
+struct Reservation {
     key: PoolKey,
     warm: Warm,
     bond: Bond,
@@ -78,7 +78,7 @@ impl Reserved {
         Poll::Pending
     }
 
-    fn push(&mut self, entry: Entry) {
+    fn push(&mut self, entry: Reservation) {
         if self.0.len() >= MAX_RESERVED {
             self.0.remove(0).warm.stream.close();
         }
@@ -86,11 +86,11 @@ impl Reserved {
     }
 
     /// The one that leads to an address of `target` in the way that the policy of this moment wants.
-    fn take(&mut self, target: &Target<'_>, security: &Security<'_>) -> Option<Entry> {
+    fn take(&mut self, target: &Target<'_>, security: &Security<'_>) -> Option<Reservation> {
         if self.0.is_empty() {
             return None;
         }
-        let leads = |entry: &Entry| {
+        let leads = |entry: &Reservation| {
             let address = entry.key.address();
             let mut is_one = false;
             target.each_address(|other, _| is_one |= other == address);
@@ -151,11 +151,11 @@ impl Upstreams {
             return false;
         }
         let Lent { stream, local, key, requests, since, rested, bond } = lent;
-        reserved.push(Entry { key, warm: Warm { stream, local, requests, since, rested }, bond, expires });
+        reserved.push(Reservation { key, warm: Warm { stream, local, requests, since, rested }, bond, expires });
         true
     }
 }
 
 #[cfg(test)]
-#[path = "reserved_tests.rs"]
+#[path = "tests/reserved.rs"]
 mod tests;

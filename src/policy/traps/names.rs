@@ -44,7 +44,7 @@ fn cannot_resolve(name: &Hostname) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::fixture::name;
+    use crate::policy::tests::fixture::name;
 
     #[test]
     fn special_names() {

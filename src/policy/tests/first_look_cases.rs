@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::config::load_text;
 use crate::flow::Hostname;
-use crate::policy::fixture::{dst, workload};
 use crate::policy::publish::{Addresses, Published};
+use crate::policy::tests::fixture::{dst, workload};
 use crate::policy::{Decision, Declared, FirstLook, Materials, PolicyTable, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
 

@@ -9,7 +9,7 @@ use crate::config::{
     ClientTls, ConnectionPool, DestinationRule, EndpointAddress, ExportTo, LoadBalancer, LoadBalancing, PortPolicy,
     Resources, ServiceEntry, TlsMode,
 };
-use crate::policy::fixture::{NOT_LOADED, compiled, entry, labels, name, outliers, place, rule, tls, with_tls};
+use crate::policy::tests::fixture::{NOT_LOADED, compiled, entry, labels, name, outliers, place, rule, tls, with_tls};
 use crate::policy::{Cluster, Endpoints, PolicyTable, PoolLimits, Transport};
 use crate::tls::{Alpn, NameCheck, SniSource};
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::LocalSet;
 
-use super::*;
+use super::super::*;
 use crate::dns::resolv_conf::Transport;
 
 /// A query as a server saw it.

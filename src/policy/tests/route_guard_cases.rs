@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::config::{Resources, load_text};
 use crate::flow::Hostname;
-use crate::policy::fixture::{dst, host, verdict, workload};
 use crate::policy::publish::{Addresses, Published};
+use crate::policy::tests::fixture::{dst, host, verdict, workload};
 use crate::policy::{
     Decision, Denial, Endpoints, Materials, PolicyTable, RequestView, Routed, Transport, Unreachable, compile,
 };

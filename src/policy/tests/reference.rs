@@ -11,7 +11,7 @@ use crate::config::{
     ByteMatch, ByteRoute, Destination, HostPattern, Resolution, Resources, ServiceEntry, VirtualService,
 };
 use crate::flow::Host;
-use crate::policy::fixture::{compiled, dst, entry, host, meta, name, network, pattern, place};
+use crate::policy::tests::fixture::{compiled, dst, entry, host, meta, name, network, pattern, place};
 use crate::policy::{Decision, FirstLook, PolicyTable, Unread};
 
 /// What somebody wants of a port, in the order in which it is wanted; the port is always 80.

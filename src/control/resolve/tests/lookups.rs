@@ -5,8 +5,8 @@
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 
+use super::super::*;
 use super::name_servers::{Bench, Seen, eventually, with_still_clock};
-use super::*;
 use crate::dns::resolv_conf::Transport;
 
 fn name(text: &str) -> Hostname {

@@ -1,8 +1,8 @@
 //! Names that workers ask for, against name servers on loopback sockets.
 
-use super::asked::IDLE;
+use super::super::asked::IDLE;
+use super::super::*;
 use super::name_servers::{Bench, eventually, with_still_clock};
-use super::*;
 use crate::proxy::{Answer, Crowded, Question};
 
 fn name(text: &str) -> Hostname {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::load_text;
-use crate::policy::fixture::{compiled, dst, host};
+use crate::policy::tests::fixture::{compiled, dst, host};
 use crate::policy::{Action, Decision, PolicyTable, RequestView, Routed};
 
 const ENTRIES: &str = r"

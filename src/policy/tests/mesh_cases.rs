@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::load_text;
-use crate::policy::fixture::compiled;
+use crate::policy::tests::fixture::compiled;
 use crate::policy::{Cluster, Transport};
 
 const ENTRY: &str = "

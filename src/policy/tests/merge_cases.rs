@@ -10,7 +10,7 @@ use crate::config::{
     ConnectionPool, DestinationRule, ExportTo, LoadBalancer, LoadBalancing, OutlierDetection, PortPolicy,
     ProxyProtocol, Resources, RetryBudget, Subset, TlsMode, TrafficPolicy, Tunnel, TunnelProtocol, load_text,
 };
-use crate::policy::fixture::{compiled, entry, labels, meta, name, outliers, pattern, tls};
+use crate::policy::tests::fixture::{compiled, entry, labels, meta, name, outliers, pattern, tls};
 use crate::policy::{Cluster, Transport};
 
 /// A policy with the fields whose letters are given, all of them marked by `mark`.

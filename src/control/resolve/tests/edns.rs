@@ -2,8 +2,8 @@
 
 use hickory_proto::op::ResponseCode;
 
+use super::super::*;
 use super::name_servers::{Bench, eventually, with_still_clock};
-use super::*;
 
 fn name(text: &str) -> Hostname {
     text.parse().unwrap()

@@ -432,10 +432,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod asked_tests;
-#[cfg(test)]
-mod edns_tests;
-#[cfg(test)]
-mod name_servers;
-#[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::config::{
 };
 use crate::policy::RequestView;
 use crate::policy::authorization::{Authorization, Facts, Policy, Sni};
-use crate::policy::fixture::{dst, host, name};
+use crate::policy::tests::fixture::{dst, host, name};
 
 type Truth = Option<bool>;
 

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use crate::config::{HostPattern, PortProtocol, Resources, ServiceEntry};
 use crate::flow::{Host, Hostname};
-use crate::policy::fixture::{dst, host, workload};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::reference::entries;
+use crate::policy::tests::fixture::{dst, host, workload};
+use crate::policy::tests::reference::entries;
 use crate::policy::{
     ClusterProtocol, Decision, Denial, Endpoints, Materials, PolicyTable, Unreachable, Unread, compile,
 };

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::OutboundPolicy;
 use crate::config::PortProtocol::{Http, Https, Mysql, Tcp};
 use crate::config::{Resolution, ServiceEntry, TlsMode, TrafficPolicy};
-use crate::policy::fixture::{entry, rule, tls, with_tls};
+use crate::policy::tests::fixture::{entry, rule, tls, with_tls};
 
 /// The document's entry and rule, and a database with an address.
 fn resources() -> Resources {

@@ -3,7 +3,7 @@
 use crate::config::PortProtocol::{Auto, Grpc, Http, Http2, Https, Mongo, Mysql, Tcp, Tls, Udp};
 use crate::config::Resolution::{Dns, DynamicDns, None as Original, Static};
 use crate::config::{ExportTo, OutboundPolicy, Resources, ServiceEntry};
-use crate::policy::fixture::{compiled, entry, verdict};
+use crate::policy::tests::fixture::{compiled, entry, verdict};
 
 fn check(entries: Vec<ServiceEntry>, policy: OutboundPolicy, flows: &[(&str, &str)]) -> Vec<String> {
     let mut resources = Resources { service_entries: entries, ..Resources::default() };

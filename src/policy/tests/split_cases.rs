@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::load_text;
-use crate::policy::fixture::{compiled, dst, name, verdict};
+use crate::policy::tests::fixture::{compiled, dst, name, verdict};
 use crate::policy::{Decision, Denial, Facts, PolicyTable, Sni, Transport};
 
 fn entry(name: &str, hosts: &str, ports: &str, rest: &str) -> String {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::load_text;
-use crate::policy::fixture::{compiled, dst, host, name};
+use crate::policy::tests::fixture::{compiled, dst, host, name};
 use crate::policy::{Decision, Denial, FirstLook, PolicyTable, RequestView, Routed, Unread};
 
 const ENTRIES: &str = "

@@ -1,0 +1,16 @@
+//! Tests of the whole room: tables of cases, the reference models that the table is held against, and what they share.
+
+mod authorization_cases;
+mod authorization_reference;
+mod first_look_cases;
+pub(crate) mod fixture;
+mod merge_cases;
+mod mesh_cases;
+mod reference;
+mod route_cases;
+mod route_guard_cases;
+mod rule_cases;
+mod scenarios;
+mod split_cases;
+mod strict_property;
+mod trap_cases;
