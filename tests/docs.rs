@@ -22,8 +22,6 @@ use page::{Page, none, root};
 const README: &str = "README.md";
 /// A page that is longer is read by nobody.
 const README_LINES: usize = 200;
-/// Files that other pages of the project bring along; a link to one of them may be there first.
-const ANNOUNCED: [&str; 4] = ["LICENSE", "CONTRIBUTING.md", "SECURITY.md", "findings"];
 /// Folders whose files a page may name.
 const FOLDERS: [&str; 9] = [".ci", "benches", "config", "docs", "fuzz", "iptables", "scripts", "src", "tests"];
 
@@ -61,8 +59,7 @@ fn broken(page: &Page, link: &str, all: &[Page]) -> Option<String> {
         _ => plain(&page.path.parent().unwrap_or(Path::new("")).join(file)),
     };
     if !root().join(&to).exists() {
-        let announced = ANNOUNCED.iter().any(|name| to.starts_with(name));
-        return (!announced).then(|| format!("{}: {link}: there is no {}", page.path.display(), to.display()));
+        return Some(format!("{}: {link}: there is no {}", page.path.display(), to.display()));
     }
     let anchor = anchor?;
     let known =

@@ -108,9 +108,13 @@ fn every_flag_is_documented_with_its_variable_and_default() {
     none(&faults);
 }
 
-/// `maxHeadBytes` → `max-head-bytes`.
+/// `maxHeadBytes` → `max-head-bytes`, `tcpKeepalive.time` → `tcp-keepalive-time`.
 fn kebab(field: &str) -> String {
-    let letter = |c: char| if c.is_ascii_uppercase() { format!("-{}", c.to_ascii_lowercase()) } else { c.to_string() };
+    let letter = |c: char| match c {
+        '.' => "-".to_owned(),
+        _ if c.is_ascii_uppercase() => format!("-{}", c.to_ascii_lowercase()),
+        _ => c.to_string(),
+    };
     field.chars().map(letter).collect()
 }
 
@@ -119,7 +123,6 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Bool(value) => value.to_string(),
         Value::Number(value) => value.to_string(),
-        Value::Mapping(map) => map.values().next().map(shown).unwrap_or_default(),
         _ => String::new(),
     }
 }
@@ -129,7 +132,17 @@ fn defaults() -> Vec<(String, String)> {
     let text = std::fs::read_to_string(root().join("config/examples/settings.yaml")).unwrap();
     let document: Value = serde_yaml::from_str(&text).unwrap();
     let spec = document["spec"].as_mapping().unwrap();
-    spec.iter().map(|(name, value)| (shown(name), shown(value))).collect()
+    spec.iter().flat_map(|(name, value)| settings(&shown(name), value)).collect()
+}
+
+/// A field is one setting; a block is one for each of its fields, and that of its mode has the block's name.
+fn settings(name: &str, value: &Value) -> Vec<(String, String)> {
+    let Value::Mapping(block) = value else { return vec![(name.to_owned(), shown(value))] };
+    let of_block = |(field, value): (&Value, &Value)| match shown(field).as_str() {
+        "mode" => (name.to_owned(), shown(value)),
+        field => (format!("{name}.{field}"), shown(value)),
+    };
+    block.iter().map(of_block).collect()
 }
 
 #[test]
