@@ -17,6 +17,7 @@ mod pressure;
 mod process;
 mod reload;
 pub mod resolve;
+mod restart;
 mod runtime;
 mod state;
 mod upkeep;

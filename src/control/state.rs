@@ -19,6 +19,7 @@ use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
 use crate::control::process;
 use crate::control::reload::{Reloader, Status};
+use crate::control::restart::Waiting;
 use crate::control::watchdog::{Look, Watchdog};
 use crate::explain::{Known, Material, Question, Target, explain};
 use crate::io::SelectedEngine;
@@ -312,6 +313,7 @@ impl Admin for State {
             "confinement": self.confinement.borrow().lines().iter().cloned().collect::<BTreeMap<_, _>>(),
             "workers": self.workers.borrow().len(),
             "policy_version": self.view.borrow().status.version,
+            "waiting_for_restart": self.view.borrow().status.waiting.iter().map(Waiting::summary).collect::<Vec<_>>(),
             "open_connections": self.open_connections(),
         })
     }
