@@ -20,7 +20,7 @@ use crate::control::health;
 use crate::control::process;
 use crate::control::reload::{Reloader, Status};
 use crate::control::restart::Waiting;
-use crate::control::watchdog::{Look, Watchdog};
+use crate::control::watchdog::{Observation, Watchdog};
 use crate::explain::{Known, Material, Question, Target, explain};
 use crate::io::SelectedEngine;
 use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
@@ -163,12 +163,12 @@ impl State {
     pub fn workers_answer(&self) -> bool {
         let look = self.watchdog.borrow_mut().look(self.workers.borrow().iter().map(|(worker, _)| worker.heard()));
         match look {
-            Look::Ask(number) => self.order(Order::Answer(number)),
-            Look::Silent { workers, news: true } => {
+            Observation::Ask(number) => self.order(Order::Answer(number)),
+            Observation::Silent { workers, news: true } => {
                 tracing::warn!(workers, "workers do not answer; connections that they hold are not served meanwhile");
             }
-            Look::Rest | Look::Silent { .. } => {}
-            Look::GivenUp => return false,
+            Observation::Rest | Observation::Silent { .. } => {}
+            Observation::GivenUp => return false,
         }
         true
     }
