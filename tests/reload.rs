@@ -61,6 +61,48 @@ fn another_refresh_rate_of_names_holds_from_the_reload_on() {
     }
 }
 
+/// What a reload cannot change is told by the log, `/config_dump` and `egret status`; the rest of the file is taken.
+#[test]
+fn a_setting_that_needs_a_restart_is_told_and_not_shown_as_in_force() {
+    let lab = Lab::new();
+    let settings = |connections: u32, drain: &str| {
+        let spec = format!("{{maxConnections: {connections}, drainDuration: {drain}}}");
+        format!("apiVersion: egret/v1\nkind: Settings\nspec: {spec}\n")
+    };
+    lab.configure("settings.yaml", &settings(100, "4s"));
+    let egret = lab.egret(&[]);
+    let dump = || -> serde_json::Value {
+        let (status, body) = egret.get(15000, "/config_dump").expect("the admin endpoint answers");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let drains = |time: &str| lab::eventually("the file is taken", || dump()["settings"]["drainDuration"] == time);
+    assert_eq!(dump()["waiting_for_restart"], serde_json::json!([]));
+
+    lab.configure("settings.yaml", &settings(200, "5s"));
+    drains("5s");
+    let told = dump();
+    assert_eq!(told["settings"]["maxConnections"], 100, "in force");
+    let waiting = &told["waiting_for_restart"][0];
+    assert_eq!((&waiting["setting"], &waiting["line"]), (&"maxConnections".into(), &2.into()), "{waiting}");
+    assert_eq!((&waiting["in_force"], &waiting["after_restart"]), (&"100".into(), &"200".into()), "{waiting}");
+    let warning = "maxConnections: 200 needs a restart of egret, which reads it at the start only; 100 stays in force";
+    lab::eventually("the warning is logged", || egret.stderr().contains(warning));
+    assert!(egret.stderr().contains("settings.yaml:2:"), "{}", egret.stderr());
+    let (_, status) = egret.get(15000, "/server_info").unwrap();
+    assert!(status.contains("maxConnections: 200, now 100"), "{status}");
+
+    // Changed back, nothing waits; without the document, the default does.
+    lab.configure("settings.yaml", &settings(100, "6s"));
+    drains("6s");
+    assert_eq!(dump()["waiting_for_restart"], serde_json::json!([]));
+    fs::remove_file(lab.config_dir().join("settings.yaml")).unwrap();
+    drains("45s");
+    let told = dump();
+    assert_eq!(told["settings"]["maxConnections"], 100);
+    assert_eq!(told["waiting_for_restart"][0]["after_restart"], "10000");
+}
+
 #[test]
 fn a_broken_file_keeps_the_old_table_and_says_why() {
     let lab = Lab::new();

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::cli::run::label;
 use crate::config::{Problem, Severity};
-use crate::control::ask;
+use crate::control::admin_client;
 use crate::explain::{Question, Report, Target, offline};
 use crate::policy::Workload;
 
@@ -92,7 +92,7 @@ fn of_files(target: &Target, args: &Args) -> Result<Report, String> {
 }
 
 fn of_running(admin: &str, question: &Question) -> Result<Report, String> {
-    let field = |name, value: Option<&str>| value.map(|value| format!("{name}={}", ask::query_value(value)));
+    let field = |name, value: Option<&str>| value.map(|value| format!("{name}={}", admin_client::query_value(value)));
     let address = question.address.map(|address| address.to_string());
     let fields = [
         field("url", Some(&question.url)),
@@ -101,7 +101,7 @@ fn of_running(admin: &str, question: &Question) -> Result<Report, String> {
     ];
     let headers = question.headers.iter().filter_map(|line| field("header", Some(line)));
     let path = format!("/explain?{}", fields.into_iter().flatten().chain(headers).collect::<Vec<_>>().join("&"));
-    let reply = ask::get(admin, &path)
+    let reply = admin_client::get(admin, &path)
         .map_err(|error| format!("egret: {error}; `--config PATH` explains by files, without a proxy"))?;
     if reply.status != 200 {
         return Err(format!("egret: {}", reply.body.trim_end()));

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cli::grid::grid;
-use crate::control::ask::{self, AskError, Reply};
+use crate::control::admin_client::{self, AskError, Reply};
 use crate::policy::{Document, EndpointRow, EndpointStatus, RouteRow};
 use crate::tls::{SecretRow, secrets_text};
 
@@ -156,17 +156,19 @@ pub fn connections(args: &Args) -> ExitCode {
 /// `egret log LEVEL`: changes the level of operational messages.
 pub fn log(args: &LogArgs) -> ExitCode {
     let path = format!("/logging?level={}", args.level);
-    finish(ask::post(&args.admin, &path).map_err(|error| error.to_string()).and_then(|reply| match reply.status {
-        200 => Ok(ExitCode::SUCCESS),
-        _ => Err(reply.body.trim_end().to_owned()),
-    }))
+    finish(admin_client::post(&args.admin, &path).map_err(|error| error.to_string()).and_then(
+        |reply| match reply.status {
+            200 => Ok(ExitCode::SUCCESS),
+            _ => Err(reply.body.trim_end().to_owned()),
+        },
+    ))
 }
 
 /// `egret wait`: returns when the proxy is ready; for a postStart hook.
 pub fn wait(args: &WaitArgs) -> ExitCode {
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     loop {
-        let why = match ask::get(&args.health, "/healthz/ready") {
+        let why = match admin_client::get(&args.health, "/healthz/ready") {
             Ok(reply) if reply.status == 200 => return ExitCode::SUCCESS,
             Ok(reply) => reply.body.trim_end().to_owned(),
             Err(error) => error.to_string(),
@@ -180,7 +182,7 @@ pub fn wait(args: &WaitArgs) -> ExitCode {
 }
 
 fn read(args: &Args, path: &str) -> Result<Reply, String> {
-    ask::get(&args.admin, path).map_err(|error: AskError| error.to_string())
+    admin_client::get(&args.admin, path).map_err(|error: AskError| error.to_string())
 }
 
 fn json(args: &Args, path: &str) -> Result<Value, String> {

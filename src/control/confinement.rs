@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::RunOptions;
+use super::options::RunOptions;
 use crate::confine::{self, Folders, Report, Steps};
 use crate::io::{self, EngineKind};
 

@@ -10,6 +10,7 @@ use crate::config::{
     AccessLogFormat, ConnectPolicy, Location, Meta, MinimumVersion, Problem, Resources, Settings, Severity,
 };
 use crate::control::reload::Status;
+use crate::control::restart::Waiting;
 use crate::policy::{Document, PolicyTable};
 
 /// The whole of it. `resources` are those that `table` was made of, seen by a pod of `namespace`.
@@ -32,6 +33,7 @@ pub(super) fn config_dump(
             "problems": problems(&failed.problems),
         })),
         "settings": table.map(|table| settings(table.settings())),
+        "waiting_for_restart": waiting(&status.waiting),
         "routes": table.map(PolicyTable::routes),
         "endpoints": table.map(PolicyTable::endpoints),
         "names": names,
@@ -76,6 +78,20 @@ fn problems(all: &[Problem]) -> Vec<Value> {
             "column": at.as_ref().map(|(.., column)| column),
             "message": problem.message,
             "text": problem.to_string(),
+        })
+    };
+    all.iter().map(one).collect()
+}
+
+/// The settings whose values in the files only a restart brings into force.
+fn waiting(all: &[Waiting]) -> Vec<Value> {
+    let one = |waiting: &Waiting| {
+        json!({
+            "setting": waiting.setting,
+            "in_force": waiting.in_force,
+            "after_restart": waiting.after_restart,
+            "file": waiting.at.as_ref().map(|at| at.file.display().to_string()),
+            "line": waiting.at.as_ref().map(|at| at.line),
         })
     };
     all.iter().map(one).collect()

@@ -4,26 +4,27 @@
 //! ends them, and answers operators. Workers learn of its work by one pointer; it learns of theirs by their counters.
 
 pub mod admin;
-pub mod ask;
+pub mod admin_client;
 mod confinement;
 pub mod cores;
 mod dump;
 pub(crate) mod expiry;
 mod health;
+mod housekeeping;
 pub mod limits;
 mod listen;
 mod memory;
+mod options;
 mod pressure;
 mod process;
 mod reload;
 pub mod resolve;
+mod restart;
 mod runtime;
 mod state;
-mod upkeep;
 pub mod watch;
 mod watchdog;
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,25 +33,25 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Sender, channel};
 
-use crate::config::SettingsOverrides;
-use crate::confine::Steps;
 use crate::control::admin::{Admin, AdminAddresses, AdminServer, BindError};
 use crate::control::confinement::Confinement;
+use crate::control::housekeeping::{Housekeeping, Occasion, WATCH_INTERVAL};
 use crate::control::limits::Granted;
 use crate::control::pressure::Pressure;
 use crate::control::reload::{Reloader, Sources};
 use crate::control::resolve::{Resolver, ResolverOptions};
 use crate::control::state::State;
-use crate::control::upkeep::{Look, Upkeep, WATCH_INTERVAL};
 use crate::control::watch::Watch;
 use crate::io::{EngineError, EngineKind, EngineOptions, EngineSelection, SelectedEngine, select_engine};
 use crate::observe::{LogSink, Source, WorkerCounters};
+use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
-use crate::policy::{PolicyTable, Workload};
 use crate::proxy::{Guard, Question};
 use crate::tls::{Store, StoreOptions};
 use crate::upstream;
 use crate::worker::{Order, Worker, WorkerError, WorkerOptions};
+
+pub use options::RunOptions;
 
 /// Ports of egret besides the one that traffic is redirected to.
 pub const ADMIN_PORT: u16 = 15000;
@@ -65,24 +66,6 @@ const DRAIN_POLL: Duration = Duration::from_millis(100);
 const LAST_CALL: Duration = Duration::from_secs(1);
 /// Descriptors that are not connections: rings, listeners, files, the control thread's own.
 pub const RESERVED_DESCRIPTORS: u64 = 128;
-
-/// What `egret run` was asked to do.
-pub struct RunOptions {
-    pub config: Vec<PathBuf>,
-    pub workload: Workload,
-    /// `None`: as many as the cgroup allows CPUs.
-    pub workers: Option<usize>,
-    pub secrets: PathBuf,
-    pub engine: EngineSelection,
-    pub confine: Steps,
-    /// More folders that files may be read from.
-    pub confine_paths: Vec<PathBuf>,
-    /// See [`EngineOptions::batch_micros`].
-    pub batch_wait: u32,
-    pub allow_loopback: bool,
-    pub proxy_port: u16,
-    pub overrides: SettingsOverrides,
-}
 
 /// Why the process cannot run, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +133,7 @@ async fn serve(options: RunOptions, engine: SelectedEngine, mut confinement: Con
     let granted = granted();
     let pressure = Pressure::new(Rc::clone(&state));
     confinement.before_workers(state.watched());
-    let plan = Plan {
+    let plan = WorkerPlan {
         workers: options.workers,
         batch_wait: options.batch_wait,
         allow_loopback: options.allow_loopback,
@@ -167,13 +150,13 @@ async fn serve(options: RunOptions, engine: SelectedEngine, mut confinement: Con
     crate::io::release_heap();
     crate::io::release_program();
     state.warn_of_expiry();
-    let mut upkeep = Upkeep::new(Rc::clone(&state), watch, confinement, pressure, hangup);
+    let mut housekeeping = Housekeeping::new(Rc::clone(&state), watch, confinement, pressure, hangup);
     loop {
         let why = tokio::select! {
             () = stop.requested() => break,
-            why = upkeep.reason() => why,
+            why = housekeeping.reason() => why,
         };
-        upkeep.look(why).await;
+        housekeeping.look(why).await;
         if !state.workers_run() {
             return Err(ControlError::WorkerDied);
         }
@@ -182,7 +165,7 @@ async fn serve(options: RunOptions, engine: SelectedEngine, mut confinement: Con
         }
     }
     if !state.is_quitting() {
-        drain(&mut upkeep, &mut stop).await;
+        drain(&mut housekeeping, &mut stop).await;
     }
     state.stop_workers();
     Ok(())
@@ -206,7 +189,7 @@ async fn first_table(state: &State, watch: &mut Watch, stop: &mut Stop) -> bool 
 }
 
 /// How the workers are to be started.
-struct Plan {
+struct WorkerPlan {
     workers: Option<usize>,
     batch_wait: u32,
     allow_loopback: bool,
@@ -218,7 +201,7 @@ struct Plan {
     names: Sender<Question>,
 }
 
-fn start_workers(plan: &Plan, state: &State) -> Result<Workers, ControlError> {
+fn start_workers(plan: &WorkerPlan, state: &State) -> Result<Workers, ControlError> {
     let policy = state.policy().expect("workers start after the first table");
     let settings = policy.load().settings().clone();
     let wanted = plan.workers.unwrap_or_else(cores::available);
@@ -251,7 +234,7 @@ type Workers = Vec<(Worker, Arc<WorkerCounters>)>;
 fn start_on(
     engine: &EngineOptions,
     count: usize,
-    plan: &Plan,
+    plan: &WorkerPlan,
     policy: &Published<PolicyTable>,
     log: &LogSink,
 ) -> Result<Workers, ControlError> {
@@ -293,8 +276,8 @@ fn granted() -> Granted {
 }
 
 /// Serves on while applications have connections open, until the deadline or a second request to stop.
-async fn drain(upkeep: &mut Upkeep, stop: &mut Stop) {
-    let state = Rc::clone(&upkeep.state);
+async fn drain(housekeeping: &mut Housekeeping, stop: &mut Stop) {
+    let state = Rc::clone(&housekeeping.state);
     let (minimum, longest) = state.drain_durations();
     let (began, mut looked_at) = (Instant::now(), Instant::now());
     tracing::info!(open = state.open_connections(), "draining");
@@ -320,7 +303,7 @@ async fn drain(upkeep: &mut Upkeep, stop: &mut Stop) {
         }
         if looked_at.elapsed() >= WATCH_INTERVAL {
             looked_at = Instant::now();
-            upkeep.look(Look::Due).await;
+            housekeeping.look(Occasion::Due).await;
         }
     }
 }

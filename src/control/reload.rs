@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::config::{self, Problem, Resources, SettingsOverrides, Severity};
+use crate::config::{self, Problem, Resources, Settings, SettingsOverrides, Severity};
 use crate::control::resolve::Resolver;
+use crate::control::restart::{self, Waiting};
 use crate::control::watch::at_rest;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
@@ -40,6 +41,8 @@ pub struct Status {
     pub warnings: Vec<Problem>,
     /// The latest reload that changed nothing, also when a later one did.
     pub failed: Option<Failed>,
+    /// Values that the latest usable files have and the process does not.
+    pub waiting: Vec<Waiting>,
 }
 
 /// A reload that changed nothing.
@@ -76,14 +79,26 @@ pub struct Reloader {
     good: Option<Rc<Resources>>,
     /// Warnings of the files that it was made from.
     read: Vec<Problem>,
+    /// The settings of the first table: the workers are started by them.
+    started: Option<Settings>,
 }
 
 impl Reloader {
     #[must_use]
     pub fn new(sources: Sources, store: Store, resolver: Resolver) -> Self {
         let (occupancies, healths) = (HashMap::new(), HashMap::new());
-        let status = Status::default();
-        Self { sources, store, resolver, occupancies, healths, table: None, status, good: None, read: Vec::new() }
+        Self {
+            sources,
+            store,
+            resolver,
+            occupancies,
+            healths,
+            table: None,
+            status: Status::default(),
+            good: None,
+            read: Vec::new(),
+            started: None,
+        }
     }
 
     /// Reads everything anew. With an error in any file the policy in force stays, and the problems say why; only its
@@ -99,6 +114,7 @@ impl Reloader {
         }
         let mut resources = loaded.resources;
         self.sources.overrides.apply(&mut resources.settings);
+        problems.extend(self.hold_what_needs_a_restart(&mut resources));
         self.store.set_minimum(resources.settings.min_tls_version);
         self.store.refresh(&resources.secrets);
         let read = begun.elapsed();
@@ -110,6 +126,13 @@ impl Reloader {
         self.status.problems = problems;
         self.good = Some(Rc::new(resources));
         true
+    }
+
+    /// What cannot change while the process runs stays as it is; gives a warning for each such value.
+    fn hold_what_needs_a_restart(&mut self, resources: &mut Resources) -> Vec<Problem> {
+        let started = self.started.get_or_insert_with(|| resources.settings.clone());
+        self.status.waiting = restart::hold(started, &mut resources.settings, resources.settings_at.as_ref());
+        self.status.waiting.iter().map(Waiting::warning).collect()
     }
 
     /// Publishes the policy in force again if the files of its credentials have changed. Secrets that are documents

@@ -19,7 +19,8 @@ use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
 use crate::control::process;
 use crate::control::reload::{Reloader, Status};
-use crate::control::watchdog::{Look, Watchdog};
+use crate::control::restart::Waiting;
+use crate::control::watchdog::{Observation, Watchdog};
 use crate::explain::{Known, Material, Question, Target, explain};
 use crate::io::SelectedEngine;
 use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
@@ -162,12 +163,12 @@ impl State {
     pub fn workers_answer(&self) -> bool {
         let look = self.watchdog.borrow_mut().look(self.workers.borrow().iter().map(|(worker, _)| worker.heard()));
         match look {
-            Look::Ask(number) => self.order(Order::Answer(number)),
-            Look::Silent { workers, news: true } => {
+            Observation::Ask(number) => self.order(Order::Answer(number)),
+            Observation::Silent { workers, news: true } => {
                 tracing::warn!(workers, "workers do not answer; connections that they hold are not served meanwhile");
             }
-            Look::Rest | Look::Silent { .. } => {}
-            Look::GivenUp => return false,
+            Observation::Rest | Observation::Silent { .. } => {}
+            Observation::GivenUp => return false,
         }
         true
     }
@@ -312,6 +313,7 @@ impl Admin for State {
             "confinement": self.confinement.borrow().lines().iter().cloned().collect::<BTreeMap<_, _>>(),
             "workers": self.workers.borrow().len(),
             "policy_version": self.view.borrow().status.version,
+            "waiting_for_restart": self.view.borrow().status.waiting.iter().map(Waiting::summary).collect::<Vec<_>>(),
             "open_connections": self.open_connections(),
         })
     }

@@ -11,7 +11,7 @@ const GIVEN_UP: u32 = 15;
 
 /// What a look has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum Observation {
     /// Nothing to do.
     Rest,
     /// Ask every worker to say this number.
@@ -32,22 +32,22 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Looks at the latest number that each worker has said.
-    pub(super) fn look(&mut self, heard: impl Iterator<Item = u64>) -> Look {
+    pub(super) fn look(&mut self, heard: impl Iterator<Item = u64>) -> Observation {
         self.looks += 1;
         if self.looks < LOOKS {
-            return Look::Rest;
+            return Observation::Rest;
         }
         self.looks = 0;
         let before = std::mem::replace(&mut self.silent, heard.filter(|heard| *heard < self.asked).count());
         if self.silent == 0 {
             (self.asked, self.missed) = (self.asked + 1, 0);
-            return Look::Ask(self.asked);
+            return Observation::Ask(self.asked);
         }
         self.missed += 1;
         if self.missed >= GIVEN_UP {
-            return Look::GivenUp;
+            return Observation::GivenUp;
         }
-        Look::Silent { workers: self.silent, news: self.silent != before }
+        Observation::Silent { workers: self.silent, news: self.silent != before }
     }
 
     /// Workers that did not answer when last looked at.
@@ -61,23 +61,26 @@ mod tests {
     use super::*;
 
     /// The next finding that is not rest.
-    fn next(watchdog: &mut Watchdog, heard: [u64; 2]) -> Look {
-        let looks: Vec<Look> = (0..LOOKS).map(|_| watchdog.look(heard.into_iter())).collect();
-        assert!(looks[..LOOKS as usize - 1].iter().all(|look| *look == Look::Rest), "{looks:?}");
+    fn next(watchdog: &mut Watchdog, heard: [u64; 2]) -> Observation {
+        let looks: Vec<Observation> = (0..LOOKS).map(|_| watchdog.look(heard.into_iter())).collect();
+        assert!(looks[..LOOKS as usize - 1].iter().all(|look| *look == Observation::Rest), "{looks:?}");
         looks[LOOKS as usize - 1]
     }
 
     #[test]
     fn who_answers_is_asked_again_and_who_does_not_is_given_up() {
         let mut watchdog = Watchdog::default();
-        assert_eq!(next(&mut watchdog, [0, 0]), Look::Ask(1));
-        assert_eq!(next(&mut watchdog, [1, 1]), Look::Ask(2));
-        assert_eq!(next(&mut watchdog, [2, 1]), Look::Silent { workers: 1, news: true });
-        assert_eq!((next(&mut watchdog, [2, 1]), watchdog.silent()), (Look::Silent { workers: 1, news: false }, 1));
-        assert_eq!((next(&mut watchdog, [2, 2]), watchdog.silent()), (Look::Ask(3), 0), "a late answer will do");
+        assert_eq!(next(&mut watchdog, [0, 0]), Observation::Ask(1));
+        assert_eq!(next(&mut watchdog, [1, 1]), Observation::Ask(2));
+        assert_eq!(next(&mut watchdog, [2, 1]), Observation::Silent { workers: 1, news: true });
+        assert_eq!(
+            (next(&mut watchdog, [2, 1]), watchdog.silent()),
+            (Observation::Silent { workers: 1, news: false }, 1)
+        );
+        assert_eq!((next(&mut watchdog, [2, 2]), watchdog.silent()), (Observation::Ask(3), 0), "a late answer will do");
         for question in 1..GIVEN_UP {
-            assert_eq!(next(&mut watchdog, [2, 2]), Look::Silent { workers: 2, news: question == 1 });
+            assert_eq!(next(&mut watchdog, [2, 2]), Observation::Silent { workers: 2, news: question == 1 });
         }
-        assert_eq!(next(&mut watchdog, [2, 3]), Look::GivenUp);
+        assert_eq!(next(&mut watchdog, [2, 3]), Observation::GivenUp);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Speaks, Target};
+use super::target::{Speaks, Target};
 use crate::flow::OriginalDst;
 use crate::http::any_value;
 use crate::policy::{

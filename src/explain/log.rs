@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::asked::Asked;
-use super::{Known, Speaks, Target, refusal};
+use super::known::{Known, refusal};
+use super::target::{Speaks, Target};
 use crate::config::AccessLogFormat;
 use crate::flow::{OriginalDst, ResponseFlags};
 use crate::policy::{Action, Decision, Denial, FirstLook, HttpRoute};

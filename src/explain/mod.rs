@@ -5,43 +5,27 @@
 //! file and no socket: where the table came from, whether from files alone or from a running process, is the caller's.
 
 mod asked;
+mod known;
 mod log;
+mod render;
 mod report;
 mod target;
-mod words;
 
 use std::sync::Arc;
 
-use crate::config::{Location, Problem, Resources};
+use crate::config::{Location, Resources};
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Cluster, ClusterProtocol, Decision, Denial, Materials, PolicyTable, Transport, Workload, compile};
+use crate::policy::{Cluster, ClusterProtocol, Decision, Denial, Materials, PolicyTable, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
 use asked::{Asked, ask};
+use known::refusal;
+use render::Named;
 
+pub use known::{Known, Material};
 pub use log::Logged;
 pub use report::{Matched, Report, Share, Verdict};
 pub use target::{Question, Speaks, Target, TargetError};
-use words::Named;
-
-/// A table and where it comes from.
-#[derive(Clone, Copy)]
-pub struct Known<'k> {
-    pub table: &'k PolicyTable,
-    pub resources: &'k Resources,
-    /// What compiling them found.
-    pub problems: &'k [Problem],
-    pub material: Material,
-}
-
-/// What stands behind a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Material {
-    /// Neither keys nor addresses: a cluster's transport says nothing, what TLS would need is told as asked for.
-    Missing,
-    /// Those of a running process.
-    Loaded,
-}
 
 /// Notes that names and material are wanted, and gets neither.
 struct Offline;
@@ -95,9 +79,9 @@ pub fn explain(target: &Target, known: Known<'_>) -> Report {
         decision,
         outcome,
         outbound_traffic_policy: table.settings().outbound_traffic_policy.name().to_owned(),
-        virtual_service: first.asked.route().map(words::route).or(first.split.map(words::split)),
+        virtual_service: first.asked.route().map(render::route).or(first.split.map(render::split)),
         authorization_policies: distinct(answers().flat_map(|answer| answer.policies(table, target, dst))),
-        connections: carries_requests(&first.asked, known.table).then(|| words::CONNECTIONS.to_owned()),
+        connections: carries_requests(&first.asked, known.table).then(|| render::CONNECTIONS.to_owned()),
         assumed_address: target.address.is_none().then_some(dst.ip()),
         matched,
         destinations,
@@ -160,7 +144,7 @@ fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>
         | Asked::Sent(cluster, _) => {
             let refusal = refusal(cluster, known.material);
             let verdict = if refusal.is_some() { Verdict::Refuse } else { Verdict::Forward };
-            (verdict, words::forwarded(cluster, refusal, &target.host, target.speaks == Speaks::Http))
+            (verdict, render::forwarded(cluster, refusal, &target.host, target.speaks == Speaks::Http))
         }
         Asked::Connection(Decision::Passthrough) | Asked::Request(Decision::Passthrough) => {
             (Verdict::Passthrough, passed(known.table, target, dst))
@@ -175,7 +159,7 @@ fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>
         }
         // The dice have fallen before.
         Asked::Connection(Decision::Split(split)) | Asked::Request(Decision::Split(split)) => {
-            (Verdict::Refuse, format!("{} leads nowhere", words::split(split)))
+            (Verdict::Refuse, format!("{} leads nowhere", render::split(split)))
         }
         Asked::Connection(Decision::Deny(denial)) => {
             (Verdict::Deny, denied(known.table, target, dst, *denial, |_| "closed".to_owned()))
@@ -191,21 +175,13 @@ fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>
             );
             (Verdict::Refuse, outcome)
         }
-        Asked::Answered(route) => (Verdict::Answer, words::answer(route)),
+        Asked::Answered(route) => (Verdict::Answer, render::answer(route)),
         Asked::NoRoute(source) => {
             (Verdict::Answer, format!("no route of VirtualService {source} takes it: answered with 404"))
         }
         Asked::AmbiguousPath => {
             (Verdict::Answer, "the path is ambiguous, and routes ask for it: answered with 400".to_owned())
         }
-    }
-}
-
-/// Why nothing can be sent to `cluster`. Without material, a cluster that asked for some is not to be blamed.
-fn refusal(cluster: &Cluster, material: Material) -> Option<&str> {
-    match &cluster.transport {
-        Transport::Refused(reason) if material == Material::Loaded || cluster.tls_request.is_none() => Some(reason),
-        Transport::Refused(_) | Transport::Plaintext | Transport::Tls(_) => None,
     }
 }
 
@@ -256,10 +232,10 @@ fn matched(cluster: &Cluster, target: &Target, named: Named<'_>, known: Known<'_
         cluster: cluster.name.clone(),
         service_entry: cluster.origin.service_entry.to_string(),
         destination_rule: cluster.origin.destination_rule.as_ref().map(ToString::to_string),
-        endpoints: words::endpoints(cluster, target.port, known.material),
-        tls: cluster.tls_request.as_ref().map(|request| words::tls(request, named)),
-        limits: words::limits(cluster, settings),
-        rule: words::rule(cluster),
+        endpoints: render::endpoints(cluster, target.port, known.material),
+        tls: cluster.tls_request.as_ref().map(|request| render::tls(request, named)),
+        limits: render::limits(cluster, settings),
+        rule: render::rule(cluster),
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::log::Logged;
-use super::words;
+use super::render;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,7 +73,7 @@ pub struct Matched {
     pub service_entry: String,
     pub destination_rule: Option<String>,
     pub endpoints: Vec<String>,
-    pub tls: Option<words::Tls>,
+    pub tls: Option<render::Tls>,
     pub limits: Vec<String>,
     pub rule: Vec<String>,
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use twox_hash::XxHash64;
 
-use super::balance::{MAX_ATTEMPTS, Order};
+use super::order::{MAX_ATTEMPTS, Order};
 use crate::config::HashTable;
 
 /// Endpoints by hash.

@@ -5,15 +5,17 @@
 
 mod admission;
 mod balance;
-mod budget;
 mod candidates;
 mod connect;
 mod hash_table;
+mod lent;
+mod order;
 mod outliers;
 mod pool;
 mod proxy_protocol;
 mod race;
 mod reserved;
+mod retry_budget;
 mod stream;
 mod target;
 mod tunnel;
@@ -25,67 +27,30 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-pub use budget::{Counted, Retry, begin, retry};
 pub use connect::{Clocks, ConnectError, Patience, keepalive};
 pub use hash_table::hash;
+pub use lent::{Bond, Lent};
 pub use outliers::note;
-pub use pool::{Pool, PoolKey, Warm};
-pub use reserved::{Bond, BondEnded, Reserved};
+pub use pool::{Pool, PoolKey, Reuse, Warm};
+pub use reserved::{BondEnded, Reserved};
+pub use retry_budget::{Counted, Retry, begin, retry};
 pub use stream::{Idle, Stream, StreamError};
 pub use target::{Security, Target};
 
 use admission::{Admission, Pending, Share, Slot};
-use balance::{Balancer, Endpoints, MAX_ATTEMPTS, Order};
+use balance::{Balancer, Endpoints};
 use connect::Deadline;
+use lent::expiry;
+use order::{MAX_ATTEMPTS, Order};
 use race::{Finish, Race};
 use tunnel::TunnelError;
 use unanswered::Unanswered;
 
 use crate::io::{self, Socket};
-use crate::policy::{Candidate, Outcome, POOLED_IDLE, PoolLimits};
+use crate::policy::{Candidate, Outcome, PoolLimits};
 use crate::tls::ClientProfile;
-
-/// A connection in use by one request, with what is needed to keep it afterwards.
-pub struct Lent {
-    pub stream: Stream,
-    /// This end's address; `None` when the connection was reset before it could be asked for.
-    pub local: Option<SocketAddr>,
-    key: PoolKey,
-    requests: u32,
-    since: Instant,
-    rested: Duration,
-    bond: Bond,
-}
-
-impl Lent {
-    /// Whether an earlier request used it: the server may have closed it while this one was on its way.
-    #[must_use]
-    pub fn is_reused(&self) -> bool {
-        self.requests > 1
-    }
-
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.key.address()
-    }
-
-    #[must_use]
-    pub fn bond(&self) -> Bond {
-        self.bond
-    }
-
-    /// Credentials that authenticate it are about to be sent.
-    pub fn note_credentials(&mut self) {
-        self.bond = Bond::Authenticated;
-    }
-
-    /// An answer has come that asks for such credentials, or that does not.
-    pub fn note_answer(&mut self, challenges: bool) {
-        self.bond = self.bond.after(challenges);
-    }
-}
 
 /// One worker's upstream connections.
 pub struct Upstreams {
@@ -397,12 +362,12 @@ impl Upstreams {
         security: &Security<'_>,
         deadline: &Deadline,
     ) -> Result<Stream, ConnectError> {
-        let way = target.way();
-        if let Some((version, source, destination)) = way.as_ref().and_then(|way| way.announced) {
+        let prelude = target.prelude();
+        if let Some((version, source, destination)) = prelude.as_ref().and_then(|prelude| prelude.announced) {
             // It is queued; what follows waits for it, and learns of an error.
             drop(socket.send(proxy_protocol::header(version, source, destination)));
         }
-        let Some(tunnel) = way.as_ref().and_then(|way| way.tunnel.as_ref()) else {
+        let Some(tunnel) = prelude.as_ref().and_then(|prelude| prelude.tunnel.as_ref()) else {
             return self.secure(socket, address, security, deadline).await;
         };
         if target.is_opaque() {
@@ -442,16 +407,6 @@ impl Upstreams {
     }
 }
 
-/// Whether a request may travel over a connection that carried another before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reuse {
-    Allowed,
-    /// Only over one that was used a moment ago: for requests that cannot be sent again when the server has closed the
-    /// connection meanwhile.
-    Recent,
-    Never,
-}
-
 /// A connection that was waited for.
 #[allow(clippy::large_enum_variant, reason = "it is taken apart at once; a box would cost each connection one")]
 enum Connected<W> {
@@ -477,17 +432,4 @@ enum Admitted {
     Warm(Warm),
     Limited(Slot, Pending),
     Unlimited,
-}
-
-/// Until when a connection made at `since` may wait for its next request. The second less than the server says is for
-/// the way: a request that arrives as the server closes would be lost.
-fn expiry(now: Instant, since: Instant, limits: Option<&PoolLimits>, keeps_for: Option<Duration>) -> Instant {
-    const ON_THE_WAY: Duration = Duration::from_secs(1);
-    let idle = limits.map_or(POOLED_IDLE, |limits| limits.http_idle_timeout);
-    let announced = keeps_for.map_or(idle, |time| time.saturating_sub(ON_THE_WAY));
-    let expires = now + idle.min(announced);
-    match limits.and_then(|limits| limits.max_connection_duration) {
-        Some(duration) => expires.min(since + duration),
-        None => expires,
-    }
 }

@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use super::Reuse;
 use super::admission::Share;
 use super::stream::{Idle, Stream};
-use super::target::{Security, Target, Way};
+use super::target::{ConnectionPrelude, Security, Target};
 use crate::flow::Host;
 use crate::policy::Cluster;
 
@@ -33,12 +32,22 @@ const WARY: Duration = Duration::from_secs(60);
 /// Servers that are remembered for it.
 const MAX_WARY: usize = 1024;
 
+/// Whether a request may travel over a connection that carried another before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    Allowed,
+    /// Only over one that was used a moment ago: for requests that cannot be sent again when the server has closed the
+    /// connection meanwhile.
+    Recent,
+    Never,
+}
+
 /// The identity of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolKey {
     address: SocketAddr,
     tls: Option<([u8; 32], Host)>,
-    way: Option<Box<Way>>,
+    prelude: Option<Box<ConnectionPrelude>>,
     /// The cluster whose limits count the connection. A request of another cluster would take one that its own limits
     /// do not know, or one that this cluster's requests wait for.
     counted: Option<CountedFor>,
@@ -51,7 +60,7 @@ impl PoolKey {
             Security::Plaintext => None,
             Security::Tls { profile, name } => Some((profile.digest(), (*name).clone())),
         };
-        Self { address, tls, way: target.way(), counted: target.limited().map(CountedFor::of) }
+        Self { address, tls, prelude: target.prelude(), counted: target.limited().map(CountedFor::of) }
     }
 
     #[must_use]
@@ -241,7 +250,7 @@ mod tests {
     fn key(profile: Option<[u8; 32]>) -> PoolKey {
         let name = || Host::Ip(Ipv4Addr::LOCALHOST.into());
         let address = SocketAddr::from(([192, 0, 2, 1], 443));
-        PoolKey { address, tls: profile.map(|digest| (digest, name())), way: None, counted: None }
+        PoolKey { address, tls: profile.map(|digest| (digest, name())), prelude: None, counted: None }
     }
 
     async fn warm(listener: &TcpListener) -> Warm {

@@ -7,39 +7,16 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::Upstreams;
+use super::lent::{Bond, Lent, expiry};
 use super::pool::{PoolKey, Warm};
 use super::stream::Idle;
 use super::target::{Security, Target};
-use super::{Lent, Upstreams, expiry};
 use crate::io;
 
 /// Most of them that one connection of an application keeps; the oldest goes first. An application that speaks to more
 /// hosts than this through one connection has to authenticate to the oldest again.
 const MAX_RESERVED: usize = 8;
-
-/// Whose a connection is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bond {
-    /// Nobody's: any request may travel over it.
-    #[default]
-    Free,
-    /// Its server has asked for credentials that would authenticate it. Whoever answers must do so over the same
-    /// connection; until then it carries no identity.
-    Challenged,
-    /// It carries, or may carry, somebody's identity, until it ends.
-    Authenticated,
-}
-
-impl Bond {
-    pub(super) fn after(self, challenges: bool) -> Self {
-        match (self, challenges) {
-            (Bond::Authenticated, _) => Bond::Authenticated,
-            (Bond::Free | Bond::Challenged, true) => Bond::Challenged,
-            // The offer was not taken up.
-            (Bond::Free | Bond::Challenged, false) => Bond::Free,
-        }
-    }
-}
 
 /// What one connection of an application has for itself. Nothing mostly, so that it is small.
 #[derive(Default)]

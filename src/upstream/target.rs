@@ -46,7 +46,7 @@ pub enum Security<'s> {
 /// What a connection has been through, and whom it was announced for. Part of a pooled connection's identity: one that
 /// was made for one application's connection serves no other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Way {
+pub struct ConnectionPrelude {
     pub(super) tunnel: Option<Tunnel>,
     /// Source and destination that the upstream was told.
     pub(super) announced: Option<(ProxyProtocol, SocketAddr, SocketAddr)>,
@@ -150,11 +150,11 @@ impl<'t> Target<'t> {
     }
 
     /// What happens on a new connection before it is secured, or used; `None` mostly.
-    pub(super) fn way(&self) -> Option<Box<Way>> {
+    pub(super) fn prelude(&self) -> Option<Box<ConnectionPrelude>> {
         let Target::Cluster { cluster, original, client, .. } = self else { return None };
         let announced = cluster.proxy_protocol.map(|version| (version, client.addr(), original.addr()));
         let tunnel = cluster.tunnel.clone();
-        (tunnel.is_some() || announced.is_some()).then(|| Box::new(Way { tunnel, announced }))
+        (tunnel.is_some() || announced.is_some()).then(|| Box::new(ConnectionPrelude { tunnel, announced }))
     }
 
     /// Whether its bytes are not read.

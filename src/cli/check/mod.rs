@@ -81,7 +81,7 @@ fn nothing_read(loaded: &Loaded, args: &Args) -> Option<Problem> {
 
 /// What shows only when resources stand together and their credentials are read, once each.
 fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
-    let pods = pods(resources, args);
+    let pods = pods(resources, args.namespace.as_deref(), &args.labels);
     let mut found = Gathered::of(&pods);
     let (now, mut expiring) = (jiff::Timestamp::now().as_second(), Vec::new());
     let rules = &resources.destination_rules;

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Args;
 use crate::config::{Location, Meta, Problem, Resources};
 use crate::policy::{ROOT_NAMESPACE, Workload};
 
@@ -13,14 +12,14 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// The pods to judge the resources for, by namespace: those of `--namespace` and `--labels`; without them, of each namespace
 /// that the files name, with the labels of each workloadSelector that holds there.
-pub(super) fn pods(resources: &Resources, args: &Args) -> Vec<Workload> {
-    let namespaces = match &args.namespace {
-        Some(namespace) => BTreeSet::from([namespace.clone()]),
+pub(super) fn pods(resources: &Resources, namespace: Option<&str>, given: &[(String, String)]) -> Vec<Workload> {
+    let namespaces = match namespace {
+        Some(namespace) => BTreeSet::from([namespace.to_owned()]),
         None => namespaces(resources),
     };
     let each = |namespace: String| {
         let with = |labels| Workload { namespace: namespace.clone(), labels };
-        labels(resources, args, &namespace).into_iter().map(with).collect::<Vec<_>>()
+        labels(resources, given, &namespace).into_iter().map(with).collect::<Vec<_>>()
     };
     namespaces.into_iter().flat_map(each).collect()
 }
@@ -44,9 +43,9 @@ fn namespaces(resources: &Resources) -> BTreeSet<String> {
 }
 
 /// The labels that pods of a namespace may have: those given, else each selector's in turn, else none.
-fn labels(resources: &Resources, args: &Args, namespace: &str) -> BTreeSet<BTreeMap<String, String>> {
-    if !args.labels.is_empty() {
-        return BTreeSet::from([args.labels.iter().cloned().collect()]);
+fn labels(resources: &Resources, given: &[(String, String)], namespace: &str) -> BTreeSet<BTreeMap<String, String>> {
+    if !given.is_empty() {
+        return BTreeSet::from([given.iter().cloned().collect()]);
     }
     let here = |meta: &Meta| meta.namespace.as_deref().is_none_or(|own| own == namespace);
     let rules = resources.destination_rules.iter().filter(|rule| here(&rule.meta));

@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::config::Settings;
 use crate::control::limits::{self, Granted};
 use crate::control::{RESERVED_DESCRIPTORS, cores};
@@ -131,7 +131,7 @@ fn cpus(allowed: usize, limit_milli: Option<u64>, workers: usize) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict::{self, Fail, Ok, Warn};
+    use super::super::finding::Verdict::{self, Fail, Ok, Warn};
     use super::*;
 
     fn check(finding: &Finding, verdict: Verdict, says: &str) {

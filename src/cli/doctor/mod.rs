@@ -3,12 +3,13 @@
 //! It tries rather than reads versions, takes back what it tried (an empty table may stay), and decides nothing: `egret init` and `egret run`
 //! judge for themselves by the same code.
 
+mod finding;
 mod host;
 mod redirection;
 
 use std::process::ExitCode;
 
-use serde::Serialize;
+use finding::{Finding, Verdict};
 
 /// Say whether this host can run the proxy and redirect to it, and what to do where it cannot.
 ///
@@ -26,39 +27,6 @@ pub struct Args {
 enum Output {
     Text,
     Json,
-}
-
-/// How one thing stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Ok,
-    /// It runs, with less than it could have; or it could not be judged.
-    Warn,
-    /// It will not run.
-    Fail,
-}
-
-/// One line of the report. The message of anything but `Ok` ends with what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Finding {
-    check: &'static str,
-    verdict: Verdict,
-    message: String,
-}
-
-impl Finding {
-    fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, verdict: Verdict::Ok, message: message.into() }
-    }
-
-    fn warn(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, verdict: Verdict::Warn, message: message.into() }
-    }
-
-    fn fail(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, verdict: Verdict::Fail, message: message.into() }
-    }
 }
 
 /// Looks at everything and prints it.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Parser;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::cli::init;
 use crate::redirect::RedirectError;
 use crate::redirect::backend::{self, Backend};
@@ -123,7 +123,7 @@ fn others(chains: Result<BTreeSet<String>, RedirectError>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict::{self, Fail, Warn};
+    use super::super::finding::Verdict::{self, Fail, Warn};
     use super::*;
     use crate::redirect::backend::Flavour;
 

@@ -6,6 +6,7 @@
 
 mod guard;
 mod routes;
+mod surface;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,7 +24,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::explain::Question;
+pub use surface::Admin;
+
+use surface::Surface;
 
 /// Connections to one listener at the same time.
 const MAX_CONNECTIONS: usize = 64;
@@ -35,33 +38,6 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(60);
 /// How long to wait after a failed accept: descriptors run out for longer than a turn of the loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// What the endpoints show and do. Every method must return at once; none may panic.
-pub trait Admin {
-    /// `Ok`: how it runs, a line a fact. `Err`: what is still missing.
-    fn ready(&self) -> Result<String, String>;
-    /// Prometheus text exposition, format 0.0.4.
-    fn metrics(&self) -> String;
-    fn server_info(&self) -> serde_json::Value;
-    fn config_dump(&self) -> serde_json::Value;
-    /// What the table in force decides by.
-    fn routes(&self) -> serde_json::Value;
-    /// Where connections go now.
-    fn endpoints(&self) -> serde_json::Value;
-    /// What would become of a connection. `Err`: what is wrong with the question.
-    fn explain(&self, question: &Question) -> Result<serde_json::Value, String>;
-    fn certs(&self) -> serde_json::Value;
-    fn connections(&self) -> serde_json::Value;
-    /// `level` is `debug` or a filter such as `info,egret::io=trace`. `Err`: what is wrong with it.
-    fn set_log_level(&self, level: &str) -> Result<(), String>;
-    /// Starts to drain and returns.
-    fn drain(&self);
-    /// Asks the process to end and returns; the answer is written after this, so give it a moment.
-    fn quit(&self);
-    /// For tests, which no release has: a panic in the next connection, or in every worker.
-    #[cfg(debug_assertions)]
-    fn panic(&self, _worker: bool) {}
-}
 
 /// Where to listen. Port 0 takes a free one.
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +54,6 @@ impl Default for AdminAddresses {
     fn default() -> Self {
         Self { admin: (Ipv4Addr::LOCALHOST, 15000).into(), health_port: 15021, metrics_port: 15090 }
     }
-}
-
-/// Which listener a request came in at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Surface {
-    Admin,
-    Health,
-    Metrics,
 }
 
 /// Why the endpoints cannot be served.

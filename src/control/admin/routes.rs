@@ -11,7 +11,9 @@ use hyper::body::Body;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::{Admin, Question, Surface, guard};
+use super::guard;
+use super::surface::{Admin, Surface};
+use crate::explain::Question;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -21,7 +23,7 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The most that a request may bring along and be answered; it is not read.
 const MAX_BODY: u64 = 1024;
 
-type Reply = Response<Full<Bytes>>;
+type HttpReply = Response<Full<Bytes>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
@@ -35,7 +37,7 @@ struct Route {
     /// Where it exists besides the admin port.
     also: Option<Surface>,
     about: &'static str,
-    answer: fn(&dyn Admin, Option<&str>) -> Reply,
+    answer: fn(&dyn Admin, Option<&str>) -> HttpReply,
 }
 
 const ROUTES: &[Route] = &[
@@ -142,7 +144,7 @@ const ROUTES: &[Route] = &[
 ];
 
 /// The response to `request`, whose body is not read.
-pub fn respond<B: Body>(surface: Surface, request: &Request<B>, admin: &dyn Admin) -> Reply {
+pub fn respond<B: Body>(surface: Surface, request: &Request<B>, admin: &dyn Admin) -> HttpReply {
     if surface == Surface::Admin
         && let Err(refusal) = guard::check(request)
     {
@@ -204,7 +206,7 @@ const EXPLAIN_FORM: &str = "<form action=\"/explain\">\
      <input name=\"header\" placeholder=\"name:value\"> \
      <button>explain</button></form>";
 
-fn page() -> Reply {
+fn page() -> HttpReply {
     let mut rows = String::new();
     for route in ROUTES {
         let Route { path, about, .. } = route;
@@ -224,7 +226,7 @@ fn page() -> Reply {
     reply(StatusCode::OK, HTML, page)
 }
 
-fn ready(admin: &dyn Admin, _: Option<&str>) -> Reply {
+fn ready(admin: &dyn Admin, _: Option<&str>) -> HttpReply {
     match admin.ready() {
         Ok(detail) => text(StatusCode::OK, format!("LIVE\n{detail}")),
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
@@ -232,12 +234,12 @@ fn ready(admin: &dyn Admin, _: Option<&str>) -> Reply {
 }
 
 #[cfg(debug_assertions)]
-fn panic(admin: &dyn Admin, query: Option<&str>) -> Reply {
+fn panic(admin: &dyn Admin, query: Option<&str>) -> HttpReply {
     admin.panic(query == Some("in=worker"));
     text(StatusCode::OK, "as asked\n")
 }
 
-fn explain(admin: &dyn Admin, query: Option<&str>) -> Reply {
+fn explain(admin: &dyn Admin, query: Option<&str>) -> HttpReply {
     // A form sends what was not filled in as empty.
     let value = |name| query.and_then(|query| parameter(query, name)).filter(|value| !value.is_empty());
     let Some(url) = value("url") else {
@@ -256,7 +258,7 @@ fn explain(admin: &dyn Admin, query: Option<&str>) -> Reply {
     }
 }
 
-fn set_log_level(admin: &dyn Admin, query: Option<&str>) -> Reply {
+fn set_log_level(admin: &dyn Admin, query: Option<&str>) -> HttpReply {
     let Some(level) = query.and_then(|query| parameter(query, "level")) else {
         return text(StatusCode::BAD_REQUEST, "say which: /logging?level=debug\n");
     };
@@ -293,15 +295,15 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok().filter(|text| !text.contains(char::is_control))
 }
 
-fn json(value: &serde_json::Value) -> Reply {
+fn json(value: &serde_json::Value) -> HttpReply {
     reply(StatusCode::OK, JSON, format!("{value:#}\n"))
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+fn text(status: StatusCode, body: impl Into<Bytes>) -> HttpReply {
     reply(status, TEXT, body)
 }
 
-fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
+fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> HttpReply {
     let mut reply = Response::new(Full::new(body.into()));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();

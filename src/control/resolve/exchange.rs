@@ -23,7 +23,7 @@ const MAX_MISMATCHES: usize = 8;
 
 /// The failure of the last server that was tried.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum QueryError {
     /// nothing came back in time
     #[error("name server {server}: no answer within {} s", .waited.as_secs())]
     Timeout { server: SocketAddr, waited: Duration },
@@ -41,7 +41,7 @@ pub enum AskError {
 ///
 /// # Errors
 /// The failure of the last server.
-pub async fn ask(conf: &ResolvConf, question: &Question, turn: usize) -> Result<Reply, AskError> {
+pub async fn ask(conf: &ResolvConf, question: &Question, turn: usize) -> Result<Reply, QueryError> {
     let first = match conf.order {
         Order::Listed => 0,
         Order::Rotated => turn % conf.servers.len().max(1),
@@ -60,7 +60,7 @@ pub async fn ask(conf: &ResolvConf, question: &Question, turn: usize) -> Result<
         match ask_server(conf, question, *server, extension).await {
             Ok(reply) => return Ok(reply),
             Err(error) => {
-                if matches!(error, AskError::Timeout { .. }) {
+                if matches!(error, QueryError::Timeout { .. }) {
                     silent.push(*server);
                 }
                 failed = Some(error);
@@ -77,16 +77,16 @@ async fn ask_server(
     question: &Question,
     server: SocketAddr,
     extension: Extension,
-) -> Result<Reply, AskError> {
+) -> Result<Reply, QueryError> {
     let answer = ask_once(conf, question, server, extension).await?;
     if extension == Extension::Omit || !is_doubtful(&answer) {
-        return answer.map_err(|failure| AskError::Failed { server, failure });
+        return answer.map_err(|failure| QueryError::Failed { server, failure });
     }
     match (answer, ask_once(conf, question, server, Extension::Omit).await) {
         // The first answer stands where the second is no better.
         (Ok(reply), Ok(Err(_)) | Err(_)) => Ok(reply),
-        (Err(failure), Err(_)) => Err(AskError::Failed { server, failure }),
-        (_, Ok(second)) => second.map_err(|failure| AskError::Failed { server, failure }),
+        (Err(failure), Err(_)) => Err(QueryError::Failed { server, failure }),
+        (_, Ok(second)) => second.map_err(|failure| QueryError::Failed { server, failure }),
     }
 }
 
@@ -104,10 +104,10 @@ async fn ask_once(
     question: &Question,
     server: SocketAddr,
     extension: Extension,
-) -> Result<Result<Reply, Failure>, AskError> {
+) -> Result<Result<Reply, Failure>, QueryError> {
     match timeout(conf.timeout, try_once(conf.transport, question, server, extension)).await {
-        Ok(answer) => answer.map_err(|source| AskError::Io { server, source }),
-        Err(_) => Err(AskError::Timeout { server, waited: conf.timeout }),
+        Ok(answer) => answer.map_err(|source| QueryError::Io { server, source }),
+        Err(_) => Err(QueryError::Timeout { server, waited: conf.timeout }),
     }
 }
 

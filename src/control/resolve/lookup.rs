@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::exchange::{AskError, ask};
-use super::surroundings::Families;
+use super::exchange::{QueryError, ask};
+use super::resolver_environment::Families;
 use crate::dns::message::{Family, Question, Reply};
 use crate::dns::resolv_conf::ResolvConf;
 use crate::flow::Hostname;
@@ -24,7 +24,7 @@ pub enum Half {
     /// This host has no use for the family.
     NotAsked,
     Reply(Reply),
-    Failed(AskError),
+    Failed(QueryError),
     /// The other family had its addresses long before.
     Late,
 }

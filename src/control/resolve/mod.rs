@@ -5,16 +5,17 @@
 //! thousand datagrams at once. Everything runs on the thread that made the resolver, inside a tokio `LocalSet`
 //! (tokio-uring's runtime is one); the queries leave with the process's own uid, which the redirect rules let pass.
 
-mod asked;
+mod entry;
 mod exchange;
-mod known;
 mod lookup;
+mod on_demand;
 mod precedence;
+mod record;
+mod resolver_environment;
 mod schedule;
-mod surroundings;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -25,22 +26,17 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::asked::Asked;
-use self::known::{Known, Next};
-use self::surroundings::{Look, Surroundings};
+use self::entry::Entry;
+use self::record::{Next, Record};
+use self::resolver_environment::{Change, Environment};
 use crate::flow::Hostname;
 use crate::policy::publish::Addresses;
 
-pub use self::known::Loopback;
-pub use self::surroundings::Families;
+pub use self::record::Loopback;
+pub use self::resolver_environment::Families;
 
 /// How often files and interfaces are compared when no lookup does it.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
-
-/// How long an application may go on using an address after the answer that gave it has ended.
-const GRACE: Duration = Duration::from_secs(300);
-/// Addresses remembered of a name whose answers keep changing.
-const MAX_RECENT: usize = 1024;
 
 /// How a [`Resolver`] works; the default is what a pod wants.
 #[derive(Clone, Debug)]
@@ -97,8 +93,8 @@ pub struct Resolver {
 struct Shared {
     options: ResolverOptions,
     names: RefCell<BTreeMap<Hostname, Entry>>,
-    surroundings: RefCell<Surroundings>,
-    /// Counts changes of the surroundings; every name is looked up again after one.
+    environment: RefCell<Environment>,
+    /// Counts changes of the environment; every name is looked up again after one.
     changes: watch::Sender<u64>,
     permits: Semaphore,
     /// As `permits`, for names that are not the policy's.
@@ -112,21 +108,6 @@ struct Shared {
     all_settled: Notify,
 }
 
-struct Entry {
-    cell: Addresses,
-    /// With those that answers had until a while ago; made when somebody asks.
-    bound: Option<Addresses>,
-    recent: HashMap<IpAddr, Instant>,
-    known: Known,
-    expires: Option<Instant>,
-    settled: bool,
-    /// Whether the policy has the name.
-    listed: bool,
-    /// Whether workers have asked for it.
-    asked: Option<Asked>,
-    task: AbortHandle,
-}
-
 impl Resolver {
     /// Reads the files and starts to watch them.
     ///
@@ -135,11 +116,11 @@ impl Resolver {
     #[must_use]
     pub fn new(options: ResolverOptions) -> Self {
         let ResolverOptions { resolv_conf, hosts, families, port, .. } = options.clone();
-        let mut surroundings = Surroundings::new(resolv_conf, hosts, families, port);
-        surroundings.look();
+        let mut environment = Environment::new(resolv_conf, hosts, families, port);
+        environment.look();
         let shared = Rc::new(Shared {
             names: RefCell::default(),
-            surroundings: RefCell::new(surroundings),
+            environment: RefCell::new(environment),
             changes: watch::Sender::new(0),
             permits: Semaphore::new(options.lookups.max(1)),
             spare_permits: Semaphore::new((options.lookups / 2).max(1)),
@@ -163,14 +144,14 @@ impl Resolver {
     /// then may use them still.
     pub fn bound(&self, name: &Hostname) -> Addresses {
         self.with_entry(name, |entry| {
-            let now = entry.recent.keys().copied().chain(entry.known.addresses()).collect();
+            let now = entry.recent.keys().copied().chain(entry.record.addresses()).collect();
             entry.bound.get_or_insert_with(|| Addresses::new(now)).clone()
         })
     }
 
     fn with_entry<T>(&self, name: &Hostname, look: impl FnOnce(&mut Entry) -> T) -> T {
         let mut names = self.shared.names.borrow_mut();
-        let entry = names.entry(name.clone()).or_insert_with(|| Entry::new(&self.shared, name));
+        let entry = names.entry(name.clone()).or_insert_with(|| self.shared.start(name));
         if !std::mem::replace(&mut entry.listed, true) && !entry.settled {
             self.shared.unsettled.update(|n| n + 1);
         }
@@ -190,7 +171,7 @@ impl Resolver {
     /// is looked up again, lest one sleeps on by the old rate.
     pub fn set_refresh_rate(&self, rate: Duration) {
         if self.shared.refresh_rate.replace(rate) != rate {
-            self.shared.tell(Look::Changed);
+            self.shared.tell(Change::Changed);
         }
     }
 
@@ -232,7 +213,7 @@ impl Resolver {
             name: name.clone(),
             addresses: entry.cell.load().to_vec(),
             expires_in: entry.expires.map(|at| at.saturating_duration_since(now)),
-            last_error: entry.known.error.clone(),
+            last_error: entry.record.error.clone(),
         };
         names.iter().map(status).collect()
     }
@@ -242,12 +223,6 @@ impl Drop for Resolver {
     fn drop(&mut self) {
         self.watcher.abort();
         self.shared.names.borrow_mut().clear();
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -286,15 +261,20 @@ async fn until(wait: Option<Duration>) {
 async fn look_around(shared: Rc<Shared>) {
     loop {
         sleep(LOOK_AROUND).await;
-        let interfaces = shared.surroundings.borrow_mut().look_at_interfaces();
+        let interfaces = shared.environment.borrow_mut().look_at_interfaces();
         shared.tell(interfaces);
         shared.look_around();
     }
 }
 
 impl Shared {
+    /// Starts the lookups of a name.
+    fn start(self: &Rc<Self>, name: &Hostname) -> Entry {
+        Entry::new(tokio::task::spawn_local(keep_current(Rc::clone(self), name.clone())).abort_handle())
+    }
+
     fn look_around(&self) {
-        let files = self.surroundings.borrow_mut().look();
+        let files = self.environment.borrow_mut().look();
         self.tell(files);
     }
 
@@ -302,21 +282,21 @@ impl Shared {
         self.names.borrow().get(name).is_some_and(|entry| entry.listed)
     }
 
-    fn tell(&self, look: Look) {
-        if look == Look::Changed {
+    fn tell(&self, change: Change) {
+        if change == Change::Changed {
             self.changes.send_modify(|n| *n = n.wrapping_add(1));
         }
     }
 
-    /// One lookup and its consequences. Returns how long to wait; `None`: until the surroundings change.
+    /// One lookup and its consequences. Returns how long to wait; `None`: until the environment change.
     async fn look_up(&self, name: &Hostname) -> Option<Duration> {
         let (conf, listed, families) = {
-            let around = self.surroundings.borrow();
+            let around = self.environment.borrow();
             (Rc::clone(&around.conf), around.families.of(around.hosts.addresses(name)), around.asked())
         };
         if !listed.is_empty() {
-            self.learn(name, |known| {
-                known.learn_hosts(&listed);
+            self.learn(name, |record| {
+                record.learn_hosts(&listed);
                 None
             });
             return None;
@@ -326,16 +306,16 @@ impl Shared {
         // Without random numbers no query leaves, so there is nothing to spread.
         let jitter = exchange::random_u16().unwrap_or_default();
         let (loopback, rate) = (self.options.loopback, self.refresh_rate.get());
-        let next = self.learn(name, |known| Some(known.learn(finding, loopback, jitter, rate)));
+        let next = self.learn(name, |record| Some(record.learn(finding, loopback, jitter, rate)));
         next.map(|next| next.wait)
     }
 
-    fn learn(&self, name: &Hostname, update: impl FnOnce(&mut Known) -> Option<Next>) -> Option<Next> {
+    fn learn(&self, name: &Hostname, update: impl FnOnce(&mut Record) -> Option<Next>) -> Option<Next> {
         let mut names = self.names.borrow_mut();
         // Forgotten in the meantime: the abort is on its way.
         let entry = names.get_mut(name)?;
-        let before = entry.known.error.clone();
-        let next = update(&mut entry.known);
+        let before = entry.record.error.clone();
+        let next = update(&mut entry.record);
         match &next {
             None => entry.expires = None,
             Some(Next { lifetime: Some(lifetime), .. }) => entry.expires = Some(Instant::now() + *lifetime),
@@ -355,78 +335,6 @@ impl Shared {
     fn tell_if_settled(&self) {
         if self.unsettled.get() == 0 {
             self.all_settled.notify_waiters();
-        }
-    }
-}
-
-impl Entry {
-    /// Starts the lookups.
-    fn new(shared: &Rc<Shared>, name: &Hostname) -> Self {
-        let task = tokio::task::spawn_local(keep_current(Rc::clone(shared), name.clone())).abort_handle();
-        Self {
-            cell: Addresses::new(Vec::new()),
-            bound: None,
-            recent: HashMap::new(),
-            known: Known::default(),
-            expires: None,
-            settled: false,
-            listed: false,
-            asked: None,
-            task,
-        }
-    }
-
-    /// Publishes another set of addresses, or another order of the two families, which this host's own addresses and routes
-    /// decide. Within a family the order stays: servers rotate theirs with each answer, and following them would move a
-    /// DNS_ROUND_ROBIN endpoint away from its warm connections with each answer too.
-    fn publish(&mut self, protected: &[IpNet], source_of: fn(IpAddr) -> Option<IpAddr>) {
-        let is_protected = |ip: &IpAddr| protected.iter().any(|network| network.contains(ip));
-        let (refused, addresses): (Vec<_>, Vec<_>) = self.known.addresses().into_iter().partition(is_protected);
-        if let (Some(ip), true) = (refused.first(), addresses.is_empty()) {
-            let why = format!("refused {ip}: only a ServiceEntry that lists it leads to a protected address");
-            self.known.error.get_or_insert(why);
-        }
-        self.remember(&addresses);
-        let set = |ips: &[IpAddr]| ips.iter().copied().collect::<HashSet<_>>();
-        let before = self.cell.load_full();
-        let now = if set(&before) == set(&addresses) { before.to_vec() } else { addresses };
-        let ordered = precedence::order(now, source_of);
-        if *before != ordered {
-            self.cell.publish(ordered);
-        }
-    }
-
-    /// Keeps what answers gave for as long as they said and [`GRACE`] beyond; the oldest goes where there are many.
-    fn remember(&mut self, addresses: &[IpAddr]) {
-        let now = Instant::now();
-        let until = self.expires.unwrap_or(now).max(now) + GRACE;
-        self.recent.retain(|_, until| *until > now);
-        for ip in addresses {
-            self.recent.insert(*ip, until);
-        }
-        while self.recent.len() > MAX_RECENT
-            && let Some(oldest) = self.recent.iter().min_by_key(|(_, until)| **until).map(|(ip, _)| *ip)
-        {
-            self.recent.remove(&oldest);
-        }
-        if let Some(bound) = &self.bound {
-            let now: HashSet<IpAddr> = self.recent.keys().copied().collect();
-            if bound.load().iter().copied().collect::<HashSet<_>>() != now {
-                bound.publish(now.into_iter().collect());
-            }
-        }
-    }
-
-    /// One line when lookups begin to fail otherwise than before, one when they work again.
-    fn report(&self, name: &Hostname, before: Option<&str>) {
-        match self.known.error.as_deref() {
-            after if after == before => {}
-            None => tracing::info!(%name, addresses = ?self.cell.load(), "the name resolves again"),
-            Some(error) if self.cell.load().is_empty() => {
-                let until = "the name does not resolve; connections that need its addresses are refused until it does";
-                tracing::warn!(%name, error, "{until}");
-            }
-            Some(error) => tracing::warn!(%name, error, "the lookup failed; keeping the last good addresses"),
         }
     }
 }

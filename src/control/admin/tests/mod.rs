@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::control::ask;
+use crate::control::admin_client;
+use crate::explain::Question;
 
 #[derive(Default)]
 struct Recorder {
@@ -106,7 +107,7 @@ fn every_route_answers() {
             ("/connections?all", "[]\n"),
             ("/server_info", "{\n  \"state\": \"LIVE\"\n}\n"),
         ] {
-            let reply = ask::get(&admin, path).unwrap();
+            let reply = admin_client::get(&admin, path).unwrap();
             assert_eq!((reply.status, reply.body.as_str()), (200, expected), "{path}");
         }
         for (query, status, expected) in [
@@ -118,26 +119,26 @@ fn every_route_answers() {
             ("?url=&address=", 400, "say which"),
             ("", 400, "say which"),
         ] {
-            let reply = ask::get(&admin, &format!("/explain{query}")).unwrap();
+            let reply = admin_client::get(&admin, &format!("/explain{query}")).unwrap();
             assert_eq!(reply.status, status, "{query}");
             assert!(reply.body.contains(expected), "{query}: {}", reply.body);
         }
-        assert!(ask::get(&admin, "/routes").unwrap().body.contains("a.example"));
-        assert!(ask::get(&admin, "/endpoints").unwrap().body.contains("192.0.2.1:443"));
-        assert!(ask::get(&admin, "/config_dump").unwrap().body.len() > 16 << 20);
-        let page = ask::get(&admin, "/").unwrap().body;
+        assert!(admin_client::get(&admin, "/routes").unwrap().body.contains("a.example"));
+        assert!(admin_client::get(&admin, "/endpoints").unwrap().body.contains("192.0.2.1:443"));
+        assert!(admin_client::get(&admin, "/config_dump").unwrap().body.len() > 16 << 20);
+        let page = admin_client::get(&admin, "/").unwrap().body;
         assert!(page.contains("<a href=\"/config_dump\">") && page.contains("/quitquitquit"), "{page}");
         // Without a URL it answers nothing, so it is asked by a form.
         assert!(page.contains("<form action=\"/explain\"><input name=\"url\"") && !page.contains("href=\"/explain"));
-        assert_eq!(ask::get(&health, "/healthz/ready").unwrap().status, 200);
-        assert_eq!(ask::get(&metrics, "/stats/prometheus").unwrap().body, "egret_up 1\n");
+        assert_eq!(admin_client::get(&health, "/healthz/ready").unwrap().status, 200);
+        assert_eq!(admin_client::get(&metrics, "/stats/prometheus").unwrap().body, "egret_up 1\n");
 
-        assert_eq!(ask::post(&admin, "/logging?level=debug").unwrap().body, "level is debug\n");
-        let loud = ask::post(&admin, "/logging?level=loud").unwrap();
+        assert_eq!(admin_client::post(&admin, "/logging?level=debug").unwrap().body, "level is debug\n");
+        let loud = admin_client::post(&admin, "/logging?level=loud").unwrap();
         assert_eq!((loud.status, loud.body.as_str()), (400, "no such level: loud\n"));
-        assert_eq!(ask::post(&admin, "/logging").unwrap().status, 400);
-        assert_eq!(ask::post(&admin, "/drain").unwrap().status, 200);
-        assert_eq!(ask::post(&admin, "/quitquitquit").unwrap().status, 200);
+        assert_eq!(admin_client::post(&admin, "/logging").unwrap().status, 400);
+        assert_eq!(admin_client::post(&admin, "/drain").unwrap().status, 200);
+        assert_eq!(admin_client::post(&admin, "/quitquitquit").unwrap().status, 200);
     });
     assert_eq!(done, ["level debug", "level loud", "drain", "quit"]);
 }
@@ -146,7 +147,7 @@ fn every_route_answers() {
 fn unready_says_why() {
     with_server(Some("the policy is not loaded yet"), |[admin, health, _]| {
         for (address, path) in [(&admin, "/ready"), (&health, "/healthz/ready")] {
-            let reply = ask::get(address, path).unwrap();
+            let reply = admin_client::get(address, path).unwrap();
             assert_eq!((reply.status, reply.body.as_str()), (503, "the policy is not loaded yet\n"));
         }
     });
@@ -163,18 +164,18 @@ fn wrong_verbs_and_paths_change_nothing() {
                 assert!(response.contains("allow: POST\r\n"), "{method} {path}: {response}");
             }
         }
-        assert_eq!(ask::post(&admin, "/ready").unwrap().status, 405);
+        assert_eq!(admin_client::post(&admin, "/ready").unwrap().status, 405);
         let head = exchange(&admin, b"HEAD /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
-        let missing = ask::get(&admin, "/nothing").unwrap();
+        let missing = admin_client::get(&admin, "/nothing").unwrap();
         assert_eq!(missing.status, 404);
         assert!(missing.body.contains("POST /quitquitquit"), "{}", missing.body);
         for open in [&health, &metrics] {
-            assert_eq!(ask::post(open, "/quitquitquit").unwrap().status, 404);
-            assert_eq!(ask::get(open, "/config_dump").unwrap().status, 404);
+            assert_eq!(admin_client::post(open, "/quitquitquit").unwrap().status, 404);
+            assert_eq!(admin_client::get(open, "/config_dump").unwrap().status, 404);
         }
         for path in ["//drain", "/./drain", "/drain/", "/%64rain", "/DRAIN"] {
-            assert_eq!(ask::post(&admin, path).unwrap().status, 404, "{path}");
+            assert_eq!(admin_client::post(&admin, path).unwrap().status, 404, "{path}");
         }
     });
     assert_eq!(done, Vec::<String>::new());
@@ -212,7 +213,7 @@ fn monstrous_heads_are_refused() {
             let response = exchange(&admin, format!("GET /ready HTTP/1.1\r\nHost: localhost\r\n{head}\r\n").as_bytes());
             assert!(!response.starts_with("HTTP/1.1 200"), "{response}");
         }
-        assert_eq!(ask::get(&admin, "/ready").unwrap().status, 200);
+        assert_eq!(admin_client::get(&admin, "/ready").unwrap().status, 200);
     });
 }
 
@@ -227,7 +228,7 @@ fn slow_connections_give_way_to_new_ones() {
             })
             .collect();
         // None of them is near its deadline, yet the probe is answered, and the oldest has gone.
-        assert_eq!(ask::get(&health, "/healthz/ready").unwrap().status, 200);
+        assert_eq!(admin_client::get(&health, "/healthz/ready").unwrap().status, 200);
         slow[0].set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let end = slow[0].read(&mut [0; 16]);
         assert!(!matches!(end, Ok(1..)), "{end:?}");
@@ -260,7 +261,7 @@ fn a_reader_who_stops_holds_nobody_up() {
         let mut stuck = StdStream::connect(&admin).unwrap();
         stuck.write_all(b"GET /config_dump HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         stuck.read_exact(&mut [0; 16]).unwrap();
-        assert_eq!(ask::get(&admin, "/ready").unwrap().status, 200);
+        assert_eq!(admin_client::get(&admin, "/ready").unwrap().status, 200);
         drop(stuck);
     });
 }

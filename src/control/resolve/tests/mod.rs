@@ -1,6 +1,6 @@
 //! Tests of the resolver against name servers that they play themselves, on a clock that stands still.
 
-mod asked;
 mod edns;
 mod lookups;
 mod name_servers;
+mod on_demand;

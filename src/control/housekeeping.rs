@@ -17,7 +17,7 @@ pub(super) const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How often certificates are looked at for their end.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 
-pub(super) struct Upkeep {
+pub(super) struct Housekeeping {
     pub(super) state: Rc<State>,
     watch: Watch,
     confinement: Confinement,
@@ -28,14 +28,14 @@ pub(super) struct Upkeep {
 
 /// Why files are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum Occasion {
     /// It is time to: they are read if they have changed.
     Due,
     /// SIGHUP: they are read, changed or not.
-    Asked,
+    Hangup,
 }
 
-impl Upkeep {
+impl Housekeeping {
     /// `hangup` is SIGHUP's.
     pub(super) fn new(
         state: Rc<State>,
@@ -48,15 +48,15 @@ impl Upkeep {
     }
 
     /// Waits for the next reason to look.
-    pub(super) async fn reason(&mut self) -> Look {
+    pub(super) async fn reason(&mut self) -> Occasion {
         tokio::select! {
-            _ = self.hangup.recv() => Look::Asked,
-            () = tokio::time::sleep(WATCH_INTERVAL) => Look::Due,
+            _ = self.hangup.recv() => Occasion::Hangup,
+            () = tokio::time::sleep(WATCH_INTERVAL) => Occasion::Due,
         }
     }
 
-    pub(super) async fn look(&mut self, why: Look) {
-        if why == Look::Asked || self.watch.changed() {
+    pub(super) async fn look(&mut self, why: Occasion) {
+        if why == Occasion::Hangup || self.watch.changed() {
             if self.state.reload().await {
                 self.state.order(Order::PolicyChanged);
             }

@@ -21,7 +21,7 @@ pub enum Loopback {
 
 /// The addresses of a name and how sure they are.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct Record {
     v4: Vec<IpAddr>,
     v6: Vec<IpAddr>,
     /// Looks in a row that did not give all they were asked for.
@@ -46,7 +46,7 @@ enum Verdict {
     Wrong(String),
 }
 
-impl Known {
+impl Record {
     /// All addresses; which family comes first is for [`precedence`](super::precedence) to say. Within a family the order is
     /// the server's.
     pub fn addresses(&self) -> Vec<IpAddr> {
@@ -159,7 +159,7 @@ mod tests {
     /// One name through one round after the other: addresses, seconds to wait, lifetime, error.
     #[test]
     fn what_worked_is_kept_until_something_else_works() {
-        let mut known = Known::default();
+        let mut record = Record::default();
         for (what, v4, v6, addresses, wait, lifetime, error) in [
             ("unknown at first", no_name(), no_name(), "", 1, None, "no such name (NXDOMAIN)"),
             (
@@ -211,17 +211,17 @@ mod tests {
             ),
             ("only one family asked", Half::NotAsked, has(&["2001:db8::2"], 10), "2001:db8::2", 8, Some(10), ""),
         ] {
-            let next = known.learn(Finding { v4, v6 }, Loopback::Refused, 0, Duration::from_secs(60));
-            let shown: Vec<String> = known.addresses().iter().map(ToString::to_string).collect();
+            let next = record.learn(Finding { v4, v6 }, Loopback::Refused, 0, Duration::from_secs(60));
+            let shown: Vec<String> = record.addresses().iter().map(ToString::to_string).collect();
             assert_eq!(shown.join(" "), addresses, "{what}");
             assert_eq!(next.wait.as_secs(), wait, "{what}");
             assert_eq!(next.lifetime.map(|lifetime| lifetime.as_secs()), lifetime, "{what}");
-            assert_eq!(known.error.as_deref().unwrap_or_default(), error, "{what}");
+            assert_eq!(record.error.as_deref().unwrap_or_default(), error, "{what}");
         }
         let local = Finding { v4: has(&["127.0.0.1", "224.0.0.1"], 10), v6: Half::NotAsked };
-        known.learn(local, Loopback::Allowed, 0, Duration::from_secs(60));
-        assert_eq!(known.addresses(), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
-        known.learn_hosts(&["127.0.0.1".parse().unwrap()]);
-        assert_eq!(known.addresses(), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+        record.learn(local, Loopback::Allowed, 0, Duration::from_secs(60));
+        assert_eq!(record.addresses(), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+        record.learn_hosts(&["127.0.0.1".parse().unwrap()]);
+        assert_eq!(record.addresses(), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
     }
 }

@@ -8,28 +8,20 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Entry, Resolver, Shared};
+use super::entry::{Asked, Entry};
+use super::{Resolver, Shared};
 use crate::flow::Hostname;
-use crate::proxy::{Answer, Crowded, Question, RENEW};
+use crate::proxy::{Crowded, Question, RENEW};
 
 /// Names that workers have asked for and that are kept: as many as Envoy keeps.
 const MOST: usize = 1024;
 /// Workers that may wait for the first answer for one name.
 const MOST_WAITING: usize = 1024;
-/// A name that nobody asked for during this time is not looked up again.
-pub(super) const IDLE: Duration = Duration::from_secs(300);
 /// No worker uses an answer that it was given longer ago than this.
 const UNUSED: Duration = Duration::from_secs(2 * RENEW.as_secs());
-
-/// That workers have asked for a name.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) last: Instant,
-    pub(super) waiting: Vec<oneshot::Sender<Answer>>,
-}
 
 impl Resolver {
     /// Answers questions until nobody can ask any more, on a task of its own.
@@ -55,7 +47,7 @@ impl Shared {
                 let _ = answer.send(Err(Crowded));
                 return;
             }
-            names.insert(name.clone(), Entry::new(self, &name));
+            names.insert(name.clone(), self.start(&name));
         }
         let entry = names.get_mut(&name).expect("it was there or has been made");
         let asked = entry.asked.get_or_insert_with(|| Asked { last: Instant::now(), waiting: Vec::new() });
@@ -88,19 +80,4 @@ fn make_room(names: &mut BTreeMap<Hostname, Entry>) -> bool {
     let oldest =
         strangers().filter_map(|(name, entry)| Some((spare(entry)?, name))).min().map(|(_, name)| name.clone());
     oldest.is_some_and(|name| names.remove(&name).is_some())
-}
-
-impl Entry {
-    /// Whether the policy has the name, or workers still ask for it.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.listed || self.asked.as_ref().is_some_and(|asked| asked.last.elapsed() < IDLE)
-    }
-
-    /// Tells those who wait that the first look-up is over.
-    pub(super) fn tell_askers(&mut self) {
-        let waiting = self.asked.as_mut().map(|asked| std::mem::take(&mut asked.waiting)).unwrap_or_default();
-        for answer in waiting {
-            let _ = answer.send(Ok(self.cell.clone()));
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Names that workers ask for, against name servers on loopback sockets.
 
-use super::super::asked::IDLE;
+use super::super::entry::IDLE;
 use super::super::*;
 use super::name_servers::{Bench, eventually, with_still_clock};
 use crate::proxy::{Answer, Crowded, Question};

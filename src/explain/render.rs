@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Material;
+use super::known::Material;
 use crate::config::{EndpointAddress, HashKey, LoadBalancer, Settings};
 use crate::flow::Host;
 use crate::policy::{Action, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};

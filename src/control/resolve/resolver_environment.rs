@@ -42,13 +42,13 @@ impl Families {
 
 /// Whether anything is otherwise than at the look before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    Same,
+pub enum Change {
+    Unchanged,
     Changed,
 }
 
-/// The files' contents and the families, as of the latest [`look`](Surroundings::look).
-pub struct Surroundings {
+/// The files' contents and the families, as of the latest [`look`](Environment::look).
+pub struct Environment {
     pub conf: Rc<ResolvConf>,
     pub hosts: Rc<Hosts>,
     /// Never `Auto`.
@@ -69,7 +69,7 @@ struct Watched {
 /// Device, inode, size, change of content and of the inode (seconds, nanoseconds).
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
-impl Surroundings {
+impl Environment {
     /// Knows of no file until the first look. `port` is where name servers listen.
     pub fn new(resolv_conf: PathBuf, hosts: PathBuf, wanted: Families, port: u16) -> Self {
         let mut conf = ResolvConf::default();
@@ -88,28 +88,28 @@ impl Surroundings {
     }
 
     /// Reads what changed since the look before.
-    pub fn look(&mut self) -> Look {
-        let mut look = Look::Same;
+    pub fn look(&mut self) -> Change {
+        let mut change = Change::Unchanged;
         if self.conf_file.changed() {
-            look = Look::Changed;
+            change = Change::Changed;
             self.conf = Rc::new(read_conf(&self.conf_file.path, self.port));
         }
         if self.hosts_file.changed() {
-            look = Look::Changed;
+            change = Change::Changed;
             self.hosts = Rc::new(Hosts::parse(&read(&self.hosts_file.path)));
         }
-        look
+        change
     }
 
     /// Asks the kernel for this host's addresses: dearer than a [`look`](Self::look), and they change less often.
-    pub fn look_at_interfaces(&mut self) -> Look {
+    pub fn look_at_interfaces(&mut self) -> Change {
         let own = own_routable();
         if own == self.own {
-            return Look::Same;
+            return Change::Unchanged;
         }
         self.families = settle(self.wanted, &own);
         self.own = own;
-        Look::Changed
+        Change::Changed
     }
 
     /// The families that are asked for: `no-aaaa` speaks of those that nobody has chosen.
@@ -231,25 +231,25 @@ mod tests {
     fn files_are_read_again_when_they_change() {
         let dir = tempfile::tempdir().unwrap();
         let (conf, hosts) = (dir.path().join("resolv.conf"), dir.path().join("hosts"));
-        let mut around = Surroundings::new(conf.clone(), hosts.clone(), Families::Both, 5300);
-        assert_eq!(around.look(), Look::Same, "neither file exists, as before the first look");
+        let mut around = Environment::new(conf.clone(), hosts.clone(), Families::Both, 5300);
+        assert_eq!(around.look(), Change::Unchanged, "neither file exists, as before the first look");
         assert_eq!(around.conf.servers, ["127.0.0.1:5300".parse().unwrap()]);
 
         fs::write(&conf, "nameserver 192.0.2.1").unwrap();
         fs::write(&hosts, "192.0.2.7 a.test").unwrap();
-        assert_eq!(around.look(), Look::Changed);
-        assert_eq!(around.look(), Look::Same);
+        assert_eq!(around.look(), Change::Changed);
+        assert_eq!(around.look(), Change::Unchanged);
         assert_eq!(around.conf.servers, ["192.0.2.1:5300".parse().unwrap()]);
         assert_eq!(around.hosts.addresses(&"a.test".parse().unwrap()).len(), 1);
 
         // Replaced by another file of the same size.
         fs::write(dir.path().join("new"), "192.0.2.8 b.test").unwrap();
         fs::rename(dir.path().join("new"), &hosts).unwrap();
-        assert_eq!(around.look(), Look::Changed);
+        assert_eq!(around.look(), Change::Changed);
         assert!(around.hosts.addresses(&"a.test".parse().unwrap()).is_empty());
 
         fs::remove_file(&conf).unwrap();
-        assert_eq!(around.look(), Look::Changed);
+        assert_eq!(around.look(), Change::Changed);
         assert_eq!(around.conf.servers, ["127.0.0.1:5300".parse().unwrap()]);
     }
 }
