@@ -248,6 +248,13 @@ fn one_host_with_tls_does_not_shut_a_port_for_others() {
             assert_eq!(echoed(&lab, open, bytes).as_deref(), Some(bytes), "{open} {}", bytes.escape_ascii());
         }
     }
+    // Nor does a request that names no host (HTTP/1.0), to where one may be meant whose requests leave as TLS.
+    for (shut, target) in [(secure, "/"), (at(2, 8080), "/admin")] {
+        let mut client = HttpClient::new(lab.connect(shut).unwrap());
+        client.send(format!("GET {target} HTTP/1.0\r\nAuthorization: Basic eA==\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(client.head().unwrap().status, 400, "{shut}");
+        egret.log_line(&["\"GET ", " 400 DPE missing_host_header ", &format!(" {shut} ")]);
+    }
     for shut in [0, 1, 4] {
         assert_eq!(servers[shut].accepted(), 0, "something left in plain text");
     }

@@ -14,7 +14,7 @@ use crate::control::restart::{self, Waiting};
 use crate::control::watch::at_rest;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Health, Materials, Occupancy, PolicyTable, Workload, compile};
+use crate::policy::{AskedFamilies, Health, Materials, Occupancy, PolicyTable, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest, Store};
 
 /// Longest wait for the first answers to new names before a table is published without them.
@@ -274,6 +274,10 @@ impl Materials for Live<'_> {
     fn bound_addresses(&mut self, name: &Hostname) -> Addresses {
         self.names.insert(name.clone());
         self.resolver.bound(name)
+    }
+
+    fn asked_families(&self) -> AskedFamilies {
+        self.resolver.asked_families()
     }
 
     fn occupancy(&mut self, cluster: &str) -> Arc<Occupancy> {

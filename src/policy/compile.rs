@@ -36,6 +36,13 @@ use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, 
 use crate::policy::traps;
 use crate::tls::{ClientProfile, ProfileRequest};
 
+/// Which families of addresses names are asked for: of the others nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedFamilies {
+    pub v4: bool,
+    pub v6: bool,
+}
+
 /// Where compiling gets what it cannot compute.
 pub trait Materials {
     /// The loaded form of a request; asking again for the same may give the same.
@@ -50,6 +57,11 @@ pub trait Materials {
     /// As [`addresses`](Self::addresses), with those that the name had until a while ago: applications keep to them.
     fn bound_addresses(&mut self, name: &Hostname) -> Addresses {
         self.addresses(name)
+    }
+
+    /// The families whose addresses names are asked for.
+    fn asked_families(&self) -> AskedFamilies {
+        AskedFamilies { v4: true, v6: true }
     }
 
     /// The counts of the cluster of this name: the same for every table that has one, so that limits outlive reloads.

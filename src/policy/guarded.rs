@@ -3,7 +3,8 @@
 //! A request in disguise (HTTP/2 without TLS, a late or malformed one) could otherwise leave in plain text where its host's
 //! requests leave as TLS, or past the policies that judge them. Its host cannot be read, so that it is told by where it
 //! goes: an application that means a host dials an address of that host. Where the addresses of such a host cannot be
-//! known (a wildcard, resolution NONE or DYNAMIC_DNS, a name that has no address yet), it may be anywhere.
+//! known (a wildcard, resolution NONE or DYNAMIC_DNS, a name that has no address yet, or one whose answers change, so that
+//! an application may have been given an address that egret was not), it may be anywhere.
 //!
 //! The places are gathered once a table. Asking compares an address with those of the hosts of one port.
 
@@ -17,7 +18,7 @@ use ipnet::IpNet;
 use crate::config::{ConnectPolicy, EndpointAddress, HostPattern, OutboundPolicy};
 use crate::flow::{Hostname, OriginalDst};
 use crate::policy::authorization::{Facts, Sni};
-use crate::policy::compile::Materials;
+use crate::policy::compile::{AskedFamilies, Materials};
 use crate::policy::decide::{PolicyTable, Unread};
 use crate::policy::http_routes::HttpServices;
 use crate::policy::publish::Addresses;
@@ -50,23 +51,34 @@ struct Places {
 /// The addresses that a host's name has, and had until a while ago: applications keep to them.
 #[derive(Debug)]
 struct Named {
-    addresses: Addresses,
+    now: Addresses,
+    recent: Addresses,
     /// Without any it may be anywhere. Not so where the entry's endpoints are addresses: its name may be made up.
     must_resolve: bool,
+    families: AskedFamilies,
+}
+
+impl Named {
+    fn may_hold(&self, ip: IpAddr) -> bool {
+        let (now, recent) = (self.now.load(), self.recent.load());
+        // An application may ask for a family that egret does not ask for (`options no-aaaa` binds some resolvers only).
+        let is_asked = if ip.is_ipv4() { self.families.v4 } else { self.families.v6 };
+        // Names of content networks get other addresses with each answer: the application's may be none of ours.
+        let changes = recent.iter().any(|ip| !now.contains(ip));
+        recent.contains(&ip) || now.contains(&ip) || self.must_resolve && (now.is_empty() || changes || !is_asked)
+    }
 }
 
 impl Places {
     fn may_hold(&self, ip: IpAddr) -> bool {
         self.anywhere
             || self.ranges.iter().any(|range| range.contains(&ip))
-            || self.names.iter().any(|name| {
-                let now = name.addresses.load();
-                now.contains(&ip) || name.must_resolve && now.is_empty()
-            })
+            || self.names.iter().any(|name| name.may_hold(ip))
     }
 
     fn add_name(&mut self, name: &Hostname, must_resolve: bool, materials: &mut dyn Materials) {
-        self.names.push(Named { addresses: materials.bound_addresses(name), must_resolve });
+        let (now, recent) = (materials.addresses(name), materials.bound_addresses(name));
+        self.names.push(Named { now, recent, must_resolve, families: materials.asked_families() });
     }
 
     fn add_cluster(&mut self, cluster: &Cluster, materials: &mut dyn Materials) {
@@ -78,12 +90,14 @@ impl Places {
             self.anywhere = true;
             return;
         };
-        let ips = sources.iter().filter_map(|source| match source.configured {
-            EndpointAddress::Ip(ip) => Some(IpNet::from(ip)),
-            EndpointAddress::Name(_) | EndpointAddress::Unix(_) => None,
-        });
         let before = self.ranges.len();
-        self.ranges.extend(ips);
+        for source in sources {
+            match &source.configured {
+                EndpointAddress::Ip(ip) => self.ranges.push(IpNet::from(*ip)),
+                EndpointAddress::Name(name) => self.add_name(name, true, materials),
+                EndpointAddress::Unix(_) => {}
+            }
+        }
         let is_fixed = !sources.is_empty() && self.ranges.len() - before == sources.len();
         // A wildcard is no host name.
         match Hostname::new(&cluster.host) {
@@ -186,10 +200,36 @@ impl PolicyTable {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::PortProtocol::{Http, Https};
     use crate::config::Resolution::Dns;
     use crate::config::{AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
     use crate::policy::tests::fixture::{compiled, dst, entry, meta, rule};
+
+    #[test]
+    fn a_name_whose_addresses_are_not_all_known_may_be_anywhere() {
+        const BOTH: AskedFamilies = AskedFamilies { v4: true, v6: true };
+        const V4: AskedFamilies = AskedFamilies { v4: true, v6: false };
+        let list = |text: &str| Addresses::new(text.split_whitespace().map(|ip| ip.parse().unwrap()).collect());
+        for (now, recent, must_resolve, families, held, not_held) in [
+            ("1.1.1.1", "1.1.1.1", true, BOTH, "1.1.1.1", "9.9.9.9 2001:db8::1"),
+            ("1.1.1.2 1.1.1.1", "1.1.1.1 1.1.1.2", true, BOTH, "1.1.1.1 1.1.1.2", "9.9.9.9"),
+            // Another answer than a while ago: the application may have a third one.
+            ("1.1.1.2", "1.1.1.1 1.1.1.2", true, BOTH, "1.1.1.1 1.1.1.2 9.9.9.9 2001:db8::1", ""),
+            ("", "", true, BOTH, "9.9.9.9 2001:db8::1", ""),
+            // AAAA is not asked for, but the application may do so.
+            ("1.1.1.1", "1.1.1.1", true, V4, "1.1.1.1 2001:db8::1", "9.9.9.9"),
+            // The addresses stand in the entry: its name need not mean anything.
+            ("1.1.1.2", "1.1.1.1", false, V4, "1.1.1.1 1.1.1.2", "9.9.9.9 2001:db8::1"),
+        ] {
+            let name = Named { now: list(now), recent: list(recent), must_resolve, families };
+            for (ips, expected) in [(held, true), (not_held, false)] {
+                for ip in ips.split_whitespace() {
+                    assert_eq!(name.may_hold(ip.parse().unwrap()), expected, "{ip} with {name:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn ports_are_guarded_one_by_one() {

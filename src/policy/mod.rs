@@ -38,7 +38,7 @@ mod virtual_services;
 pub(crate) mod tests;
 
 pub use authorization::{Facts, Sni};
-pub use compile::{Materials, compile};
+pub use compile::{AskedFamilies, Materials, compile};
 pub use decide::{PolicyTable, Unread};
 pub use endpoints::POOLED_IDLE;
 pub use health::{Health, Outcome};

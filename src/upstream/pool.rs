@@ -16,7 +16,6 @@ use super::admission::Share;
 use super::stream::{Idle, Stream};
 use super::target::{ConnectionPrelude, Security, Target};
 use crate::flow::Host;
-use crate::policy::Cluster;
 
 /// Most idle connections kept under one key and worker; the oldest goes first.
 const MAX_IDLE_PER_KEY: usize = 512;
@@ -48,9 +47,9 @@ pub struct PoolKey {
     address: SocketAddr,
     tls: Option<([u8; 32], Host)>,
     prelude: Option<Box<ConnectionPrelude>>,
-    /// The cluster whose limits count the connection. A request of another cluster would take one that its own limits
-    /// do not know, or one that this cluster's requests wait for.
-    counted: Option<CountedFor>,
+    /// The cluster, as in Envoy: its rules hold for its connections (keep-alive, idle time, requests a connection), and its
+    /// limits count them. Another cluster of the same address would take what they do not know.
+    of: Option<Belonging>,
 }
 
 impl PoolKey {
@@ -60,7 +59,7 @@ impl PoolKey {
             Security::Plaintext => None,
             Security::Tls { profile, name } => Some((profile.digest(), (*name).clone())),
         };
-        Self { address, tls, prelude: target.prelude(), counted: target.limited().map(CountedFor::of) }
+        Self { address, tls, prelude: target.prelude(), of: Belonging::of(target) }
     }
 
     #[must_use]
@@ -69,14 +68,18 @@ impl PoolKey {
     }
 }
 
-/// The counts of one cluster, told from those of others by where they are. Each connection in the pool that is counted
-/// holds its counts, so their place is nobody else's as long as there is one.
+/// Whose a connection is: a cluster, told from others by where its counts are, which outlive reloads; and whether it is
+/// counted there. A connection that is counted holds its counts, so that their place is nobody else's as long as there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct CountedFor(usize);
+struct Belonging {
+    cluster: usize,
+    is_counted: bool,
+}
 
-impl CountedFor {
-    fn of(cluster: &Arc<Cluster>) -> Self {
-        Self(Arc::as_ptr(&cluster.occupancy).addr())
+impl Belonging {
+    fn of(target: &Target<'_>) -> Option<Self> {
+        let cluster = target.cluster()?;
+        Some(Self { cluster: Arc::as_ptr(&cluster.occupancy).addr(), is_counted: target.limited().is_some() })
     }
 }
 
@@ -250,7 +253,7 @@ mod tests {
     fn key(profile: Option<[u8; 32]>) -> PoolKey {
         let name = || Host::Ip(Ipv4Addr::LOCALHOST.into());
         let address = SocketAddr::from(([192, 0, 2, 1], 443));
-        PoolKey { address, tls: profile.map(|digest| (digest, name())), prelude: None, counted: None }
+        PoolKey { address, tls: profile.map(|digest| (digest, name())), prelude: None, of: None }
     }
 
     async fn warm(listener: &TcpListener) -> Warm {
@@ -289,10 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_counted_is_not_found_by_others() {
-        let (one, other) = (CountedFor(1), CountedFor(2));
-        for (near, far) in [(Some(one), Some(other)), (Some(one), None), (None, Some(other))] {
-            assert_ne!(PoolKey { counted: near, ..key(None) }, PoolKey { counted: far, ..key(None) });
+    fn a_connection_of_one_cluster_is_not_found_by_others() {
+        let of = |cluster, is_counted| Belonging { cluster, is_counted };
+        let (one, other, uncounted) = (of(1, true), of(2, true), of(1, false));
+        for (near, far) in
+            [(Some(one), Some(other)), (Some(one), Some(uncounted)), (Some(one), None), (None, Some(other))]
+        {
+            assert_ne!(PoolKey { of: near, ..key(None) }, PoolKey { of: far, ..key(None) });
         }
     }
 }

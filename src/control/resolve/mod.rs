@@ -30,6 +30,7 @@ use self::entry::Entry;
 use self::record::{Next, Record};
 use self::resolver_environment::{Change, Environment};
 use crate::flow::Hostname;
+use crate::policy::AskedFamilies;
 use crate::policy::publish::Addresses;
 
 pub use self::record::Loopback;
@@ -147,6 +148,13 @@ impl Resolver {
             let now = entry.recent.keys().copied().chain(entry.record.addresses()).collect();
             entry.bound.get_or_insert_with(|| Addresses::new(now)).clone()
         })
+    }
+
+    /// The families whose addresses names are asked for now.
+    #[must_use]
+    pub fn asked_families(&self) -> AskedFamilies {
+        let asked = self.shared.environment.borrow().asked();
+        AskedFamilies { v4: asked != Families::V6, v6: asked != Families::V4 }
     }
 
     fn with_entry<T>(&self, name: &Hostname, look: impl FnOnce(&mut Entry) -> T) -> T {

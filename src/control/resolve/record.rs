@@ -19,6 +19,10 @@ pub enum Loopback {
     Allowed,
 }
 
+/// So many looks in quick succession show whether the answers of a name that must not be cached are always the same: who
+/// asks for himself gets others where they are not.
+const UNSAID_LOOKS: u32 = 3;
+
 /// The addresses of a name and how sure they are.
 #[derive(Debug, Default)]
 pub struct Record {
@@ -26,6 +30,8 @@ pub struct Record {
     v6: Vec<IpAddr>,
     /// Looks in a row that did not give all they were asked for.
     failures: u32,
+    /// Good answers without a TTL, up to [`UNSAID_LOOKS`].
+    unsaid: u32,
     /// What was wrong with the latest look.
     pub error: Option<String>,
 }
@@ -75,7 +81,10 @@ impl Record {
             _ => None,
         };
         self.failures = if self.error.is_some() { self.failures.saturating_add(1) } else { 0 };
-        let renew = lifetime.map(|lifetime| schedule::refresh(lifetime, jitter));
+        let is_unsaid = verdicts.iter().filter_map(Verdict::ttl).any(|ttl| ttl.is_zero());
+        self.unsaid = if is_unsaid { (self.unsaid + 1).min(UNSAID_LOOKS) } else { 0 };
+        let is_new = is_unsaid && self.unsaid < UNSAID_LOOKS;
+        let renew = lifetime.map(|lifetime| if is_new { schedule::SOON } else { schedule::refresh(lifetime, jitter) });
         let wait = match (renew, nothing) {
             (Some(renew), _) if wrong.is_empty() => renew,
             (Some(renew), _) => renew.min(schedule::retry(self.failures, rate)),

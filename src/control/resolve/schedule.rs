@@ -7,6 +7,9 @@ use std::time::Duration;
 const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
+/// The shortest wait between two looks at one name.
+pub const SOON: Duration = MIN_TTL;
+
 /// The time that an answer is used for. A TTL of 0 says that none was given (RFC 1035 §3.2.1: not to be cached); for such an
 /// answer `unsaid` stands, as Envoy has it (`dns_refresh_rate` beside `respect_dns_ttl`).
 pub fn lifetime(ttl: Duration, unsaid: Duration) -> Duration {

@@ -179,7 +179,13 @@ fn bytes_must_be_read_on_the_way_to_hosts_with_tls_or_policies() {
             vec![secure("resolution: STATIC, endpoints: [{address: 1.1.1.3}]"), originating("secure.test")],
             [TLS, None, TLS, None],
         ),
+        // Endpoints that have names.
+        (
+            vec![secure("resolution: DNS, endpoints: [{address: routed.test}]"), originating("secure.test")],
+            [TLS, None, TLS, None],
+        ),
         // It may be anywhere.
+        (vec![secure("resolution: DNS, endpoints: [{address: unknown.test}]"), originating("secure.test")], [TLS; 4]),
         (vec![entry("unknown.test", HTTP, DNS), originating("unknown.test")], [TLS; 4]),
         (vec![secure("resolution: NONE"), originating("secure.test")], [TLS; 4]),
         (vec![entry("*.test", HTTP, "resolution: NONE"), originating("*.test")], [TLS; 4]),

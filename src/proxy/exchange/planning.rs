@@ -21,7 +21,9 @@ impl<'e> Exchange<'e, '_> {
         let table: &'e PolicyTable = self.table;
         match routing::viewed(host, self.request, |view| table.http_request(original, view)) {
             Routed::Unrouted(decision) => {
-                let plan = self.plan_unrouted(&self.fallen(host, decision))?;
+                let decision = self.fallen(host, decision);
+                self.has_host_where_it_matters(&decision)?;
+                let plan = self.plan_unrouted(&decision)?;
                 self.audit(host, plan.target.cluster());
                 Ok(plan)
             }
@@ -36,6 +38,21 @@ impl<'e> Exchange<'e, '_> {
             Routed::NoRoute(_) => Err(Failure::no_route()),
             Routed::AmbiguousPath => Err(Failure::request(400, "path_normalization_failed", AmbiguousPath.to_string())),
         }
+    }
+
+    /// HTTP/1.0 without Host names nobody, like bytes that cannot be read: it does not pass where those would not.
+    fn has_host_where_it_matters(&self, decision: &Decision<'_>) -> Result<(), Failure> {
+        let dialled = self.parties.destination;
+        if self.request.head.authority.is_some() || !matches!(decision, Decision::Passthrough) {
+            return Ok(());
+        }
+        let Some(why) = self.table.must_be_read(dialled) else { return Ok(()) };
+        self.context.counters.refused_protocol.increment();
+        let message = format!(
+            "a request without Host to {dialled}, which may be a host whose requests leave as TLS or are judged ({why}); \
+             send Host"
+        );
+        Err(Failure::request(400, "missing_host_header", message))
     }
 
     /// # Errors
