@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::cli::output::Output;
 use crate::cli::run::label;
 use crate::config::{Problem, Severity};
 use crate::control::admin_client;
@@ -38,14 +39,9 @@ pub struct Args {
     /// A header field of an HTTP request; routes and AuthorizationPolicies may ask for it; repeatable
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    Text,
-    Json,
 }
 
 /// Prints the explanation. Exit 1 when the configuration has errors or no proxy answers, 2 when the URL is none.

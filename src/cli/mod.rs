@@ -6,6 +6,7 @@ pub mod explain;
 mod grid;
 pub mod init;
 pub mod inject;
+mod output;
 pub mod run;
 pub mod show;
 pub mod webhook;

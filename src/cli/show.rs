@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cli::grid::grid;
+use crate::cli::output::Output;
 use crate::control::admin_client::{self, AskError, Reply};
 use crate::policy::{Document, EndpointRow, EndpointStatus, RouteRow};
 use crate::tls::{SecretRow, secrets_text};
@@ -20,15 +21,9 @@ pub struct Args {
     /// The proxy's admin endpoint
     #[arg(long, value_name = "HOST:PORT", env = "EGRET_ADMIN", default_value = "127.0.0.1:15000")]
     admin: String,
-    /// `text` for people, `json` for programs
-    #[arg(short, long, value_enum, default_value = "text")]
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 #[derive(Debug, clap::Args)]

@@ -20,10 +20,9 @@ pub const CIRCLES: [&str; 5] = [
 ];
 
 /// Names that several types of a room have.
-pub const TYPES: [&str; 5] = [
+pub const TYPES: [&str; 4] = [
     "cli::Args: cli/check/mod.rs cli/doctor/mod.rs cli/explain.rs cli/init.rs cli/inject.rs cli/run.rs cli/show.rs \
      cli/webhook.rs",
-    "cli::Output: cli/check/mod.rs cli/doctor/mod.rs cli/explain.rs cli/show.rs",
     "policy::Rule: policy/authorization.rs policy/rules.rs",
     "policy::Taken: policy/http_routes.rs policy/splits.rs",
     "proxy::Broken: proxy/opaque.rs proxy/transfer.rs",

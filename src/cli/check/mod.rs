@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::cli::output::Output;
 use crate::cli::run;
 use crate::config::{self, Loaded, Problem, Resources, Severity};
 use crate::control::expiry;
@@ -36,18 +37,10 @@ pub struct Args {
     /// Folder with one folder per credential: what `credentialName: X` finds as DIR/X/
     #[arg(long, value_name = "DIR", env = "EGRET_SECRETS", default_value = "/etc/egret/secrets")]
     pub secrets: PathBuf,
-    /// How to print what was found
+    /// How to print what was found: as text, problems go to stderr, one a line, and a summary to stdout; as JSON, one object
+    /// goes to stdout
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Output {
-    /// Problems on stderr, one a line, and a summary on stdout
-    #[default]
-    Text,
-    /// One JSON object on stdout
-    Json,
 }
 
 /// Exits with 1 if there is an error; warnings alone are no failure.

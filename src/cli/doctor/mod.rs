@@ -9,6 +9,7 @@ mod redirection;
 
 use std::process::ExitCode;
 
+use crate::cli::output::Output;
 use finding::{Finding, Verdict};
 
 /// Say whether this host can run the proxy and redirect to it, and what to do where it cannot.
@@ -18,15 +19,9 @@ use finding::{Finding, Verdict};
 /// the same EGRET_ variables. Exit code 1 when a line is `fail`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `text` for people, `json` for programs
-    #[arg(short, long, value_enum, default_value = "text")]
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Looks at everything and prints it.
