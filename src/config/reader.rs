@@ -122,9 +122,9 @@ impl<'n> Field<'n> {
             (Value::Sequence(_), _) => "a list".to_owned(),
             (Value::Mapping(_), _) => "a mapping".to_owned(),
             (Value::Scalar { .. }, Some(Plain::Null)) => "nothing".to_owned(),
-            (Value::Scalar { .. }, Some(Plain::Whole(_) | Plain::Other)) if self.secret => "a number".to_owned(),
+            (Value::Scalar { .. }, Some(Plain::Whole(_) | Plain::Other(_))) if self.secret => "a number".to_owned(),
             (Value::Scalar { .. }, _) if self.secret => "a text".to_owned(),
-            (Value::Scalar { text, .. }, Some(Plain::Whole(_) | Plain::Other)) => format!("the number {text}"),
+            (Value::Scalar { text, .. }, Some(Plain::Whole(_) | Plain::Other(_))) => format!("the number {text}"),
             (Value::Scalar { text, .. }, Some(Plain::Boolean(_))) => format!("the boolean {text}"),
             (Value::Scalar { text, .. }, _) => format!("the text {}", quoted(text)),
         }
@@ -202,9 +202,7 @@ impl<'n> Field<'n> {
             return Some(value);
         }
         let hint = match &self.node.value {
-            Value::Scalar { text, .. } if matches!(text.as_str(), "true" | "false") => "; remove the quotes",
-            Value::Scalar { text, .. } if matches!(text.as_str(), "yes" | "on") => "; write true",
-            Value::Scalar { text, .. } if matches!(text.as_str(), "no" | "off") => "; write false",
+            Value::Scalar { text, .. } if matches!(scalar::classify(text), Plain::Boolean(_)) => "; remove the quotes",
             _ => "",
         };
         self.expected("true or false", hint, report);
@@ -228,8 +226,9 @@ impl<'n> Field<'n> {
 
     /// A number, with a fraction or without.
     pub fn number(&self, range: &RangeInclusive<f64>, report: &mut Report) -> Option<f64> {
-        let number = match (&self.node.value, self.plain()) {
-            (Value::Scalar { text, .. }, Some(Plain::Whole(_) | Plain::Other)) => text.parse().ok(),
+        let number = match self.plain() {
+            Some(Plain::Whole(number)) => Some(number as f64),
+            Some(Plain::Other(number)) => Some(number),
             _ => None,
         };
         if number.is_none_or(|number: f64| !range.contains(&number)) {
@@ -246,7 +245,7 @@ impl<'n> Field<'n> {
     pub fn duration(&self, report: &mut Report) -> Option<Duration> {
         let parsed = match (&self.node.value, self.plain()) {
             (Value::Scalar { text, .. }, Some(Plain::Text)) => scalar::parse_duration(text),
-            (Value::Scalar { text, .. }, Some(Plain::Whole(_) | Plain::Other)) => {
+            (Value::Scalar { text, .. }, Some(Plain::Whole(_) | Plain::Other(_))) => {
                 Err(format!("expected a duration, found the number {text}; add the unit: \"{text}s\" or \"{text}ms\""))
             }
             _ => Err(format!("expected a duration such as \"10s\", found {}", self.found())),

@@ -4,46 +4,66 @@
 
 use std::time::Duration;
 
-/// What a plain (unquoted) YAML scalar is, by the core schema of YAML 1.2 §10.3.2.
+/// What a plain (unquoted) YAML scalar is to kubectl, which reads YAML 1.1 (sigs.k8s.io/yaml, `goyaml.v2/resolve.go`):
+/// `yes` is true and `0x539` is 1337. Base 60 (`22:17`) is text: that reader leaves it out on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Plain {
+pub(crate) enum Plain {
     Null,
     Boolean(bool),
     Whole(i64),
     /// A number with a fraction or exponent, or too large for 64 bits.
-    Other,
+    Other(f64),
     Text,
 }
 
-pub(super) fn classify(text: &str) -> Plain {
+pub(crate) fn classify(text: &str) -> Plain {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Plain::Null,
-        "true" | "True" | "TRUE" => Plain::Boolean(true),
-        "false" | "False" | "FALSE" => Plain::Boolean(false),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | ".nan" | ".NaN" | ".NAN" => Plain::Other,
-        _ => classify_number(text),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Plain::Boolean(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Plain::Boolean(false),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Plain::Other(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => Plain::Other(f64::NEG_INFINITY),
+        ".nan" | ".NaN" | ".NAN" => Plain::Other(f64::NAN),
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) => number(text),
+        _ => Plain::Text,
     }
 }
 
-fn classify_number(text: &str) -> Plain {
-    let radix = |digits: &str, radix| i64::from_str_radix(digits, radix).map_or(Plain::Text, Plain::Whole);
-    if let Some(digits) = text.strip_prefix("0x") {
-        return if digits.starts_with(['+', '-']) { Plain::Text } else { radix(digits, 16) };
+/// A number in any base that Go's `strconv.ParseInt` knows by its prefix, or a decimal fraction. Underscores count for
+/// nothing, wherever they stand.
+fn number(text: &str) -> Plain {
+    let compact = text.replace('_', "");
+    let (negative, digits) = match compact.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, compact.strip_prefix('+').unwrap_or(&compact)),
+    };
+    let whole = based(digits).and_then(|whole| i128::try_from(whole).ok());
+    let whole = whole.map(|whole| if negative { -whole } else { whole });
+    match (whole, fraction(digits)) {
+        (Some(whole), _) => i64::try_from(whole).map_or(Plain::Other(whole as f64), Plain::Whole),
+        (None, Some(number)) => Plain::Other(if negative { -number } else { number }),
+        (None, None) => Plain::Text,
     }
-    if let Some(digits) = text.strip_prefix("0o") {
-        return if digits.starts_with(['+', '-']) { Plain::Text } else { radix(digits, 8) };
-    }
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let digits = unsigned.bytes().filter(u8::is_ascii_digit).count();
-    // `007` is octal to YAML 1.1 and decimal to 1.2: neither, until the author says which.
-    if digits == 0 || (unsigned.len() > 1 && unsigned.starts_with('0') && digits == unsigned.len()) {
-        return Plain::Text;
-    }
-    if digits == unsigned.len() {
-        return text.parse().map_or(Plain::Other, Plain::Whole);
-    }
-    let numeric = unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    if numeric && text.parse::<f64>().is_ok() { Plain::Other } else { Plain::Text }
+}
+
+/// A whole number; `None` also where it does not fit 128 bits.
+fn based(digits: &str) -> Option<u128> {
+    let (base, digits) = match digits.get(..2) {
+        Some("0x" | "0X") => (16, &digits[2..]),
+        Some("0o" | "0O") => (8, &digits[2..]),
+        Some("0b" | "0B") => (2, &digits[2..]),
+        // A leading zero means octal, and `08` is a decimal fraction without a fraction, below.
+        Some(_) if digits.starts_with('0') => (8, &digits[1..]),
+        _ => (10, digits),
+    };
+    // The standard library would take a second sign.
+    if digits.starts_with(['+', '-']) { None } else { u128::from_str_radix(digits, base).ok() }
+}
+
+fn fraction(digits: &str) -> Option<f64> {
+    let allowed = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-');
+    let number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') && digits.bytes().all(allowed);
+    if number { digits.parse().ok() } else { None }
 }
 
 /// Longest duration that protobuf can carry (`google.protobuf.Duration`).
@@ -163,34 +183,46 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
+    /// What goyaml.v2 of sigs.k8s.io/yaml v1.6 resolves these to.
     #[test]
-    fn plain_scalars_follow_the_core_schema() {
-        for (text, expected) in [
-            ("", Plain::Null),
-            ("~", Plain::Null),
-            ("true", Plain::Boolean(true)),
-            ("FALSE", Plain::Boolean(false)),
-            ("yes", Plain::Text),
-            ("80", Plain::Whole(80)),
-            ("+80", Plain::Whole(80)),
-            ("-1", Plain::Whole(-1)),
-            ("0x50", Plain::Whole(80)),
-            ("0o17", Plain::Whole(15)),
+    fn booleans_and_nothing_are_what_kubectl_reads() {
+        for text in ["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"] {
+            assert_eq!(classify(text), Plain::Boolean(true), "{text}");
+        }
+        for text in ["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"] {
+            assert_eq!(classify(text), Plain::Boolean(false), "{text}");
+        }
+        for text in ["", "~", "null", "Null", "NULL"] {
+            assert_eq!(classify(text), Plain::Null, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_what_kubectl_reads() {
+        let spellings = "1337 +1337 0x539 0X539 +0x539 02471 0o2471 0O2471 0b10100111001 1_337 0x5_39 0_2471";
+        for text in spellings.split(' ') {
+            assert_eq!(classify(text), Plain::Whole(1337), "{text}");
+        }
+        for text in "1337.0 1337. 1.337e3 1.337E+3 133700e-2 13_37.0 .1337e4".split(' ') {
+            assert_eq!(classify(text), Plain::Other(1337.0), "{text}");
+        }
+        for (text, number) in [
             ("0", Plain::Whole(0)),
-            ("080", Plain::Text),
-            ("0x-1", Plain::Text),
-            ("8.5", Plain::Other),
-            ("1e3", Plain::Other),
-            (".5", Plain::Other),
-            ("99999999999999999999", Plain::Other),
-            (".inf", Plain::Other),
-            ("1.2.3.4", Plain::Text),
-            ("10s", Plain::Text),
-            ("e", Plain::Text),
-            ("inf", Plain::Text),
-            ("-", Plain::Text),
+            ("-1", Plain::Whole(-1)),
+            ("08", Plain::Other(8.0)),
+            ("0539", Plain::Other(539.0)),
+            ("1.5", Plain::Other(1.5)),
+            ("-0b11", Plain::Whole(-3)),
+            ("99999999999999999999", Plain::Other(1e20)),
+            ("-9223372036854775808", Plain::Whole(i64::MIN)),
+            (".inf", Plain::Other(f64::INFINITY)),
         ] {
-            assert_eq!(classify(text), expected, "{text:?}");
+            assert_eq!(classify(text), number, "{text}");
+        }
+        let texts = "yEs tRUE oN 22:17 1:1 0x 0xg 0o9 1337a --1 +-1 0x-1 0x+1 1e e3 - 2001-01-01 _1337 Infinity nan ! 1.2.3.4 \
+                     10s 1337k inf";
+        for text in texts.split(' ').chain(["1 337"]) {
+            assert_eq!(classify(text), Plain::Text, "{text}");
         }
     }
 

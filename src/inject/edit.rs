@@ -1,30 +1,71 @@
-//! Puts lists into a document: as lines of text where the document has lines, in the tree where it is JSON.
+//! Puts lists into a document: as lines of text where the document has lines, behind a bracket where it has brackets, in
+//! the tree where the whole text is one JSON object.
 //!
-//! It knows nothing of pods. A document in a style where lines cannot be put between others (`{a: b}` that is not JSON)
-//! is refused rather than rewritten: rewriting would lose comments and could change what a value means.
+//! It knows nothing of pods. What comes out is read once more and compared with what was meant, so that text that several
+//! places share (anchors, aliases, merge keys) is refused rather than changed for all of them.
 
 use serde_yaml::Value;
 
 use super::Remark;
 use super::parts::Additions;
+use super::splice::{Source, Splice};
 use super::workload::{Path, Step};
-use crate::config::yaml::{Document, Entry, Node, Place};
+use crate::config::yaml::{self, Document, Entry, Node, Place};
 
 /// The text with all additions.
 pub(super) fn apply(text: &str, documents: &[Document], all: &[(Path, Additions)]) -> Result<String, Remark> {
     if all.is_empty() {
         return Ok(text.to_owned());
     }
-    if text.trim_start().starts_with('{') { in_json(text, all) } else { in_lines(text, documents, all) }
+    if let Some(json) = in_json(text, all) {
+        return Ok(json);
+    }
+    let roots: Vec<&Node> = documents.iter().filter_map(|document| document.root.as_ref()).collect();
+    let out = in_text(text, &roots, all)?;
+    let documents = yaml::documents(&out);
+    let after: Vec<&Node> = documents.iter().filter_map(|document| document.root.as_ref()).collect();
+    let number =
+        roots.iter().enumerate().position(|(number, root)| !holds(after.get(number).copied(), root, number, all));
+    let Some(number) = number else { return Ok(out) };
+    let pod = all.iter().find(|(path, _)| path.document == number).map(|(path, _)| walk(roots[number], &path.steps));
+    Err(cannot(pod.unwrap_or(roots[number]).at))
 }
 
-fn in_json(text: &str, all: &[(Path, Additions)]) -> Result<String, Remark> {
-    let start = Place { line: 1, column: 1 };
-    let unreadable = |error: serde_json::Error| Remark::new(start, format!("not valid JSON: {error}"));
-    serde_json::from_str::<serde_json::Value>(text).map_err(unreadable)?;
-    // Read once more by the reader that keeps the order of keys.
-    let mut root: Value =
-        serde_yaml::from_str(text).map_err(|error| Remark::new(start, format!("not valid JSON: {error}")))?;
+fn cannot(at: Place) -> Remark {
+    let why = "this is written in a style that cannot be edited (is it shared by \"*\" or \"<<\"?); write it as indented \
+               lines of its own";
+    Remark::new(at, why)
+}
+
+/// Whether document `number` is what it was, `before`, and all additions.
+fn holds(after: Option<&Node>, before: &Node, number: usize, all: &[(Path, Additions)]) -> bool {
+    let mut meant = before.clone();
+    for (path, additions) in all.iter().filter(|(path, _)| path.document == number) {
+        let Some(spec) = walk_mut(&mut meant, &path.steps) else { return false };
+        additions.lists().for_each(|(key, items)| put(spec, key, items));
+    }
+    after.is_some_and(|root| root.means_the_same(&meant))
+}
+
+/// `items` at the front of the list `key`.
+fn put(spec: &mut Node, key: &str, items: &[Value]) {
+    let text = serde_yaml::to_string(items).expect("values made of text, numbers and lists");
+    let read = yaml::documents(&text).into_iter().find_map(|document| document.root).expect("it was just written");
+    let old = spec.child(key).map(|list| list.items().to_vec()).unwrap_or_default();
+    let list = yaml::Value::Sequence(read.items().iter().cloned().chain(old).collect());
+    let yaml::Value::Mapping(entries) = &mut spec.value else { return };
+    match entries.iter_mut().find(|entry| entry.key == key) {
+        Some(entry) => entry.value.value = list,
+        None => entries.push(Entry { key: key.to_owned(), at: read.at, value: Node { at: read.at, value: list } }),
+    }
+}
+
+/// The text as one JSON object, printed anew; `None` where it is something else.
+fn in_json(text: &str, all: &[(Path, Additions)]) -> Option<String> {
+    serde_json::from_str::<serde_json::Value>(text).ok()?;
+    // Read once more by the reader that keeps the order of keys. What it does not take, such as pairs of surrogates, is
+    // edited as text.
+    let mut root: Value = serde_yaml::from_str(text).ok()?;
     for (path, additions) in all {
         let spec = path.steps.iter().fold(&mut root, |value, step| match step {
             Step::Key(key) => &mut value[*key],
@@ -35,41 +76,21 @@ fn in_json(text: &str, all: &[(Path, Additions)]) -> Result<String, Remark> {
             spec[key] = Value::Sequence(items.iter().cloned().chain(old).collect());
         }
     }
-    serde_json::to_string_pretty(&root).map(|json| json + "\n").map_err(unreadable)
+    let json = serde_json::to_string_pretty(&root).ok()? + "\n";
+    Some(if text.contains("\r\n") { json.replace('\n', "\r\n") } else { json })
 }
 
-/// Lines to come before line `line` (counted from 1), or instead of it.
-struct Edit {
-    line: usize,
-    replaces: bool,
-    text: String,
-}
-
-fn in_lines(text: &str, documents: &[Document], all: &[(Path, Additions)]) -> Result<String, Remark> {
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let roots: Vec<&Node> = documents.iter().filter_map(|document| document.root.as_ref()).collect();
-    let mut edits = Vec::new();
+fn in_text(text: &str, roots: &[&Node], all: &[(Path, Additions)]) -> Result<String, Remark> {
+    let source = Source::new(text);
+    let mut splices = Vec::new();
     for (path, additions) in all {
         let spec = walk(roots[path.document], &path.steps);
         for (key, items) in additions.lists() {
-            edits.push(edit(&lines, spec, key, items)?);
+            let at = spec.entries().iter().find(|entry| entry.key == key).map_or(spec.at, |entry| entry.at);
+            splices.push(splice(&source, spec, key, items).ok_or_else(|| cannot(at))?);
         }
     }
-    // Stable: what goes to the same line stays in the order in which it was asked for.
-    edits.sort_by_key(|edit| edit.line);
-    let mut edits = edits.into_iter().peekable();
-    let mut out = String::with_capacity(text.len() * 2);
-    for (line, number) in lines.iter().zip(1..) {
-        let mut kept = true;
-        while let Some(edit) = edits.next_if(|edit| edit.line == number) {
-            out.push_str(&edit.text);
-            kept &= !edit.replaces;
-        }
-        if kept {
-            out.push_str(line);
-        }
-    }
-    Ok(out)
+    Ok(source.with(splices))
 }
 
 fn walk<'n>(root: &'n Node, steps: &[Step]) -> &'n Node {
@@ -82,44 +103,47 @@ fn walk<'n>(root: &'n Node, steps: &[Step]) -> &'n Node {
     })
 }
 
-fn edit(lines: &[&str], spec: &Node, key: &str, items: &[Value]) -> Result<Edit, Remark> {
-    let cannot =
-        |at: Place| Remark::new(at, "this is written in a style that cannot be edited; write it as indented lines");
-    let containers = spec.entries().iter().find(|entry| entry.key == "containers").expect("pods have containers");
-    let Some(entry) = spec.entries().iter().find(|entry| entry.key == key) else {
-        // A new list stands before the containers.
-        let indent = own_line(lines, containers.at).ok_or_else(|| cannot(containers.at))?;
-        return Ok(Edit { line: containers.at.line as usize, replaces: false, text: list(key, items, indent) });
-    };
-    if let Some(first) = entry.value.items().first() {
-        let line = line(lines, first.at);
-        let indent = line.len() - line.trim_start_matches(' ').len();
-        // The dash stands right before the item; an item that begins elsewhere has a style of its own.
-        let dash = line[indent..].starts_with("- ") && !line[indent + 2..].trim_start().starts_with(['&', '!']);
-        if !dash || first.at.line == entry.at.line {
-            return Err(cannot(first.at));
+fn walk_mut<'n>(root: &'n mut Node, steps: &[Step]) -> Option<&'n mut Node> {
+    steps.iter().try_fold(root, |node, step| match (step, &mut node.value) {
+        (Step::Key(key), yaml::Value::Mapping(entries)) => {
+            entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.value)
         }
-        return Ok(Edit { line: first.at.line as usize, replaces: false, text: elements(items, indent) });
+        (Step::Index(index), yaml::Value::Sequence(items)) => items.get_mut(*index),
+        _ => None,
+    })
+}
+
+fn splice(source: &Source<'_>, spec: &Node, key: &str, items: &[Value]) -> Option<Splice> {
+    let in_braces = source.from(spec.at).is_some_and(|text| text.starts_with('{'));
+    let Some(entry) = spec.entries().iter().find(|entry| entry.key == key) else {
+        if in_braces {
+            return source.behind_bracket(spec.at, format!("\"{key}\": [{}], ", json(items)));
+        }
+        // A new list stands before the containers.
+        let containers = spec.entries().iter().find(|entry| entry.key == "containers")?;
+        let indent = source.own_line(containers.at)?;
+        return source.before_line(containers.at.line, &list(key, items, indent));
+    };
+    let in_brackets = source.from(entry.value.at).is_some_and(|text| text.starts_with('['));
+    match entry.value.items().first() {
+        Some(_) if in_brackets => source.behind_bracket(entry.value.at, json(items) + ", "),
+        Some(first) => {
+            let (line, indent) = source.dash(entry.at, first.at)?;
+            source.before_line(line, &elements(items, indent))
+        }
+        None => {
+            let indent = source.own_line(entry.at).filter(|_| !in_braces);
+            let as_lines = indent.and_then(|indent| source.instead_of_nothing(entry, &elements(items, indent)));
+            as_lines.or_else(|| {
+                let json = json(items);
+                if in_brackets {
+                    source.behind_bracket(entry.value.at, json)
+                } else {
+                    source.instead(entry.value.at, entry.value.text()?, format!("[{json}]"))
+                }
+            })
+        }
     }
-    let indent = own_line(lines, entry.at).filter(|_| is_empty_list(lines, entry)).ok_or_else(|| cannot(entry.at))?;
-    Ok(Edit { line: entry.at.line as usize, replaces: true, text: list(key, items, indent) })
-}
-
-fn line<'t>(lines: &[&'t str], at: Place) -> &'t str {
-    lines[at.line as usize - 1]
-}
-
-/// The indentation, when nothing but it stands before `at`.
-fn own_line(lines: &[&str], at: Place) -> Option<usize> {
-    let indent = at.column as usize - 1;
-    let before: Vec<char> = line(lines, at).chars().take(indent).collect();
-    (before.len() == indent && before.iter().all(|c| *c == ' ')).then_some(indent)
-}
-
-/// `volumes:`, `volumes: []` or `volumes: null` alone on its line.
-fn is_empty_list(lines: &[&str], entry: &Entry) -> bool {
-    let rest = line(lines, entry.at).trim().strip_prefix(entry.key.as_str()).and_then(|rest| rest.strip_prefix(':'));
-    rest.is_some_and(|rest| matches!(rest.trim(), "" | "[]" | "null" | "~"))
 }
 
 fn list(key: &str, items: &[Value], indent: usize) -> String {
@@ -133,4 +157,10 @@ fn elements(items: &[Value], indent: usize) -> String {
         out.extend([&*" ".repeat(indent), line, "\n"]);
     }
     out
+}
+
+/// The items as they stand between brackets, which JSON and YAML have in common.
+fn json(items: &[Value]) -> String {
+    let each = items.iter().map(|item| serde_json::to_string(item).expect("values made of text, numbers and lists"));
+    each.collect::<Vec<_>>().join(", ")
 }

@@ -9,8 +9,10 @@ mod names;
 mod parts;
 mod patch;
 mod pod_resources;
+mod quantity;
 mod refusal;
 mod scalar;
+mod splice;
 mod wishes;
 mod workload;
 
@@ -86,7 +88,9 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
         notes.extend(found.notes);
         problems.extend(found.problems);
         for pod in found.pods {
-            let goes_in = consider(&pod, options, &mut notes, &mut problems);
+            // Istio leaves such a pod alone, too: a node's agents stand among manifests that want egret.
+            let leave = |at| Ok(left_on_host_network(&pod, at));
+            let goes_in = consider(&pod, options, leave, &mut notes, &mut problems);
             additions.extend(goes_in.map(|additions| (pod.path, additions)));
         }
     }
@@ -97,16 +101,29 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
     Ok(Injected { text, notes })
 }
 
-/// What goes into one pod: nothing when it is left as it is, or when it is refused.
+const HOST_NETWORK: &str = "hostNetwork: the rules would redirect the whole node";
+
+fn left_on_host_network(pod: &Pod<'_>, at: Place) -> Remark {
+    let says = "the label sidecar.istio.io/inject: \"false\" says that this is meant";
+    Remark::new(at, format!("{} is left as it is: {HOST_NETWORK}; {says}", pod.owner))
+}
+
+/// What goes into one pod: nothing when it is left as it is, or when it is refused. `on_host_network` says which of both
+/// becomes of a pod with the node's network.
 fn consider(
     pod: &Pod<'_>,
     options: &Options,
+    on_host_network: impl Fn(Place) -> Result<Remark, Remark>,
     notes: &mut Vec<Remark>,
     problems: &mut Vec<Remark>,
 ) -> Option<Additions> {
     match refusal::judge(pod) {
         refusal::Judgement::Refused(reasons) => problems.extend(reasons),
         refusal::Judgement::Done(note) => notes.push(note),
+        refusal::Judgement::OnHostNetwork(at) => match on_host_network(at) {
+            Ok(note) => notes.push(note),
+            Err(reason) => problems.push(reason),
+        },
         refusal::Judgement::Wanted => {
             let wishes = wishes::read(pod, options.classic, notes, problems);
             let mut additions = parts::of(pod, &wishes, options);

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::workload::{self, Step};
-use super::{Options, Remark, consider};
+use super::{HOST_NETWORK, Options, Remark, consider};
 use crate::config::yaml::{Entry, Node, Place, Value as Tree};
 
 /// What to change, and what the person who made the pod should know.
@@ -25,7 +25,9 @@ pub fn patch(pod: &Value, options: &Options) -> Result<Patched, Vec<String>> {
     let workload::Found { pods, mut notes, mut problems } = workload::pods(&root, 0);
     let mut operations = Vec::new();
     for pod in pods {
-        let Some(additions) = consider(&pod, options, &mut notes, &mut problems) else { continue };
+        // Whoever makes pods must not get past egret by a field of theirs; the label may be forbidden to them.
+        let refuse = |at| Err(Remark::new(at, HOST_NETWORK));
+        let Some(additions) = consider(&pod, options, refuse, &mut notes, &mut problems) else { continue };
         let spec = pointer(&pod.path.steps);
         for (key, items) in additions.lists() {
             operations.extend(insertion(&format!("{spec}/{key}"), items, pod.spec.child(key)));

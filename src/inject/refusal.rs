@@ -4,7 +4,7 @@
 use super::parts::{INIT, PROXY, PROXY_ID};
 use super::workload::Pod;
 use super::{Remark, scalar};
-use crate::config::yaml::{Node, quoted};
+use crate::config::yaml::{Node, Place, quoted};
 
 /// The verdict about one pod.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) enum Judgement {
     Wanted,
     /// It is there already, or is not wanted.
     Done(Remark),
+    /// It has the node's network, whose rules are not egret's to change; where that is said.
+    OnHostNetwork(Place),
     /// It must not.
     Refused(Vec<Remark>),
 }
@@ -33,6 +35,9 @@ pub(super) fn judge(pod: &Pod<'_>) -> Judgement {
                 return Judgement::Refused(vec![Remark::new(mark.at, message)]);
             }
         }
+    }
+    if scalar::boolean(pod.spec, "hostNetwork") == Ok(true) {
+        return Judgement::OnHostNetwork(pod.spec.child("hostNetwork").map_or(pod.spec.at, |host| host.at));
     }
     let named = |wanted: &str| containers(pod).find(|(container, _)| name(container) == wanted);
     let mut reasons = whole_pod(pod);
@@ -83,14 +88,7 @@ fn name(container: &Node) -> &str {
 
 fn whole_pod(pod: &Pod<'_>) -> Vec<Remark> {
     let mut reasons = Vec::new();
-    match scalar::boolean(pod.spec, "hostNetwork") {
-        Ok(false) => {}
-        Ok(true) => {
-            let at = pod.spec.child("hostNetwork").map_or(pod.spec.at, |host| host.at);
-            reasons.push(Remark::new(at, "hostNetwork: the rules would redirect the whole node; remove it"));
-        }
-        Err(wrong) => reasons.push(wrong),
-    }
+    reasons.extend(scalar::boolean(pod.spec, "hostNetwork").err());
     let os = pod.spec.child("os").and_then(|os| os.child("name"));
     if let Some(os) = os.filter(|os| os.text() == Some("windows")) {
         reasons.push(Remark::new(os.at, "a Windows pod has no redirect; egret runs on Linux"));

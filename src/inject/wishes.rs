@@ -2,6 +2,7 @@
 //!
 //! A value that `egret init` would refuse is refused here, with its place, rather than in a pod that does not start.
 
+use super::quantity::nanos;
 use super::workload::Pod;
 use super::{Remark, object_name};
 use crate::config::yaml::{Node, quoted};
@@ -35,6 +36,10 @@ pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, proble
             _ => Ok(true),
         };
         match read {
+            Ok(true) if name == "sidecar.istio.io/logLevel" && node.text().is_some_and(|text| text.contains(':')) => {
+                let message = format!("{name}: levels of Envoy's components have no effect with egret");
+                notes.push(Remark::new(node.at, message));
+            }
             Ok(true) => {}
             Ok(false) => notes.push(Remark::new(node.at, format!("{name} has no effect with egret"))),
             Err(why) => problems.push(Remark::new(node.at, format!("{name}: {why}"))),
@@ -65,7 +70,7 @@ fn sidecar(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String>
         ("interceptionMode", _) => return Err(format!("egret redirects; {} is not supported", quoted(text))),
         ("nativeSidecar", "true" | "false") => wishes.classic = text == "false",
         ("nativeSidecar", _) => return Err(format!("expected \"true\" or \"false\", found {}", quoted(text))),
-        ("logLevel", _) => wishes.log_level = Some(log_level(text)?),
+        ("logLevel", _) => wishes.log_level = log_level(text)?,
         ("proxyCPU", _) => wishes.resources.push(("requests", "cpu", quantity(text)?)),
         ("proxyCPULimit", _) => wishes.resources.push(("limits", "cpu", quantity(text)?)),
         ("proxyMemory", _) => wishes.resources.push(("requests", "memory", quantity(text)?)),
@@ -93,9 +98,10 @@ fn text(node: &Node) -> Result<&str, String> {
     node.text().ok_or_else(|| "an annotation is text".to_owned())
 }
 
-/// Envoy's levels in egret's words.
-fn log_level(text: &str) -> Result<&'static str, String> {
-    Ok(match text {
+/// Envoy's levels in egret's words. Of a list (`warning,upstream:debug`) the level that names no component of Envoy.
+fn log_level(text: &str) -> Result<Option<&'static str>, String> {
+    let Some(level) = text.split(',').map(str::trim).find(|part| !part.contains(':')) else { return Ok(None) };
+    Ok(Some(match level {
         "trace" => "trace",
         "debug" => "debug",
         "info" => "info",
@@ -104,20 +110,13 @@ fn log_level(text: &str) -> Result<&'static str, String> {
         _ => {
             return Err(format!(
                 "expected trace, debug, info, warning, error, critical or off, found {}",
-                quoted(text)
+                quoted(level)
             ));
         }
-    })
+    }))
 }
 
-/// A Kubernetes quantity: digits, perhaps a fraction, perhaps a suffix.
 fn quantity(text: &str) -> Result<String, String> {
-    const SUFFIXES: [&str; 14] = ["", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number =
-        digits.parse::<f64>().is_ok_and(|number| number > 0.0) && digits.starts_with(|c: char| c.is_ascii_digit());
-    if number && SUFFIXES.contains(&&text[digits.len()..]) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("expected a quantity such as 100m or 128Mi, found {}", quoted(text)))
+    nanos(text).ok_or_else(|| format!("expected a quantity such as 100m or 128Mi, found {}", quoted(text)))?;
+    Ok(text.to_owned())
 }

@@ -143,7 +143,7 @@ fn value(node: &Node) -> serde_yaml::Value {
             Plain::Null => serde_yaml::Value::Null,
             Plain::Boolean(boolean) => boolean.into(),
             Plain::Whole(number) => number.into(),
-            Plain::Other => text.parse::<f64>().unwrap().into(),
+            Plain::Other(number) => number.into(),
             Plain::Text => text.as_str().into(),
         },
         Value::Scalar { text, plain: false } => text.as_str().into(),
