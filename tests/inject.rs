@@ -61,7 +61,7 @@ fn objects(text: &str) -> Vec<Value> {
     use serde::Deserialize;
     // libyaml-rs does not know a byte order mark in front of text.
     let text = text.trim_start_matches('\u{feff}');
-        serde_yaml::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap()).collect()
+    serde_yaml::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap()).collect()
 }
 
 /// Takes out whatever has a name of egret's, and lists that are empty then.
