@@ -59,6 +59,8 @@ fn injected(text: &str, flags: &[&str]) -> (String, String) {
 
 fn objects(text: &str) -> Vec<Value> {
     use serde::Deserialize;
+    // libyaml-rs does not know a byte order mark in front of text.
+    let text = text.trim_start_matches('\u{feff}');
     serde_yaml::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap()).collect()
 }
 

@@ -23,7 +23,6 @@ fn lists_are_edited_in_every_style() {
         "      initContainers: [{name: i, image: y}]\n",
         "      initContainers: [\n        {name: i},   # fetch\n      ]\n      volumes: [\n      ]\n",
         "      \"volumes\": []\n      'initContainers':\n        - &i name: i\n          image: y\n",
-        "      volumes:\n      - &v\n        name: v\n",
     ] {
         for text in [workload(&format!("{app}{rest}")), workload(&format!("{rest}{app}"))] {
             for text in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
