@@ -17,6 +17,7 @@ mod export_to;
 mod hop;
 mod http_match;
 mod http_route;
+mod line_breaks;
 mod load;
 mod load_balancer;
 mod locality;

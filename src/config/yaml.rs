@@ -8,6 +8,8 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
+use super::line_breaks;
+
 /// Deepest nesting of a document; every walk over a tree may recurse this far.
 const MAX_DEPTH: usize = 64;
 /// Most bytes that the aliases of one document may copy.
@@ -87,7 +89,7 @@ pub(crate) struct Document {
 /// Every document of `text`, in order; empty ones (only comments) are left out.
 pub(crate) fn documents(text: &str) -> Vec<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some(error) = forbidden_character(text) {
+    if let Some(error) = forbidden_character(text).or_else(|| line_breaks::refused(text)) {
         return vec![Document { root: None, errors: vec![error] }];
     }
     chunks(text).into_iter().flat_map(|chunk| parse(&chunk)).collect()

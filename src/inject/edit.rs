@@ -72,7 +72,8 @@ fn in_lines(text: &str, documents: &[Document], all: &[(Path, Additions)]) -> Re
     Ok(out)
 }
 
-fn walk<'n>(root: &'n Node, steps: &[Step]) -> &'n Node {
+/// The value at the end of a path that was found in this tree.
+pub(super) fn walk<'n>(root: &'n Node, steps: &[Step]) -> &'n Node {
     steps.iter().fold(root, |node, step| {
         let next = match step {
             Step::Key(key) => node.child(key),
@@ -106,12 +107,13 @@ fn edit(lines: &[&str], spec: &Node, key: &str, items: &[Value]) -> Result<Edit,
 }
 
 fn line<'t>(lines: &[&'t str], at: Place) -> &'t str {
-    lines[at.line as usize - 1]
+    // A line that a reader counts otherwise than this file does is none that can be edited.
+    lines.get(at.line as usize - 1).copied().unwrap_or_default()
 }
 
 /// The indentation, when nothing but it stands before `at`.
 fn own_line(lines: &[&str], at: Place) -> Option<usize> {
-    let indent = at.column as usize - 1;
+    let indent = (at.column as usize).saturating_sub(1);
     let before: Vec<char> = line(lines, at).chars().take(indent).collect();
     (before.len() == indent && before.iter().all(|c| *c == ' ')).then_some(indent)
 }
