@@ -11,6 +11,7 @@ mod patch;
 mod pod_resources;
 mod refusal;
 mod scalar;
+mod shared;
 mod wishes;
 mod workload;
 
@@ -80,8 +81,8 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
         return Err(problems);
     }
     let (mut notes, mut additions) = (Vec::new(), Vec::new());
-    let roots = documents.iter().filter_map(|document| document.root.as_ref());
-    for (number, root) in roots.enumerate() {
+    let roots: Vec<_> = documents.iter().filter_map(|document| document.root.as_ref()).collect();
+    for (number, root) in roots.iter().enumerate() {
         let found = workload::pods(root, number);
         notes.extend(found.notes);
         problems.extend(found.problems);
@@ -90,6 +91,7 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
             additions.extend(goes_in.map(|additions| (pod.path, additions)));
         }
     }
+    problems.extend(shared::refusals(&roots, &additions));
     if !problems.is_empty() {
         return Err(problems);
     }
