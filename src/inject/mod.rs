@@ -12,6 +12,7 @@ mod pod_resources;
 mod refusal;
 mod scalar;
 mod shared;
+mod unknown_kinds;
 mod wishes;
 mod workload;
 
@@ -106,12 +107,13 @@ fn consider(
     notes: &mut Vec<Remark>,
     problems: &mut Vec<Remark>,
 ) -> Option<Additions> {
-    match refusal::judge(pod) {
+    match refusal::judge(pod, &options.image) {
         refusal::Judgement::Refused(reasons) => problems.extend(reasons),
         refusal::Judgement::Done(note) => notes.push(note),
         refusal::Judgement::Wanted => {
             let wishes = wishes::read(pod, options.classic, notes, problems);
             let mut additions = parts::of(pod, &wishes, options);
+            problems.extend(pod_resources::agree(pod, &mut additions, notes));
             problems.extend(pod_resources::fit(pod, &mut additions, notes));
             return Some(additions);
         }
