@@ -179,6 +179,13 @@ fn pods_that_could_get_past_egret_are_refused_with_the_place() {
         (pod("  containers: &c [{name: app}]\n  ephemeralContainers: *c\n  initContainers: *c\n"), "cannot be edited"),
         (pod("  <<: {volumes: [{name: v}]}\n  containers:\n  - name: app\n") + "x: 1\nx: 2\n", "written twice"),
         ("a: [\n".to_owned(), "not valid YAML"),
+        // kubectl reads another line here, and a line ended by a carriage return alone has no number that all agree on.
+        (
+            pod("  # c\u{2028}  hostNetwork: true\n  containers: [{name: app}]\n"),
+            "-:4:6: the character U+2028 ends a line",
+        ),
+        (pod("  # a\r# b\n  containers: [{name: app}]\n"), "-:4:6: a carriage return without a line feed"),
+        (pod("  containers:\n  - name: app\n").replace('\n', "\r\r\n"), "-:1:15: a carriage return"),
     ] {
         let (code, stdout, stderr) = inject(&text, &[]);
         assert!(code == 1 && stdout.is_empty() && stderr.contains(says), "{text}: {stderr}");
@@ -202,6 +209,9 @@ fn every_reason_is_given_at_once_and_nothing_is_printed() {
 fn a_container_runtime_flag_or_name_that_is_wrong_is_a_usage_error() {
     for (flag, says) in [
         ("--secret=UPPER", "'U' (character 1)"),
+        ("--seccomp-profile=", "neither empty"),
+        ("--seccomp-profile=/profiles/egret.json", "nor absolute"),
+        ("--seccomp-profile=profiles/../egret.json", "without \"..\""),
         ("--config-map=", "at least one character"),
         ("--secret=../x", "'/' (character 3)"),
         ("--config-map=a..b", "never first, last or twice"),
@@ -210,8 +220,59 @@ fn a_container_runtime_flag_or_name_that_is_wrong_is_a_usage_error() {
         let (code, _, stderr) = inject(SPEC, &[flag]);
         assert!(code == 2 && stderr.contains(says), "{flag}: {stderr}");
     }
+    for image in ["", "registry.example/egret:1 "] {
+        let flags = ["inject", "--image", image, "-f", "/dev/null"];
+        let output = Command::new(env!("CARGO_BIN_EXE_egret")).args(flags).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains("without blanks"), "{image:?}: {stderr}");
+    }
     let (code, _, stderr) = inject("", &["-f", "/nonexistent.yaml"]);
     assert!(code == 1 && stderr.contains("/nonexistent.yaml: No such file"), "{stderr}");
+}
+
+/// The API server refuses a request above its limit.
+#[test]
+fn a_request_and_a_limit_of_egret_agree() {
+    let text =
+        |annotations: &str| format!("apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {{{annotations}}}\n{SPEC}");
+    for (annotation, part, resource, value, says) in [
+        ("proxyCPU: '3'", "limits", "cpu", "3", "egret's limit of cpu is raised to 3"),
+        ("proxyMemory: 1Gi", "limits", "memory", "1Gi", "egret's limit of memory is raised to 1Gi"),
+        ("proxyCPULimit: 50m", "requests", "cpu", "50m", "egret's request of cpu is lowered to 50m"),
+        ("proxyMemoryLimit: 32Mi", "requests", "memory", "32Mi", "egret's request of memory is lowered to 32Mi"),
+    ] {
+        for flags in [&[][..], &["--classic"]] {
+            let (pod, notes) = pod(&text(&format!("sidecar.istio.io/{annotation}")), flags);
+            let spec = &pod["spec"];
+            let proxy = if flags.is_empty() { &spec["initContainers"][1] } else { &spec["containers"][0] };
+            assert_eq!(proxy["resources"][part][resource], value, "{annotation}");
+            assert!(notes.starts_with("-:4:") && notes.contains(says) && notes.lines().count() == 1, "{notes}");
+        }
+    }
+    let both = "sidecar.istio.io/proxyCPU: '3', sidecar.istio.io/proxyCPULimit: '1'";
+    let (code, stdout, stderr) = inject(&text(both), &[]);
+    assert!(code == 1 && stdout.is_empty() && stderr.contains("above the limit 1 of proxyCPULimit"), "{stderr}");
+    let config = "proxy.istio.io/config: '{proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"true\"}}'";
+    assert!(injected(&text(config), &[]).1.contains("ISTIO_META_DNS_CAPTURE has no effect"));
+    assert_eq!(injected(&text("proxy.istio.io/config: '{concurrency: 2}'"), &[]).1, "");
+}
+
+/// A name alone is no sign that egret is there.
+#[test]
+fn containers_that_only_have_egrets_names_are_refused() {
+    let (sound, _) = injected(&format!("apiVersion: v1\nkind: Pod\n{SPEC}"), &[]);
+    for (from, to, says) in [
+        ("- init\n", "- sleep\n", "a container is called egret-init, but is not told to init"),
+        ("- run\n", "- --run\n", "a container is called egret, but is not told to run"),
+        ("registry.example/egret:1", "busybox", "has the image \"busybox\""),
+    ] {
+        assert!(sound.contains(from), "{sound}");
+        let (code, stdout, stderr) = inject(&sound.replace(from, to), &[]);
+        assert!(code == 1 && stdout.is_empty() && stderr.contains(says), "{to}: {stderr}");
+    }
+    // Another version, or a mirror's.
+    let other = sound.replace("registry.example/egret:1", "mirror.example:5000/a/egret:2@sha256:0");
+    assert_eq!(injected(&other, &[]).0, other);
 }
 
 /// `egret` made of a Pod's text: the Pod as it is then, and what was said.
@@ -313,6 +374,12 @@ fn what_holds_pods_and_gets_no_egret_is_named() {
              containers: [{name: extra}]\n"
                 .to_owned(),
             "-:4:3: Prometheus without a name is left as it is",
+        ),
+        (
+            "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  templates:\n  - name: m\n    \
+             container: {image: x}\n"
+                .to_owned(),
+            "-:1:1: Workflow w is left as it is: pods are made from it (line 7)",
         ),
     ] {
         let (output, notes) = injected(&text, &[]);

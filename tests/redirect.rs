@@ -452,6 +452,7 @@ fn dns_capture_is_refused_with_the_reason_and_changes_nothing() {
     pod.must_init(&["--backend", "nft"]);
     for (value, program, arguments) in [
         ("off", EGRET, &["init", "--dry-run"][..]),
+        ("", EGRET, &["init", "--dry-run"]),
         ("False", script, &["print", "nft"]),
         ("true", EGRET, &["init", "--cleanup"]),
     ] {

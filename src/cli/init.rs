@@ -5,7 +5,6 @@
 
 use std::process::ExitCode;
 
-use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
@@ -57,13 +56,13 @@ pub struct Args {
     #[arg(long, env = "EGRET_EXCLUDE_INTERFACES", default_value = "", value_name = "NAMES")]
     exclude_interfaces: CommaList<Interface>,
     /// Istio's users look for it; known only to be refused with its reason
-    #[arg(long, env = "EGRET_CAPTURE_DNS", value_parser = BoolishValueParser::new(), hide = true)]
+    #[arg(long, env = "EGRET_CAPTURE_DNS", value_parser = switch, hide = true)]
     capture_dns: bool,
     /// As `capture_dns`
     #[arg(long, value_name = "PORT", hide = true)]
     dns_port: Option<Port>,
     /// Reject UDP port 443, so that HTTP/3 clients fall back to TCP, which is redirected
-    #[arg(long, env = "EGRET_BLOCK_QUIC", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "EGRET_BLOCK_QUIC", value_parser = switch)]
     block_quic: bool,
     /// IPv6 is treated like IPv4 (auto). Where it cannot be redirected, and with `off`, connections that would have
     /// been redirected are rejected, never let past; with `on` that is an error instead
@@ -73,13 +72,13 @@ pub struct Args {
     #[arg(long, env = "EGRET_BACKEND", value_enum, default_value = "auto")]
     backend: BackendWish,
     /// Print the rules and change nothing (needs no privilege)
-    #[arg(long, env = "EGRET_DRY_RUN", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "EGRET_DRY_RUN", value_parser = switch)]
     dry_run: bool,
     /// Remove every rule of egret, of every backend
-    #[arg(long, env = "EGRET_CLEANUP", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "EGRET_CLEANUP", value_parser = switch)]
     cleanup: bool,
     /// Do not prove the rules with a real connection
-    #[arg(long, env = "EGRET_NO_VERIFY", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "EGRET_NO_VERIFY", value_parser = switch)]
     no_verify: bool,
 }
 
@@ -110,6 +109,15 @@ pub fn run(args: &Args) -> ExitCode {
             let verification = matches!(error, RedirectError::Verification(_));
             if verification { ExitCode::from(VERIFICATION_FAILED) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+/// A switch as a variable: empty is off, as in `iptables/redirect.sh`.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "y" | "yes" | "t" | "true" | "on" | "1" => Ok(true),
+        "" | "n" | "no" | "f" | "false" | "off" | "0" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
     }
 }
 

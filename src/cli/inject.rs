@@ -29,7 +29,7 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 pub struct PartsArgs {
     /// Image of egret
-    #[arg(long, value_name = "IMAGE", env = "EGRET_IMAGE", default_value = concat!("egret:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, value_name = "IMAGE", env = "EGRET_IMAGE", default_value = concat!("egret:", env!("CARGO_PKG_VERSION")), value_parser = image)]
     image: String,
     /// ConfigMap of the pod's namespace that holds egret's configuration
     #[arg(long, value_name = "NAME", default_value = "egret", value_parser = object_name)]
@@ -42,8 +42,28 @@ pub struct PartsArgs {
     classic: bool,
     /// Seccomp profile below the kubelet's folder on the node, such as profiles/egret.json. Without it the sidecar is
     /// unconfined, because the default profile of container runtimes forbids io_uring
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = seccomp_profile)]
     seccomp_profile: Option<String>,
+}
+
+/// The API server takes neither an empty image nor blanks around it; within, the kubelet does not.
+fn image(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("an image is written like registry.example/egret:1, without blanks".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// As the API server has it (`validateLocalDescendingPath`).
+fn seccomp_profile(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.starts_with('/') || text.split('/').any(|part| part == "..") {
+        return Err(
+            "a profile is a path below the kubelet's folder of profiles, such as profiles/egret.json: neither empty \
+                    nor absolute, and without \"..\""
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 impl PartsArgs {

@@ -19,6 +19,7 @@ mod helm;
 mod hop;
 mod http_match;
 mod http_route;
+mod line_breaks;
 mod load;
 mod load_balancer;
 mod locality;

@@ -6,13 +6,14 @@ use granit_parser::{Event, Parser, options};
 
 use super::chunks::{Chunk, chunks};
 use super::helm;
+use super::line_breaks;
 pub(crate) use super::located::{Document, Entry, Node, Place, SyntaxError, Value, quoted};
 use super::tree_builder::Builder;
 
 /// Every document of `text`, in order; empty ones (only comments) are left out.
 pub(crate) fn documents(text: &str) -> Vec<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some(error) = forbidden_character(text) {
+    if let Some(error) = forbidden_character(text).or_else(|| line_breaks::refused(text)) {
         return vec![Document { root: None, errors: vec![error] }];
     }
     chunks(text).into_iter().flat_map(|chunk| read(&chunk)).collect()

@@ -93,7 +93,8 @@ fn in_text(text: &str, roots: &[&Node], all: &[(Path, Additions)]) -> Result<Str
     Ok(source.with(splices))
 }
 
-fn walk<'n>(root: &'n Node, steps: &[Step]) -> &'n Node {
+/// The value at the end of a path that was found in this tree.
+pub(super) fn walk<'n>(root: &'n Node, steps: &[Step]) -> &'n Node {
     steps.iter().fold(root, |node, step| {
         let next = match step {
             Step::Key(key) => node.child(key),

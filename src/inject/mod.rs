@@ -12,7 +12,9 @@ mod pod_resources;
 mod quantity;
 mod refusal;
 mod scalar;
+mod shared;
 mod splice;
+mod unknown_kinds;
 mod wishes;
 mod workload;
 
@@ -82,8 +84,8 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
         return Err(problems);
     }
     let (mut notes, mut additions) = (Vec::new(), Vec::new());
-    let roots = documents.iter().filter_map(|document| document.root.as_ref());
-    for (number, root) in roots.enumerate() {
+    let roots: Vec<_> = documents.iter().filter_map(|document| document.root.as_ref()).collect();
+    for (number, root) in roots.iter().enumerate() {
         let found = workload::pods(root, number);
         notes.extend(found.notes);
         problems.extend(found.problems);
@@ -94,6 +96,7 @@ pub fn inject(text: &str, options: &Options) -> Result<Injected, Vec<Remark>> {
             additions.extend(goes_in.map(|additions| (pod.path, additions)));
         }
     }
+    problems.extend(shared::refusals(&roots, &additions));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -117,7 +120,7 @@ fn consider(
     notes: &mut Vec<Remark>,
     problems: &mut Vec<Remark>,
 ) -> Option<Additions> {
-    match refusal::judge(pod) {
+    match refusal::judge(pod, &options.image) {
         refusal::Judgement::Refused(reasons) => problems.extend(reasons),
         refusal::Judgement::Done(note) => notes.push(note),
         refusal::Judgement::OnHostNetwork(at) => match on_host_network(at) {
@@ -127,6 +130,7 @@ fn consider(
         refusal::Judgement::Wanted => {
             let wishes = wishes::read(pod, options.classic, notes, problems);
             let mut additions = parts::of(pod, &wishes, options);
+            problems.extend(pod_resources::agree(pod, &mut additions, notes));
             problems.extend(pod_resources::fit(pod, &mut additions, notes));
             return Some(additions);
         }

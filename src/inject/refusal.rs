@@ -22,7 +22,8 @@ pub(super) enum Judgement {
 /// Containers of other redirectors.
 const RIVALS: [&str; 4] = ["istio-proxy", "istio-init", "linkerd-proxy", "linkerd-init"];
 
-pub(super) fn judge(pod: &Pod<'_>) -> Judgement {
+/// `image` is egret's own.
+pub(super) fn judge(pod: &Pod<'_>, image: &str) -> Judgement {
     if let Some(mark) = pod.mark("sidecar.istio.io/inject") {
         match wanted(mark.text().unwrap_or_default()) {
             Some(true) => {}
@@ -53,6 +54,9 @@ pub(super) fn judge(pod: &Pod<'_>) -> Judgement {
             ),
         ));
     }
+    let mistaken = [(init, "init"), (proxy, "run")];
+    let mistaken = mistaken.into_iter().filter_map(|(found, command)| not_egret(found?.0, command, image));
+    reasons.extend(mistaken.filter(|_| complete));
     let others = containers(pod).filter(|(container, _)| !complete || ![INIT, PROXY].contains(&name(container)));
     reasons.extend(others.flat_map(|(container, stays)| of_container(container, stays)));
     match proxy {
@@ -60,6 +64,30 @@ pub(super) fn judge(pod: &Pod<'_>) -> Judgement {
         Some((proxy, _)) => left(pod, proxy, "egret is in this pod already"),
         None => Judgement::Wanted,
     }
+}
+
+/// Why a container that has a name of egret's is no sign that egret is there.
+fn not_egret(container: &Node, command: &str, image: &str) -> Option<Remark> {
+    let own = container.child("image").and_then(Node::text).unwrap_or_default();
+    let says =
+        |key| container.child(key).is_some_and(|list| list.items().iter().any(|arg| arg.text() == Some(command)));
+    let what = if repository(own) != repository(image) {
+        format!("has the image {}, and egret's is {}", quoted(own), quoted(image))
+    } else if !says("args") && !says("command") {
+        format!("is not told to {command}")
+    } else {
+        return None;
+    };
+    let name = name(container);
+    let message =
+        format!("a container is called {name}, but {what}, so it is no sign of egret; rename it, or correct it");
+    Some(Remark::new(container.at, message))
+}
+
+/// What an image is called, whatever registry it comes from and whatever version it is.
+fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    name.split(':').next().unwrap_or_default()
 }
 
 fn left(pod: &Pod<'_>, because: &Node, why: &str) -> Judgement {

@@ -5,7 +5,7 @@
 use super::quantity::nanos;
 use super::workload::Pod;
 use super::{Remark, object_name};
-use crate::config::yaml::{Node, quoted};
+use crate::config::yaml::{self, Node, quoted};
 use crate::redirect::capture::{Cidr, CommaList, Included, Interface, Port};
 
 /// What differs from one pod to another.
@@ -32,6 +32,11 @@ pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, proble
         let read = match name.split_once('/') {
             Some(("traffic.sidecar.istio.io", what)) => traffic(what, node, &mut wishes),
             Some(("sidecar.istio.io", what)) => sidecar(what, node, &mut wishes),
+            Some(("proxy.istio.io", "config")) if captures_dns(node) => {
+                let message = format!("{name}: ISTIO_META_DNS_CAPTURE has no effect with egret");
+                notes.push(Remark::new(node.at, message));
+                Ok(true)
+            }
             Some(("egret", what)) => own(what, node, &mut wishes),
             _ => Ok(true),
         };
@@ -46,6 +51,16 @@ pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, proble
         }
     }
     wishes
+}
+
+/// A ProxyConfig, which is YAML in a text, that asks for Istio's DNS proxy.
+fn captures_dns(config: &Node) -> bool {
+    let asks = |document: &yaml::Document| {
+        let metadata = document.root.as_ref().and_then(|root| root.child("proxyMetadata"));
+        let value = metadata.and_then(|metadata| metadata.child("ISTIO_META_DNS_CAPTURE")?.text());
+        value.is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
+    };
+    config.text().is_some_and(|text| yaml::documents(text).iter().any(asks))
 }
 
 /// Whether the annotation has an effect.

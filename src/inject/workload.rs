@@ -3,8 +3,8 @@
 //! A kind counts only with its own API group: custom resources that are called Job are not touched. Nothing that holds
 //! pods is passed over in silence: what egret does not go into is named, because its pods run unguarded.
 
-use super::Remark;
-use crate::config::yaml::{Node, Place};
+use super::{Remark, unknown_kinds};
+use crate::config::yaml::Node;
 
 /// A step from a value to one inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ fn search<'d>(object: &'d Node, inherited: (&'d str, &'d str), path: Path, found
     let namespace = object.child("metadata").and_then(|metadata| metadata.child("namespace")?.text());
     let ignored = namespace.filter(|namespace| is_ignored(namespace));
     if let Some(namespace) = ignored {
-        if !matches!(holding, Holding::Unknown) || pod_like(object).is_some() {
+        if !matches!(holding, Holding::Unknown) || unknown_kinds::reason(version, kind, object).is_some() {
             left(object.at, &format!("egret never goes into pods of the namespace {namespace}"));
         }
         return;
@@ -132,12 +132,7 @@ fn search<'d>(object: &'d Node, inherited: (&'d str, &'d str), path: Path, found
         Holding::PerhapsAt(steps) => (steps, true),
         Holding::Closed(why) => return left(object.at, why),
         Holding::Unknown => {
-            if let Some(at) = pod_like(object) {
-                let line = at.line;
-                let why = format!(
-                    "it seems to hold pods (line {line}), but egret does not know kind {kind:?} of {version:?}; let egret \
-                     webhook put egret into them"
-                );
+            if let Some(why) = unknown_kinds::reason(version, kind, object) {
                 left(object.at, &why);
             }
             return;
@@ -193,14 +188,4 @@ fn collect<'d>(node: &'d Node, steps: &[&'static str], holder: &Holder<'_>, mut 
             found.pods.push(Pod { owner: holder.owner.to_owned(), path, metadata: node.child("metadata"), spec });
         }
     }
-}
-
-/// Where an object of an unknown kind holds what looks like a pod: a `spec` with a list of `containers`.
-fn pod_like(node: &Node) -> Option<Place> {
-    let own = node.child("spec").and_then(|spec| spec.child("containers")).filter(|containers| {
-        let items = containers.items();
-        !items.is_empty() && items.iter().all(|container| !container.entries().is_empty())
-    });
-    let inner = || node.entries().iter().map(|entry| &entry.value).chain(node.items()).find_map(pod_like);
-    own.map(|containers| containers.at).or_else(inner)
 }

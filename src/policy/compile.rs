@@ -287,7 +287,7 @@ impl<'a> Compiler<'a> {
         let (endpoints, (transport, tls_request)) = match found {
             Ok(endpoints) => {
                 let transport = match self.tunnel_refusal(service, &endpoints, carries) {
-                    None => self.transport(service, carries),
+                    None => self.transport(service, subset, carries),
                     Some(reason) => self.refused(service, &reason),
                 };
                 (endpoints, transport)
@@ -383,9 +383,18 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn transport(&mut self, service: &Service<'_>, carries: Carries) -> (Transport, Option<ProfileRequest>) {
+    fn transport(
+        &mut self,
+        service: &Service<'_>,
+        subset: &str,
+        carries: Carries,
+    ) -> (Transport, Option<ProfileRequest>) {
         if let Some(endpoint) = in_mesh_tls(service.entry, service.policy) {
-            return self.refused_in_mesh_tls(service, endpoint);
+            let of_requests = matches!(carries, Carries::Http1 | Carries::Http2);
+            // Where every route goes to a subset, what the subsets' own policies say is all that counts.
+            let is_silent =
+                of_requests && subset.is_empty() && self.routed_away.to_subsets(service.host, service.port.number);
+            return self.refused_in_mesh_tls(service, endpoint, is_silent);
         }
         let at = service.policy.and_then(|policy| policy.tls.as_ref()).map(|tls| &tls.at);
         let (refusal, request) = match wanted_by(service, carries) {
@@ -408,6 +417,7 @@ impl<'a> Compiler<'a> {
         &mut self,
         service: &Service<'_>,
         endpoint: &Endpoint,
+        is_silent: bool,
     ) -> (Transport, Option<ProfileRequest>) {
         let (host, port, address) = (service.host, service.port.number, &endpoint.address);
         let reason = format!(
@@ -415,7 +425,9 @@ impl<'a> Compiler<'a> {
              security.istio.io/tlsMode), which needs certificates from Istio's control plane; set tls mode MUTUAL, SIMPLE or \
              DISABLE in a DestinationRule for {host}, or label the endpoint security.istio.io/tlsMode: disabled"
         );
-        self.problems.warn(&endpoint.at, format!("{host} is refused on port {port}: {reason}"));
+        if !is_silent {
+            self.problems.warn(&endpoint.at, format!("{host} is refused on port {port}: {reason}"));
+        }
         (Transport::Refused(reason.into()), None)
     }
 

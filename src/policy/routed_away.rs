@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::{HostPattern, HttpAction, VirtualService};
+use crate::config::{Destination, HostPattern, HttpAction, VirtualService};
 use crate::flow::Hostname;
 use crate::policy::hosts::HostMap;
 use crate::policy::scope::Workload;
@@ -18,6 +18,8 @@ pub(super) struct RoutedAway {
     spoken_for: HostMap<()>,
     /// What a route leads to; without a port it may be any.
     destinations: HashSet<(Hostname, Option<u16>)>,
+    /// The same, of routes that name no subset.
+    whole: HashSet<(Hostname, Option<u16>)>,
 }
 
 impl RoutedAway {
@@ -33,7 +35,9 @@ impl RoutedAway {
             }
             for route in &service.http {
                 let HttpAction::Forward(destinations) = &route.action else { continue };
-                all.destinations.extend(destinations.iter().map(|to| (qualified(&to.host, namespace), to.port)));
+                let to = |to: &Destination| (qualified(&to.host, namespace), to.port);
+                all.destinations.extend(destinations.iter().map(to));
+                all.whole.extend(destinations.iter().filter(|to| to.subset.is_none()).map(to));
             }
         }
         all
@@ -41,8 +45,17 @@ impl RoutedAway {
 
     /// Whether no request goes to this port of `host` itself.
     pub(super) fn is(&self, host: &HostPattern, port: u16) -> bool {
+        self.leads_nowhere(&self.destinations, host, port)
+    }
+
+    /// Whether no request goes to this port of `host` itself but by way of a subset.
+    pub(super) fn to_subsets(&self, host: &HostPattern, port: u16) -> bool {
+        self.leads_nowhere(&self.whole, host, port)
+    }
+
+    fn leads_nowhere(&self, destinations: &HashSet<(Hostname, Option<u16>)>, host: &HostPattern, port: u16) -> bool {
         let HostPattern::Exact(name) = host else { return false };
-        let leads = |port| self.destinations.contains(&(name.clone(), port));
+        let leads = |port| destinations.contains(&(name.clone(), port));
         self.spoken_for.find_covering(host).is_some() && !leads(Some(port)) && !leads(None)
     }
 }

@@ -114,7 +114,8 @@ impl Credential {
         if now > end {
             Some(format!("{name} (serial {serial}) expired on {}: {replace}", rfc3339(end)))
         } else if now < facts.not_before {
-            Some(format!("{name} (serial {serial}) is not valid before {}", rfc3339(facts.not_before)))
+            let begin = rfc3339(facts.not_before);
+            Some(format!("{name} (serial {serial}) is not valid before {begin}: wait, check the clock, or {replace}"))
         } else if end - now < facts.life() / 3 && end - now < LONGEST_WARNING {
             let left = left(end - now);
             Some(format!("{name} (serial {serial}) expires in {left}, on {}: {replace}", rfc3339(end)))
@@ -248,7 +249,13 @@ mod tests {
         const HOUR: i64 = 60 * 60;
         let quarter = (10 * DAY, 100 * DAY);
         let cases = [
-            (quarter, 10 * DAY - 1, Some("is not valid before 1970-01-11T00:00:00Z")),
+            (
+                quarter,
+                10 * DAY - 1,
+                Some(
+                    "is not valid before 1970-01-11T00:00:00Z: wait, check the clock, or replace it in /etc/egret/secrets/client",
+                ),
+            ),
             (quarter, 10 * DAY, None),
             (quarter, 70 * DAY, None),
             (

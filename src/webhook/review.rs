@@ -241,7 +241,10 @@ mod tests {
             ("update", |r| r["operation"] = json!("UPDATE")),
             ("kind", |r| r["kind"] = json!({ "group": "apps", "version": "v1", "kind": "Deployment" })),
             ("already", |r| {
-                r["object"]["spec"]["initContainers"] = json!([{ "name": "egret-init" }, { "name": "egret" }]);
+                r["object"]["spec"]["initContainers"] = json!([
+                    { "name": "egret-init", "image": "mirror.example/egret:2", "args": ["init"] },
+                    { "name": "egret", "image": "mirror.example/egret:2", "args": ["run"] }
+                ]);
             }),
         ];
         for (what, change) in cases {

@@ -10,7 +10,7 @@ pub const CIRCLES: [&str; 5] = [
      config/document.rs config/endpoint.rs config/http_match.rs config/http_route.rs config/secret.rs \
      config/service_entry.rs config/settings.rs config/sidecar.rs config/virtual_service.rs",
     "inject/edit.rs inject/mod.rs inject/parts.rs inject/pod_resources.rs inject/refusal.rs inject/scalar.rs \
-     inject/wishes.rs inject/workload.rs",
+     inject/shared.rs inject/wishes.rs inject/workload.rs",
     "policy/authorization.rs policy/authorized.rs policy/compile.rs policy/decide.rs policy/endpoints.rs \
      policy/guarded.rs policy/http_routes.rs policy/localities.rs policy/rules.rs policy/sought.rs \
      policy/splits.rs policy/table.rs policy/traps/mod.rs policy/traps/routes.rs policy/tunnels.rs \

@@ -343,6 +343,39 @@ mod tests {
     }
 
     #[test]
+    fn namespaces_that_something_is_exported_to_are_taken_too() {
+        let both = originating("svc", "a.example", "a").replace("spec: {", "spec: {exportTo: [pod], ");
+        let general = both
+            .replace("workloadSelector: {matchLabels: {app: a}}, ", "")
+            .replace("MUTUAL, credentialName: a", "SIMPLE, insecureSkipVerify: true");
+        let loaded = config::load_text(Path::new("f.yaml"), &general);
+        let found: Vec<String> = problems_in_use(&loaded.resources, &args(Path::new("-"), Path::new("/nowhere")))
+            .into_iter()
+            .map(|problem| problem.message)
+            .collect();
+        let absent = found.iter().find(|one| one.contains("has no effect"));
+        assert!(absent.is_none_or(|one| one.ends_with("(for pods of namespace svc)")), "{found:?}");
+        // Both kinds that may be exported, each alone.
+        for kind in ["ServiceEntry", "VirtualService"] {
+            let text = match kind {
+                "ServiceEntry" => {
+                    "spec: {exportTo: [elsewhere], hosts: [a.example], resolution: DNS, ports: [{number: 80, name: h, protocol: HTTP}]}"
+                }
+                _ => {
+                    "spec: {exportTo: [elsewhere], hosts: [a.example], http: [{route: [{destination: {host: a.example}}]}]}"
+                }
+            };
+            let text = format!(
+                "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a, namespace: svc}}\n{text}\n"
+            );
+            let loaded = config::load_text(Path::new("f.yaml"), &text);
+            let pods = pods(&loaded.resources, None, &[]);
+            let namespaces: Vec<&str> = pods.iter().map(|pod| pod.namespace.as_str()).collect();
+            assert_eq!(namespaces, ["elsewhere", "svc"], "{kind}");
+        }
+    }
+
+    #[test]
     fn selectors_are_those_of_the_namespace() {
         let two = originating("", "a.example", "a") + &originating("", "b.example", "b");
         let found = told(&two, None, &[]);

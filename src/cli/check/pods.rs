@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Location, Meta, Problem, Resources};
+use crate::config::{ExportTo, Location, Meta, Problem, Resources};
 use crate::policy::{ROOT_NAMESPACE, Workload};
 
 /// Where a pod is whose namespace nobody names.
@@ -34,6 +34,15 @@ fn namespaces(resources: &Resources) -> BTreeSet<String> {
         .chain(resources.secrets.iter().map(|secret| &secret.meta))
         .collect();
     let mut found: BTreeSet<String> = metas.iter().filter_map(|meta| meta.namespace.clone()).collect();
+    // Pods elsewhere may be the only ones that something is for.
+    let exported = std::iter::empty()
+        .chain(resources.service_entries.iter().map(|entry| &entry.export_to))
+        .chain(resources.destination_rules.iter().map(|rule| &rule.export_to))
+        .chain(resources.virtual_services.iter().map(|service| &service.export_to));
+    found.extend(exported.flatten().filter_map(|to| match to {
+        ExportTo::Namespace(name) => Some(name.clone()),
+        ExportTo::Same | ExportTo::All | ExportTo::Nobody => None,
+    }));
     // An object without a namespace is of that of whoever reads it. What stands in the root namespace speaks for pods of
     // others, and if the files name none of them, this one stands for them.
     if metas.iter().any(|meta| meta.namespace.is_none()) || found.iter().all(|name| name == ROOT_NAMESPACE) {

@@ -235,7 +235,7 @@ fn what_is_not_known() {
     let allow = |rule: &str| format!("r rules: [{rule}]");
     let paths = "{to: [{operation: {paths: [/a], ports: ['443']}}]}";
     let not_paths = "{to: [{operation: {notPaths: [/a]}}]}";
-    let header = "{when: [{key: 'request.headers[x]', values: [y]}]}";
+    let header = "{when: [{key: 'request.headers[x]', values: ['y']}]}";
     let sni = "{when: [{key: connection.sni, values: [a.example]}]}";
     for (rule, flow, denied, allowed) in [
         (paths, "tls 9.9.9.9:443 a.example", true, false),

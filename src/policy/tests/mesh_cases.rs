@@ -136,3 +136,30 @@ spec:
     assert!(found.contains(&"outbound|80|new|vm.example.com refused".to_owned()), "{found:?}");
     assert!(found.contains(&"outbound|80|old|vm.example.com plain".to_owned()), "{found:?}");
 }
+
+/// The port's own cluster is used by nobody where every route goes to a subset, so nothing is to be said of it.
+#[test]
+fn a_host_whose_routes_all_go_to_subsets_is_judged_by_these() {
+    let text = |subset: &str, route: &str| {
+        let entry = ENTRY.trim_start().replace("LOCATION", "MESH_INTERNAL");
+        let endpoint = "{address: 192.0.2.10, labels: {security.istio.io/tlsMode: istio, v: b}}";
+        let rule = RULE.replace("RULE", &format!("subsets: [{{name: b, labels: {{v: b}}{subset}}}]"));
+        format!(
+            "{}---{rule}---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v}}\nspec: {{hosts: \
+             [vm.example.com], http: [{{route: [{{destination: {{host: vm.example.com, port: {{number: 80}}{route}}}}}]}}]}}\n",
+            entry.replace("ENDPOINTS", endpoint)
+        )
+    };
+    let told = |subset: &str, route: &str| {
+        let loaded = load_text(Path::new("f.yaml"), &text(subset, route));
+        assert_eq!(loaded.problems, [], "{subset} {route}");
+        let (_, warnings) = compiled(&loaded.resources);
+        warnings.iter().filter(|w| w.contains("vm.example.com is refused on port 80:")).count()
+    };
+    let tls = ", trafficPolicy: {tls: {mode: SIMPLE}}";
+    assert_eq!(told(tls, ", subset: b"), 0);
+    assert_eq!(told(", trafficPolicy: {tls: {mode: DISABLE}}", ", subset: b"), 0);
+    // The subset says nothing of TLS, or is passed by.
+    assert_eq!(told("", ", subset: b"), 1);
+    assert_eq!(told(tls, ""), 1);
+}

@@ -57,7 +57,7 @@ fn denied(paths: &str, target: Option<&str>) -> String {
         format!("targetRefs: [{{group: networking.istio.io, kind: ServiceEntry, name: {name}}}], ")
     });
     format!(
-        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: no}}\nspec: {{{targets}action: DENY, \
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: refusal}}\nspec: {{{targets}action: DENY, \
          rules: [{{to: [{{operation: {{paths: [{paths}]}}}}]}}]}}\n---\n"
     )
 }
@@ -131,7 +131,7 @@ fn a_request_that_a_route_sends_to_another_entry_is_judged_by_that_entrys_polici
     ];
     let table = table(&text.concat(), |_| {});
     let said = refusal(&table, "9.9.9.9:80", "a.example", "/no").expect("b's policy denies it");
-    assert!(said.contains("shop]-policy[no]"), "{said}");
+    assert!(said.contains("shop]-policy[refusal]"), "{said}");
     assert_eq!(refusal(&table, "9.9.9.9:80", "a.example", "/yes"), None);
 }
 
