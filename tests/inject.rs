@@ -176,7 +176,10 @@ fn pods_that_could_get_past_egret_are_refused_with_the_place() {
         (init("      restartPolicy: Always\n      securityContext: {privileged: true}\n"), "container i is privileged"),
         (pod("  containers: []\n"), "has no containers"),
         ("apiVersion: apps/v1\nkind: Deployment\n".to_owned(), "Deployment without a name has no spec.template.spec"),
-        (pod("  containers: &c [{name: app}]\n  ephemeralContainers: *c\n  initContainers: *c\n"), "cannot be edited"),
+        (
+            pod("  containers: &c [{name: app}]\n  ephemeralContainers: *c\n  initContainers: *c\n"),
+            "an alias in line 5, column 24 has this",
+        ),
         (pod("  <<: {volumes: [{name: v}]}\n  containers:\n  - name: app\n") + "x: 1\nx: 2\n", "written twice"),
         ("a: [\n".to_owned(), "not valid YAML"),
         // kubectl reads another line here, and a line ended by a carriage return alone has no number that all agree on.

@@ -137,7 +137,7 @@ fn levels_of_components_and_every_quantity_of_kubernetes_are_taken() {
         assert_eq!(found, level);
         assert!(notes.contains("levels of Envoy's components have no effect"), "{notes}");
     }
-    for quantity in ["0", ".5", "+1", "1e3", "1.", "500n"] {
+    for quantity in ["0", ".5", "+1", "1e0", "1.", "500n"] {
         let (pod, notes) = pod(&format!("proxyCPU: \"{quantity}\""));
         assert_eq!(pod["spec"]["initContainers"][1]["resources"]["requests"]["cpu"], quantity);
         assert_eq!(notes, "");
