@@ -190,6 +190,12 @@ impl Connection {
         self.send.borrow().unsent
     }
 
+    /// Whether the kernel has found no room for what is queued.
+    pub(super) fn is_stalled(&self) -> bool {
+        let side = self.send.borrow();
+        side.full && side.unsent > 0
+    }
+
     /// Bytes that the kernel has taken and the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); none when nothing can be
     /// acknowledged any more.
     pub(super) fn unacknowledged(&self) -> usize {

@@ -117,6 +117,11 @@ impl Socket {
         self.connection.unsent()
     }
 
+    /// Whether the kernel has found no room for what is queued here: the peer reads slowly.
+    pub fn is_stalled(&self) -> bool {
+        self.connection.is_stalled()
+    }
+
     /// Bytes that the peer has not acknowledged, queued here or taken by the kernel; 0 once it can acknowledge nothing more.
     /// Costs system calls.
     pub fn undelivered(&self) -> usize {

@@ -33,6 +33,9 @@ pub struct Parties {
 
 /// How long an application that was refused may take to read why.
 const LINGER: Duration = Duration::from_secs(2);
+/// So much the kernel takes at once, unless it has said otherwise, in bytes: the least that Linux gives a socket for sending
+/// (`tcp_wmem`).
+const SOON_SENT: usize = 16 * 1024;
 /// What an application that was refused may still send while it reads why, in bytes.
 const LINGER_BYTES: usize = 256 * 1024;
 
@@ -60,7 +63,8 @@ async fn serve_admitted(context: &Rc<Context>, socket: Socket, parties: &Parties
     context.counters.client_sent_bytes.add(client.socket().bytes_sent());
     match close {
         Close::Orderly => {
-            if client.socket().unsent() > 0 {
+            // What the kernel takes at once leaves with the FIN, in one segment. A slow reader gets more time than a close gives.
+            if client.socket().is_stalled() || client.socket().unsent() > SOON_SENT {
                 Box::pin(client.delivered()).await;
             }
             client.close();
