@@ -53,10 +53,10 @@ impl Attention {
     #[must_use]
     pub fn of(table: &PolicyTable, destination: OriginalDst) -> Self {
         let (declared, settings) = (table.declared(destination), table.settings());
-        // What the application says decides here, and passing it on unread would be wrong: it has time to say it.
-        let is_guarded = table.must_be_read(destination).is_some() || needs_name(table, destination);
-        let waits = declared.http || declared.tls || is_guarded || settings.protocol_detection_timeout.is_zero();
-        let is_long = declared.http || is_guarded;
+        // What the application says decides here, and passing it on unread would be wrong: it has time to say it. The
+        // guard is asked last, since it looks at each host of the port.
+        let is_long = declared.http || needs_name(table, destination) || table.must_be_read(destination).is_some();
+        let waits = is_long || declared.tls || settings.protocol_detection_timeout.is_zero();
         let full = settings.request_headers_timeout;
         Self {
             patience: (!waits).then_some(settings.protocol_detection_timeout),
