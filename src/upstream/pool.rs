@@ -1,8 +1,8 @@
 //! Warm connections, kept per worker and handed out last in, first out.
 //!
-//! A connection is found again only under its whole identity: the address, the cluster that counts it where its number is
-//! limited, and for TLS the server name and the digest of everything that it was verified with and against. A new trust, revocation list, name rule or client identity has
-//! another digest, so no request can travel over a connection made under older rules.
+//! A connection is found again only under its whole identity: the address, the cluster, and for TLS the server name and
+//! the digest of everything that it was verified with and against. A new trust, revocation list, name rule or client
+//! identity has another digest, so no request can travel over a connection made under older rules.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
