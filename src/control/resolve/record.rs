@@ -165,6 +165,17 @@ mod tests {
         Half::Reply(Reply::NxDomain { ttl: None })
     }
 
+    /// Changing answers show at the start; afterwards the rate holds. An answer with a TTL begins anew.
+    #[test]
+    fn an_answer_without_a_ttl_is_looked_at_three_times_in_quick_succession() {
+        let mut record = Record::default();
+        let waits = [0, 0, 0, 0, 100, 0, 0, 0].map(|ttl| {
+            let finding = Finding { v4: has(&["192.0.2.1"], ttl), v6: no_data(5) };
+            record.learn(finding, Loopback::Refused, 0, Duration::from_secs(60)).wait.as_secs()
+        });
+        assert_eq!(waits, [1, 1, 51, 51, 85, 1, 1, 51]);
+    }
+
     /// One name through one round after the other: addresses, seconds to wait, lifetime, error.
     #[test]
     fn what_worked_is_kept_until_something_else_works() {
