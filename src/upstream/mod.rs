@@ -7,6 +7,7 @@ mod admission;
 mod balance;
 mod candidates;
 mod connect;
+mod duplex;
 mod hash_table;
 mod lent;
 mod order;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use connect::{Clocks, ConnectError, Patience, keepalive};
+pub use duplex::Duplex;
 pub use hash_table::hash;
 pub use lent::{Bond, Lent};
 pub use outliers::note;
