@@ -7,8 +7,7 @@ use futures_lite::future;
 
 use crate::io;
 use crate::proxy::glance::Glance;
-use crate::proxy::reader::Reader;
-use crate::upstream::{Stream, StreamError};
+use crate::upstream::{Reader, Stream, StreamError};
 
 /// Where so many bytes come at once, more will, and large receives pay.
 const MUCH: usize = 16 * 1024;
