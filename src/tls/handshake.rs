@@ -14,8 +14,9 @@ use super::alert::FatalAlert;
 use super::channel::Channel;
 use super::client_certificate::take_certificate_wanted;
 use super::error::TlsError;
-use super::negotiated::{Negotiated, NegotiatedAlpn};
+use super::negotiated::Negotiated;
 use super::record::HEADER;
+use super::request::AlpnProtocol;
 use super::verify::take_cert_error;
 
 /// The most that may be held of one handshake message: its own limit (64 KiB) and a record's worth of framing.
@@ -122,11 +123,7 @@ impl Handshake {
             version: connection.protocol_version(),
             cipher_suite: connection.negotiated_cipher_suite(),
             group: connection.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name),
-            alpn: match connection.alpn_protocol() {
-                Some(b"h2") => Some(NegotiatedAlpn::Http2),
-                Some(b"http/1.1") => Some(NegotiatedAlpn::Http1),
-                _ => None,
-            },
+            alpn: connection.alpn_protocol().and_then(AlpnProtocol::from_name),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }

@@ -10,40 +10,15 @@ use std::net::SocketAddr;
 
 use super::http1::{self, Http1Response};
 use super::in_use::{Bond, InUse};
+use super::message::{CarrierError, Form, Outgoing};
 use super::reader::Reader;
-use super::stream::{Stream, StreamError};
-use crate::http::{HeadLimits, RequestContext, RequestEdits, RequestHead, ResponseHead};
+use super::stream::Stream;
+use crate::http::{HeadLimits, RequestContext, ResponseHead};
 use crate::io::{Lease, SendBuf, SendFuture};
 
 /// A connection, or a share of one, in use by one request.
 pub enum Carrier<'u> {
     Http1(InUse<'u>),
-}
-
-/// The request that a carrier is given.
-pub struct Outgoing<'r> {
-    pub head: &'r RequestHead,
-    /// The bytes that `head` was read from.
-    pub raw: &'r [u8],
-    pub edits: RequestEdits<'r>,
-}
-
-/// Why a response did not come, or not all of it.
-#[derive(Debug)]
-pub enum CarrierError {
-    /// The server ended the connection in order (`None`), or it failed.
-    Ended(Option<StreamError>),
-    /// What came is no response.
-    Protocol(String),
-}
-
-/// The form in which the bytes of a body are handed from one side to the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// As HTTP/1 has framed them, chunk lines included: another HTTP/1 connection takes them untouched.
-    Framed,
-    /// The data alone.
-    Data,
 }
 
 impl Carrier<'_> {

@@ -3,7 +3,7 @@
 //! Bytes stay in the buffer that they were received in. Whether the connection may carry a further request is known when
 //! the response has ended (RFC 9112 §9.3); who gets it is the pool's affair.
 
-use super::carrier::{CarrierError, Form, Outgoing};
+use super::message::{CarrierError, Form, Outgoing};
 use super::reader::Reader;
 use super::stream::{Stream, StreamError};
 use crate::http::{

@@ -102,3 +102,21 @@ pub(super) fn expiry(
         None => expires,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_counts_as_long_as_it_lives() {
+        let (balancer, address) = (RefCell::new(Balancer::new(1)), SocketAddr::from(([192, 0, 2, 1], 443)));
+        let counted = || balancer.borrow().active(address);
+        let first = Active::begin(&balancer, address);
+        let second = Active::begin(&balancer, address);
+        assert_eq!(counted(), 2);
+        drop(first);
+        assert_eq!(counted(), 1);
+        drop(second);
+        assert_eq!(counted(), 0);
+    }
+}

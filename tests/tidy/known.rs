@@ -2,7 +2,7 @@
 //! must leave it in the same commit, and nothing may join it.
 
 /// Sets of files that use each other.
-pub const CIRCLES: [&str; 5] = [
+pub const CIRCLES: [&str; 4] = [
     "config/authorization.rs config/egress_listener.rs config/hop.rs config/load_balancer.rs \
      config/locality.rs config/names.rs config/outlier_detection.rs config/reader.rs config/resources.rs \
      config/routing.rs config/text_match.rs config/text_pattern.rs",
@@ -15,17 +15,14 @@ pub const CIRCLES: [&str; 5] = [
      policy/guarded.rs policy/http_routes.rs policy/localities.rs policy/rules.rs policy/sought.rs \
      policy/splits.rs policy/table.rs policy/traps/mod.rs policy/traps/routes.rs policy/tunnels.rs \
      policy/virtual_services.rs",
-    "proxy/affinity.rs proxy/clocks.rs proxy/connection.rs proxy/context.rs proxy/detect.rs proxy/exchange/mod.rs \
-     proxy/failure.rs proxy/held.rs proxy/http1.rs proxy/record.rs proxy/routing.rs proxy/transfer.rs",
 ];
 
 /// Names that several types of a room have.
-pub const TYPES: [&str; 4] = [
+pub const TYPES: [&str; 3] = [
     "cli::Args: cli/check/mod.rs cli/doctor/mod.rs cli/explain.rs cli/init.rs cli/inject.rs cli/run.rs cli/show.rs \
      cli/webhook.rs",
     "policy::Rule: policy/authorization.rs policy/rules.rs",
     "policy::Taken: policy/http_routes.rs policy/splits.rs",
-    "proxy::Broken: proxy/opaque.rs proxy/transfer.rs",
 ];
 
 /// Files for tests alone outside of a folder `tests/`.

@@ -24,7 +24,7 @@ pub struct Http1State {
 }
 
 /// How far the answer is.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Stage {
     /// No byte of a final response has been sent.
     #[default]
@@ -168,5 +168,48 @@ impl<'i> Http1Reply<'i> {
 
     pub async fn lost(&self) {
         self.client.lost().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::http::{HeadLimits, Parsed, parse_request};
+    use crate::io::Lease;
+
+    fn request(text: &str) -> Request {
+        let raw = Lease::from_vec(text.as_bytes().to_vec());
+        let Ok(Parsed::Complete { head, .. }) = parse_request(&raw, HeadLimits::default()) else { panic!("{text}") };
+        Request { raw, head, at: Instant::now(), since: SystemTime::now() }
+    }
+
+    #[test]
+    fn how_a_connection_goes_on() {
+        let stays = request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let leaves = request("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let old = request("GET / HTTP/1.0\r\n\r\n");
+        let complete = |keep_alive| Stage::Complete { keep_alive };
+        let (orderly, gently, abort) = (Some(Close::Orderly), Some(Close::Gently), Some(Close::Abort));
+        for (stage, is_read, request, rest, expected) in [
+            (complete(true), true, &stays, "", None),
+            (complete(true), true, &stays, "GET", None),
+            // Its body is still coming.
+            (complete(true), false, &stays, "", gently),
+            (complete(false), true, &stays, "", gently),
+            (complete(false), true, &leaves, "", orderly),
+            (complete(false), true, &leaves, "GET", gently),
+            (complete(false), false, &leaves, "", gently),
+            (complete(false), true, &old, "", gently),
+            (Stage::Over(Close::Orderly), false, &stays, "x", orderly),
+            // The exchange ended without a word.
+            (Stage::Silent, true, &stays, "", abort),
+            (Stage::Begun { keep_alive: true, shows_end: true }, true, &stays, "", abort),
+            (Stage::Switched, true, &stays, "", abort),
+        ] {
+            let state = Http1State { is_read: Cell::new(is_read), stage: Cell::new(stage) };
+            assert_eq!(state.close_after(request, rest.as_bytes()), expected, "{stage:?} {is_read} {rest:?}");
+        }
     }
 }
