@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use super::activity::Counted;
+use super::driver::Driver;
 use super::reactor::Reactor;
 use super::receive::ReceiveSide;
 use super::send::SendSide;
@@ -45,6 +46,11 @@ impl Connection {
 
     pub(super) fn descriptor(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+
+    /// Asks the driver about the socket.
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&dyn Driver, BorrowedFd<'_>) -> T) -> T {
+        self.reactor.ask(|driver| question(driver, self.as_fd()))
     }
 
     /// No task holds the socket any more: receives stop, what is queued for sending gets the linger time.

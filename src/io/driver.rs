@@ -9,6 +9,8 @@
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
+use super::queries::Queries;
+
 /// Names one operation from its submission to its last completion. Holds a generation, so it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OpId(pub(super) u64);
@@ -143,7 +145,7 @@ pub(super) struct DriverCounters {
 }
 
 /// An engine room: takes operations, gives completions.
-pub(super) trait Driver {
+pub(super) trait Driver: Queries {
     /// Queues `submission`. It reaches the kernel in the next [`Driver::turn`] at the latest.
     ///
     /// # Safety

@@ -74,6 +74,7 @@ mod nonblocking_syscalls;
 mod operations;
 mod probe;
 mod provided;
+mod queries;
 mod reactor;
 mod receive;
 mod restrict;
@@ -81,7 +82,7 @@ mod ring_setup;
 mod send;
 mod shedding;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 mod socket;
 #[cfg(test)]
 mod tests;

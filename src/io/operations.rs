@@ -143,10 +143,13 @@ impl Drop for Operations {
 mod tests {
     use super::super::driver::{Completion, DriverCounters, Wait};
     use super::super::executor::Executor;
+    use super::super::queries::Queries;
     use super::*;
 
     /// Takes operations and never completes them.
     struct Silent;
+
+    impl Queries for Silent {}
 
     impl Driver for Silent {
         unsafe fn submit(&mut self, _: OpId, _: &Submission) {}

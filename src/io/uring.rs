@@ -21,6 +21,7 @@ use super::buffers::Pool;
 use super::driver::{Batching, Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 use super::probe::{EngineError, classify};
 use super::provided::{GROUP, ProvidedRing};
+use super::queries::Queries;
 use super::restrict;
 use super::ring_setup::{build, can_limit_receives, limited};
 
@@ -179,6 +180,8 @@ impl Uring {
         }));
     }
 }
+
+impl Queries for Uring {}
 
 impl Driver for Uring {
     unsafe fn submit(&mut self, id: OpId, submission: &Submission) {
