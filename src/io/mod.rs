@@ -64,7 +64,7 @@ mod executor;
 mod reactor;
 mod shedding;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 mod socket;
 #[cfg(test)]
 mod tests;

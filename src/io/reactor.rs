@@ -246,6 +246,10 @@ impl Reactor {
         self.resume_accepting.set(allowed);
     }
 
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&dyn Driver) -> T) -> T {
+        question(&**self.driver.borrow())
+    }
+
     /// `fd` is about to be closed; the kernel has no operation on it.
     pub(super) fn forget(&self, fd: RawFd) {
         self.driver.borrow_mut().forget(fd);

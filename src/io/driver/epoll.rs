@@ -20,9 +20,10 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::io::buffers::Pool;
+use crate::io::driver::{Completion, Driver, DriverCounters, OpId, Submission, Wait};
 use crate::io::driver::nonblocking_syscalls::{self, SyscallResult};
 use crate::io::driver::probe::{EngineError, classify};
-use crate::io::driver::{Completion, Driver, DriverCounters, OpId, Submission, Wait};
+use crate::io::driver::queries::Queries;
 
 /// Edges fetched at once.
 const EVENTS: usize = 256;
@@ -343,6 +344,8 @@ fn in_milliseconds(timeout: Duration) -> EpollTimeout {
     let millis = timeout.as_nanos().div_ceil(1_000_000);
     EpollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::MAX)
 }
+
+impl Queries for Epoll {}
 
 impl Driver for Epoll {
     unsafe fn submit(&mut self, id: OpId, submission: &Submission) {

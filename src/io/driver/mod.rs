@@ -10,12 +10,15 @@ pub(in crate::io) mod engine_select;
 pub(in crate::io) mod epoll;
 pub(in crate::io) mod nonblocking_syscalls;
 pub(in crate::io) mod probe;
+pub(in crate::io) mod queries;
 pub(in crate::io) mod restrict;
 pub(in crate::io) mod ring_setup;
 pub(in crate::io) mod uring;
 
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
+
+use crate::io::driver::queries::Queries;
 
 /// Names one operation from its submission to its last completion. Holds a generation, so it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,7 +154,7 @@ pub(in crate::io) struct DriverCounters {
 }
 
 /// An engine room: takes operations, gives completions.
-pub(in crate::io) trait Driver {
+pub(in crate::io) trait Driver: Queries {
     /// Queues `submission`. It reaches the kernel in the next [`Driver::turn`] at the latest.
     ///
     /// # Safety

@@ -257,6 +257,8 @@ impl Simulated {
     }
 }
 
+impl crate::io::driver::queries::Queries for Simulated {}
+
 impl Driver for Simulated {
     unsafe fn submit(&mut self, id: OpId, submission: &Submission) {
         self.counters.submissions += 1;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use crate::io::activity::Counted;
+use crate::io::driver::Driver;
 use crate::io::reactor::Reactor;
 use crate::io::socket::receive::ReceiveSide;
 use crate::io::socket::send::SendSide;
@@ -45,6 +46,11 @@ impl Connection {
 
     pub(in crate::io) fn descriptor(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+
+    /// Asks the driver about the socket.
+    pub(in crate::io) fn ask<T>(&self, question: impl FnOnce(&dyn Driver, BorrowedFd<'_>) -> T) -> T {
+        self.reactor.ask(|driver| question(driver, self.as_fd()))
     }
 
     /// No task holds the socket any more: receives stop, what is queued for sending gets the linger time.

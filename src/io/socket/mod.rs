@@ -13,16 +13,13 @@ pub(in crate::io) mod send;
 
 use std::future::Future;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use socket2::{SockAddr, SockRef};
-
-use crate::io::buffers::Lease;
 use crate::io::socket::batch::SendBuf;
+use crate::io::buffers::Lease;
 use crate::io::socket::connection::Connection;
 use crate::io::socket::receive::PeekState;
 
@@ -72,16 +69,13 @@ impl Socket {
     /// What the kernel has to report and has not reported yet (`SO_ERROR`): a reset that came behind a FIN, of which
     /// no receive tells. Told once.
     pub fn take_error(&self) -> Option<io::Error> {
-        SockRef::from(&*self.connection).take_error().unwrap_or_else(Some)
+        self.connection.ask(|driver, socket| driver.take_error(socket))
     }
 
     /// Whether nothing at all has arrived that was not received, the peer's end included: asked of the kernel itself,
     /// which knows what the engine will hear of only at its next turn.
     pub fn is_quiet(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        let peeked = SockRef::from(&*self.connection).recv_with_flags(&mut byte, flags);
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.connection.ask(|driver, socket| driver.is_quiet(socket))
     }
 
     /// Tells the engine that `bytes` more are expected, so that they can be received in few, large pieces. A hint: a
@@ -137,7 +131,7 @@ impl Socket {
         if self.connection.has_failed() || self.peer_addr().is_err() {
             return 0;
         }
-        self.connection.unsent() + self.connection.unacknowledged()
+        self.connection.unsent() + self.connection.ask(|driver, socket| driver.unacknowledged(socket))
     }
 
     /// Sends a FIN after everything that is queued; resolves when both are done. Once polled it happens in any case.
@@ -158,13 +152,13 @@ impl Socket {
     /// # Errors
     /// None that a connected socket is known to give.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        address(&SockRef::from(&*self.connection).local_addr()?)
+        self.connection.ask(|driver, socket| driver.local_addr(socket))
     }
 
     /// # Errors
     /// `ENOTCONN` when the peer has reset the connection.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        address(&SockRef::from(&*self.connection).peer_addr()?)
+        self.connection.ask(|driver, socket| driver.peer_addr(socket))
     }
 
     /// Where the client meant to connect before a REDIRECT rule sent it here: `SO_ORIGINAL_DST`
@@ -174,12 +168,7 @@ impl Socket {
     /// # Errors
     /// `ENOENT` when the connection is not known to conntrack; `ENOPROTOOPT` when conntrack is not loaded.
     pub fn original_dst(&self, client: SocketAddr) -> io::Result<SocketAddr> {
-        let socket = SockRef::from(&*self.connection);
-        let original = match client {
-            SocketAddr::V6(client) if client.ip().to_ipv4_mapped().is_none() => socket.original_dst_v6()?,
-            _ => socket.original_dst_v4()?,
-        };
-        address(&original)
+        self.connection.ask(|driver, socket| driver.original_dst(socket, client))
     }
 
     /// Bytes that have arrived since the connection was opened, read or not.
@@ -191,10 +180,6 @@ impl Socket {
     pub fn bytes_sent(&self) -> u64 {
         self.connection.sent()
     }
-}
-
-fn address(address: &SockAddr) -> io::Result<SocketAddr> {
-    address.as_socket().ok_or_else(|| io::Error::other("the socket's address is not an IP address"))
 }
 
 impl Drop for Socket {

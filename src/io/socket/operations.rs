@@ -141,12 +141,17 @@ impl Drop for Operations {
 
 #[cfg(test)]
 mod tests {
+    use crate::io::driver::{Completion, DriverCounters, Wait};
+    use crate::io::executor::Executor;
+    use crate::io::driver::queries::Queries;
     use super::*;
     use crate::io::driver::{Completion, DriverCounters, Wait};
     use crate::io::executor::Executor;
 
     /// Takes operations and never completes them.
     struct Silent;
+
+    impl Queries for Silent {}
 
     impl Driver for Silent {
         unsafe fn submit(&mut self, _: OpId, _: &Submission) {}

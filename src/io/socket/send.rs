@@ -5,8 +5,6 @@
 //! and the beginning of its body travel together. So do the last bytes and the FIN, where the end is known by then: one
 //! segment less for both sides. After an error nothing more is sent, and everybody is told.
 
-#![allow(unsafe_code, reason = "what the peer has acknowledged is asked by ioctl(2)")]
-
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -194,15 +192,6 @@ impl Connection {
     pub(in crate::io) fn is_stalled(&self) -> bool {
         let side = self.send.borrow();
         side.full && side.unsent > 0
-    }
-
-    /// Bytes that the kernel has taken and the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); none when nothing can be
-    /// acknowledged any more.
-    pub(in crate::io) fn unacknowledged(&self) -> usize {
-        let mut count: libc::c_int = 0;
-        // SAFETY: this request writes one int to the place it is given, which lives until the call returns.
-        let result = unsafe { libc::ioctl(self.descriptor(), libc::TIOCOUTQ, &raw mut count) };
-        if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
     }
 
     /// The close that follows becomes a reset.
