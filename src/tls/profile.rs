@@ -12,15 +12,15 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{DnsName, ServerName};
 use rustls::sign::SingleCertAndKey;
 
-use super::client_certificate::NoClientCertificate;
-use super::identity::Identity;
-use super::names::Names;
-use super::provider::provider;
-use super::request::{NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
-use super::trust::{Trust, finished};
-use super::verify::Verifier;
 pub use crate::config::MinimumVersion;
 use crate::flow::Host;
+use crate::tls::material::client_certificate::NoClientCertificate;
+use crate::tls::material::identity::Identity;
+use crate::tls::provider::provider;
+use crate::tls::request::{NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+use crate::tls::verify::Verifier;
+use crate::tls::verify::names::Names;
+use crate::tls::verify::trust::{Trust, finished};
 
 /// Session tickets kept by one worker for one profile: 32 server names, 8 tickets each. rustls reserves the room for the
 /// names at once.

@@ -4,6 +4,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{NamedGroup, ProtocolVersion};
 
 use super::*;
+use crate::tls::material::pem;
 use crate::tls::tests::pki::OpensslFolder;
 
 #[test]

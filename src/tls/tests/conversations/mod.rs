@@ -13,7 +13,7 @@ use crate::flow::Host;
 use crate::io::Lease;
 use crate::tls::provider::provider;
 use crate::tls::tests::pki::{Authority, Leaf};
-use crate::tls::trust::Strictness;
+use crate::tls::verify::trust::Strictness;
 use crate::tls::*;
 
 mod established;
