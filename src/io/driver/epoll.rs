@@ -20,10 +20,10 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::io::buffers::Pool;
-use crate::io::driver::{Completion, Driver, DriverCounters, OpId, Submission, Wait};
 use crate::io::driver::nonblocking_syscalls::{self, SyscallResult};
 use crate::io::driver::probe::{EngineError, classify};
 use crate::io::driver::queries::Queries;
+use crate::io::driver::{Completion, Driver, DriverCounters, OpId, Submission, Wait};
 
 /// Edges fetched at once.
 const EVENTS: usize = 256;

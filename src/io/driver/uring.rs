@@ -18,12 +18,12 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use crate::io::bounds::EngineOptions;
 use crate::io::buffers::Pool;
-use crate::io::driver::{Batching, Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
-use crate::io::driver::probe::{EngineError, classify};
 use crate::io::buffers::provided::{GROUP, ProvidedRing};
+use crate::io::driver::probe::{EngineError, classify};
 use crate::io::driver::queries::Queries;
 use crate::io::driver::restrict;
 use crate::io::driver::ring_setup::{build, can_limit_receives, limited};
+use crate::io::driver::{Batching, Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 
 /// What a cancellation itself answers is of no interest: the operation's own completion tells.
 const CANCELLATION: u64 = u64::MAX;

@@ -18,8 +18,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::io::socket::batch::SendBuf;
 use crate::io::buffers::Lease;
+use crate::io::socket::batch::SendBuf;
 use crate::io::socket::connection::Connection;
 use crate::io::socket::receive::PeekState;
 

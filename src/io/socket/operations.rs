@@ -141,10 +141,8 @@ impl Drop for Operations {
 
 #[cfg(test)]
 mod tests {
-    use crate::io::driver::{Completion, DriverCounters, Wait};
-    use crate::io::executor::Executor;
-    use crate::io::driver::queries::Queries;
     use super::*;
+    use crate::io::driver::queries::Queries;
     use crate::io::driver::{Completion, DriverCounters, Wait};
     use crate::io::executor::Executor;
 
