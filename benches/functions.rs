@@ -128,7 +128,7 @@ fn session() -> (Session, ServerConnection) {
         identity: None,
         names: NameCheck::ChainOnly,
         sni: SniSource::FromHost,
-        alpn: Alpn::None,
+        alpn: Alpn::NONE,
     };
     let profile = ClientProfile::new(request, None, None, MinimumVersion::Tls13).unwrap();
     let name = profile.server_name(&Host::Name("api.example.com".parse().unwrap())).unwrap();

@@ -12,6 +12,16 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{DnsName, ServerName};
 use rustls::sign::SingleCertAndKey;
 
+<<<<<<< HEAD
+=======
+use super::client_certificate::NoClientCertificate;
+use super::identity::Identity;
+use super::names::Names;
+use super::provider::provider;
+use super::request::{NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+use super::trust::{Trust, finished};
+use super::verify::Verifier;
+>>>>>>> 61081d01ec6c2a82b4de4a7bf4b20ea98e898143
 pub use crate::config::MinimumVersion;
 use crate::flow::Host;
 use crate::tls::material::client_certificate::NoClientCertificate;
@@ -135,11 +145,8 @@ impl ClientProfile {
         // Application data is sealed by our own record layer, which needs the keys.
         config.enable_secret_extraction = true;
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        config.alpn_protocols = match self.request.alpn {
-            Alpn::Http1 => vec![b"http/1.1".to_vec()],
-            Alpn::Http2 => vec![b"h2".to_vec()],
-            Alpn::None => Vec::new(),
-        };
+        let offered = self.request.alpn.protocols().iter();
+        config.alpn_protocols = offered.map(|protocol| protocol.name().as_bytes().to_vec()).collect();
         Arc::new(config)
     }
 

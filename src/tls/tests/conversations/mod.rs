@@ -35,7 +35,7 @@ fn request(names: NameCheck) -> ProfileRequest {
         identity: None,
         names,
         sni: SniSource::FromHost,
-        alpn: Alpn::Http1,
+        alpn: Alpn::HTTP1,
     }
 }
 

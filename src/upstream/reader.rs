@@ -5,8 +5,8 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
+use super::stream::{Stream, StreamError};
 use crate::io::Lease;
-use crate::upstream::{Stream, StreamError};
 
 /// Reads from a [`Stream`] it does not own.
 pub struct Reader<'s> {

@@ -1,4 +1,5 @@
-//! HTTP/1 from the application: request after request on one connection, each judged on its own.
+//! HTTP/1 from the application: request after request on one connection, each judged on its own. Whether another may follow
+//! is known here alone.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,18 +7,22 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::http1_body::Http1Body;
+use super::http1_reply::{Http1Reply, Http1State};
+use super::incoming::{Incoming, Reply, RequestBody};
 use crate::config::Settings;
 use crate::flow::ResponseFlags;
 use crate::http::{HeadLimits, Parsed, ReplyOptions, RequestHead, Version, local_reply, parse_request};
-use crate::io::{self, Lease};
+use crate::io;
 use crate::observe::Counter;
-use crate::proxy::connection::{Close, Parties};
+use crate::proxy::close::Close;
 use crate::proxy::context::Context;
-use crate::proxy::exchange::{self, Next};
+use crate::proxy::exchange;
 use crate::proxy::failure::Failure;
-use crate::proxy::reader::Reader;
+use crate::proxy::peers::Parties;
 use crate::proxy::record::RequestRecord;
-use crate::upstream::{Reserved, StreamError};
+use crate::proxy::request::{Request, head_limits};
+use crate::upstream::{Reader, Reserved, StreamError};
 
 /// How long an idle connection of a draining process may still begin a request: one that is on its way when the drain
 /// begins is answered, not lost.
@@ -26,15 +31,6 @@ const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// A connection without a request for this long is at rest, and gives back what it had for exchanges. Were it longer, what
 /// a burst of connections had for its exchanges would lie between what they keep, as holes that nobody fills.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// A request whose head has arrived; its body may still be on the way.
-pub struct Request {
-    /// The head as it was received.
-    pub raw: Lease,
-    pub head: RequestHead,
-    pub at: Instant,
-    pub since: SystemTime,
-}
 
 /// Serves requests until the connection ends, and says how it must be closed.
 pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Parties) -> Close {
@@ -61,7 +57,7 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Par
 /// (`expired` counts that), or a drain; or the end of a server's connection that knows the application by its identity,
 /// since another one would not. Most connections are here most of the time, so that one future of few fields waits for all
 /// of it.
-pub(super) fn rest(
+pub fn rest(
     context: &Context,
     reader: &mut Reader<'_>,
     reserved: &mut Reserved,
@@ -117,7 +113,14 @@ async fn serve_while_busy(
         };
         // The table of this moment: a new policy applies from the next request on.
         let table = context.table();
-        if let Next::Close(close) = exchange::run(context, &table, reader, reserved, parties, &request).await {
+        let state = Http1State::default();
+        let incoming = Incoming {
+            request: &request,
+            reply: Reply::Http1(Http1Reply::new(reader, &request, &context.drain, &state)),
+            body: RequestBody::Http1(Http1Body::new(reader, request.head.body, &state)),
+        };
+        exchange::run(context, &table, reserved, parties, incoming).await;
+        if let Some(close) = state.close_after(&request, reader.bytes()) {
             return Some(close);
         }
         drop((request, table));
@@ -139,14 +142,8 @@ struct Bounds {
 
 impl Bounds {
     fn of(settings: &Settings) -> Self {
-        Self { head: limits(settings), time: settings.request_headers_timeout }
+        Self { head: head_limits(settings), time: settings.request_headers_timeout }
     }
-}
-
-/// The head limits that the settings give.
-#[must_use]
-pub fn limits(settings: &Settings) -> HeadLimits {
-    HeadLimits { max_bytes: settings.max_head_bytes, max_fields: settings.max_head_fields }
 }
 
 /// The request that has begun.
@@ -190,7 +187,7 @@ fn parse(reader: &Reader<'_>, limits: HeadLimits) -> Result<Option<(RequestHead,
 }
 
 /// Answers an application that has begun what may have become a request, and did not go on in time.
-pub(super) async fn reject_unfinished(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
+pub async fn reject_unfinished(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
     context.counters.timeouts_head.increment();
     reject(context, reader, parties, &late()).await
 }

@@ -2,50 +2,62 @@
 //!
 //! It knows neither where idle connections wait nor who takes them back.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::pool::PoolKey;
+use super::balance::Balancer;
+use super::pool::{Idle, PoolKey};
 use super::stream::Stream;
 use crate::policy::{POOLED_IDLE, PoolLimits};
 
-/// A connection in use by one request, with what is needed to keep it afterwards.
-pub struct Lent {
-    pub stream: Stream,
+/// An HTTP/1 connection in use by one request, with what is needed to keep it afterwards.
+pub struct InUse<'u> {
+    pub(super) stream: Stream,
     /// This end's address; `None` when the connection was reset before it could be asked for.
-    pub local: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
     pub(super) key: PoolKey,
     pub(super) requests: u32,
     pub(super) since: Instant,
     pub(super) rested: Duration,
     pub(super) bond: Bond,
+    pub(super) _active: Active<'u>,
 }
 
-impl Lent {
+impl<'u> InUse<'u> {
+    pub(super) fn new(key: PoolKey, idle: Idle, active: Active<'u>) -> Self {
+        let Idle { stream, local, requests, since, rested } = idle;
+        Self { stream, local, key, requests: requests + 1, since, rested, bond: Bond::Free, _active: active }
+    }
+
+    /// What waits for the next request; this one is over.
+    pub(super) fn into_idle(self) -> (PoolKey, Idle) {
+        let Self { stream, local, key, requests, since, rested, .. } = self;
+        (key, Idle { stream, local, requests, since, rested })
+    }
+
     /// Whether an earlier request used it: the server may have closed it while this one was on its way.
-    #[must_use]
-    pub fn is_reused(&self) -> bool {
+    pub(super) fn is_reused(&self) -> bool {
         self.requests > 1
     }
+}
 
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.key.address()
+/// One request to an address in the load balancer's count, for as long as it lives.
+pub(super) struct Active<'u> {
+    balancer: &'u RefCell<Balancer>,
+    address: SocketAddr,
+}
+
+impl<'u> Active<'u> {
+    pub(super) fn begin(balancer: &'u RefCell<Balancer>, address: SocketAddr) -> Self {
+        balancer.borrow_mut().begin(address);
+        Self { balancer, address }
     }
+}
 
-    #[must_use]
-    pub fn bond(&self) -> Bond {
-        self.bond
-    }
-
-    /// Credentials that authenticate it are about to be sent.
-    pub fn note_credentials(&mut self) {
-        self.bond = Bond::Authenticated;
-    }
-
-    /// An answer has come that asks for such credentials, or that does not.
-    pub fn note_answer(&mut self, challenges: bool) {
-        self.bond = self.bond.after(challenges);
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.balancer.borrow_mut().end(self.address);
     }
 }
 
@@ -88,5 +100,23 @@ pub(super) fn expiry(
     match limits.and_then(|limits| limits.max_connection_duration) {
         Some(duration) => expires.min(since + duration),
         None => expires,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_counts_as_long_as_it_lives() {
+        let (balancer, address) = (RefCell::new(Balancer::new(1)), SocketAddr::from(([192, 0, 2, 1], 443)));
+        let counted = || balancer.borrow().active(address);
+        let first = Active::begin(&balancer, address);
+        let second = Active::begin(&balancer, address);
+        assert_eq!(counted(), 2);
+        drop(first);
+        assert_eq!(counted(), 1);
+        drop(second);
+        assert_eq!(counted(), 0);
     }
 }
