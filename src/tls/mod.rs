@@ -19,21 +19,14 @@ mod tests;
 
 pub use error::{Alert, Spoken, TlsError};
 pub use material::MaterialError;
-<<<<<<< HEAD
 pub use material::certificate::CertificateFacts;
 pub use material::identity::Identity;
 pub use material::secrets_view::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
 pub use material::store::{Refresh, Store, StoreOptions};
 pub use profile::{ClientProfile, MinimumVersion, ProfileError};
-pub use request::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
-=======
-pub use negotiated::Negotiated;
-pub use profile::{ClientProfile, MinimumVersion, ProfileError};
 pub use request::{Alpn, AlpnProtocol, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
-pub use secrets_view::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
->>>>>>> 61081d01ec6c2a82b4de4a7bf4b20ea98e898143
 pub use server::server_config;
 pub use session::Session;
-pub use session::negotiated::{Negotiated, NegotiatedAlpn};
+pub use session::negotiated::Negotiated;
 pub use verify::cert_error::CertError;
 pub use verify::trust::Trust;

@@ -12,22 +12,12 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{DnsName, ServerName};
 use rustls::sign::SingleCertAndKey;
 
-<<<<<<< HEAD
-=======
-use super::client_certificate::NoClientCertificate;
-use super::identity::Identity;
-use super::names::Names;
-use super::provider::provider;
-use super::request::{NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
-use super::trust::{Trust, finished};
-use super::verify::Verifier;
->>>>>>> 61081d01ec6c2a82b4de4a7bf4b20ea98e898143
 pub use crate::config::MinimumVersion;
 use crate::flow::Host;
 use crate::tls::material::client_certificate::NoClientCertificate;
 use crate::tls::material::identity::Identity;
 use crate::tls::provider::provider;
-use crate::tls::request::{Alpn, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+use crate::tls::request::{NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 use crate::tls::verify::Verifier;
 use crate::tls::verify::names::Names;
 use crate::tls::verify::trust::{Trust, finished};

@@ -10,24 +10,14 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{ClientConfig, HandshakeKind};
 
-<<<<<<< HEAD:src/tls/session/handshake.rs
 use crate::tls::error::TlsError;
+use crate::tls::request::AlpnProtocol;
 use crate::tls::material::client_certificate::take_certificate_wanted;
 use crate::tls::session::alert::FatalAlert;
 use crate::tls::session::channel::Channel;
-use crate::tls::session::negotiated::{Negotiated, NegotiatedAlpn};
+use crate::tls::session::negotiated::Negotiated;
 use crate::tls::session::record::HEADER;
 use crate::tls::verify::take_cert_error;
-=======
-use super::alert::FatalAlert;
-use super::channel::Channel;
-use super::client_certificate::take_certificate_wanted;
-use super::error::TlsError;
-use super::negotiated::Negotiated;
-use super::record::HEADER;
-use super::request::AlpnProtocol;
-use super::verify::take_cert_error;
->>>>>>> 61081d01ec6c2a82b4de4a7bf4b20ea98e898143:src/tls/handshake.rs
 
 /// The most that may be held of one handshake message: its own limit (64 KiB) and a record's worth of framing.
 const MAX_HELD: usize = 0xffff + 20 * 1024;
