@@ -11,7 +11,6 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{ClientConfig, HandshakeKind};
 
 use crate::tls::error::TlsError;
-use crate::tls::request::AlpnProtocol;
 use crate::tls::material::client_certificate::take_certificate_wanted;
 use crate::tls::request::AlpnProtocol;
 use crate::tls::session::alert::FatalAlert;
