@@ -69,7 +69,7 @@ mod tests {
     fn a_huge_message_is_one() {
         let mut counter = MessageCounter::default();
         counter.see(&[0, 0xff, 0xff, 0xff, 0xff]);
-        counter.see(&[0; 1 << 16]);
+        counter.see(&vec![0; 1 << 16]);
         assert_eq!(counter.count(), 1);
     }
 }

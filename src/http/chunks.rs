@@ -46,7 +46,8 @@ mod tests {
             values in proptest::collection::vec("[a-z]{1,8}", 0..4),
             cut in 1_usize..30,
         ) {
-            let trailers: String = values.iter().map(|value| format!("x-{value}: {value}\r\n")).collect();
+            let lines: Vec<String> = values.iter().map(|value| format!("x-{value}: {value}\r\n")).collect();
+            let trailers = lines.concat();
             let mut wire = Vec::new();
             for piece in &pieces {
                 wire.extend([&chunk_start(piece.len()), &piece[..], CHUNK_END].concat());

@@ -81,14 +81,12 @@ pub fn outgoing_trailers(lines: &[u8]) -> Result<HeaderMap, Unsayable> {
 
 /// `http://host/path` is what a forward proxy is asked for; to others it is the path.
 fn origin_form(target: &[u8]) -> &[u8] {
-    match target {
-        [b'/' | b'*', ..] => target,
-        _ => {
-            let authority = target.windows(3).position(|three| three == b"://").map_or(0, |at| at + 3);
-            let path = target[authority..].iter().position(|&byte| byte == b'/');
-            path.map_or(b"/", |at| &target[authority + at..])
-        }
+    if let [b'/' | b'*', ..] = target {
+        return target;
     }
+    let authority = target.windows(3).position(|three| three == b"://").map_or(0, |at| at + 3);
+    let path = target[authority..].iter().position(|&byte| byte == b'/');
+    path.map_or(b"/", |at| &target[authority + at..])
 }
 
 #[derive(Default)]

@@ -53,16 +53,16 @@ impl ReceivedBody {
         self.state == BodyState::Over
     }
 
-    /// The next of the body; `None` at its end. What was handed out before counts as passed on.
+    /// The next piece of the body; `None` at its end. What was handed out before counts as passed on.
     ///
     /// # Errors
     /// Why the rest does not come.
-    pub fn next(&mut self) -> impl Future<Output = Result<Option<Received>, StreamError>> {
-        poll_fn(|cx| self.poll_next(cx))
+    pub fn piece(&mut self) -> impl Future<Output = Result<Option<Received>, StreamError>> {
+        poll_fn(|cx| self.poll_piece(cx))
     }
 
-    /// As [`next`](Self::next), for a future that waits for other things as well.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Received>, StreamError>> {
+    /// As [`piece`](Self::piece), for a future that waits for other things as well.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Received>, StreamError>> {
         self.release();
         if self.state == BodyState::Data {
             match ready!(self.stream.poll_data(cx)) {

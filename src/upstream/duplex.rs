@@ -73,8 +73,11 @@ impl<S: Borrow<Stream> + Unpin> AsyncWrite for Duplex<S> {
         ready!(self.stream().poll_room(cx))?;
         let (taken, length) = front(pieces);
         if length > 0 {
-            // It is queued now; the future would only wait for room, which the next write does.
-            drop(self.stream().send_pieces(&taken).map_err(as_io)?);
+            // It is queued now. Room for more is what the next write waits for; an error is told at once.
+            let sending = self.stream().send_pieces(&taken).map_err(as_io)?;
+            if let Poll::Ready(Err(error)) = pin!(sending).poll(cx) {
+                return Poll::Ready(Err(error));
+            }
         }
         Poll::Ready(Ok(length))
     }

@@ -63,7 +63,7 @@ async fn final_head(stream: &mut ClientStream) -> Result<u16, StreamError> {
 async fn body_of(stream: &mut ClientStream) -> Result<(Vec<u8>, Option<String>), StreamError> {
     let (mut data, body) = (Vec::new(), stream.received.body().unwrap());
     loop {
-        match body.next().await? {
+        match body.piece().await? {
             Some(Received::Data(bytes)) => data.extend_from_slice(&bytes),
             Some(Received::Trailers(trailers)) => {
                 let lines = trailer_lines(&trailers, crate::http::HeadLimits::default()).unwrap();
@@ -113,7 +113,7 @@ fn a_large_body_goes_through_small_windows() {
         let download = async {
             while let ResponseParts::Interim(_) = received.head().await.unwrap() {}
             let mut length = 0;
-            while let Some(Received::Data(data)) = received.body().unwrap().next().await.unwrap() {
+            while let Some(Received::Data(data)) = received.body().unwrap().piece().await.unwrap() {
                 length += data.len();
             }
             length

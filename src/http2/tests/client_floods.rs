@@ -23,7 +23,7 @@ fn answered_with(limits: Limits, frames: &[u8]) -> (Result<Vec<u8>, StreamError>
                 assert!(interims < 1000, "whoever reads them sets the limit");
             }
             let (mut data, body) = (Vec::new(), stream.received.body().unwrap());
-            while let Some(Received::Data(bytes)) = body.next().await? {
+            while let Some(Received::Data(bytes)) = body.piece().await? {
                 data.extend_from_slice(&bytes);
             }
             Ok(data)
@@ -52,7 +52,7 @@ fn a_server_that_breaks_the_protocol_is_left() {
             "an endless header block",
             [frame(HEADERS, 0, 1, &block(&OK)), frame(CONTINUATION, 0, 1, b"").repeat(100)].concat(),
         ),
-        ("a frame too large", frame(DATA, 0, 1, &[0; 16_385])),
+        ("a frame too large", frame(DATA, 0, 1, &vec![0; 16_385])),
     ] {
         let (outcome, end) = answered_with(Limits::default(), &frames);
         assert!(outcome.is_err(), "{what}");

@@ -115,12 +115,12 @@ fn a_reset_ends_its_stream_alone_and_a_lost_connection_all() {
 /// RFC 9113 §6.8: streams that are on their way when the first GOAWAY is sent are served.
 #[test]
 fn a_drain_goes_in_two_steps() {
-    let (begin, begun) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(None::<std::task::Waker>)));
+    let (drains, waiting) = (Cell::new(false), RefCell::new(None::<std::task::Waker>));
     let ids = run(async {
         let (near, far) = pipe();
         let drain = std::future::poll_fn(|cx| {
-            *begun.borrow_mut() = Some(cx.waker().clone());
-            if begin.get() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            *waiting.borrow_mut() = Some(cx.waker().clone());
+            if drains.get() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         });
         let limits = Limits::default();
         let serving = serve(near, &limits, CLOCKS, drain, echo);
@@ -128,8 +128,8 @@ fn a_drain_goes_in_two_steps() {
             let mut peer = RawPeer::client(far).await;
             peer.send(&headers(1, 0, &POST)).await;
             peer.next_of(&[HEADERS]).await.unwrap();
-            begin.set(true);
-            begun.take().unwrap().wake();
+            drains.set(true);
+            waiting.take().unwrap().wake();
             let first = peer.next_of(&[GOAWAY]).await.unwrap();
             let ping = peer.next_of(&[PING]).await.unwrap();
             peer.send(&headers(3, END_STREAM, &GET)).await;

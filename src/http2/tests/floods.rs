@@ -51,7 +51,7 @@ fn broken_connections_are_ended_with_the_reason() {
             [frame(HEADERS, 0, 1, &block(&GET)), frame(CONTINUATION, 4, 3, b"")].concat(),
             PROTOCOL_ERROR,
         ),
-        ("a frame of 16,385 bytes", [open(0), frame(DATA, 0, 1, &[0; 16_385])].concat(), FRAME_SIZE_ERROR),
+        ("a frame of 16,385 bytes", [open(0), frame(DATA, 0, 1, &vec![0; 16_385])].concat(), FRAME_SIZE_ERROR),
         ("an index that no table has", frame(HEADERS, 5, 1, &[0xff, 0x7f]), COMPRESSION_ERROR),
         ("a table larger than allowed", frame(HEADERS, 5, 1, &[0x3f, 0xff, 0xff, 0x7f]), COMPRESSION_ERROR),
     ] {

@@ -59,7 +59,7 @@ async fn echo(incoming: Incoming) {
         return;
     }
     loop {
-        match body.next().await {
+        match body.piece().await {
             Ok(Some(Received::Data(data))) => {
                 if responder.data(data, false).is_err() || future::poll_fn(|cx| responder.poll_room(cx)).await.is_err()
                 {

@@ -29,10 +29,10 @@ proptest! {
         let mut sorted = fields;
         sorted.sort_by(|one, other| one.0.cmp(&other.0));
         for (name, value) in &sorted {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
         match (has_body, length) {
-            (true, Some(length)) => head += &format!("content-length: {length}\r\n"),
+            (true, Some(length)) => head.extend(["content-length: ", &length.to_string(), "\r\n"]),
             (true, None) => head += "transfer-encoding: chunked\r\n",
             (false, _) => {}
         }

@@ -34,7 +34,7 @@ fn with_pair<T>(kind: EngineKind, main: impl AsyncFnOnce(Stream, Stream) -> T) -
 async fn echo(incoming: Incoming) {
     let Incoming { mut body, responder, .. } = incoming;
     responder.head(outgoing_response(b"HTTP/1.1 200 OK\r\n\r\n").unwrap(), false).unwrap();
-    while let Ok(Some(Received::Data(data))) = body.next().await {
+    while let Ok(Some(Received::Data(data))) = body.piece().await {
         responder.data(data, false).unwrap();
         future::poll_fn(|cx| responder.poll_room(cx)).await.unwrap();
     }
@@ -64,7 +64,7 @@ fn a_body_of_megabytes_goes_and_comes() {
                 let download = async {
                     while let ResponseParts::Interim(_) = received.head().await.unwrap() {}
                     let (mut at, mut sum) = (0, 0);
-                    while let Some(Received::Data(data)) = received.body().unwrap().next().await.unwrap() {
+                    while let Some(Received::Data(data)) = received.body().unwrap().piece().await.unwrap() {
                         assert!(data.iter().enumerate().all(|(n, byte)| *byte == ((at + n) / 50_000) as u8));
                         at += data.len();
                         sum += data.len();
@@ -104,9 +104,9 @@ fn ends_and_resets_are_passed_on() {
 fn a_writer_waits_for_room() {
     with_pair(EngineKind::Epoll, async |near, far| {
         let mut writer = Duplex::new(&near, None);
-        let mut written = 0_usize;
+        let (mut written, much) = (0_usize, vec![0; 100_000]);
         loop {
-            let more = io::timeout(Duration::from_millis(200), writer.write(&[0; 100_000])).await;
+            let more = io::timeout(Duration::from_millis(200), writer.write(&much)).await;
             match more {
                 Ok(count) => written += count.unwrap(),
                 Err(io::Elapsed) => break,
