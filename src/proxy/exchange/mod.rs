@@ -198,7 +198,7 @@ impl<'e> Exchange<'e, '_> {
             Err(ExchangeError::Timeout)
         };
         match future::or(lending, future::or(async { Err(waited.await) }, overdue)).await {
-            Ok(lent) => lent.map_err(|error| self.note_failure(&error)),
+            Ok(had) => had.map_err(|error| self.note_failure(&error)),
             Err(error) => Err(self.failure_of(error)),
         }
     }
@@ -261,7 +261,7 @@ impl<'e> Exchange<'e, '_> {
         let (request, reply, progress, held) = (self.request, &self.reply, &self.progress, &self.held);
         let settings = self.table.settings();
         let reception = Reception {
-            asked: request.head.context(),
+            request: request.head.context(),
             limits: head_limits(settings),
             edits: plan.response_edits(),
             is_unwanted: &|status| held.is_intact() && tries.after_status(status),
