@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::config::{Resources, load_text};
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::tests::fixture::{dst, host, verdict, workload};
+use crate::policy::tests::fixture::{dst, host, name, verdict, workload};
 use crate::policy::{
-    Decision, Denial, Endpoints, Materials, PolicyTable, RequestView, Routed, Transport, Unreachable, compile,
+    Decision, Denial, Endpoints, Facts, Materials, PolicyTable, RequestView, Routed, Sni, Transport, Unreachable, compile,
 };
 use crate::tls::{ClientProfile, ProfileRequest};
 
@@ -154,6 +154,39 @@ fn a_route_leads_to_no_protected_address_and_to_none_that_strict_refuses() {
     // The address of the host that the request names is not one of the host that the route leads to.
     assert_eq!(refusal(&strict, "1.1.1.1:80", "a.example", "/"), why(Unreachable::Elsewhere));
     assert_eq!(refusal(&strict, "1.1.1.9:80", "a.example", "/"), None);
+}
+
+/// The same of connections: by the server name of the application's own TLS, and by address.
+#[test]
+fn a_route_for_bytes_leads_to_no_protected_address_and_to_none_that_strict_refuses() {
+    for (protocol, route) in [
+        ("TLS", "tls: [{match: [{sniHosts: [a.example]}], route: [{destination: {host: far.example}}]}]"),
+        ("TCP", "tcp: [{route: [{destination: {host: far.example}}]}]"),
+    ] {
+        let service = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v}}\nspec: {{hosts: [a.example], \
+             {route}}}\n"
+        );
+        let text = [entry("a.example", protocol, "DNS"), entry("far.example", protocol, "NONE"), service].concat();
+        let sent = |table: &PolicyTable, to: &str| {
+            let sni = name("a.example");
+            let facts = Facts { destination: dst(to), sni: Sni::Name(&sni), request: None };
+            match table.fallen(table.tls(dst(to), Some(&sni)), &facts, 0) {
+                Decision::Forward(cluster) => cluster.name.clone(),
+                Decision::Deny(denial) => denial.details().to_owned(),
+                other => panic!("{protocol} {to}: {other:?}"),
+            }
+        };
+        let far = "outbound|80||far.example".to_owned();
+        let closed = table(&text, |resources| {
+            resources.settings.outbound_traffic_policy = crate::config::OutboundPolicy::RegistryOnly;
+        });
+        assert_eq!(sent(&closed, "169.254.169.254:80"), Unreachable::Protected.details(), "{protocol}");
+        assert_eq!(sent(&closed, "1.1.1.3:80"), far, "{protocol}");
+        let strict = table(&text, |resources| resources.settings.strict = true);
+        assert_eq!(sent(&strict, "1.1.1.1:80"), Unreachable::Elsewhere.details(), "{protocol}");
+        assert_eq!(sent(&strict, "1.1.1.9:80"), far, "{protocol}");
+    }
 }
 
 #[test]
