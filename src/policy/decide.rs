@@ -68,7 +68,7 @@ impl PolicyTable {
         if let Content::Connect(authority, _) = flow.content {
             self.tunnel(authority).map_err(Refusal::Tunnel)?;
         } else {
-            self.judge_asked(asked)?;
+            self.judge(asked, verdict.judges[0])?;
         }
         if let Content::Request(request) = flow.content
             && let Some(service) = self.http_service(asked)
@@ -103,12 +103,19 @@ impl PolicyTable {
         cluster.map_or(&self.elsewhere, |cluster| &cluster.authorization).as_deref()
     }
 
+    /// `authorization`: what policies say of where the flow was to go.
+    ///
     /// # Errors
-    /// What the flow asks for is forbidden.
-    pub(super) fn judge_asked<'t>(&'t self, asked: &Asked<'_>) -> Result<(), Refusal<'t>> {
-        let cluster = self.owner(asked.found);
-        let Some(all) = self.authorization(cluster) else { return Ok(()) };
-        all.judge(asked.flow).map_err(|details| Refusal::Forbidden { details, cluster })
+    /// They forbid it.
+    fn judge<'t>(&'t self, asked: &Asked<'_>, authorization: Option<&'t Authorization>) -> Result<(), Refusal<'t>> {
+        let Some(all) = authorization else { return Ok(()) };
+        let judged = all.judge(asked.flow);
+        judged.map_err(|details| Refusal::Forbidden { details, cluster: self.owner(asked.found) })
+    }
+
+    /// Whether policies forbid what the flow asks for.
+    pub(super) fn is_forbidden(&self, asked: &Asked<'_>) -> bool {
+        self.judge(asked, self.authorization(self.owner(asked.found))).is_err()
     }
 
     /// The VirtualService that speaks of a request: of its host, on a port that some entry has, where requests are read.

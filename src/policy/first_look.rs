@@ -55,7 +55,7 @@ impl PolicyTable {
     /// Whether only a name can allow the connection, or it may be one that must not pass unread.
     fn needs_bytes(&self, unread: &Asked<'_>, routes: Option<&PortRoutes>) -> bool {
         let dst = unread.flow.destination;
-        let is_refused = self.judge_asked(unread).is_err()
+        let is_refused = self.is_forbidden(unread)
             || match unread.found {
                 Match::Cluster(id) => self.reach(&self.clusters[id], dst).is_err(),
                 Match::Unknown => self.settings.outbound_traffic_policy == OutboundPolicy::RegistryOnly,

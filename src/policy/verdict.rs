@@ -206,14 +206,13 @@ impl<'t> Verdict<'t> {
 
     fn cluster_name(&self) -> Option<&'t str> {
         match self.decision {
-            Decision::Forward(cluster) => Some(&cluster.name),
+            Decision::Forward(cluster) | Decision::Refuse(Refusal::Unreachable { cluster, .. }) => Some(&cluster.name),
             Decision::ByName => Some(BY_NAME),
             Decision::Passthrough => Some(PASSTHROUGH),
             Decision::Refuse(Refusal::BlackHole) => Some(BLACK_HOLE),
             Decision::Refuse(Refusal::Forbidden { cluster, .. }) => {
                 Some(cluster.map_or(PASSTHROUGH, |cluster| &cluster.name))
             }
-            Decision::Refuse(Refusal::Unreachable { cluster, .. }) => Some(&cluster.name),
             // Of a request the route is told, which says where it leads.
             Decision::Refuse(Refusal::NoCluster(name)) => {
                 Some(name).filter(|_| !matches!(self.route, Some(Route::Http(_))))

@@ -138,7 +138,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
         let table = context.policy.load_full();
         count_detection(context, &heard);
         let hello;
-        let content = match heard {
+        let said = match heard {
             Heard::Nothing(close) => return Some(close),
             Heard::Protocol(Detection::Http1) => return None,
             Heard::Unfinished if sniff::begins_tls(reader.bytes()) => {
@@ -157,7 +157,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
             }
             Heard::Protocol(_) => Content::Opaque,
         };
-        let flow = Flow { destination, content };
+        let flow = Flow { destination, content: said };
         let verdict = table.decide(&flow, context.roll());
         return Some(by_verdict(context, &table, reader, &verdict, &flow, parties).await);
     }
