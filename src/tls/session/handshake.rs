@@ -11,8 +11,8 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{ClientConfig, HandshakeKind};
 
 use crate::tls::error::TlsError;
-use crate::tls::request::AlpnProtocol;
 use crate::tls::material::client_certificate::take_certificate_wanted;
+use crate::tls::request::AlpnProtocol;
 use crate::tls::session::alert::FatalAlert;
 use crate::tls::session::channel::Channel;
 use crate::tls::session::negotiated::Negotiated;

@@ -2,7 +2,7 @@
 
 use rustls::{NamedGroup, ProtocolVersion, SupportedCipherSuite};
 
-use super::request::AlpnProtocol;
+use crate::tls::request::AlpnProtocol;
 
 /// What was agreed upon in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq)]
