@@ -41,8 +41,8 @@ mod virtual_services;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use crate::config::{POOLED_IDLE, PoolLimits};
 pub use compile::{AskedFamilies, Materials, compile};
-pub use endpoints::POOLED_IDLE;
 pub use facts::{AnyValue, Content, Flow, RequestView};
 pub use first_look::{Expected, FirstLook};
 pub use health::{Health, Outcome};

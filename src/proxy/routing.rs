@@ -15,9 +15,9 @@ use crate::policy::{
     Answer, Cluster, Decision, Destination, HttpRoute, LogFields, RequestView, Route, Transport, Verdict,
 };
 use crate::proxy::affinity::Affinity;
-use crate::proxy::connection::Parties;
 use crate::proxy::failure::Failure;
-use crate::proxy::http1::Request;
+use crate::proxy::peers::Parties;
+use crate::proxy::request::Request;
 use crate::upstream::{self, Counted, Retry, Target};
 
 /// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.
