@@ -31,7 +31,7 @@ pub async fn serve(context: &Rc<Context>, socket: Socket) {
     let (since, at) = (SystemTime::now(), io::now());
     context.counters.connections_accepted.increment();
     context.counters.connections_active.increment();
-    context.note_busy();
+    context.memory.note_busy();
     match admit(context, &socket, since, at) {
         Ok(parties) => serve_admitted(context, socket, &parties).await,
         Err(refusal) => refuse(context, socket, refusal, since, at),
@@ -56,7 +56,7 @@ fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> 
 }
 
 fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: SystemTime, at: Instant) {
-    context.count_refusal(refusal);
+    context.counters.count_refusal(refusal);
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     let peer = socket.peer_addr().unwrap_or(unknown);
     let client = ClientAddr::new(peer);
@@ -85,7 +85,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
     let destination = parties.destination;
     loop {
         let attention = {
-            let table = context.table();
+            let table = context.policy.table();
             if let FirstLook::Decided(decision) = table.first_look(destination) {
                 let facts = Facts { destination, sni: Sni::Unread, request: None };
                 return Some(by_decision(context, &table, reader, &decision, &facts, parties).await);
@@ -94,7 +94,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
         };
         let heard = listen(context, reader, parties, attention).await;
         // The table of this moment: it may be another one after a long silence.
-        let table = context.policy.load_full();
+        let table = context.policy.table();
         count_detection(context, &heard);
         return match heard {
             Heard::Nothing(close) => Some(close),
@@ -181,7 +181,7 @@ async fn by_decision(
     parties: Parties,
 ) -> Close {
     let sni = || facts.sni.name().cloned();
-    let target = match table.fallen(decision.clone(), facts, context.roll()) {
+    let target = match table.fallen(decision.clone(), facts, context.random.draw()) {
         Decision::Forward(cluster) => unread(cluster, parties),
         Decision::Passthrough | Decision::ByName => Target::Passthrough(parties.destination),
         Decision::Split(split) => {
@@ -242,7 +242,7 @@ async fn tunnel(
     let is_unseen = sni == Sni::Unread;
     let (cluster, sni) = (Some(target.name().to_owned()), sni.name().cloned());
     let mut record = ConnectionRecord { cluster, sni, ..ConnectionRecord::new(parties) };
-    context.count_opened(record.cluster.as_deref());
+    context.counters.count_opened(record.cluster.as_deref());
     record.counted = true;
     // What nobody has looked at, and no entry names, is looked at while it passes, for the log.
     let glance = if is_unseen && target.cluster().is_none() { Glance::default() } else { Glance::averted() };
@@ -264,9 +264,9 @@ async fn tunnel(
                 relay_seen(reader, &mut back, clocks(&target), &glance).await
             };
             record.sni = record.sni.take().or(glance.into_sni());
-            context.count_expiry(&relayed.end);
+            context.counters.count_expiry(&relayed.end);
             if let End::Upstream(error) = &relayed.end {
-                context.count_broken(error);
+                context.counters.count_broken(error);
             }
             finish(relayed, upstream, &mut record).await
         }
@@ -295,13 +295,13 @@ async fn dial(
     };
     match context.upstreams.dial(target, &security, &Clocks::of(table.settings())).await {
         Ok(upstream) => {
-            context.count_connect(&upstream);
+            context.counters.count_connect(&upstream);
             record.upstream = upstream.socket().peer_addr().ok();
             record.upstream_local = upstream.socket().local_addr().ok();
             Some(upstream)
         }
         Err(error) => {
-            context.count_connect_error(&error);
+            context.counters.count_connect_error(&error);
             record.flags = error.flags() | ResponseFlags::RETRY_LIMIT;
             record.upstream = error.address();
             record.transport_failure = Some(error.to_string());

@@ -53,7 +53,7 @@ impl ConnectionRecord {
     /// Writes the connection's line.
     pub fn log(&self, context: &Rc<Context>) {
         if !self.counted {
-            context.count_opened(self.cluster.as_deref());
+            context.counters.count_opened(self.cluster.as_deref());
         }
         let format = context.policy.load().settings().access_log;
         let record = AccessRecord {
@@ -68,7 +68,8 @@ impl ConnectionRecord {
             requested_server_name: self.sni.as_ref().map(Hostname::as_str),
             ..blank(self.parties, self.parties.since, self.parties.at)
         };
-        context.log(&record, format);
+        context.counters.count_record(&record);
+        context.access_log.write(&record, format);
     }
 }
 
@@ -171,7 +172,8 @@ impl<'t> RequestRecord<'t> {
             route_name: self.route,
             ..blank(self.parties, since, started)
         };
-        context.log(&record, format);
+        context.counters.count_record(&record);
+        context.access_log.write(&record, format);
     }
 }
 

@@ -103,7 +103,7 @@ async fn serve_while_busy(
     reserved: &mut Reserved,
     parties: Parties,
 ) -> Option<Close> {
-    context.note_busy();
+    context.memory.note_busy();
     loop {
         let bounds = Bounds::of(context.policy.load().settings());
         let request = match read_request(context, reader, bounds).await {
@@ -112,7 +112,7 @@ async fn serve_while_busy(
             Err(Some(failure)) => return Some(reject(context, reader, parties, &failure).await),
         };
         // The table of this moment: a new policy applies from the next request on.
-        let table = context.table();
+        let table = context.policy.table();
         let state = Http1State::default();
         let incoming = Incoming {
             request: &request,

@@ -214,7 +214,7 @@ impl<'e> Exchange<'e, '_> {
     }
 
     fn note_failure(&mut self, error: &ConnectError) -> Failure {
-        self.context.count_connect_error(error);
+        self.context.counters.count_connect_error(error);
         self.record.upstream = error.address();
         let mut failure = Failure::connect(error);
         failure.may_pass = error.address().is_some();
@@ -225,7 +225,7 @@ impl<'e> Exchange<'e, '_> {
         if carrier.is_reused() {
             self.context.counters.upstream_reused.increment();
         } else {
-            self.context.count_connect(carrier.stream());
+            self.context.counters.count_connect(carrier.stream());
         }
         self.record.upstream = Some(carrier.address());
         self.record.upstream_local = carrier.local();
@@ -300,7 +300,7 @@ impl<'e> Exchange<'e, '_> {
         if received.upgraded {
             let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
             let relayed = opaque::relay(self.body.tunnel(), downlink.tunnel(), clocks).await;
-            self.context.count_expiry(&relayed.end);
+            self.context.counters.count_expiry(&relayed.end);
             progress.from_client.set(relayed.sent);
             progress.to_client.set(relayed.received);
             self.tunnel_end = Some(relayed.end);
@@ -320,7 +320,7 @@ impl<'e> Exchange<'e, '_> {
                 false
             }
             Bond::Free => {
-                self.context.keep(carrier, target, received.keeps_for);
+                self.context.upstreams.give_back(carrier, target, received.keeps_for);
                 true
             }
             Bond::Challenged | Bond::Authenticated => {
@@ -375,7 +375,7 @@ impl<'e> Exchange<'e, '_> {
     fn failure_of(&self, error: ExchangeError) -> Failure {
         let counters = &self.context.counters;
         if let ExchangeError::Upstream(Some(error)) = &error {
-            self.context.count_broken(error);
+            self.context.counters.count_broken(error);
         }
         match error {
             ExchangeError::Client => Failure::client_gone(),

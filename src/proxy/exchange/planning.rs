@@ -30,7 +30,7 @@ impl<'e> Exchange<'e, '_> {
             Routed::Route(route, taken) => {
                 self.record.route(&route.name, None);
                 self.suffer(route.fault).await?;
-                let plan = Plan::routed(route, taken, self.parties, self.request, self.context.roll())?;
+                let plan = Plan::routed(route, taken, self.parties, self.request, self.context.random.draw())?;
                 self.record.route(&route.name, Some(plan.target.name()));
                 self.admit(host, &plan)?;
                 Ok(plan)
@@ -92,7 +92,7 @@ impl<'e> Exchange<'e, '_> {
             return decision;
         }
         routing::viewed(host, self.request, |view| {
-            table.fallen(decision, &Facts::of_request(self.parties.destination, view), self.context.roll())
+            table.fallen(decision, &Facts::of_request(self.parties.destination, view), self.context.random.draw())
         })
     }
 
@@ -130,13 +130,13 @@ impl<'e> Exchange<'e, '_> {
     async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {
         let falls_on = |share: u32, dice: u64| dice % 1_000_000 < u64::from(share);
         if let Some((delay, share)) = fault.delay
-            && falls_on(share, self.context.roll())
+            && falls_on(share, self.context.random.draw())
         {
             self.record.add_flags(ResponseFlags::DELAY_INJECTED);
             io::sleep(delay).await;
         }
         match fault.abort {
-            Some((status, share)) if falls_on(share, self.context.roll()) => Err(Failure::injected(status)),
+            Some((status, share)) if falls_on(share, self.context.random.draw()) => Err(Failure::injected(status)),
             _ => Ok(()),
         }
     }
