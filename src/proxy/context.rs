@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::flow::Hostname;
 use crate::observe::{LogSink, WorkerCounters};
 use crate::policy::publish::Published;
-use crate::policy::{Cluster, Facts, PolicyTable};
+use crate::policy::{Flow, PolicyTable, Verdict};
 use crate::proxy::access_log::AccessLog;
 use crate::proxy::counters::Counters;
 use crate::proxy::drain::Drain;
@@ -61,12 +61,12 @@ impl Context {
     }
 
     /// Tells of a flow that AUDIT policies are about.
-    pub fn audit(&self, table: &PolicyTable, cluster: Option<&Cluster>, facts: &Facts<'_, '_>) {
-        for policy in table.audits(cluster, facts) {
+    pub fn audit(&self, verdict: &Verdict<'_>, flow: &Flow<'_>) {
+        for policy in verdict.audits(flow) {
             self.counters.audited.increment();
-            let sni = facts.sni.name().map(Hostname::as_str);
-            let destination = facts.destination;
-            if let Some(request) = facts.request {
+            let sni = flow.server_name().map(Hostname::as_str);
+            let destination = flow.destination;
+            if let Some(request) = flow.request() {
                 let (method, target) = (request.method.escape_ascii(), request.target.escape_ascii());
                 tracing::info!(policy, %destination, host = %request.host, %method, %target, "audited request");
             } else {

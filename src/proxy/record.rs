@@ -111,8 +111,9 @@ impl<'t> RequestRecord<'t> {
         }
     }
 
-    pub fn route(&mut self, name: &'t str, cluster: Option<&'t str>) {
-        self.route = Some(name);
+    /// Where it goes, and the route that sends it there.
+    pub fn route(&mut self, name: Option<&'t str>, cluster: Option<&'t str>) {
+        self.route = name;
         self.cluster = cluster;
     }
 
