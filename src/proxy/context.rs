@@ -6,10 +6,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::flow::Hostname;
 use crate::observe::{LogSink, WorkerCounters};
+use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
-use crate::policy::{Cluster, Facts, PolicyTable};
 use crate::proxy::access_log::AccessLog;
 use crate::proxy::counters::Counters;
 use crate::proxy::drain::Drain;
@@ -57,21 +56,6 @@ impl Context {
             random: Random::new(seed),
             memory: Rc::default(),
             body_room: Cell::new(WORKER_ROOM),
-        }
-    }
-
-    /// Tells of a flow that AUDIT policies are about.
-    pub fn audit(&self, table: &PolicyTable, cluster: Option<&Cluster>, facts: &Facts<'_, '_>) {
-        for policy in table.audits(cluster, facts) {
-            self.counters.audited.increment();
-            let sni = facts.sni.name().map(Hostname::as_str);
-            let destination = facts.destination;
-            if let Some(request) = facts.request {
-                let (method, target) = (request.method.escape_ascii(), request.target.escape_ascii());
-                tracing::info!(policy, %destination, host = %request.host, %method, %target, "audited request");
-            } else {
-                tracing::info!(policy, %destination, sni, "audited connection");
-            }
         }
     }
 }
