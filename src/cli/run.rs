@@ -59,6 +59,12 @@ pub struct Args {
     /// Port that the redirect rules lead to
     #[arg(long, value_name = "PORT", env = "EGRET_PROXY_PORT", default_value_t = 15001)]
     proxy_port: u16,
+    /// Port of the DNS listener, which `egret init --capture-dns` redirects to
+    #[arg(long, value_name = "PORT", env = "EGRET_DNS_PORT", default_value_t = 15053, value_parser = clap::value_parser!(u16).range(1..))]
+    dns_port: u16,
+    /// File in which automatic addresses of hosts outlive a restart; in a folder that lives as long as the pod
+    #[arg(long, value_name = "FILE", env = "EGRET_DNS_STATE")]
+    dns_state: Option<PathBuf>,
     /// Operational messages on stderr: error, warn, info, debug, trace or a filter
     #[arg(long, value_name = "LEVEL", env = "EGRET_LOG_LEVEL", default_value = "info")]
     log_level: String,
@@ -139,6 +145,8 @@ fn options(args: Args) -> Result<RunOptions, String> {
         batch_wait: args.batch_wait,
         allow_loopback: args.allow_loopback,
         proxy_port: args.proxy_port,
+        dns_port: args.dns_port,
+        dns_state: args.dns_state,
         overrides: args.settings,
     })
 }
