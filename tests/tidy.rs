@@ -31,8 +31,8 @@ const FILE_LINES: usize = 500;
 /// Top-level modules from the bottom up; a module may use those of its own row and of the rows before it.
 const ORDER: [&[&str]; 9] = [
     &["flow"],
-    &["config", "confine", "dns", "http", "io", "observe", "sniff", "tls"],
-    &["policy"],
+    &["config", "confine", "dns", "grpc", "http", "io", "observe", "sniff", "tls"],
+    &["http2", "policy"],
     &["explain", "upstream"],
     &["proxy"],
     &["worker"],
