@@ -7,6 +7,7 @@
 
 mod access_log;
 mod affinity;
+mod audit;
 mod clocks;
 mod close;
 mod connection;
