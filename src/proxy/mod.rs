@@ -22,6 +22,8 @@ mod opaque;
 mod reader;
 mod record;
 mod routing;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use connection::serve;
