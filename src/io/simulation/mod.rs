@@ -26,9 +26,9 @@ use std::time::Duration;
 use super::{Engine, EngineKind, EngineOptions, Listener, sleep, spawn, stats, timeout};
 use actors::Stage;
 use driver::Simulated;
-use random::Random;
 
 pub(crate) use programs::Far;
+pub(crate) use random::Random;
 pub(crate) use world::{Host, World};
 
 /// More than any play takes, by the simulated clock.

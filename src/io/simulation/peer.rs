@@ -291,6 +291,12 @@ impl Peer {
         }
     }
 
+    /// Everything that it said has been received, or cannot be any more.
+    pub(super) fn is_delivered(&self) -> bool {
+        let way = self.way.as_ref().expect("a program speaks for it");
+        self.said == self.says.len() || way.has_failed || way.is_closed
+    }
+
     /// How much it may say before what it said before has been received; `None`: the connection has failed.
     pub(super) fn may_say(&self) -> Option<usize> {
         let way = self.way.as_ref().expect("a program speaks for it");

@@ -201,6 +201,20 @@ impl Far {
         .await
     }
 
+    /// Resolves when the engine has received what was said, or never will.
+    pub(crate) async fn delivered(&self) {
+        poll_fn(|cx| {
+            self.world.peer(self.number, |peer| {
+                if peer.is_delivered() {
+                    return Poll::Ready(());
+                }
+                peer.wait(cx.waker());
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
     /// Sends a FIN behind what was said.
     pub(crate) fn finish(&self) {
         self.world.peer(self.number, super::peer::Peer::finish);

@@ -9,6 +9,7 @@ mod cases;
 mod conversations;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
+mod pooled_deaths;
 mod stage;
 mod talk;
 mod upstream;
