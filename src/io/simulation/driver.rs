@@ -141,7 +141,7 @@ impl Simulated {
             Submission::Connect { fd, address, .. } => {
                 // SAFETY: the memory is the operation's until it ends, and holds an address of the family that it names.
                 let address = unsafe { read_address(address) };
-                self.connect(fd, address)
+                self.connect(place, fd, address)
             }
             // Nobody writes it, so that it is read by mistake only.
             Submission::ReadEvent { .. } if self.world.random(|random| random.one_in(200)) => Tried::Last(8, None),
@@ -277,7 +277,12 @@ impl Simulated {
         }
     }
 
-    fn connect(&self, fd: RawFd, address: SocketAddr) -> Tried {
+    fn connect(&mut self, place: usize, fd: RawFd, address: SocketAddr) -> Tried {
+        // Nobody answered, and nobody will.
+        if self.pending[place].progress > 0 {
+            return Tried::Nothing;
+        }
+        self.pending[place].progress = 1;
         let adopt = |near: OwnedFd| {
             // SAFETY: both descriptors are open; the engine's is replaced as a whole, by one that it cannot tell from it.
             let result = unsafe { libc::dup3(near.as_raw_fd(), fd, libc::O_CLOEXEC) };

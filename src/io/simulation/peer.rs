@@ -291,6 +291,10 @@ impl Peer {
         }
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.way.as_ref().is_some_and(|way| way.has_failed)
+    }
+
     /// Everything that it said has been received, or cannot be any more.
     pub(super) fn is_delivered(&self) -> bool {
         let way = self.way.as_ref().expect("a program speaks for it");

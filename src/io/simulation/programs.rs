@@ -215,6 +215,11 @@ impl Far {
         .await;
     }
 
+    /// Has the connection failed, whatever is still to be read?
+    pub(crate) fn has_failed(&self) -> bool {
+        self.world.peer(self.number, |peer| peer.has_failed())
+    }
+
     /// Sends a FIN behind what was said.
     pub(crate) fn finish(&self) {
         self.world.peer(self.number, super::peer::Peer::finish);
@@ -245,11 +250,6 @@ impl World {
     /// A program that the play waits for.
     pub(crate) fn spawn(&self, program: impl Future<Output = ()> + 'static) {
         self.programs.spawn(Box::pin(program), true);
-    }
-
-    /// One that need not end: a server.
-    pub(crate) fn spawn_server(&self, program: impl Future<Output = ()> + 'static) {
-        self.programs.spawn(Box::pin(program), false);
     }
 
     /// For programs.

@@ -59,6 +59,12 @@ pub(crate) enum Host {
     Silent,
 }
 
+impl Host {
+    pub(crate) fn serving<F: Future<Output = ()> + 'static>(program: impl Fn(Far) -> F + 'static) -> Self {
+        Self::Serves(Rc::new(move |far| Box::pin(program(far))))
+    }
+}
+
 /// Where applications and the engine are.
 const POD: [u8; 4] = [10, 77, 0, 2];
 /// The first of their ports; each connection has its own.
@@ -74,7 +80,7 @@ pub(crate) struct World {
     to_come: RefCell<VecDeque<usize>>,
     /// By the engine's descriptor.
     present: RefCell<BTreeMap<RawFd, usize>>,
-    hosts: RefCell<BTreeMap<SocketAddr, Host>>,
+    hosts: RefCell<BTreeMap<SocketAddr, Rc<dyn Fn() -> Host>>>,
     pub(super) programs: Programs,
     used: RefCell<BTreeSet<RawFd>>,
     tally: RefCell<Tally>,
@@ -201,9 +207,9 @@ impl World {
         (number, Far::new(Rc::clone(self), number))
     }
 
-    /// Who is at `address` from now on.
-    pub(crate) fn host(&self, address: SocketAddr, host: Host) {
-        self.hosts.borrow_mut().insert(address, host);
+    /// Who is at `address` from now on, asked for each connection.
+    pub(crate) fn host(&self, address: SocketAddr, who: impl Fn() -> Host + 'static) {
+        self.hosts.borrow_mut().insert(address, Rc::new(who));
     }
 
     /// A server at `address`.
@@ -212,13 +218,14 @@ impl World {
         address: SocketAddr,
         program: impl Fn(Far) -> F + 'static,
     ) {
-        self.host(address, Host::Serves(Rc::new(move |far| Box::pin(program(far)))));
+        let host = Host::serving(program);
+        self.host(address, move || host.clone());
     }
 
-    /// The engine connects `fd` to `address`: what is known of it now, which is nothing, or the result.
+    /// The engine connects `fd` to `address`: the result, or that there will be none.
     pub(super) fn dial(self: &Rc<Self>, fd: RawFd, address: SocketAddr, adopt: impl FnOnce(OwnedFd)) -> Option<i32> {
-        let host = self.hosts.borrow().get(&address).cloned().unwrap_or(Host::Refuses);
-        match host {
+        let who = self.hosts.borrow().get(&address).cloned();
+        match who.map_or(Host::Refuses, |who| who()) {
             Host::Silent => None,
             Host::Refuses => Some(-libc::ECONNREFUSED),
             Host::Serves(program) => {

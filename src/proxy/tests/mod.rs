@@ -7,11 +7,16 @@
 #[path = "../../../tests/http/cases.rs"]
 mod cases;
 mod conversations;
+mod departures;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
+mod many_at_once;
 mod pooled_deaths;
+mod relays;
 mod stage;
+mod stalls;
 mod talk;
+mod tries;
 mod upstream;
 mod wire;
 

@@ -135,8 +135,19 @@ pub(super) struct Stage {
 impl Stage {
     /// An application's connection to `original`.
     pub(super) fn connect(&self, original: &str) -> Talk {
-        Talk::new(Wire::plain(self.world.connect(original.parse().unwrap())))
+        open(&self.world, original)
     }
+
+    /// A program that must end within [`PATIENCE`]; what it waits for is `what`.
+    pub(super) fn spawn(&self, what: impl ToString, program: impl Future<Output = ()> + 'static) {
+        let (world, what) = (Rc::clone(&self.world), what.to_string());
+        self.world.spawn(async move { patiently(&world, &what, program).await });
+    }
+}
+
+/// An application's connection to `original`.
+pub(super) fn open(world: &Rc<World>, original: &str) -> Talk {
+    Talk::new(Wire::plain(world.connect(address(original))))
 }
 
 /// `future`, which must end within [`PATIENCE`] by the clock of `world`.
@@ -152,7 +163,7 @@ pub(super) fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// A ServerEntry of one HTTP port that leads to `target`.
+/// A ServiceEntry of one HTTP port that leads to `target`.
 pub(super) fn http_entry(host: &str, port: u16, target: u16) -> String {
     let name = host.replace('.', "-");
     format!(
@@ -177,6 +188,20 @@ metadata: {{name: {name}}}
 spec:
   host: {host}
   trafficPolicy: {policy}
+"
+    )
+}
+
+/// A VirtualService with one HTTP route to `host`, in flow style.
+pub(super) fn route(host: &str, fields: &str) -> String {
+    let name = host.replace('.', "-");
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}}}
+spec:
+  hosts: [{host}]
+  http: [{{{fields}, route: [{{destination: {{host: {host}}}}}]}}]
 "
     )
 }

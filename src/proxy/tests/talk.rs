@@ -1,11 +1,12 @@
 //! HTTP/1.1 as a program speaks it: it sends the bytes that it is given, and shows how a message really ended.
 
 use std::io;
+use std::rc::Rc;
 
 use super::wire::Wire;
 
 pub(super) struct Talk {
-    pub(super) wire: Wire,
+    pub(super) wire: Rc<Wire>,
     /// Received and not yet consumed.
     pending: Vec<u8>,
     /// Everything received, of a server that notes it.
@@ -44,7 +45,7 @@ fn framing(head: &str) -> Framing {
 
 impl Talk {
     pub(super) fn new(wire: Wire) -> Self {
-        Self { wire, pending: Vec::new(), raw: Vec::new() }
+        Self { wire: Rc::new(wire), pending: Vec::new(), raw: Vec::new() }
     }
 
     pub(super) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
@@ -75,11 +76,16 @@ impl Talk {
     /// The next request's head and body; `None` after the peer's end between two requests.
     pub(super) async fn request(&mut self) -> io::Result<Option<(String, Vec<u8>)>> {
         let Some(head) = self.head().await? else { return Ok(None) };
-        let body = match framing(&head) {
-            Framing::UntilClose => Vec::new(),
-            framing => self.body(framing).await?,
-        };
+        let body = self.request_body(&head).await?;
         Ok(Some((head, body)))
+    }
+
+    /// The body of the request with this head.
+    pub(super) async fn request_body(&mut self, head: &str) -> io::Result<Vec<u8>> {
+        match framing(head) {
+            Framing::UntilClose => Ok(Vec::new()),
+            framing => self.body(framing).await,
+        }
     }
 
     /// The next bytes up to and with an empty line; `None` when the peer ends before the first of them.
