@@ -10,7 +10,7 @@ use super::known::Material;
 use crate::config::{EndpointAddress, HashKey, LoadBalancer, Settings};
 use crate::flow::Host;
 use crate::policy::{Action, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};
-use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+use crate::tls::{IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,11 +38,8 @@ pub(super) fn tls(request: &ProfileRequest, named: Named<'_>) -> Tls {
         ProfileMode::Simple => "SIMPLE",
         ProfileMode::Mutual => "MUTUAL",
     };
-    let alpn = match request.alpn {
-        Alpn::Http1 => "http/1.1",
-        Alpn::Http2 => "h2",
-        Alpn::None => "none",
-    };
+    let offered: Vec<_> = request.alpn.protocols().iter().map(|protocol| protocol.name()).collect();
+    let alpn = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
     let client_certificate = match &request.identity {
         None => "none".to_owned(),
         Some(IdentitySource::Files { cert, key }) => format!("{} with key {}", cert.display(), key.display()),
@@ -54,7 +51,7 @@ pub(super) fn tls(request: &ProfileRequest, named: Named<'_>) -> Tls {
         ca: ca(&request.trust),
         names: names(request, named.host),
         client_certificate,
-        alpn: alpn.to_owned(),
+        alpn,
     }
 }
 

@@ -37,10 +37,10 @@ mod virtual_services;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use crate::config::{POOLED_IDLE, PoolLimits};
 pub use authorization::{Facts, Sni};
 pub use compile::{AskedFamilies, Materials, compile};
 pub use decide::{PolicyTable, Unread};
-pub use endpoints::POOLED_IDLE;
 pub use health::{Health, Outcome};
 pub use http_routes::{Action, AnyValue, Destination, HttpRoute, RequestView, Routed, Taken};
 pub use listing::{Document, EndpointRow, EndpointStatus, RouteRow};

@@ -6,13 +6,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::config::{
-    EndpointAddress, LoadBalancing, Location, OutlierDetection, PortProtocol, ProxyProtocol, RetryBudget, TcpKeepalive,
-    Tunnel,
+    EndpointAddress, LoadBalancing, Location, OutlierDetection, PoolLimits, PortProtocol, ProxyProtocol, Tunnel,
 };
 use crate::policy::authorization::Authorization;
 use crate::policy::health::Health;
@@ -225,26 +223,6 @@ impl fmt::Debug for Transport {
             Transport::Refused(reason) => write!(f, "Refused({reason})"),
         }
     }
-}
-
-/// `connectionPool` with Istio's defaults filled in (`None` = no limit).
-#[derive(Clone, Debug, PartialEq)]
-pub struct PoolLimits {
-    pub max_connections: Option<u32>,
-    pub max_pending_requests: Option<u32>,
-    pub max_requests_per_connection: Option<u32>,
-    pub max_requests: Option<u32>,
-    /// Of no meaning beside a `retry_budget`.
-    pub max_retries: Option<u32>,
-    pub retry_budget: Option<RetryBudget>,
-    /// Of TCP's handshake, CONNECT to a forward proxy and TLS handshake together. `None`: each has its own time, by the
-    /// Settings.
-    pub connect_timeout: Option<Duration>,
-    pub http_idle_timeout: Duration,
-    /// `None` never ends an idle opaque connection.
-    pub tcp_idle_timeout: Option<Duration>,
-    pub max_connection_duration: Option<Duration>,
-    pub tcp_keepalive: Option<TcpKeepalive>,
 }
 
 impl Endpoints {

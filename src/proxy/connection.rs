@@ -11,33 +11,17 @@ use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
 use crate::io::{self, Socket};
 use crate::policy::{Cluster, Decision, Denial, Facts, FirstLook, PolicyTable, Sni, Unread};
 use crate::proxy::affinity;
+use crate::proxy::close::Close;
 use crate::proxy::context::Context;
 use crate::proxy::detect::{Attention, Heard, listen};
+use crate::proxy::downstream;
 use crate::proxy::glance::Glance;
 use crate::proxy::guard::Refusal;
-use crate::proxy::http1;
 use crate::proxy::opaque::{End, RelayClocks, Relayed, relay_seen};
-use crate::proxy::reader::Reader;
+use crate::proxy::peers::Parties;
 use crate::proxy::record::ConnectionRecord;
 use crate::sniff::{self, ClientHello, Detection};
-use crate::upstream::{Clocks, Stream, Target};
-
-/// Who talks to whom, and since when.
-#[derive(Clone, Copy, Debug)]
-pub struct Parties {
-    pub client: ClientAddr,
-    pub destination: OriginalDst,
-    pub since: SystemTime,
-    pub at: Instant,
-}
-
-/// How long an application that was refused may take to read why.
-const LINGER: Duration = Duration::from_secs(2);
-/// So much the kernel takes at once, unless it has said otherwise, in bytes: the least that Linux gives a socket for sending
-/// (`tcp_wmem`).
-const SOON_SENT: usize = 16 * 1024;
-/// What an application that was refused may still send while it reads why, in bytes.
-const LINGER_BYTES: usize = 256 * 1024;
+use crate::upstream::{Clocks, Reader, Stream, Target};
 
 /// Serves one accepted connection to its end.
 ///
@@ -61,29 +45,7 @@ async fn serve_admitted(context: &Rc<Context>, socket: Socket, parties: &Parties
     let close = carry(context, &client, parties).await;
     context.counters.client_received_bytes.add(client.socket().bytes_received());
     context.counters.client_sent_bytes.add(client.socket().bytes_sent());
-    match close {
-        Close::Orderly => {
-            // What the kernel takes at once leaves with the FIN, in one segment. A slow reader gets more time than a close gives.
-            if client.socket().is_stalled() || client.socket().unsent() > SOON_SENT {
-                Box::pin(client.delivered()).await;
-            }
-            client.close();
-        }
-        Close::Gently => Box::pin(close_gently(client)).await,
-        Close::Abort => Box::pin(client.abort_delivered()).await,
-    }
-}
-
-/// How the application's connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
-    /// FIN after everything queued.
-    Orderly,
-    /// As `Orderly`, but what the application still sends is read and thrown away for a while: closing with unread bytes
-    /// would reset the connection and could take the answer away from the application (RFC 9112 §9.6).
-    Gently,
-    /// RST after everything that came for it: the application must not take what it has for complete.
-    Abort,
+    close.end(client).await;
 }
 
 fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Parties, Refusal> {
@@ -114,7 +76,7 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: &Parties) -> Clo
     // Boxed, and over before requests are served: a connection at rest holds neither its room nor the table that it saw.
     match Box::pin(carry_unread(context, &mut reader, *parties)).await {
         Some(close) => close,
-        None => http1::serve(context, &mut reader, parties).await,
+        None => downstream::serve(context, &mut reader, parties).await,
     }
 }
 
@@ -142,7 +104,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
                 refuse_unreadable(context, parties, "client_hello_timeout");
                 Some(Close::Abort)
             }
-            Heard::Unfinished => Some(http1::reject_unfinished(context, reader, parties).await),
+            Heard::Unfinished => Some(downstream::reject_unfinished(context, reader, parties).await),
             Heard::Silence | Heard::Ambiguous if Attention::of(&table, destination) != attention => continue,
             Heard::Silence => Some(by_address(context, &table, reader, Unread::Unseen, parties).await),
             Heard::Ambiguous | Heard::Protocol(_) => {
@@ -413,23 +375,6 @@ async fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecor
             Close::Orderly
         }
     }
-}
-
-async fn close_gently(client: Stream) {
-    let drained = async {
-        client.shutdown_write().await.ok();
-        let mut seen = 0;
-        while seen < LINGER_BYTES {
-            match client.recv().await {
-                Ok(Some(bytes)) => seen += bytes.len(),
-                Ok(None) | Err(_) => break,
-            }
-        }
-    };
-    let _ = io::timeout(LINGER, drained).await;
-    // Closing with something unread resets the connection, whatever is still on its way to a slow reader.
-    client.delivered().await;
-    client.close();
 }
 
 #[cfg(test)]

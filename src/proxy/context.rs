@@ -18,7 +18,7 @@ use crate::proxy::held::WORKER_ROOM;
 use crate::proxy::names::Names;
 use crate::proxy::opaque::End;
 use crate::tls::{self, TlsError};
-use crate::upstream::{ConnectError, Lent, Stream, StreamError, Target, Upstreams};
+use crate::upstream::{Carrier, ConnectError, Stream, StreamError, Target, Upstreams};
 
 /// Lines are handed to the writer at most this often, unless many wait; the first after a pause at once.
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
@@ -205,8 +205,8 @@ impl Context {
     }
 
     /// Takes back an upstream connection that may carry another request.
-    pub fn keep(self: &Rc<Self>, lent: Lent, target: &Target<'_>, keeps_for: Option<Duration>) {
-        self.upstreams.give_back(lent, target, keeps_for);
+    pub fn keep(self: &Rc<Self>, carrier: Carrier<'_>, target: &Target<'_>, keeps_for: Option<Duration>) {
+        self.upstreams.give_back(carrier, target, keeps_for);
         if !self.sweep_pending.replace(true) {
             let context = Rc::clone(self);
             io::spawn(async move { context.sweep_while_needed().await });

@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::flow::OriginalDst;
 use crate::io;
 use crate::policy::{Decision, PolicyTable, Unread};
-use crate::proxy::connection::{Close, Parties};
+use crate::proxy::close::Close;
 use crate::proxy::context::Context;
-use crate::proxy::http1;
-use crate::proxy::reader::Reader;
+use crate::proxy::downstream;
+use crate::proxy::peers::Parties;
 use crate::sniff::{self, Detection};
-use crate::upstream::{Reserved, StreamError};
+use crate::upstream::{Reader, Reserved, StreamError};
 
 /// What the first bytes, or their absence, say.
 #[derive(Debug)]
@@ -78,7 +78,9 @@ pub async fn listen(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Par
         match attention.patience {
             None => {
                 let expired = &context.counters.expired_silence;
-                if let Some(close) = http1::rest(context, reader, &mut Reserved::default(), parties.at, expired).await {
+                if let Some(close) =
+                    downstream::rest(context, reader, &mut Reserved::default(), parties.at, expired).await
+                {
                     return Heard::Nothing(close);
                 }
             }

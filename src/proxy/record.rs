@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::flow::{Hostname, ResponseFlags};
 use crate::io;
 use crate::observe::{AccessRecord, HttpExchange};
-use crate::proxy::connection::Parties;
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
-use crate::proxy::http1::Request;
-use crate::proxy::transfer::Progress;
+use crate::proxy::peers::Parties;
+use crate::proxy::progress::Progress;
+use crate::proxy::request::Request;
 
 /// What the log says of a connection whose bytes were not read.
 #[derive(Debug)]

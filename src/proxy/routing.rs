@@ -13,9 +13,9 @@ use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
 use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, RequestView, Taken, Transport};
 use crate::proxy::affinity::Affinity;
-use crate::proxy::connection::Parties;
 use crate::proxy::failure::Failure;
-use crate::proxy::http1::Request;
+use crate::proxy::peers::Parties;
+use crate::proxy::request::Request;
 use crate::upstream::{self, Counted, Retry, Target};
 
 /// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.

@@ -176,7 +176,7 @@ fn request(pki: &Pki, names: NameCheck) -> ProfileRequest {
         identity: None,
         names,
         sni: SniSource::FromHost,
-        alpn: Alpn::Http1,
+        alpn: Alpn::HTTP1,
     }
 }
 

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::super::EngineKind;
-use super::super::buffers::Pool;
-use super::super::driver::{Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
-use super::super::queries::Queries;
 use super::peer::{Ends, Peer, Then};
 use super::world::World;
+use crate::io::EngineKind;
+use crate::io::buffers::Pool;
+use crate::io::driver::queries::Queries;
+use crate::io::driver::{Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 
 /// Far more turns than a play takes: reaching it is a loop without an end.
 const TURNS: u64 = 1_000_000;
