@@ -1,5 +1,6 @@
 //! Bytes that nobody reads: both ways, each end in its own time, however they are cut on the way; and what becomes of a reset.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -136,4 +137,45 @@ async fn hear(far: Far, says: usize, all: bool) {
         heard += bytes.len();
     }
     assert!(heard == says || !all, "{heard} of {says}");
+}
+
+/// The server takes nothing, so that nothing is received from the application either.
+#[test]
+fn an_application_leaves_behind_a_server_that_does_not_read() {
+    let site = Site::new().with(ENTRY);
+    for_each_seed(20, |seed| {
+        site.play(seed, async |stage| {
+            // The server has the connection, and has been told that it is over.
+            let told = Rc::new((Cell::new(false), Cell::new(false)));
+            let of_server = Rc::clone(&told);
+            stage.world.serve(address("203.0.113.7:5432"), move |far| {
+                let told = Rc::clone(&of_server);
+                async move {
+                    told.0.set(true);
+                    while !far.has_failed() {
+                        far.world().sleep(Duration::from_millis(1)).await;
+                    }
+                    told.1.set(true);
+                }
+            });
+            let world = Rc::clone(&stage.world);
+            stage.spawn("the server is told", async move {
+                let far = world.connect(address("203.0.113.7:5432"));
+                let sending = async { drop(far.send(&speech(0, 2_000_000)).await) };
+                let leaving = async {
+                    until(&world, || told.0.get()).await;
+                    world.sleep(Duration::from_millis(100)).await;
+                };
+                future::or(leaving, async { (sending.await, future::pending().await).1 }).await;
+                far.reset();
+                until(&world, || told.1.get()).await;
+            });
+        });
+    });
+}
+
+async fn until(world: &World, condition: impl Fn() -> bool) {
+    while !condition() {
+        world.sleep(Duration::from_millis(1)).await;
+    }
 }
