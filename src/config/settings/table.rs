@@ -118,7 +118,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         key: "protocolDetectionTimeout",
         help: "How long to wait for an application's first bytes before the server is taken to speak first; 0s waits for ever",
-        value: ValueKind::Duration(|settings| &mut settings.protocol_detection_timeout, any),
+        value: ValueKind::Duration(|settings| &mut settings.protocol_detection_timeout, ANY),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -136,13 +136,13 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         key: "bodyStallTimeout",
         help: "Longest wait for more of a request body that is not complete; 0s is no limit",
-        value: ValueKind::Duration(|settings| &mut settings.body_stall_timeout, any),
+        value: ValueKind::Duration(|settings| &mut settings.body_stall_timeout, ANY),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
         key: "requestTimeout",
         help: "Longest time from a request's head to the end of its response; 0s is no limit",
-        value: ValueKind::Duration(|settings| &mut settings.request_timeout, any),
+        value: ValueKind::Duration(|settings| &mut settings.request_timeout, ANY),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -178,7 +178,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         key: "tcpUserTimeout",
         help: "How long what was sent to a server may stay unacknowledged; 0s leaves it to the operating system",
-        value: ValueKind::Duration(|settings| &mut settings.tcp_user_timeout, any),
+        value: ValueKind::Duration(|settings| &mut settings.tcp_user_timeout, ANY),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -215,13 +215,13 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         key: "drainDuration",
         help: "How long established connections may live on after SIGTERM",
-        value: ValueKind::Duration(|settings| &mut settings.drain_duration, any),
+        value: ValueKind::Duration(|settings| &mut settings.drain_duration, ANY),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
         key: "minimumDrainDuration",
         help: "How long to stay after SIGTERM although nothing is open, for an application that is ending too",
-        value: ValueKind::Duration(|settings| &mut settings.minimum_drain_duration, any),
+        value: ValueKind::Duration(|settings| &mut settings.minimum_drain_duration, ANY),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -349,9 +349,8 @@ impl Default for Settings {
     }
 }
 
-fn any(_: Duration) -> Result<(), String> {
-    Ok(())
-}
+/// Every duration is a value.
+const ANY: fn(Duration) -> Result<(), String> = |_| Ok(());
 
 fn positive(duration: Duration) -> Result<(), String> {
     if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(()) }
