@@ -140,6 +140,13 @@ impl<'c> Downlink<'c> {
         response.head(request, limits).await
     }
 
+    /// The bytes of the head that was read last, which stay.
+    #[must_use]
+    pub fn head_bytes(&self) -> &[u8] {
+        let Self::Http1(response) = self;
+        response.head_bytes()
+    }
+
     /// The bytes of the head that was read last: of an interim response, or of one behind which another protocol begins.
     pub fn take_head(&mut self) -> Lease {
         let Self::Http1(response) = self;
