@@ -13,7 +13,7 @@ use crate::upstream::{Form, Part};
 /// One request, as far as it may be a call.
 #[derive(Debug, Default)]
 pub struct Call {
-    is_call: bool,
+    is_grpc: bool,
     status: Cell<Option<Status>>,
     requests: Cell<MessageCounter>,
     responses: Cell<MessageCounter>,
@@ -22,7 +22,7 @@ pub struct Call {
 impl Call {
     #[must_use]
     pub fn of(request: &Request) -> Self {
-        Self { is_call: is_call(request), ..Self::default() }
+        Self { is_grpc: is_call(request), ..Self::default() }
     }
 
     /// Bytes of the request's body go, in `form`. Between HTTP/1's frames no message is looked for.
@@ -36,7 +36,7 @@ impl Call {
     }
 
     fn see(&self, counter: &Cell<MessageCounter>, form: Form, bytes: &[u8]) {
-        if self.is_call && form == Form::Data {
+        if self.is_grpc && form == Form::Data {
             let mut count = counter.get();
             count.see(bytes);
             counter.set(count);
@@ -45,7 +45,7 @@ impl Call {
 
     /// The final response's head, whose bytes are `raw`: in an answer without messages the status stands there.
     pub fn see_head(&self, head: &ResponseHead, raw: &[u8]) {
-        if self.is_call {
+        if self.is_grpc {
             self.status.set(head.field(raw, "grpc-status").and_then(|value| Status::parse(&value)));
         }
     }
@@ -54,7 +54,7 @@ impl Call {
     pub fn see_part(&self, form: Form, part: &Part) {
         match part {
             Part::Bytes(bytes) => self.see_response(form, bytes.as_ref()),
-            Part::Trailers(lines) if self.is_call => self.status.set(status_of(lines).or(self.status.get())),
+            Part::Trailers(lines) if self.is_grpc => self.status.set(status_of(lines).or(self.status.get())),
             Part::Trailers(_) => {}
         }
     }
@@ -68,7 +68,7 @@ impl Call {
     /// For the log and the metrics; `None` where it is no call.
     #[must_use]
     pub fn record(&self) -> Option<GrpcCall> {
-        self.is_call.then(|| GrpcCall {
+        self.is_grpc.then(|| GrpcCall {
             status: self.status.get(),
             request_messages: self.requests.get().count(),
             response_messages: self.responses.get().count(),

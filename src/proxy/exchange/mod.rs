@@ -273,8 +273,8 @@ impl<'e> Exchange<'e, '_> {
         let is_over = self.body.is_complete();
         progress.note_upload(first.len(), is_over);
         progress.call.see_request(self.body.form(), first.as_ref());
-        let (head, raw, edits) = (&request.head, &request.raw, plan.request_edits(carrier.address()));
-        let outgoing = Outgoing { head, raw, edits, form: self.body.form(), is_over };
+        let (edits, form) = (plan.request_edits(carrier.address()), self.body.form());
+        let outgoing = Outgoing { head: &request.head, raw: &request.raw, edits, form, is_over };
         let (uplink, mut downlink, sending) = carrier.begin(outgoing, first.as_ref());
         drop(first);
         let received = {
