@@ -32,6 +32,8 @@ mod record;
 mod request;
 mod routing;
 mod table_cache;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use connection::serve;
