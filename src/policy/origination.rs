@@ -132,10 +132,11 @@ fn sni(tls: &ClientTls, context: &Context<'_>) -> SniSource {
     }
 }
 
-/// A server that takes what is offered will speak it: so never `h2`, which requests are not sent in.
+/// A server that takes what is offered will speak it: so only what requests are sent in.
 fn alpn(carries: Carries) -> Alpn {
     match carries {
-        Carries::Http1 | Carries::Http2 => Alpn::HTTP1,
+        Carries::Http1 => Alpn::HTTP1,
+        Carries::Http2 => Alpn::HTTP2,
         Carries::Bytes | Carries::Tls => Alpn::NONE,
     }
 }
