@@ -32,6 +32,7 @@ use crate::policy::scope::{Workload, oldest_first, outbound_policy, sidecar};
 use crate::policy::short_names::ShortNames;
 use crate::policy::sought::Sought;
 use crate::policy::splits::{Pending, byte_services};
+use crate::policy::spoken::spoken;
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
 use crate::policy::traps;
 use crate::tls::{ClientProfile, ProfileRequest};
@@ -116,6 +117,13 @@ pub(super) struct Service<'a> {
     pub(super) policy: Option<&'a PortPolicy>,
 }
 
+impl Service<'_> {
+    /// What is spoken to its servers where it carries requests.
+    pub(super) fn spoken(&self) -> (ClusterProtocol, Carries) {
+        spoken(self.port.protocol, self.policy.and_then(|policy| policy.connection_pool.as_ref()))
+    }
+}
+
 impl<'a> Compiler<'a> {
     /// Everything is added, and nothing finished.
     pub(super) fn of(resources: &'a Resources, workload: &'a Workload, materials: &'a mut dyn Materials) -> Self {
@@ -181,8 +189,9 @@ impl<'a> Compiler<'a> {
 
     fn add_service(&mut self, service: &Service<'a>) {
         match service.port.protocol {
-            PortProtocol::Http => self.add_http(service, Carries::Http1),
-            PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => self.add_http(service, Carries::Http2),
+            PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => {
+                self.add_http(service)
+            }
             PortProtocol::Https | PortProtocol::Tls => self.add_tls(service),
             PortProtocol::Tcp | PortProtocol::Redis => self.add_bytes(service, Speaks::Either),
             PortProtocol::Mongo | PortProtocol::Mysql => self.add_bytes(service, Speaks::ServerFirst),
@@ -191,10 +200,10 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn add_http(&mut self, service: &Service<'a>, carries: Carries) {
+    fn add_http(&mut self, service: &Service<'a>) {
         let id = self.table.clusters.len();
         let claims = self.routes(service).claim_http(service.host, &service.entry.addresses, id);
-        let protocol = if carries == Carries::Http2 { ClusterProtocol::Http2 } else { ClusterProtocol::Http1 };
+        let (protocol, carries) = service.spoken();
         self.settle(service, &claims, protocol, carries);
     }
 

@@ -33,6 +33,7 @@ mod scope;
 mod short_names;
 mod sought;
 mod splits;
+mod spoken;
 mod table;
 mod traps;
 mod tunnels;

@@ -175,15 +175,12 @@ impl<'a> Compiler<'a> {
             policy_of_subset = merged.map(|policy| policy.of_port(port.number).clone());
             (&entry_of_subset, policy_of_subset.as_ref())
         };
+        let service = Service { entry, host, port, rule, policy };
         let (protocol, content) = match (carried, port.protocol) {
             (_, PortProtocol::Udp) => return None,
             (Carried::Bytes { carries, .. }, _) => (ClusterProtocol::Opaque, carries),
-            (_, PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb) => {
-                (ClusterProtocol::Http1, Carries::Http2)
-            }
-            _ => (ClusterProtocol::Http1, Carries::Http1),
+            (Carried::Requests, _) => service.spoken(),
         };
-        let service = Service { entry, host, port, rule, policy };
         let cluster = self.cluster(&service, subset_name, protocol, content);
         let cluster = self.add_cluster(host, cluster);
         if let Carried::Bytes { carries, .. } = carried {
