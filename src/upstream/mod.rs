@@ -65,7 +65,6 @@ use dialling::Connects;
 use in_use::Active;
 use order::{MAX_ATTEMPTS, Order};
 use race::{Finish, Race};
-use streams::Wish;
 use tunnel::TunnelError;
 use unanswered::Unanswered;
 
@@ -122,7 +121,7 @@ impl Upstreams {
         protocol: AlpnProtocol,
     ) -> Result<Carrier<'_>, ConnectError> {
         if protocol == AlpnProtocol::Http2 {
-            return Box::pin(self.lend_stream(Wish { target, security, clocks, reuse })).await;
+            return Box::pin(self.lend_stream(target, security, clocks, reuse)).await;
         }
         let order = self.order(target)?;
         let (mut tried, mut failed) = (Vec::new(), ConnectError::NoEndpoint);
