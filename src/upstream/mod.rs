@@ -72,6 +72,8 @@ use crate::io::{self, Socket};
 use crate::policy::{Candidate, Outcome, PoolLimits};
 use crate::tls::{Alpn, AlpnProtocol, ClientProfile};
 
+type Configs = HashMap<([u8; 32], Alpn), Arc<rustls::ClientConfig>>;
+
 /// One worker's upstream connections.
 pub struct Upstreams {
     pool: RefCell<Pool>,
@@ -82,7 +84,7 @@ pub struct Upstreams {
     endpoints: RefCell<Endpoints>,
     unanswered: RefCell<Unanswered>,
     /// One client configuration a profile and what it offers: its session cache belongs to this worker and this trust alone.
-    configs: RefCell<HashMap<([u8; 32], Alpn), Arc<rustls::ClientConfig>>>,
+    configs: RefCell<Configs>,
     /// Connects that others may wait for.
     connects: Connects,
     /// A task looks the idle connections over.

@@ -191,8 +191,13 @@ impl<'e> Exchange<'e, '_> {
     }
 
     /// A connection, had within the route's time where the request is complete already.
-    async fn lend(&mut self, plan: &Plan<'_>, wanted: Connection<'_>, begun: Instant) -> Result<Carrier<'e>, Failure> {
-        let Connection { security, protocol, reuse } = wanted;
+    async fn lend(
+        &mut self,
+        plan: &Plan<'_>,
+        connection: Connection<'_>,
+        begun: Instant,
+    ) -> Result<Carrier<'e>, Failure> {
+        let Connection { security, protocol, reuse } = connection;
         let upstreams = &self.context.upstreams;
         match upstreams.lend_reserved(self.reserved, &plan.target, security) {
             Ok(None) => {}
@@ -277,8 +282,13 @@ impl<'e> Exchange<'e, '_> {
         let first = held.replay(self.body.arrived()?);
         let is_over = self.body.is_complete();
         progress.note_upload(first.len(), is_over);
-        let (head, raw, edits) = (&request.head, &request.raw, plan.request_edits(carrier.address()));
-        let outgoing = Outgoing { head, raw, edits, form: self.body.form(), is_over };
+        let outgoing = Outgoing {
+            head: &request.head,
+            raw: &request.raw,
+            edits: plan.request_edits(carrier.address()),
+            form: self.body.form(),
+            is_over,
+        };
         let (uplink, mut downlink, sending) = carrier.begin(outgoing, first.as_ref());
         drop(first);
         let received = {
