@@ -28,6 +28,7 @@ mod first_bytes;
 mod framing;
 mod fuzz_corpus;
 mod harness;
+mod http2;
 mod http2_upstream;
 mod http_cases;
 mod http_clocks;

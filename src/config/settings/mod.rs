@@ -1,6 +1,7 @@
 //! `egret/v1` Settings: the process itself, from a file (here) and from flags (`flags`). `table` declares the settings.
 
 mod flags;
+mod http2;
 mod table;
 mod value;
 
@@ -11,6 +12,7 @@ use crate::config::problem::Location;
 use crate::config::reader::{Object, Report};
 
 pub use flags::SettingsOverrides;
+pub use http2::Http2;
 pub use table::{AccessLogFormat, ConnectPolicy, Keepalive, MinimumVersion, SETTINGS, Setting, Settings, TakesEffect};
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<(Meta, Settings)> {

@@ -1,14 +1,33 @@
 //! `fault` of an HTTP route: delays and refusals on purpose.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::config::reader::{Field, Object, Report, Shape};
+use crate::config::reader::{Field, Object, Report};
+use crate::config::yaml::quoted;
+use crate::grpc;
 
 /// Faults made on purpose; shares are in parts per million of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
     pub delay: Option<(Duration, u32)>,
-    pub abort: Option<(u16, u32)>,
+    pub abort: Option<(Abort, u32)>,
+}
+
+/// The answer to a request that is refused on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    Http(u16),
+    Grpc(grpc::Status),
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(status) => status.fmt(f),
+            Self::Grpc(status) => write!(f, "grpc-status {} ({status})", status.code()),
+        }
+    }
 }
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Fault> {
@@ -23,13 +42,27 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Fault> {
     let abort = object.optional("abort").and_then(|field| {
         let mut object = field.object(report)?;
         let share = read_share(&mut object, report);
-        object.unsupported("grpcStatus", Shape::Word, report);
-        let status = object.required("httpStatus").and_then(|field| field.whole(&(200..=599), report));
+        let abort = if let Some(field) = object.optional("grpcStatus") {
+            read_grpc_status(&field, report).map(Abort::Grpc)
+        } else {
+            let status = object.required("httpStatus").and_then(|field| field.whole(&(200..=599), report));
+            status.and_then(|status| u16::try_from(status).ok()).map(Abort::Http)
+        };
         object.finish(report);
-        Some((u16::try_from(status?).ok()?, share))
+        Some((abort?, share))
     });
     object.finish(report);
     Some(Fault { delay, abort })
+}
+
+/// By its name, as in Envoy and Istio.
+fn read_grpc_status(field: &Field<'_>, report: &mut Report) -> Option<grpc::Status> {
+    let name = field.word(report)?;
+    let status = grpc::Status::named(name);
+    if status.is_none() {
+        field.error(format!("expected a status of gRPC such as UNAVAILABLE, found {}", quoted(name)), report);
+    }
+    status
 }
 
 /// In parts per million; all, if nothing is said.
