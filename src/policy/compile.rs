@@ -190,7 +190,7 @@ impl<'a> Compiler<'a> {
     fn add_service(&mut self, service: &Service<'a>) {
         match service.port.protocol {
             PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => {
-                self.add_http(service)
+                self.add_http(service);
             }
             PortProtocol::Https | PortProtocol::Tls => self.add_tls(service),
             PortProtocol::Tcp | PortProtocol::Redis => self.add_bytes(service, Speaks::Either),

@@ -89,10 +89,8 @@ impl<'u> StreamInUse<'u> {
         let (sent, received, open) = stream.into_halves();
         let halves = self.stream.insert(Halves { sent: RefCell::new(sent), received, _open: open });
         let upload = Upload { sent: &halves.sent, unframer: RefCell::new(unframer) };
-        let sending = match ends_with_head || is_tunnel {
-            true => Some(Sending::Done),
-            false => upload.queue(data, &trailers, is_over),
-        };
+        let needs_none = ends_with_head || is_tunnel;
+        let sending = if needs_none { Some(Sending::Done) } else { upload.queue(data, &trailers, is_over) };
         let takes_trailers = head.field(raw, "te").is_some_and(|value| names_trailers(&value));
         let open = OpenResponse { received: &mut halves.received, sent: &halves.sent, connection };
         Ok((upload, Http2Response::new(open, Tunnel::of(head, raw), takes_trailers), sending))
@@ -172,6 +170,7 @@ impl<'c> Upload<'c> {
 }
 
 /// A response as it comes.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 pub struct Http2Response<'c> {
     state: ResponseState<'c>,
     /// The head that was read last, as HTTP/1 would have it.
