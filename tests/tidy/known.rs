@@ -5,15 +5,15 @@
 pub const CIRCLES: [&str; 2] = [
     "inject/edit.rs inject/mod.rs inject/parts.rs inject/pod_resources.rs inject/refusal.rs inject/scalar.rs \
      inject/shared.rs inject/wishes.rs inject/workload.rs",
-    "policy/compile.rs policy/endpoints.rs policy/guarded.rs policy/policy_table.rs policy/rules.rs policy/splits.rs \
-     policy/traps/mod.rs policy/tunnels.rs policy/virtual_services.rs",
+    "policy/compile/compiler.rs policy/compile/cluster/endpoints.rs policy/table/must_sniff.rs policy/table/policy_table.rs policy/compile/select/rules.rs policy/compile/claim/byte_routes.rs \
+     policy/lint/services.rs policy/table/tunnels.rs policy/compile/link/virtual_services.rs",
 ];
 
 /// Names that several types of a room have.
 pub const TYPES: [&str; 2] = [
     "cli::Args: cli/check/mod.rs cli/doctor/mod.rs cli/explain.rs cli/init.rs cli/inject.rs cli/run.rs cli/show.rs \
      cli/webhook.rs",
-    "policy::Rule: policy/authorization.rs policy/rules.rs",
+    "policy::Rule: policy/table/authorization.rs policy/compile/select/rules.rs",
 ];
 
 /// Files for tests alone outside of a folder `tests/`.

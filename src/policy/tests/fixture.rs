@@ -11,7 +11,7 @@ use crate::config::{
     TrafficPolicy,
 };
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
-use crate::policy::publish::{Addresses, Published};
+use crate::policy::runtime::publish::{Addresses, Published};
 use crate::policy::{
     ClusterProtocol, Content, Decision, FirstLook, Flow, Materials, PolicyTable, Refusal, RequestView, Route, Verdict,
     Workload, compile,

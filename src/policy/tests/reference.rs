@@ -271,7 +271,7 @@ fn agree(table: &PolicyTable, all: &[Declared]) {
     }
 }
 
-pub(super) fn entries() -> impl Strategy<Value = Vec<ServiceEntry>> {
+pub(in crate::policy) fn entries() -> impl Strategy<Value = Vec<ServiceEntry>> {
     let hosts = prop::collection::vec(prop::sample::select(vec!["a.t", "b.t", "*.t", "*.a.t"]), 1..3);
     let ranges = ["1.1.1.1", "1.1.1.2", "1.1.1.1/24", "1.1.0.0/16", "0.0.0.0/0", "::1", "::/64"];
     let addresses = prop_oneof![Just(Vec::new()), prop::collection::vec(prop::sample::select(ranges.to_vec()), 1..3),];
