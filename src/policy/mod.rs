@@ -8,14 +8,15 @@ mod compile;
 mod facts;
 mod lint;
 mod runtime;
+mod service;
 mod table;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use crate::config::{POOLED_IDLE, PoolLimits};
-pub use compile::claim::byte_routes::Split;
-pub use compile::compiler::{AskedFamilies, Materials, compile};
+pub use compile::compiler::compile;
+pub use compile::materials::Materials;
 pub use compile::select::rules::NOT_FOR_THIS_WORKLOAD;
 pub use compile::select::scope::{ROOT_NAMESPACE, Workload};
 pub use facts::{AnyValue, Content, Flow, RequestView};
@@ -28,6 +29,8 @@ pub use table::first_look::{Expected, FirstLook};
 pub use table::http_routes::{Action, Answer, Destination, HttpRoute, RouteMatch};
 pub use table::listener_matches::Declared;
 pub use table::listing::{Document, EndpointRow, EndpointStatus, RouteRow};
+pub use table::must_sniff::AskedFamilies;
 pub use table::policy_table::PolicyTable;
 pub use table::tunnels::TunnelRefusal;
 pub use table::verdict::{Decision, LogFields, Refusal, Route, Verdict};
+pub use table::weighted_routes::WeightedRoute;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use crate::config::{HostPattern, ServiceEntry, VirtualService};
 use crate::flow::Hostname;
 use crate::policy::compile::select::names::qualified_pattern;
-use crate::policy::compile::select::scope::Workload;
+use crate::policy::compile::select::scope::{Workload, oldest_first};
 use crate::policy::table::cluster::{Cluster, ClusterProtocol};
 use crate::policy::table::host_map::HostMap;
 
 #[derive(Default)]
-pub(in crate::policy) struct Sought<'a> {
+pub(in crate::policy) struct Index<'a> {
     entries: HashMap<&'a Hostname, Vec<&'a ServiceEntry>>,
     /// Oldest first.
     byte_services: Vec<&'a VirtualService>,
@@ -28,31 +28,31 @@ pub(in crate::policy) struct Sought<'a> {
     pub(in crate::policy) looked_at: std::cell::Cell<usize>,
 }
 
-impl<'a> Sought<'a> {
+impl<'a> Index<'a> {
     /// Both oldest first, as the workload sees them.
     pub(in crate::policy) fn new(
         entries: &[&'a ServiceEntry],
         byte_services: Vec<&'a VirtualService>,
         workload: &Workload,
     ) -> Self {
-        let mut sought = Self { byte_services, ..Self::default() };
+        let mut index = Self { byte_services, ..Self::default() };
         for entry in entries {
             for host in &entry.hosts {
                 let HostPattern::Exact(name) = host else { continue };
-                let known = sought.entries.entry(name).or_default();
+                let known = index.entries.entry(name).or_default();
                 // An entry may list a host twice.
                 if !known.last().is_some_and(|last| std::ptr::eq(*last, *entry)) {
                     known.push(entry);
                 }
             }
         }
-        for (at, service) in sought.byte_services.iter().enumerate() {
+        for (at, service) in index.byte_services.iter().enumerate() {
             for host in &service.hosts {
                 let host = qualified_pattern(host, workload.namespace_of(&service.meta));
-                sought.byte_hosts.get_or_insert_with(&host, Vec::new).push(at);
+                index.byte_hosts.get_or_insert_with(&host, Vec::new).push(at);
             }
         }
-        sought
+        index
     }
 
     /// The entries that list `host` itself, oldest first.
@@ -96,6 +96,19 @@ impl<'a> Sought<'a> {
     #[cfg(not(test))]
     #[allow(clippy::unused_self, reason = "only tests count")]
     fn note(&self, _: usize) {}
+}
+
+/// The VirtualServices with routes for bytes that the workload sees, oldest first.
+pub(in crate::policy) fn byte_services<'a>(
+    services: &'a [VirtualService],
+    workload: &Workload,
+) -> Vec<&'a VirtualService> {
+    let mut seen = oldest_first(services, |service| &service.meta);
+    seen.retain(|service| {
+        let has_routes = !service.tls.is_empty() || !service.tcp.is_empty();
+        has_routes && workload.sees(workload.namespace_of(&service.meta), &service.export_to)
+    });
+    seen
 }
 
 #[cfg(test)]
@@ -151,11 +164,14 @@ spec:
             let resources = routed(hosts);
             let (workload, mut materials) = (workload("shop", "app=a"), Asked::default());
             let compiler = Compiler::of(&resources, &workload, &mut materials);
-            let splits = compiler.table.splits.len();
-            assert!(splits == hosts && compiler.table.services.services.len() == hosts, "{splits} splits");
+            let weighted_routes = compiler.table.weighted_routes.len();
+            assert!(
+                weighted_routes == hosts && compiler.table.services.services.len() == hosts,
+                "{weighted_routes} routes"
+            );
             // Two ports each, and each port once more for routes that lead there.
             assert_eq!(compiler.table.clusters.len(), hosts * 4);
-            compiler.sought.looked_at.get()
+            compiler.index.looked_at.get()
         };
         let few = looked_at(100);
         assert!(few <= 100 * 10, "{few}");

@@ -7,4 +7,5 @@ pub(super) mod cluster;
 pub(super) mod compiler;
 pub(super) mod index;
 pub(super) mod link;
+pub(super) mod materials;
 pub(super) mod select;

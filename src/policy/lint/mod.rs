@@ -8,4 +8,4 @@ mod routes;
 mod services;
 
 pub(super) use routes::{of_plain_requests, of_routes, of_unseen_requests};
-pub(super) use services::{Requests, has_requests, of_entry, of_service, originates};
+pub(super) use services::{Requests, has_requests, of_entry, of_service};

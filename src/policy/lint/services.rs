@@ -2,11 +2,10 @@
 
 use crate::config::{
     ClientTls, DestinationRule, EndpointAddress, HostPattern, OutlierDetection, PortPolicy, PortProtocol, Resolution,
-    ServiceEntry, ServicePort, TlsMode,
+    ServiceEntry, ServicePort,
 };
-use crate::policy::compile::cluster::origination::Carries;
-use crate::policy::compile::compiler::{Service, is_served};
 use crate::policy::lint::problems::Problems;
+use crate::policy::service::{PayloadKind, Service, is_served, originates};
 use crate::policy::table::cluster::Endpoints;
 
 /// What an entry alone shows.
@@ -91,7 +90,7 @@ pub(in crate::policy) enum Requests {
 pub(in crate::policy) fn of_service(
     service: &Service<'_>,
     endpoints: &Endpoints,
-    carries: Carries,
+    payload: PayloadKind,
     requests: Requests,
     problems: &mut Problems,
 ) {
@@ -101,20 +100,20 @@ pub(in crate::policy) fn of_service(
     if let Some((rules, message)) = outliers.and_then(|rules| Some((rules, of_outliers(rules, endpoints)?))) {
         problems.warn(&rules.at, message);
     }
-    of_requests_settings(entry, port, rule, carries, problems);
+    of_requests_settings(entry, port, rule, payload, problems);
     let tls = policy.and_then(|policy| policy.tls.as_ref());
     match tls.filter(|tls| originates(tls)) {
-        _ if carries == Carries::Tls => {}
-        Some(tls) => of_tls(entry, port, policy, tls, endpoints, carries, problems),
+        _ if payload == PayloadKind::Tls => {}
+        Some(tls) => of_tls(entry, port, policy, tls, endpoints, payload, problems),
         None if requests == Requests::Never => {}
         None => {
-            of_plaintext(port, policy, endpoints, carries, problems);
+            of_plaintext(port, policy, endpoints, payload, problems);
             let Some(traffic) = rule.and_then(|rule| rule.traffic_policy.as_ref()).filter(|_| tls.is_none()) else {
                 return;
             };
             match traffic.all.tls.as_ref().filter(|tls| originates(tls)) {
                 Some(general) => of_replaced(port, general, problems),
-                None => of_uncovered(port, &traffic.ports, carries, problems),
+                None => of_uncovered(port, &traffic.ports, payload, problems),
             }
         }
     }
@@ -125,7 +124,7 @@ fn of_requests_settings(
     entry: &ServiceEntry,
     port: &ServicePort,
     rule: Option<&DestinationRule>,
-    carries: Carries,
+    payload: PayloadKind,
     problems: &mut Problems,
 ) {
     let Some((rule, traffic)) = rule.and_then(|rule| Some((rule, rule.traffic_policy.as_ref()?))) else { return };
@@ -136,7 +135,7 @@ fn of_requests_settings(
         let counts = [pool.http1_max_pending_requests, pool.max_requests_per_connection, pool.max_requests];
         counts.iter().any(Option::is_some) || pool.max_retries.is_some() || pool.http_idle_timeout.is_some()
     });
-    if has_http && matches!(carries, Carries::Tls | Carries::Bytes) && port.protocol != PortProtocol::Auto {
+    if has_http && matches!(payload, PayloadKind::Tls | PayloadKind::Bytes) && port.protocol != PortProtocol::Auto {
         let message = format!(
             "connectionPool.http has no effect on port {}, where no requests are seen; connectionPool.tcp (maxConnections, \
              idleTimeout) has",
@@ -177,21 +176,17 @@ fn of_outliers(rules: &OutlierDetection, endpoints: &Endpoints) -> Option<String
     })
 }
 
-pub(in crate::policy) fn originates(tls: &ClientTls) -> bool {
-    matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual)
-}
-
 fn of_plaintext(
     port: &ServicePort,
     policy: Option<&PortPolicy>,
     endpoints: &Endpoints,
-    carries: Carries,
+    payload: PayloadKind,
     problems: &mut Problems,
 ) {
     // Requests that a route sends to a port for TLS are told at the route.
     use PortProtocol::{Auto, Https, Tls};
     let declared_http =
-        matches!(carries, Carries::Http1 | Carries::Http2) && !matches!(port.protocol, Auto | Https | Tls);
+        matches!(payload, PayloadKind::Http1 | PayloadKind::Http2) && !matches!(port.protocol, Auto | Https | Tls);
     let is_tunnelled = policy.is_some_and(|policy| policy.tunnel.is_some());
     if declared_http && port.number == 443 {
         let message = "port 443 is declared as plain HTTP: an application that speaks TLS on it is not matched by this \
@@ -208,9 +203,9 @@ fn of_plaintext(
 }
 
 /// A port beside those that a rule gives TLS.
-fn of_uncovered(port: &ServicePort, ports: &[(u16, PortPolicy)], carries: Carries, problems: &mut Problems) {
+fn of_uncovered(port: &ServicePort, ports: &[(u16, PortPolicy)], payload: PayloadKind, problems: &mut Problems) {
     let with_tls = ports.iter().find(|(_, policy)| policy.tls.as_ref().is_some_and(originates));
-    let is_http = matches!(carries, Carries::Http1 | Carries::Http2) && port.protocol != PortProtocol::Auto;
+    let is_http = matches!(payload, PayloadKind::Http1 | PayloadKind::Http2) && port.protocol != PortProtocol::Auto;
     if let (Some((other, _)), true) = (with_tls, is_http) {
         let message = format!(
             "port {} leaves in plaintext: the DestinationRule of this host asks for TLS on port {other} alone; add \
@@ -236,7 +231,7 @@ fn of_tls(
     policy: Option<&PortPolicy>,
     tls: &ClientTls,
     endpoints: &Endpoints,
-    carries: Carries,
+    payload: PayloadKind,
     problems: &mut Problems,
 ) {
     if tls.insecure_skip_verify {
@@ -248,7 +243,7 @@ fn of_tls(
             let message = "an explicit `sni` switches the check of the server's name off: any certificate of a trusted \
                            CA is accepted; add subjectAltNames, or leave `sni` out to check the request's host";
             problems.warn(&tls.at, message.to_owned());
-        } else if carries == Carries::Bytes && port.protocol != PortProtocol::Auto {
+        } else if payload == PayloadKind::Bytes && port.protocol != PortProtocol::Auto {
             let message = format!(
                 "port {} carries no HTTP, so there is no host to send as SNI or to check the certificate against; add \
                  `sni` and subjectAltNames",
@@ -258,7 +253,7 @@ fn of_tls(
         }
     }
     if port.protocol == PortProtocol::Mysql
-        || (carries == Carries::Bytes && upstream_ports(port, endpoints).any(|to| STARTS_TLS_ITSELF.contains(&to)))
+        || (payload == PayloadKind::Bytes && upstream_ports(port, endpoints).any(|to| STARTS_TLS_ITSELF.contains(&to)))
     {
         let message = format!(
             "TLS from the first byte on, which few servers of this kind understand: on port {} TLS begins with a \

@@ -15,8 +15,8 @@ use crate::config::{
 };
 use crate::flow::Host;
 use crate::http::{parameterless_path, split_query};
-use crate::policy::compile::select::names::ShortNames;
 use crate::policy::facts::{AnyValue, Flow, RequestView};
+use crate::policy::table::short_names::ShortNames;
 
 /// All that is judged for one destination.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use crate::policy::runtime::health::Health;
 use crate::policy::runtime::occupancy::Occupancy;
 use crate::policy::runtime::publish::Addresses;
 use crate::policy::table::authorization::Authorization;
-use crate::policy::table::destination_guard::Reach;
+use crate::policy::table::destination_guard::DestinationGuard;
 use crate::tls::{ClientProfile, ProfileRequest};
 
 /// One port of one ServiceEntry host, with the policy that a DestinationRule gives it.
@@ -48,7 +48,7 @@ pub struct Cluster {
     /// What AuthorizationPolicies say of it.
     pub(in crate::policy) authorization: Option<Arc<Authorization>>,
     /// Where connections may go that follow the application.
-    pub(in crate::policy) reach: Reach,
+    pub(in crate::policy) destination_guard: DestinationGuard,
     /// `addresses` of the ServiceEntry.
     pub(in crate::policy) listed: Vec<IpNet>,
     /// What in the configuration made it.

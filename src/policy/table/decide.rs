@@ -12,15 +12,15 @@ use ipnet::IpNet;
 
 use crate::config::OutboundPolicy;
 use crate::flow::{Host, OriginalDst};
-use crate::policy::compile::claim::byte_routes::Split;
 use crate::policy::facts::{Content, Flow, RequestView};
 use crate::policy::table::authorization::Authorization;
 use crate::policy::table::cluster::{Cluster, ClusterProtocol, Endpoints};
 use crate::policy::table::destination_guard::{Unreachable, is_protected};
 use crate::policy::table::http_routes::{Action, HttpService, Unrouted};
-use crate::policy::table::listener_matches::{Match, PortRoutes};
+use crate::policy::table::listener_matches::{Match, PortMatches};
 use crate::policy::table::policy_table::PolicyTable;
 use crate::policy::table::verdict::{Decision, Refusal, Route, Verdict};
+use crate::policy::table::weighted_routes::WeightedRoute;
 
 type Decided<'t> = Result<Decision<'t>, Refusal<'t>>;
 
@@ -78,15 +78,15 @@ impl PolicyTable {
         match found {
             Match::Cluster(id) => {
                 let cluster = &self.clusters[id];
-                self.reach(cluster, flow.destination)?;
+                self.check_destination(cluster, flow.destination)?;
                 Ok(Decision::Forward(cluster))
             }
-            Match::Split(id) => self.follow_bytes(&self.splits[id], flow, random, verdict),
+            Match::Weighted(id) => self.follow_bytes(&self.weighted_routes[id], flow, random, verdict),
             Match::Unknown => self.unmatched(asked),
         }
     }
 
-    pub(in crate::policy) fn on_port(&self, dst: OriginalDst, ask: impl FnOnce(&PortRoutes) -> Match) -> Match {
+    pub(in crate::policy) fn on_port(&self, dst: OriginalDst, ask: impl FnOnce(&PortMatches) -> Match) -> Match {
         self.ports.get(&dst.port()).map_or(Match::Unknown, ask)
     }
 
@@ -94,7 +94,7 @@ impl PolicyTable {
     pub(in crate::policy) fn owner(&self, found: Match) -> Option<&Arc<Cluster>> {
         match found {
             Match::Cluster(id) => Some(&self.clusters[id]),
-            Match::Split(id) => Some(&self.clusters[self.splits[id].own]),
+            Match::Weighted(id) => Some(&self.clusters[self.weighted_routes[id].own]),
             Match::Unknown => None,
         }
     }
@@ -121,7 +121,7 @@ impl PolicyTable {
     /// The VirtualService that speaks of a request: of its host, on a port that some entry has, where requests are read.
     fn http_service(&self, asked: &Asked<'_>) -> Option<&HttpService> {
         match asked.found {
-            Match::Split(_) => None,
+            Match::Weighted(_) => None,
             Match::Cluster(id) if self.clusters[id].protocol == ClusterProtocol::Opaque => None,
             Match::Cluster(_) | Match::Unknown => {
                 let service = self.services.of(asked.host?);
@@ -156,20 +156,20 @@ impl PolicyTable {
 
     fn follow_bytes<'t>(
         &'t self,
-        split: &'t Split,
+        route: &'t WeightedRoute,
         flow: &Flow<'_>,
         random: u64,
         verdict: &mut Verdict<'t>,
     ) -> Decided<'t> {
-        verdict.route = Some(Route::Bytes(split));
-        let to = split.destination(random).ok_or(Refusal::NoCluster(""))?;
-        let cluster = split.cluster(to).ok_or(Refusal::NoCluster(&to.name))?;
+        verdict.route = Some(Route::Bytes(route));
+        let to = route.pick(random).ok_or(Refusal::NoCluster(""))?;
+        let cluster = route.cluster(to).ok_or(Refusal::NoCluster(&to.name))?;
         self.lead(cluster, flow, verdict)
     }
 
     /// A route leads to `cluster`, which is judged as if it had been asked for.
     fn lead<'t>(&'t self, cluster: &'t Arc<Cluster>, flow: &Flow<'_>, verdict: &mut Verdict<'t>) -> Decided<'t> {
-        self.reach(cluster, flow.destination)?;
+        self.check_destination(cluster, flow.destination)?;
         let Some(all) = cluster.authorization.as_deref() else { return Ok(Decision::Forward(cluster)) };
         if !verdict.judges[0].is_some_and(|asked| ptr::eq(asked, all)) {
             verdict.judges[1] = Some(all);
@@ -192,10 +192,14 @@ impl PolicyTable {
 
     /// # Errors
     /// The cluster follows the application to where nobody may go.
-    pub(in crate::policy) fn reach<'t>(&self, cluster: &'t Arc<Cluster>, dst: OriginalDst) -> Result<(), Refusal<'t>> {
+    pub(in crate::policy) fn check_destination<'t>(
+        &self,
+        cluster: &'t Arc<Cluster>,
+        dst: OriginalDst,
+    ) -> Result<(), Refusal<'t>> {
         match cluster.endpoints {
             Endpoints::OriginalDst { .. } => {
-                let reached = cluster.reach.check(dst.ip(), self.protected());
+                let reached = cluster.destination_guard.check(dst.ip(), self.protected());
                 reached.map_err(|why| Refusal::Unreachable { why, cluster })
             }
             Endpoints::Resolved(_) | Endpoints::ByName { .. } => Ok(()),

@@ -12,7 +12,7 @@ use crate::policy::runtime::publish::Addresses;
 
 /// The addresses that the connections of one cluster may go to.
 #[derive(Debug, Default)]
-pub(in crate::policy) struct Reach {
+pub(in crate::policy) struct DestinationGuard {
     /// `addresses` of the ServiceEntry: whoever lists an address means it.
     pub(in crate::policy) listed: Vec<IpNet>,
     /// What the names resolve to that must lead to the address; `None` does not ask.
@@ -69,7 +69,7 @@ pub(in crate::policy) fn is_protected(ip: IpAddr, protected: &[IpNet]) -> bool {
     protected.iter().any(|network| network.contains(&ip))
 }
 
-impl Reach {
+impl DestinationGuard {
     /// # Errors
     /// Why `ip` must not be dialled.
     pub(in crate::policy) fn check(&self, ip: IpAddr, protected: &[IpNet]) -> Result<(), Unreachable> {
@@ -113,12 +113,12 @@ mod tests {
             (none, Some(&[&["169.254.169.254"][..]][..]), "169.254.169.254", Err(Unreachable::Protected)),
         ] {
             let cell = |ips: &&[&str]| Addresses::new(ips.iter().map(|ip| ip.parse().unwrap()).collect());
-            let reach = Reach {
+            let guard = DestinationGuard {
                 listed: listed.iter().map(|range| network(range)).collect(),
                 bound: bound.map(|names: &[&[&str]]| names.iter().map(cell).collect()),
             };
             let protected = ["169.254.0.0/16", "fe80::/10"].map(network);
-            assert_eq!(reach.check(ip.parse().unwrap(), &protected), expected, "{listed:?} {bound:?} {ip}");
+            assert_eq!(guard.check(ip.parse().unwrap(), &protected), expected, "{listed:?} {bound:?} {ip}");
         }
     }
 }

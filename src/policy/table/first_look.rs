@@ -7,7 +7,7 @@ use crate::config::{ConnectPolicy, OutboundPolicy};
 use crate::flow::OriginalDst;
 use crate::policy::facts::{Content, Flow};
 use crate::policy::table::decide::Asked;
-use crate::policy::table::listener_matches::{Declared, Match, PortRoutes};
+use crate::policy::table::listener_matches::{Declared, Match, PortMatches};
 use crate::policy::table::policy_table::PolicyTable;
 use crate::policy::table::verdict::Verdict;
 
@@ -53,19 +53,19 @@ impl PolicyTable {
     }
 
     /// Whether only a name can allow the connection, or it may be one that must not pass unread.
-    fn needs_bytes(&self, unread: &Asked<'_>, routes: Option<&PortRoutes>) -> bool {
+    fn needs_bytes(&self, unread: &Asked<'_>, routes: Option<&PortMatches>) -> bool {
         let dst = unread.flow.destination;
         let is_refused = self.is_forbidden(unread)
             || match unread.found {
-                Match::Cluster(id) => self.reach(&self.clusters[id], dst).is_err(),
+                Match::Cluster(id) => self.check_destination(&self.clusters[id], dst).is_err(),
                 Match::Unknown => self.settings.outbound_traffic_policy == OutboundPolicy::RegistryOnly,
-                Match::Split(_) => false,
+                Match::Weighted(_) => false,
             };
         if is_refused {
-            return routes.is_some_and(PortRoutes::has_names);
+            return routes.is_some_and(PortMatches::has_names);
         }
         // Asked last, since it looks at each host of the port.
-        unread.found == Match::Unknown && self.guarded.why(dst, routes.is_some()).is_some()
+        unread.found == Match::Unknown && self.must_sniff.why(dst, routes.is_some()).is_some()
     }
 
     /// Whether a connection that no entry has passes whatever it says, so that nobody need wait for its first byte. Its
@@ -77,7 +77,7 @@ impl PolicyTable {
         self.settings.outbound_traffic_policy == OutboundPolicy::AllowAny
             && self.settings.connect_policy == ConnectPolicy::Deny
             && self.elsewhere.as_ref().is_none_or(|all| all.allows_whatever_follows(flow))
-            && self.guarded.why(dst, self.ports.contains_key(&dst.port())).is_none()
+            && self.must_sniff.why(dst, self.ports.contains_key(&dst.port())).is_none()
     }
 
     /// Why a flow that no entry has must not pass, in one word for the access log: requests to a host there must leave as
@@ -97,6 +97,6 @@ impl PolicyTable {
             // A server that speaks first, TLS that stays encrypted, and what says where it goes.
             Content::Silence | Content::Tls(_) | Content::Request(_) | Content::Connect(..) => return None,
         }
-        self.guarded.why(dst, self.ports.contains_key(&dst.port()))
+        self.must_sniff.why(dst, self.ports.contains_key(&dst.port()))
     }
 }

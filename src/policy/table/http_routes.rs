@@ -108,10 +108,10 @@ impl Clusters {
     }
 }
 
-/// The destination that `dice`, any number, falls on.
-pub(in crate::policy) fn fallen(all: &[Destination], dice: u64) -> Option<&Destination> {
+/// The destination that `random`, any number, picks by weight.
+pub(in crate::policy) fn pick(all: &[Destination], random: u64) -> Option<&Destination> {
     let total: u64 = all.iter().map(|to| u64::from(to.weight)).sum();
-    let mut left = dice % total.max(1);
+    let mut left = random % total.max(1);
     all.iter().find(|to| match left.checked_sub(u64::from(to.weight)) {
         Some(less) => {
             left = less;
@@ -201,7 +201,7 @@ impl HttpService {
                 }
             };
             let all = if let Action::Forward(all) = &route.action { all.as_slice() } else { &[] };
-            return Ok(RouteMatch { route, destination: fallen(all, random), prefix });
+            return Ok(RouteMatch { route, destination: pick(all, random), prefix });
         }
         Err(Unrouted::NoRoute(&self.source))
     }

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{EndpointAddress, Location, OutboundPolicy, PortProtocol};
 use crate::flow::Hostname;
-use crate::policy::compile::claim::byte_routes::Split;
 use crate::policy::table::cluster::{Cluster, ClusterProtocol, EndpointSource, Endpoints, Source, Transport};
 use crate::policy::table::http_routes::{Action, Destination, HttpRoute};
 use crate::policy::table::policy_table::PolicyTable;
+use crate::policy::table::weighted_routes::WeightedRoute;
 use crate::tls::ProfileMode;
 
 /// An object of the configuration, and where it stands.
@@ -103,9 +103,9 @@ impl PolicyTable {
         });
         let ports: BTreeMap<_, _> = self.ports.iter().collect();
         let held = ports.into_iter().flat_map(|(port, routes)| {
-            routes.held().into_iter().flat_map(|held| {
-                let rows = match held.holder.split {
-                    Some(id) => split(&self.splits[id]),
+            routes.dump().into_iter().flat_map(|held| {
+                let rows = match held.holder.route {
+                    Some(id) => weighted(&self.weighted_routes[id]),
                     None => vec![of_cluster(&self.clusters[held.holder.cluster])],
                 };
                 let (port, protocol) = (Some(*port), held.protocol.to_owned());
@@ -203,10 +203,10 @@ fn routed(host: &str, route: &HttpRoute) -> Vec<RouteRow> {
 }
 
 /// A row for each destination of a `tls` or `tcp` route.
-fn split(split: &Split) -> Vec<RouteRow> {
-    let virtual_service = Some(Document::from(&split.source));
-    let row = |to| RouteRow { virtual_service: virtual_service.clone(), ..destination(to, split.cluster(to)) };
-    split.destinations.iter().map(row).collect()
+fn weighted(route: &WeightedRoute) -> Vec<RouteRow> {
+    let virtual_service = Some(Document::from(&route.source));
+    let row = |to| RouteRow { virtual_service: virtual_service.clone(), ..destination(to, route.cluster(to)) };
+    route.destinations.iter().map(row).collect()
 }
 
 /// Where a route leads: to `cluster`, if there is one.

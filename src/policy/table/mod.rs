@@ -14,5 +14,8 @@ pub(super) mod listener_matches;
 pub(super) mod listing;
 pub(super) mod must_sniff;
 pub(super) mod policy_table;
+pub(super) mod short_names;
+pub(super) mod tunnel_ends;
 pub(super) mod tunnels;
 pub(super) mod verdict;
+pub(super) mod weighted_routes;

@@ -8,52 +8,54 @@
 //!
 //! The places are gathered once a table. Asking compares an address with those of the hosts of one port.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
-use crate::config::{EndpointAddress, HostPattern};
-use crate::flow::{Hostname, OriginalDst};
-use crate::policy::compile::compiler::{AskedFamilies, Materials};
+use crate::flow::OriginalDst;
 use crate::policy::runtime::publish::Addresses;
-use crate::policy::table::cluster::{Cluster, ClusterProtocol, Endpoints, Transport};
-use crate::policy::table::http_routes::HttpServices;
 
-#[derive(Debug, Default)]
-pub(in crate::policy) struct Guarded {
-    ports: HashMap<u16, PortGuard, RandomState>,
-    /// Of the hosts whose routes lead to TLS: requests to any port that an entry has may take them.
-    routed: Places,
+/// Which families of addresses names are asked for: of the others nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedFamilies {
+    pub v4: bool,
+    pub v6: bool,
 }
 
 #[derive(Debug, Default)]
-struct PortGuard {
+pub(in crate::policy) struct MustSniff {
+    pub(in crate::policy) ports: HashMap<u16, PortGuard, RandomState>,
+    /// Of the hosts whose routes lead to TLS: requests to any port that an entry has may take them.
+    pub(in crate::policy) routed: Places,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::policy) struct PortGuard {
     /// Of the hosts whose connections leave as TLS.
-    originating: Places,
+    pub(in crate::policy) originating: Places,
     /// Of the hosts whose requests are judged.
-    judging: Places,
+    pub(in crate::policy) judging: Places,
 }
 
 /// Where connections of some hosts may be going.
 #[derive(Debug, Default)]
-struct Places {
+pub(in crate::policy) struct Places {
     /// Nobody knows.
-    anywhere: bool,
-    ranges: Vec<IpNet>,
-    names: Vec<Named>,
+    pub(in crate::policy) anywhere: bool,
+    pub(in crate::policy) ranges: Vec<IpNet>,
+    pub(in crate::policy) names: Vec<Named>,
 }
 
 /// The addresses that a host's name has, and had until a while ago: applications keep to them.
 #[derive(Debug)]
-struct Named {
-    now: Addresses,
-    recent: Addresses,
+pub(in crate::policy) struct Named {
+    pub(in crate::policy) now: Addresses,
+    pub(in crate::policy) recent: Addresses,
     /// Without any it may be anywhere. Not so where the entry's endpoints are addresses: its name may be made up.
-    must_resolve: bool,
-    families: AskedFamilies,
+    pub(in crate::policy) must_resolve: bool,
+    pub(in crate::policy) families: AskedFamilies,
 }
 
 impl Named {
@@ -73,87 +75,9 @@ impl Places {
             || self.ranges.iter().any(|range| range.contains(&ip))
             || self.names.iter().any(|name| name.may_hold(ip))
     }
-
-    fn add_name(&mut self, name: &Hostname, must_resolve: bool, materials: &mut dyn Materials) {
-        let (now, recent) = (materials.addresses(name), materials.bound_addresses(name));
-        self.names.push(Named { now, recent, must_resolve, families: materials.asked_families() });
-    }
-
-    fn add_cluster(&mut self, cluster: &Cluster, materials: &mut dyn Materials) {
-        self.ranges.extend(&cluster.listed);
-        if is_found_by_address(cluster) {
-            return;
-        }
-        let Endpoints::Resolved(sources) = &cluster.endpoints else {
-            self.anywhere = true;
-            return;
-        };
-        let before = self.ranges.len();
-        for source in sources {
-            match &source.configured {
-                EndpointAddress::Ip(ip) => self.ranges.push(IpNet::from(*ip)),
-                EndpointAddress::Name(name) => self.add_name(name, true, materials),
-                EndpointAddress::Unix(_) => {}
-            }
-        }
-        let is_fixed = !sources.is_empty() && self.ranges.len() - before == sources.len();
-        // A wildcard is no host name.
-        match Hostname::new(&cluster.host) {
-            Ok(name) => self.add_name(&name, !is_fixed, materials),
-            Err(_) => self.anywhere = true,
-        }
-    }
 }
 
-/// Whether no name leads to the cluster: its connections are those to the addresses that its entry lists.
-fn is_found_by_address(cluster: &Cluster) -> bool {
-    let is_single = |range: &IpNet| range.prefix_len() == range.max_prefix_len();
-    !cluster.listed.is_empty()
-        && !matches!(cluster.endpoints, Endpoints::Resolved(_))
-        && match cluster.protocol {
-            ClusterProtocol::Opaque => true,
-            ClusterProtocol::SameAsClient => cluster.listed.iter().all(is_single),
-            ClusterProtocol::Http1 | ClusterProtocol::Http2 => false,
-        }
-}
-
-impl Guarded {
-    pub(in crate::policy) fn of(
-        clusters: &[Arc<Cluster>],
-        services: &HttpServices,
-        materials: &mut dyn Materials,
-    ) -> Self {
-        let mut all = Self::default();
-        for cluster in clusters {
-            let originates = !matches!(cluster.transport, Transport::Plaintext);
-            let judges = cluster.protocol != ClusterProtocol::Opaque
-                && cluster.authorization.as_ref().is_some_and(|all| all.forbids_something());
-            if originates {
-                all.port(cluster.origin.port).originating.add_cluster(cluster, materials);
-            }
-            if judges {
-                all.port(cluster.origin.port).judging.add_cluster(cluster, materials);
-            }
-        }
-        all.add_routed(clusters, services, materials);
-        all
-    }
-
-    fn add_routed(&mut self, clusters: &[Arc<Cluster>], services: &HttpServices, materials: &mut dyn Materials) {
-        let mut names = HashSet::new();
-        for host in services.hosts_with_tls() {
-            match host {
-                HostPattern::Exact(name) => {
-                    self.routed.add_name(&name, true, materials);
-                    names.insert(name.to_string());
-                }
-                HostPattern::Wildcard(_) | HostPattern::Any => self.routed.anywhere = true,
-            }
-        }
-        let of_routed = clusters.iter().filter(|cluster| names.contains(&cluster.host));
-        self.routed.ranges.extend(of_routed.flat_map(|cluster| &cluster.listed));
-    }
-
+impl MustSniff {
     /// Why unread bytes must not pass to `dst`, in one word for the access log; `is_known`: some entry has its port.
     pub(in crate::policy) fn why(&self, dst: OriginalDst, is_known: bool) -> Option<&'static str> {
         let of_port = self.ports.get(&dst.port());
@@ -163,10 +87,6 @@ impl Guarded {
         }
         let is_judged = may_hold(|port| &port.judging);
         is_judged.then_some("neither_http1_nor_tls_on_a_port_with_authorization_policies")
-    }
-
-    fn port(&mut self, number: u16) -> &mut PortGuard {
-        self.ports.entry(number).or_default()
     }
 }
 

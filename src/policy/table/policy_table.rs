@@ -9,14 +9,14 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::config::Settings;
-use crate::policy::compile::claim::byte_routes::Split;
-use crate::policy::compile::select::names::ShortNames;
 use crate::policy::table::authorization::Authorization;
 use crate::policy::table::cluster::Cluster;
 use crate::policy::table::http_routes::HttpServices;
-use crate::policy::table::listener_matches::PortRoutes;
-use crate::policy::table::must_sniff::Guarded;
-use crate::policy::table::tunnels::TunnelEnds;
+use crate::policy::table::listener_matches::PortMatches;
+use crate::policy::table::must_sniff::MustSniff;
+use crate::policy::table::short_names::ShortNames;
+use crate::policy::table::tunnel_ends::TunnelEnds;
+use crate::policy::table::weighted_routes::WeightedRoute;
 
 /// What may leave, and how. Made by [`compile`](super::compile).
 #[derive(Debug, Default)]
@@ -24,10 +24,10 @@ pub struct PolicyTable {
     pub(in crate::policy) version: u64,
     pub(in crate::policy) settings: Settings,
     pub(in crate::policy) clusters: Vec<Arc<Cluster>>,
-    pub(in crate::policy) ports: HashMap<u16, PortRoutes, RandomState>,
+    pub(in crate::policy) ports: HashMap<u16, PortMatches, RandomState>,
     pub(in crate::policy) services: HttpServices,
-    pub(in crate::policy) splits: Vec<Split>,
-    pub(in crate::policy) guarded: Guarded,
+    pub(in crate::policy) weighted_routes: Vec<WeightedRoute>,
+    pub(in crate::policy) must_sniff: MustSniff,
     pub(in crate::policy) tunnel_ends: TunnelEnds,
     pub(in crate::policy) short_names: Arc<ShortNames>,
     /// What AuthorizationPolicies say of destinations that no entry names.

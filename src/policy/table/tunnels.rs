@@ -3,37 +3,12 @@
 //!
 //! It knows nothing of the proxy that is asked, nor of addresses that must never be dialled.
 
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use foldhash::fast::RandomState;
-
-use crate::config::{ConnectPolicy, HostPattern};
+use crate::config::ConnectPolicy;
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
-use crate::policy::compile::claim::byte_routes::Split;
 use crate::policy::table::cluster::{Cluster, Transport};
-use crate::policy::table::host_map::HostMap;
-use crate::policy::table::listener_matches::ClusterId;
 use crate::policy::table::policy_table::PolicyTable;
-
-/// The clusters that a tunnel may lead to, found by port and name. Made once a table, and only where tunnels are carried.
-#[derive(Debug, Default)]
-pub(in crate::policy) struct TunnelEnds {
-    by_port: HashMap<u16, HostMap<Vec<ClusterId>>, RandomState>,
-    /// Clusters whose connections a route for bytes sends elsewhere.
-    split: HashSet<ClusterId, RandomState>,
-}
-
-impl TunnelEnds {
-    pub(in crate::policy) fn add(&mut self, host: &HostPattern, cluster: &Cluster) {
-        let on_port = self.by_port.entry(cluster.origin.port).or_default();
-        on_port.get_or_insert_with(host, Vec::new).push(cluster.index);
-    }
-
-    pub(in crate::policy) fn add_splits(&mut self, splits: &[Split]) {
-        self.split.extend(splits.iter().map(|split| split.own));
-    }
-}
 
 /// Why a tunnel is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,8 +54,8 @@ impl PolicyTable {
         if found.iter().any(judges) {
             return Err(TunnelRefusal::Judged);
         }
-        let is_split = |cluster: &&Cluster| self.tunnel_ends.split.contains(&cluster.index);
-        if self.services.of(&authority.host).is_some() || found.iter().any(is_split) {
+        let is_routed = |cluster: &&Cluster| self.tunnel_ends.routed.contains(&cluster.index);
+        if self.services.of(&authority.host).is_some() || found.iter().any(is_routed) {
             return Err(TunnelRefusal::Routed);
         }
         Ok(())
@@ -100,7 +75,7 @@ impl PolicyTable {
             self.on_port(dst, |routes| routes.bytes(ip)),
         ];
         let owners = found.into_iter().filter_map(|found| self.owner(found));
-        owners.filter(|cluster| self.reach(cluster, dst).is_ok()).map(AsRef::as_ref).collect()
+        owners.filter(|cluster| self.check_destination(cluster, dst).is_ok()).map(AsRef::as_ref).collect()
     }
 }
 

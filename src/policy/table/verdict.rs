@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use crate::flow::{OriginalDst, ResponseFlags};
-use crate::policy::compile::claim::byte_routes::Split;
 use crate::policy::facts::Flow;
 use crate::policy::table::authorization::Authorization;
 use crate::policy::table::cluster::{Cluster, Source};
 use crate::policy::table::destination_guard::Unreachable;
 use crate::policy::table::http_routes::{Action, Answer, Destination, HttpRoute, RouteMatch};
 use crate::policy::table::tunnels::TunnelRefusal;
+use crate::policy::table::weighted_routes::WeightedRoute;
 
 /// UPSTREAM_CLUSTER of what no entry names, as Istio has it.
 const PASSTHROUGH: &str = "PassthroughCluster";
@@ -50,7 +50,7 @@ pub enum Decision<'t> {
 pub enum Route<'t> {
     Http(RouteMatch<'t>),
     /// A `tls` or `tcp` route.
-    Bytes(&'t Split),
+    Bytes(&'t WeightedRoute),
 }
 
 /// Why a flow may not leave.
@@ -185,7 +185,7 @@ impl<'t> Verdict<'t> {
     pub fn destinations(&self) -> &'t [Destination] {
         match self.route {
             Some(Route::Http(RouteMatch { route: HttpRoute { action: Action::Forward(all), .. }, .. })) => all,
-            Some(Route::Bytes(split)) => &split.destinations,
+            Some(Route::Bytes(route)) => &route.destinations,
             Some(Route::Http(_)) | None => &[],
         }
     }

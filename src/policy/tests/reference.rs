@@ -240,7 +240,7 @@ fn is_told_apart(all: &[Declared], range: &IpNet) -> bool {
 
 fn named(verdict: &Verdict<'_>) -> Answer {
     match (verdict.route, &verdict.decision) {
-        (Some(Route::Bytes(split)), _) => Some(split.destinations[0].name.replace("outbound|80||", "")),
+        (Some(Route::Bytes(route)), _) => Some(route.destinations[0].name.replace("outbound|80||", "")),
         (_, Decision::Forward(cluster)) => Some(format!("{} {}", cluster.origin.service_entry.name, cluster.host)),
         _ => None,
     }

@@ -5,52 +5,14 @@
 //! ports the server names of routes replace the entry's own, on other ports the first route without a condition
 //! replaces the entry.
 
-use std::sync::Arc;
-
 use ipnet::IpNet;
 
-use crate::config::{ByteMatch, ByteRoute, HeaderChanges, VirtualService};
-use crate::policy::compile::cluster::origination::{Carries, Wanted};
-use crate::policy::compile::compiler::{Compiler, Service, wanted_by};
-use crate::policy::compile::link::virtual_services::Carried;
-use crate::policy::compile::select::scope::{Workload, oldest_first};
-use crate::policy::table::cluster::{Cluster, Source};
-use crate::policy::table::http_routes::{Destination, fallen};
-use crate::policy::table::listener_matches::{Claimant, Claims, ClusterId, Speaks, SplitId};
-
-/// One compiled route.
-#[derive(Debug)]
-pub struct Split {
-    pub source: Source,
-    /// Position of the cluster whose connections these would be.
-    pub(in crate::policy) own: ClusterId,
-    pub destinations: Vec<Destination>,
-    /// The port of that cluster.
-    port: u16,
-}
-
-impl Split {
-    /// The destination that `dice`, any number, falls on.
-    #[must_use]
-    pub fn destination(&self, dice: u64) -> Option<&Destination> {
-        fallen(&self.destinations, dice)
-    }
-
-    /// Where `to`, one of the destinations, leads; `None` when it does not exist.
-    #[must_use]
-    pub fn cluster<'s>(&self, to: &'s Destination) -> Option<&'s Arc<Cluster>> {
-        to.cluster(self.port)
-    }
-}
-
-/// A route that some matches are claimed for, to be compiled when all entries are known.
-pub(in crate::policy) struct Pending<'a> {
-    route: &'a ByteRoute,
-    source: Source,
-    own: ClusterId,
-    port: u16,
-    carries: Carries,
-}
+use crate::config::{ByteMatch, ByteRoute, VirtualService};
+use crate::policy::compile::cluster::origination::{Wanted, wanted_by};
+use crate::policy::compile::compiler::{Compiler, PendingRoute};
+use crate::policy::service::{PayloadKind, Service};
+use crate::policy::table::cluster::Source;
+use crate::policy::table::listener_matches::{Claimant, Claims, ClusterId, FirstSpeaker, WeightedRouteId};
 
 /// A route that is for this pod and port, with the conditions of it that are.
 type Taken<'a> = (&'a VirtualService, &'a ByteRoute, Vec<&'a ByteMatch>);
@@ -74,19 +36,6 @@ fn within(addresses: &[IpNet], subnets: &[IpNet]) -> Vec<IpNet> {
     ranges
 }
 
-/// The VirtualServices with routes for bytes that the workload sees, oldest first.
-pub(in crate::policy) fn byte_services<'a>(
-    services: &'a [VirtualService],
-    workload: &Workload,
-) -> Vec<&'a VirtualService> {
-    let mut seen = oldest_first(services, |service| &service.meta);
-    seen.retain(|service| {
-        let speaks = !service.tls.is_empty() || !service.tcp.is_empty();
-        speaks && workload.sees(workload.namespace_of(&service.meta), &service.export_to)
-    });
-    seen
-}
-
 impl<'a> Compiler<'a> {
     /// The routes of VirtualServices for the service's host, in order.
     fn taken(&self, service: &Service<'a>, of: impl Fn(&'a VirtualService) -> &'a [ByteRoute]) -> Vec<Taken<'a>> {
@@ -97,7 +46,7 @@ impl<'a> Compiler<'a> {
                 && one.source_namespace.as_ref().is_none_or(|namespace| *namespace == self.workload.namespace)
         };
         let mut taken = Vec::new();
-        for holder in self.sought.byte_services_for(service.host) {
+        for holder in self.index.byte_services_for(service.host) {
             let routes = of(holder).iter().map(|route| (holder, route, route.matches.iter().filter(holds).collect()));
             taken.extend(routes.filter(|(_, route, held): &Taken<'_>| route.matches.is_empty() || !held.is_empty()));
         }
@@ -112,17 +61,17 @@ impl<'a> Compiler<'a> {
         }
         let (mut claims, before) = (Claims::default(), self.pending.len());
         for (holder, route, matches) in taken {
-            let id = self.pend(holder, route, service, own, Carries::Tls);
+            let id = self.pend(holder, route, service, own, PayloadKind::Tls);
             for one in matches {
                 let ranges = within(&service.entry.addresses, &one.destination_subnets);
                 if ranges.is_empty() && !service.entry.addresses.is_empty() {
                     continue;
                 }
                 for name in &one.sni_hosts {
-                    self.routes(service).claim_sni(
+                    self.matches_of(service).claim_sni(
                         name,
                         &ranges,
-                        Claimant { cluster: own, split: Some(id) },
+                        Claimant { cluster: own, route: Some(id) },
                         &mut claims,
                     );
                 }
@@ -155,13 +104,13 @@ impl<'a> Compiler<'a> {
     pub(in crate::policy) fn claim_byte_routes(
         &mut self,
         service: &Service<'a>,
-        speaks: Speaks,
+        first_speaker: FirstSpeaker,
         own: ClusterId,
     ) -> Claims {
         let (mut claims, before) = (Claims::default(), self.pending.len());
         for (route, ranges) in self.shares(service) {
-            let split = route.map(|(holder, route)| self.pend(holder, route, service, own, Carries::Bytes));
-            self.routes(service).claim_bytes(&ranges, speaks, Claimant { cluster: own, split }, &mut claims);
+            let route = route.map(|(holder, route)| self.pend(holder, route, service, own, PayloadKind::Bytes));
+            self.matches_of(service).claim_bytes(&ranges, first_speaker, Claimant { cluster: own, route }, &mut claims);
         }
         self.forget_lost(&claims, before);
         claims
@@ -171,7 +120,7 @@ impl<'a> Compiler<'a> {
     /// be put around it. `None` where it may be taken for such bytes.
     pub(in crate::policy) fn claim_detected_tls(&mut self, service: &Service<'a>, bytes: ClusterId) -> Option<Claims> {
         let own = self.table.clusters.len();
-        let is_plain = wanted_by(service, Carries::Tls) == Wanted::Plaintext;
+        let is_plain = wanted_by(service, PayloadKind::Tls) == Wanted::Plaintext;
         let mut shares = self.shares(service);
         shares.retain(|(route, _)| route.is_some() || !is_plain);
         if shares.is_empty() {
@@ -179,8 +128,8 @@ impl<'a> Compiler<'a> {
         }
         let (mut claims, before) = (Claims::default(), self.pending.len());
         for (route, ranges) in shares {
-            let split = route.map(|(holder, route)| self.pend(holder, route, service, own, Carries::Tls));
-            self.routes(service).claim_detected_tls(&ranges, bytes, Claimant { cluster: own, split }, &mut claims);
+            let route = route.map(|(holder, route)| self.pend(holder, route, service, own, PayloadKind::Tls));
+            self.matches_of(service).claim_detected_tls(&ranges, bytes, Claimant { cluster: own, route }, &mut claims);
         }
         self.forget_lost(&claims, before);
         Some(claims)
@@ -199,42 +148,11 @@ impl<'a> Compiler<'a> {
         route: &'a ByteRoute,
         service: &Service<'a>,
         own: ClusterId,
-        carries: Carries,
-    ) -> SplitId {
+        payload: PayloadKind,
+    ) -> WeightedRouteId {
         let namespace = self.workload.namespace_of(&holder.meta).to_owned();
         let source = Source { namespace, name: holder.meta.name.clone(), at: holder.meta.at.clone() };
-        self.pending.push(Pending { route, source, own, port: service.port.number, carries });
+        self.pending.push(PendingRoute { route, source, own, port: service.port.number, payload });
         self.pending.len() - 1
-    }
-
-    /// Compiles what was claimed. Entries must have been added before.
-    pub(in crate::policy) fn add_splits(&mut self) {
-        const UNCHANGED: &HeaderChanges = &HeaderChanges { set: Vec::new(), add: Vec::new(), remove: Vec::new() };
-        for Pending { route, source, own, port, carries } in std::mem::take(&mut self.pending) {
-            self.used.insert(std::ptr::from_ref(route));
-            let to = route.destinations.iter();
-            let carried = Carried::Bytes { carries, port };
-            let namespace = &source.namespace;
-            let destinations = to.map(|to| self.destination(to, (UNCHANGED, UNCHANGED), carried, namespace)).collect();
-            self.table.splits.push(Split { source, own, destinations, port });
-        }
-        for holder in self.sought.byte_services() {
-            for (route, ports) in holder
-                .tls
-                .iter()
-                .map(|route| (route, "HTTPS or TLS"))
-                .chain(holder.tcp.iter().map(|route| (route, "TCP")))
-            {
-                let is_for_us = route.matches.is_empty()
-                    || route.matches.iter().any(|one| !one.never && self.workload.matches(&one.source_labels));
-                if is_for_us && !self.used.contains(&std::ptr::from_ref(route)) {
-                    let message = format!(
-                        "this route takes nothing: no ServiceEntry has one of the hosts with a port of protocol {ports} \
-                         and an address that it asks for"
-                    );
-                    self.problems.warn(&route.at, message);
-                }
-            }
-        }
     }
 }

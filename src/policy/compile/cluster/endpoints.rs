@@ -6,7 +6,7 @@ use crate::config::{
     Endpoint, EndpointAddress, HostPattern, LoadBalancer, MeshLocation, PortPolicy, Resolution, ServiceEntry,
     ServicePort,
 };
-use crate::policy::compile::compiler::Materials;
+use crate::policy::compile::materials::Materials;
 use crate::policy::lint::problems::Problems;
 use crate::policy::runtime::publish::{Addresses, Published};
 use crate::policy::table::cluster::{EndpointSource, Endpoints};

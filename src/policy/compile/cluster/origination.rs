@@ -4,19 +4,8 @@
 //! fall back to plaintext: there the answer is [`Wanted::Refused`]. It loads nothing.
 
 use crate::config::{ClientTls, Resolution, TlsMode};
+use crate::policy::service::{PayloadKind, Service};
 use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
-
-/// What a port's bytes are, as far as TLS cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Carries {
-    /// Requests with a host that SNI and name check can come from.
-    Http1,
-    Http2,
-    /// Bytes: no host is known.
-    Bytes,
-    /// The application's own TLS.
-    Tls,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Wanted {
@@ -30,12 +19,27 @@ pub(in crate::policy) enum Wanted {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::policy) struct Context<'a> {
     pub(in crate::policy) port: u16,
-    pub(in crate::policy) carries: Carries,
+    pub(in crate::policy) payload: PayloadKind,
     /// The rule selects its workloads: only then may it use a secret.
     pub(in crate::policy) selects_workload: bool,
     /// `subjectAltNames` of the ServiceEntry.
     pub(in crate::policy) entry_names: &'a [String],
     pub(in crate::policy) resolution: Resolution,
+}
+
+/// What the policy of a port asks for, where it carries this.
+pub(in crate::policy) fn wanted_by(service: &Service<'_>, payload: PayloadKind) -> Wanted {
+    // The application's own TLS goes through a tunnel, and ours ends at the forward proxy: no TLS in TLS for a server.
+    let is_tunnelled = service.policy.is_some_and(|policy| policy.tunnel.is_some());
+    let payload = if is_tunnelled && payload == PayloadKind::Tls { PayloadKind::Bytes } else { payload };
+    let context = Context {
+        port: service.port.number,
+        payload,
+        selects_workload: service.rule.is_some_and(|(rule, _)| rule.workload_selector.is_some()),
+        entry_names: &service.entry.subject_alt_names,
+        resolution: service.entry.resolution,
+    };
+    wanted(service.policy.and_then(|policy| policy.tls.as_ref()), &context)
 }
 
 pub(in crate::policy) fn wanted(tls: Option<&ClientTls>, context: &Context<'_>) -> Wanted {
@@ -50,7 +54,7 @@ pub(in crate::policy) fn wanted(tls: Option<&ClientTls>, context: &Context<'_>) 
         identity: identity(tls).filter(|_| mutual),
         names: names(tls, context),
         sni: sni(tls, context),
-        alpn: alpn(context.carries),
+        alpn: alpn(context.payload),
     })
 }
 
@@ -59,7 +63,7 @@ fn refusal(tls: &ClientTls, context: &Context<'_>) -> Option<String> {
     if tls.mode == TlsMode::IstioMutual {
         return Some("tls mode ISTIO_MUTUAL needs certificates from Istio's control plane; use MUTUAL".to_owned());
     }
-    if context.carries == Carries::Tls {
+    if context.payload == PayloadKind::Tls {
         return Some(format!(
             "the application already speaks TLS on port {port}, and TLS inside TLS would fail; to pass its TLS through, \
              move the tls block into portLevelSettings of the HTTP port; to originate TLS on port {port}, declare the \
@@ -100,7 +104,7 @@ fn trust(tls: &ClientTls) -> TrustSource {
 /// The automatic check needs a host, and an explicit `sni` or list switches it off. The ServiceEntry's list stands in
 /// for a missing one, in addition to the automatic check because Istio decides on that before it looks at the entry.
 fn names(tls: &ClientTls, context: &Context<'_>) -> NameCheck {
-    let requests = matches!(context.carries, Carries::Http1 | Carries::Http2);
+    let requests = matches!(context.payload, PayloadKind::Http1 | PayloadKind::Http2);
     let by_name = context.resolution == Resolution::DynamicDns && requests;
     let automatic = tls.sni.is_none() && requests;
     let entry = context.entry_names;
@@ -124,19 +128,21 @@ fn names(tls: &ClientTls, context: &Context<'_>) -> NameCheck {
 }
 
 fn sni(tls: &ClientTls, context: &Context<'_>) -> SniSource {
-    match (&tls.sni, context.carries) {
-        (_, Carries::Http1 | Carries::Http2) if context.resolution == Resolution::DynamicDns => SniSource::FromHost,
+    match (&tls.sni, context.payload) {
+        (_, PayloadKind::Http1 | PayloadKind::Http2) if context.resolution == Resolution::DynamicDns => {
+            SniSource::FromHost
+        }
         (Some(name), _) => SniSource::Fixed(name.clone()),
-        (None, Carries::Http1 | Carries::Http2) => SniSource::FromHost,
-        (None, Carries::Bytes | Carries::Tls) => SniSource::Omit,
+        (None, PayloadKind::Http1 | PayloadKind::Http2) => SniSource::FromHost,
+        (None, PayloadKind::Bytes | PayloadKind::Tls) => SniSource::Omit,
     }
 }
 
 /// A server that takes what is offered will speak it: so never `h2`, which requests are not sent in.
-fn alpn(carries: Carries) -> Alpn {
-    match carries {
-        Carries::Http1 | Carries::Http2 => Alpn::HTTP1,
-        Carries::Bytes | Carries::Tls => Alpn::NONE,
+fn alpn(payload: PayloadKind) -> Alpn {
+    match payload {
+        PayloadKind::Http1 | PayloadKind::Http2 => Alpn::HTTP1,
+        PayloadKind::Bytes | PayloadKind::Tls => Alpn::NONE,
     }
 }
 
@@ -146,12 +152,12 @@ mod tests {
     use crate::flow::Hostname;
     use crate::policy::tests::fixture::tls;
 
-    const HTTP: Carries = Carries::Http1;
+    const HTTP: PayloadKind = PayloadKind::Http1;
 
-    fn ask(tls: &ClientTls, carries: Carries, entry_names: &[String]) -> Wanted {
+    fn ask(tls: &ClientTls, payload: PayloadKind, entry_names: &[String]) -> Wanted {
         wanted(
             Some(tls),
-            &Context { port: 80, carries, selects_workload: true, entry_names, resolution: Resolution::Dns },
+            &Context { port: 80, payload, selects_workload: true, entry_names, resolution: Resolution::Dns },
         )
     }
 
@@ -171,19 +177,19 @@ mod tests {
             (HTTP, None, &rule, &entry, false, SniSource::FromHost, NameCheck::Exact(rule.clone())),
             (HTTP, None, &none, &none, true, SniSource::FromHost, NameCheck::ChainOnly),
             (HTTP, Some("fixed.example"), &none, &none, true, fixed(), NameCheck::ChainOnly),
-            (Carries::Http2, None, &none, &none, false, SniSource::FromHost, NameCheck::FromHost),
-            (Carries::Bytes, None, &none, &none, false, SniSource::Omit, NameCheck::ChainOnly),
-            (Carries::Bytes, Some("fixed.example"), &none, &none, false, fixed(), NameCheck::ChainOnly),
-            (Carries::Bytes, None, &rule, &none, false, SniSource::Omit, NameCheck::Exact(rule.clone())),
-            (Carries::Bytes, None, &none, &entry, false, SniSource::Omit, NameCheck::Exact(entry.clone())),
+            (PayloadKind::Http2, None, &none, &none, false, SniSource::FromHost, NameCheck::FromHost),
+            (PayloadKind::Bytes, None, &none, &none, false, SniSource::Omit, NameCheck::ChainOnly),
+            (PayloadKind::Bytes, Some("fixed.example"), &none, &none, false, fixed(), NameCheck::ChainOnly),
+            (PayloadKind::Bytes, None, &rule, &none, false, SniSource::Omit, NameCheck::Exact(rule.clone())),
+            (PayloadKind::Bytes, None, &none, &entry, false, SniSource::Omit, NameCheck::Exact(entry.clone())),
         ];
-        for (carries, sni, sans, entry_names, insecure, expected_sni, expected_names) in cases {
+        for (payload, sni, sans, entry_names, insecure, expected_sni, expected_names) in cases {
             let mut block = tls(TlsMode::Simple);
             block.sni = sni.map(|name| Hostname::new(name).unwrap());
             block.subject_alt_names.clone_from(sans);
             block.insecure_skip_verify = insecure;
-            let Wanted::Tls(request) = ask(&block, carries, entry_names) else { panic!("{block:?}: no TLS") };
-            assert_eq!((request.sni, request.names), (expected_sni, expected_names), "{carries:?} {block:?}");
+            let Wanted::Tls(request) = ask(&block, payload, entry_names) else { panic!("{block:?}: no TLS") };
+            assert_eq!((request.sni, request.names), (expected_sni, expected_names), "{payload:?} {block:?}");
             assert_eq!(request.trust == TrustSource::Unverified, insecure);
         }
     }
@@ -192,10 +198,10 @@ mod tests {
     #[test]
     fn names_that_are_looked_up_are_always_checked() {
         let list = vec!["rule.example".to_owned()];
-        for (sni, sans, insecure, carries, expected_sni, expected) in [
+        for (sni, sans, insecure, payload, expected_sni, expected) in [
             (None, &[][..], false, HTTP, SniSource::FromHost, NameCheck::FromHost),
             (Some("fixed.example"), &[], false, HTTP, SniSource::FromHost, NameCheck::FromHost),
-            (None, &list, false, Carries::Http2, SniSource::FromHost, NameCheck::FromHostAnd(list.clone())),
+            (None, &list, false, PayloadKind::Http2, SniSource::FromHost, NameCheck::FromHostAnd(list.clone())),
             (Some("fixed.example"), &[], true, HTTP, SniSource::FromHost, NameCheck::ChainOnly),
         ] {
             let mut block = tls(TlsMode::Simple);
@@ -203,7 +209,7 @@ mod tests {
             block.subject_alt_names = sans.to_vec();
             block.insecure_skip_verify = insecure;
             let resolution = Resolution::DynamicDns;
-            let context = Context { port: 80, carries, selects_workload: true, entry_names: &[], resolution };
+            let context = Context { port: 80, payload, selects_workload: true, entry_names: &[], resolution };
             let Wanted::Tls(request) = wanted(Some(&block), &context) else { panic!("{block:?}: no TLS") };
             assert_eq!((request.sni, request.names), (expected_sni, expected), "{block:?}");
         }
@@ -215,7 +221,7 @@ mod tests {
         let mut simple = tls(TlsMode::Simple);
         simple.ca_certificates = Some(file("ca.pem"));
         simple.ca_crl = Some(file("crl.pem"));
-        let Wanted::Tls(request) = ask(&simple, Carries::Http2, &[]) else { panic!("no TLS") };
+        let Wanted::Tls(request) = ask(&simple, PayloadKind::Http2, &[]) else { panic!("no TLS") };
         assert_eq!(request.trust, TrustSource::File { ca: file("ca.pem"), crl: Some(file("crl.pem")) });
         assert_eq!((request.mode, request.identity, request.alpn), (ProfileMode::Simple, None, Alpn::HTTP1));
 
@@ -231,7 +237,7 @@ mod tests {
 
         let mut secret = tls(TlsMode::Mutual);
         secret.credential_name = Some("client".into());
-        let Wanted::Tls(request) = ask(&secret, Carries::Bytes, &[]) else { panic!("no TLS") };
+        let Wanted::Tls(request) = ask(&secret, PayloadKind::Bytes, &[]) else { panic!("no TLS") };
         assert_eq!(request.trust, TrustSource::Credential("client".into()));
         assert_eq!(request.identity, Some(IdentitySource::Credential("client".into())));
         assert_eq!(request.alpn, Alpn::NONE);
@@ -245,7 +251,7 @@ mod tests {
     #[test]
     fn plaintext_only_when_asked_for() {
         let resolution = Resolution::Dns;
-        let context = Context { port: 80, carries: HTTP, selects_workload: false, entry_names: &[], resolution };
+        let context = Context { port: 80, payload: HTTP, selects_workload: false, entry_names: &[], resolution };
         assert_eq!(wanted(None, &context), Wanted::Plaintext);
         assert_eq!(wanted(Some(&tls(TlsMode::Disable)), &context), Wanted::Plaintext);
 
@@ -253,7 +259,7 @@ mod tests {
         secret.credential_name = Some("client".into());
         let mut crl = tls(TlsMode::Simple);
         crl.ca_crl = Some("crl.pem".into());
-        let own_tls = Context { port: 443, carries: Carries::Tls, ..context };
+        let own_tls = Context { port: 443, payload: PayloadKind::Tls, ..context };
         for (block, context, word) in [
             (&secret, context, "workloadSelector"),
             (&tls(TlsMode::IstioMutual), context, "ISTIO_MUTUAL"),
@@ -290,7 +296,7 @@ mod tests {
         let entry_names = if has("entry-san") { vec!["entry-san".to_owned()] } else { Vec::new() };
         let context = Context {
             port: 80,
-            carries: if has("h2") { Carries::Http2 } else { HTTP },
+            payload: if has("h2") { PayloadKind::Http2 } else { HTTP },
             selects_workload: !has("unselected"),
             entry_names: &entry_names,
             resolution: Resolution::Dns,

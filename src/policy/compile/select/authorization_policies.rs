@@ -10,12 +10,12 @@ use crate::config::{
     AuthorizationAction, AuthorizationPolicy, AuthorizationScope, AuthorizationTarget, Meta, PortProtocol, Resources,
     ServiceEntry,
 };
-use crate::policy::compile::select::names::ShortNames;
 use crate::policy::compile::select::scope::{ROOT_NAMESPACE, Workload, oldest_first};
 use crate::policy::lint::problems::Problems;
 use crate::policy::table::authorization::{Authorization, Policy};
+use crate::policy::table::short_names::ShortNames;
 
-pub(in crate::policy) struct Authorized<'r> {
+pub(in crate::policy) struct AuthorizationPolicies<'r> {
     workload: &'r Workload,
     entries: &'r [ServiceEntry],
     /// For what goes to no entry that has policies of its own.
@@ -28,7 +28,7 @@ pub(in crate::policy) struct Authorized<'r> {
     short_names: Arc<ShortNames>,
 }
 
-impl<'r> Authorized<'r> {
+impl<'r> AuthorizationPolicies<'r> {
     pub(in crate::policy) fn visible(
         resources: &'r Resources,
         workload: &'r Workload,

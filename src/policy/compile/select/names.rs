@@ -1,51 +1,37 @@
-//! The short forms of Kubernetes names. `echo.shop.svc.cluster.local` is `echo.shop.svc` and `echo.shop` to every pod, and
-//! `echo` to those of its namespace: the pod's resolver completes what an application wrote, and the `Host` still says the
-//! short form. A request that was not recognised by it would go past the policy of the name that it means.
-//!
-//! It knows nothing of resolving. Names of servers outside the cluster have no short form.
+//! Names as documents mean them: a short one is a Kubernetes service beside the document, and pods know each service by
+//! several forms of its name (`table/short_names.rs`).
 
 use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
 
 use crate::config::{HostPattern, ServiceEntry, VirtualService};
 use crate::flow::{Host, Hostname};
 use crate::policy::compile::select::scope::Workload;
+use crate::policy::table::short_names::ShortNames;
 
-/// Of the hosts that entries list, the short forms that no document uses as names of their own.
-#[derive(Debug, Default)]
-pub(in crate::policy) struct ShortNames(HashMap<Hostname, Host, RandomState>);
-
-impl ShortNames {
-    /// `entries` oldest first, as the workload sees them.
-    pub(in crate::policy) fn of(entries: &[&ServiceEntry], services: &[VirtualService], workload: &Workload) -> Self {
-        let mut short = HashMap::default();
-        let listed = || entries.iter().flat_map(|entry| &entry.hosts);
-        for host in listed() {
-            let HostPattern::Exact(name) = host else { continue };
-            for form in forms(name, &workload.namespace) {
-                short.entry(form).or_insert_with(|| Host::Name(name.clone()));
-            }
-        }
-        let routed = services.iter().flat_map(|service| {
-            let namespace = workload.namespace_of(&service.meta);
-            service.hosts.iter().map(move |host| qualified_pattern(host, namespace))
-        });
-        for host in listed().cloned().chain(routed) {
-            if let HostPattern::Exact(name) = &host {
-                short.remove(name);
-            }
-        }
-        Self(short)
-    }
-
-    /// The host that `host` is short for, or `host` itself.
-    pub(in crate::policy) fn full<'h>(&'h self, host: &'h Host) -> &'h Host {
-        match host {
-            Host::Name(name) if !self.0.is_empty() => self.0.get(name).unwrap_or(host),
-            Host::Name(_) | Host::Ip(_) => host,
+/// The short forms of what `entries` list, oldest first, unless a document uses them as names of their own.
+pub(in crate::policy) fn short_names(
+    entries: &[&ServiceEntry],
+    services: &[VirtualService],
+    workload: &Workload,
+) -> ShortNames {
+    let mut short = HashMap::default();
+    let listed = || entries.iter().flat_map(|entry| &entry.hosts);
+    for host in listed() {
+        let HostPattern::Exact(name) = host else { continue };
+        for form in forms(name, &workload.namespace) {
+            short.entry(form).or_insert_with(|| Host::Name(name.clone()));
         }
     }
+    let routed = services.iter().flat_map(|service| {
+        let namespace = workload.namespace_of(&service.meta);
+        service.hosts.iter().map(move |host| qualified_pattern(host, namespace))
+    });
+    for host in listed().cloned().chain(routed) {
+        if let HostPattern::Exact(name) = &host {
+            short.remove(name);
+        }
+    }
+    ShortNames(short)
 }
 
 /// The short forms of `name` for a pod of `namespace`.
@@ -99,7 +85,7 @@ mod tests {
     fn a_name_that_somebody_lists_is_no_short_form() {
         let full = entry(&["echo.shop.svc.cluster.local", "db.bank.svc.cluster.local"], &[], Dns);
         let own = entry(&["echo.shop"], &[], Dns);
-        let known = ShortNames::of(&[&full, &own], &[], &workload("shop", ""));
+        let known = short_names(&[&full, &own], &[], &workload("shop", ""));
         for (short, expected) in [
             ("echo", "echo.shop.svc.cluster.local"),
             ("echo.shop.svc", "echo.shop.svc.cluster.local"),

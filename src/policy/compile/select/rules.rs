@@ -16,21 +16,21 @@ use crate::flow::Hostname;
 use crate::policy::compile::select::names::qualified_pattern;
 use crate::policy::compile::select::rule_groups::{Group, general, in_force, join};
 use crate::policy::compile::select::scope::{ROOT_NAMESPACE, Workload, oldest_first};
-use crate::policy::lint::originates;
 use crate::policy::lint::problems::Problems;
+use crate::policy::service::originates;
 use crate::policy::table::host_map::{HostMap, suffixes};
 
 #[derive(Debug)]
 pub(in crate::policy) struct Rules<'r> {
     own: &'r str,
-    all: Vec<Rule<'r>>,
+    all: Vec<VisibleRule<'r>>,
     /// Namespace → host → what the workload sees there.
     by_namespace: HashMap<&'r str, HostMap<Vec<Group<'r>>>>,
 }
 
 /// A rule that the workload sees, or that is in the way of one.
 #[derive(Debug)]
-struct Rule<'r> {
+struct VisibleRule<'r> {
     document: &'r DestinationRule,
     namespace: &'r str,
     host: HostPattern,
@@ -38,7 +38,7 @@ struct Rule<'r> {
     applied: BTreeSet<u16>,
 }
 
-impl<'r> Rule<'r> {
+impl<'r> VisibleRule<'r> {
     fn tls(&self, port: u16) -> Option<&'r ClientTls> {
         policy_of(self.document.traffic_policy.as_ref()?, port).tls.as_ref()
     }
@@ -59,7 +59,7 @@ impl<'r> Rules<'r> {
             }
             let host = qualified_pattern(&document.host, namespace);
             join(groups.entry((namespace, host.clone())).or_default(), rules.all.len(), document);
-            rules.all.push(Rule { document, namespace, host, applied: BTreeSet::new() });
+            rules.all.push(VisibleRule { document, namespace, host, applied: BTreeSet::new() });
         }
         for ((namespace, host), mut groups) in groups {
             // Only now: what a pod does not see has its part in what is merged.
@@ -241,7 +241,7 @@ fn covered_suffixes(hosts: &HashSet<HostPattern>) -> HashSet<&str> {
     covered
 }
 
-fn unknown_host(rule: &Rule<'_>, hosts: &HashSet<HostPattern>) -> String {
+fn unknown_host(rule: &VisibleRule<'_>, hosts: &HashSet<HostPattern>) -> String {
     let wildcard = match &rule.host {
         HostPattern::Exact(name) => suffixes(name.as_str())
             .filter_map(|suffix| Hostname::new(suffix).ok())
@@ -259,7 +259,7 @@ fn unknown_host(rule: &Rule<'_>, hosts: &HashSet<HostPattern>) -> String {
     }
 }
 
-fn warn_of_unknown_ports(rule: &Rule<'_>, problems: &mut Problems) {
+fn warn_of_unknown_ports(rule: &VisibleRule<'_>, problems: &mut Problems) {
     if rule.applied.is_empty() {
         return;
     }

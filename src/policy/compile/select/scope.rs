@@ -68,8 +68,8 @@ pub(in crate::policy) fn sidecar<'r>(resources: &'r Resources, workload: &Worklo
         _ => None,
     };
     // `min_by_key` keeps the first of equals, which is the oldest.
-    let speaks = sidecars.into_iter().filter_map(|s| rank(s).map(|r| (r, s))).min_by_key(|(r, _)| *r);
-    speaks.map(|(_, sidecar)| sidecar)
+    let nearest = sidecars.into_iter().filter_map(|s| rank(s).map(|r| (r, s))).min_by_key(|(r, _)| *r);
+    nearest.map(|(_, sidecar)| sidecar)
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Claimant, HttpRule, PortRoutes, everything, is_single};
+use super::{Claimant, HttpRule, PortMatches, everything, is_single};
 
 /// One match and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::policy) struct Held {
+pub(in crate::policy) struct DumpedMatch {
     /// `HTTP`, `TLS` or `TCP`, the last for bytes that are neither, or not looked at.
     pub(in crate::policy) protocol: &'static str,
     /// The request's host or the SNI, `*` for any and for none.
@@ -18,14 +18,14 @@ pub(in crate::policy) struct Held {
     pub(in crate::policy) holder: Claimant,
 }
 
-impl PortRoutes {
+impl PortMatches {
     /// By protocol, host and address.
-    pub(in crate::policy) fn held(&self) -> BTreeSet<Held> {
+    pub(in crate::policy) fn dump(&self) -> BTreeSet<DumpedMatch> {
         let mut all = BTreeSet::new();
         let mut hold = |protocol, host: String, address: String, holder| {
-            all.insert(Held { protocol, host, address, holder });
+            all.insert(DumpedMatch { protocol, host, address, holder });
         };
-        let whole = |cluster| Claimant { cluster, split: None };
+        let whole = |cluster| Claimant { cluster, route: None };
         if self.binds.values().any(|bind| matches!(bind.http, HttpRule::ByHost(_))) {
             self.hosts.names.iter().for_each(|(host, id)| hold("HTTP", host.to_string(), "*".to_owned(), whole(*id)));
             self.hosts.literals.iter().for_each(|(ip, id)| hold("HTTP", ip.to_string(), "*".to_owned(), whole(*id)));

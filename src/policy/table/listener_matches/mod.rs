@@ -22,27 +22,27 @@ use crate::policy::table::host_map::HostMap;
 
 /// Position of a cluster in its table.
 pub(in crate::policy) type ClusterId = usize;
-/// Position of a split in its table.
-pub(in crate::policy) type SplitId = usize;
+/// Position of a route for bytes in its table.
+pub(in crate::policy) type WeightedRouteId = usize;
 
 /// Who has a match: a cluster, or a route that sends the cluster's flows elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::policy) struct Claimant {
     pub(in crate::policy) cluster: ClusterId,
-    pub(in crate::policy) split: Option<SplitId>,
+    pub(in crate::policy) route: Option<WeightedRouteId>,
 }
 
 /// What a port's routes say of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Match {
     Cluster(ClusterId),
-    Split(SplitId),
+    Weighted(WeightedRouteId),
     /// No entry speaks of it; the outbound policy does.
     Unknown,
 }
 
 #[derive(Debug, Default)]
-pub(in crate::policy) struct PortRoutes {
+pub(in crate::policy) struct PortMatches {
     hosts: HttpHosts,
     binds: HashMap<IpNet, Bind, RandomState>,
     /// The prefix lengths in use, longest first: a lookup probes each once.
@@ -106,20 +106,20 @@ pub(in crate::policy) struct Claims {
 
 /// A protocol whose server speaks first cannot share a bind with one that waits to be recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Speaks {
+pub(in crate::policy) enum FirstSpeaker {
     Either,
-    ServerFirst,
+    Server,
 }
 
 impl From<ClusterId> for Claimant {
     fn from(cluster: ClusterId) -> Self {
-        Self { cluster, split: None }
+        Self { cluster, route: None }
     }
 }
 
 impl From<Claimant> for Match {
     fn from(claimant: Claimant) -> Self {
-        claimant.split.map_or(Match::Cluster(claimant.cluster), Match::Split)
+        claimant.route.map_or(Match::Cluster(claimant.cluster), Match::Weighted)
     }
 }
 
@@ -149,7 +149,7 @@ fn is_single(range: &IpNet) -> bool {
     range.prefix_len() == range.max_prefix_len()
 }
 
-impl PortRoutes {
+impl PortMatches {
     /// Whether any entry of this port is found by a name.
     pub(in crate::policy) fn has_names(&self) -> bool {
         self.binds.values().any(|bind| bind.http != HttpRule::Unseen || !bind.tls.is_empty())
@@ -157,7 +157,7 @@ impl PortRoutes {
 }
 
 /// Claiming, oldest first. A cluster that wins nothing need not exist.
-impl PortRoutes {
+impl PortMatches {
     /// An HTTP port: `host` and its single addresses, wherever the connection was going.
     pub(in crate::policy) fn claim_http(&mut self, host: &HostPattern, addresses: &[IpNet], id: ClusterId) -> Claims {
         let claims = self.claim_host(host, addresses, id);
@@ -244,11 +244,11 @@ impl PortRoutes {
     pub(in crate::policy) fn claim_bytes(
         &mut self,
         addresses: &[IpNet],
-        speaks: Speaks,
+        first_speaker: FirstSpeaker,
         by: Claimant,
         claims: &mut Claims,
     ) {
-        let server_first = speaks == Speaks::ServerFirst;
+        let server_first = first_speaker == FirstSpeaker::Server;
         for range in ranges(addresses) {
             let bind = self.bind_mut(range);
             let http = bind.http.owner().filter(|_| server_first);
@@ -301,7 +301,7 @@ fn at_range(range: &IpNet) -> String {
 }
 
 /// Looking up; nothing here allocates.
-impl PortRoutes {
+impl PortMatches {
     /// Who has the connections to this address whatever they say: a cluster whose bytes are never looked into, or
     /// nobody, where no entry has the address.
     pub(in crate::policy) fn uninspected(&self, ip: IpAddr) -> Option<Match> {
