@@ -87,7 +87,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
     loop {
         let attention = {
             let table = context.table();
-            match table.first_look(destination, context.roll()) {
+            match table.first_look(destination, context.random()) {
                 FirstLook::Sniff(expected) => Attention::of(expected, table.settings()),
                 FirstLook::Decided(verdict) => {
                     let flow = Flow { destination, content: Content::Silence };
@@ -120,7 +120,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
             Heard::Protocol(_) => Content::Opaque,
         };
         let flow = Flow { destination, content: said };
-        let verdict = table.decide(&flow, context.roll());
+        let verdict = table.decide(&flow, context.random());
         return Some(by_verdict(context, &table, reader, &verdict, &flow, parties).await);
     }
 }

@@ -45,7 +45,7 @@ pub struct Context {
     sink: LogSink,
     log_flushed: Cell<Instant>,
     flush_pending: Cell<bool>,
-    dice: Cell<u64>,
+    random_state: Cell<u64>,
     sweep_pending: Cell<bool>,
     /// A task waits for the end of what this worker is busy with.
     is_busy: Cell<bool>,
@@ -83,7 +83,7 @@ impl Context {
             log_flushed: Cell::new(io::now()),
             flush_pending: Cell::new(false),
             // Never zero, from which xorshift does not come away.
-            dice: Cell::new(seed | 1),
+            random_state: Cell::new(seed | 1),
             sweep_pending: Cell::new(false),
             is_busy: Cell::new(false),
             released_at: Cell::new(0),
@@ -102,12 +102,12 @@ impl Context {
     }
 
     /// A number that is as good as any other; for shares of requests, not for secrets.
-    pub fn roll(&self) -> u64 {
-        let mut state = self.dice.get();
+    pub fn random(&self) -> u64 {
+        let mut state = self.random_state.get();
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        self.dice.set(state);
+        self.random_state.set(state);
         state >> 11
     }
 

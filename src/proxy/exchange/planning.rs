@@ -40,7 +40,7 @@ impl<'e> Exchange<'e, '_> {
     }
 
     fn ask(&self, host: &Host) -> Verdict<'e> {
-        let (table, random): (&'e PolicyTable, _) = (self.table, self.context.roll());
+        let (table, random): (&'e PolicyTable, _) = (self.table, self.context.random());
         self.with_flow(host, |flow| table.decide(flow, random))
     }
 
@@ -75,15 +75,15 @@ impl<'e> Exchange<'e, '_> {
     }
 
     async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {
-        let falls_on = |share: u32, dice: u64| dice % 1_000_000 < u64::from(share);
+        let falls_on = |share: u32, random: u64| random % 1_000_000 < u64::from(share);
         if let Some((delay, share)) = fault.delay
-            && falls_on(share, self.context.roll())
+            && falls_on(share, self.context.random())
         {
             self.record.add_flags(ResponseFlags::DELAY_INJECTED);
             io::sleep(delay).await;
         }
         match fault.abort {
-            Some((status, share)) if falls_on(share, self.context.roll()) => Err(Failure::injected(status)),
+            Some((status, share)) if falls_on(share, self.context.random()) => Err(Failure::injected(status)),
             _ => Ok(()),
         }
     }
