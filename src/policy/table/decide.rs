@@ -67,9 +67,9 @@ impl PolicyTable {
         let &Asked { flow, found, .. } = asked;
         if let Content::Connect(authority, _) = flow.content {
             self.tunnel(authority).map_err(Refusal::Tunnel)?;
-        } else {
-            self.judge(asked, verdict.judges[0])?;
         }
+        // Of a tunnel too: what is asked for it is a request to the forward proxy.
+        self.judge(asked, verdict.judges[0])?;
         if let Content::Request(request) = flow.content
             && let Some(service) = self.http_service(asked)
         {
