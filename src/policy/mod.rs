@@ -17,6 +17,7 @@ pub(crate) mod tests;
 pub use crate::config::{POOLED_IDLE, PoolLimits};
 pub use compile::compiler::compile;
 pub use compile::materials::Materials;
+pub use compile::select::listed_hosts::{AUTOALLOCATE_LABEL, ListedHost, for_each_listed_host};
 pub use compile::select::rules::NOT_FOR_THIS_WORKLOAD;
 pub use compile::select::scope::{ROOT_NAMESPACE, Workload};
 pub use facts::{AnyValue, Content, Flow, RequestView};

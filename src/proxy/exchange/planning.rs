@@ -9,6 +9,7 @@ use crate::config::Fault;
 use crate::flow::{Host, ResponseFlags};
 use crate::io;
 use crate::policy::{Content, Decision, Flow, PolicyTable, Refusal, Route, TunnelRefusal, Verdict};
+use crate::proxy::audit;
 use crate::proxy::failure::{self, Failure};
 use crate::proxy::routing::{self, Plan};
 use crate::upstream::Target;
@@ -40,13 +41,13 @@ impl<'e> Exchange<'e, '_> {
     }
 
     fn ask(&self, host: &Host) -> Verdict<'e> {
-        let (table, random): (&'e PolicyTable, _) = (self.table, self.context.random());
+        let (table, random): (&'e PolicyTable, _) = (self.table, self.context.random.draw());
         self.with_flow(host, |flow| table.decide(flow, random))
     }
 
     /// Gives `look` the request as a flow.
     fn with_flow<T>(&self, host: &Host, look: impl FnOnce(&Flow<'_>) -> T) -> T {
-        let (head, destination) = (&self.request.head, self.parties.destination);
+        let (head, destination) = (&self.request.head, self.peers.destination);
         routing::viewed(host, self.request, |view| {
             let content = match &head.authority {
                 Some(end) if head.is_connect() => Content::Connect(end, view),
@@ -60,8 +61,8 @@ impl<'e> Exchange<'e, '_> {
         let fields = verdict.log_fields();
         self.record.route(fields.route, fields.cluster);
         failure::count(verdict, &self.context.counters);
-        let plan = Plan::of(verdict, self.parties, self.request)?;
-        self.with_flow(host, |flow| self.context.audit(verdict, flow));
+        let plan = Plan::of(verdict, self.peers, self.request)?;
+        self.with_flow(host, |flow| audit::tell(&self.context.counters, verdict, flow));
         Ok(plan)
     }
 
@@ -77,13 +78,13 @@ impl<'e> Exchange<'e, '_> {
     async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {
         let falls_on = |share: u32, random: u64| random % 1_000_000 < u64::from(share);
         if let Some((delay, share)) = fault.delay
-            && falls_on(share, self.context.random())
+            && falls_on(share, self.context.random.draw())
         {
             self.record.add_flags(ResponseFlags::DELAY_INJECTED);
             io::sleep(delay).await;
         }
         match fault.abort {
-            Some((status, share)) if falls_on(share, self.context.random()) => Err(Failure::injected(status)),
+            Some((status, share)) if falls_on(share, self.context.random.draw()) => Err(Failure::injected(status)),
             _ => Ok(()),
         }
     }

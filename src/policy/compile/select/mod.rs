@@ -2,6 +2,7 @@
 
 pub(in crate::policy) mod authorization_policies;
 pub(in crate::policy) mod imports;
+pub(in crate::policy) mod listed_hosts;
 pub(in crate::policy) mod names;
 pub(in crate::policy) mod routed_away;
 pub(in crate::policy) mod rule_groups;

@@ -35,7 +35,7 @@ pub(in crate::policy) fn short_names(
 }
 
 /// The short forms of `name` for a pod of `namespace`.
-fn forms(name: &Hostname, namespace: &str) -> Vec<Hostname> {
+pub(in crate::policy) fn forms(name: &Hostname, namespace: &str) -> Vec<Hostname> {
     let Some((before, _)) = name.as_str().split_once(".svc.") else { return Vec::new() };
     let Some((service, of)) = before.split_once('.') else { return Vec::new() };
     let own = (of == namespace).then(|| service.to_owned());
