@@ -1,7 +1,7 @@
 //! The `tls` and `tcp` routes of VirtualServices: connections that are not read, and that go elsewhere than to the
 //! ServiceEntry whose address or server name they bear.
 //!
-//! Which of them a route takes is settled when the entry claims its matches (`routes`), as Istio settles it: on TLS
+//! Which of them a route takes is settled when the entry claims its matches (`listener_matches`), as Istio settles it: on TLS
 //! ports the server names of routes replace the entry's own, on other ports the first route without a condition
 //! replaces the entry.
 

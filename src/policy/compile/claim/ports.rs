@@ -12,7 +12,7 @@ impl<'a> Compiler<'a> {
         match service.port.protocol {
             PortProtocol::Http => self.add_http(service, PayloadKind::Http1),
             PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => {
-                self.add_http(service, PayloadKind::Http2)
+                self.add_http(service, PayloadKind::Http2);
             }
             PortProtocol::Https | PortProtocol::Tls => self.add_tls(service),
             PortProtocol::Tcp | PortProtocol::Redis => self.add_bytes(service, FirstSpeaker::Either),
