@@ -21,17 +21,21 @@ excluded=${EGRET_EXCLUDE_OUTBOUND_CIDRS:-}
 included_ports=${EGRET_INCLUDE_OUTBOUND_PORTS:-}
 excluded_ports=${EGRET_EXCLUDE_OUTBOUND_PORTS:-}
 interfaces=${EGRET_EXCLUDE_INTERFACES:-}
+capture_dns=${EGRET_CAPTURE_DNS:-false}
+capture_all_dns=${EGRET_CAPTURE_ALL_DNS:-false}
+dns_servers=${EGRET_DNS_SERVERS:-}
+dns_port=${EGRET_DNS_PORT:-15053}
 block_quic=${EGRET_BLOCK_QUIC:-false}
 ipv6=${EGRET_IPV6:-auto}
 
 # Nothing that means something to a shell, to nft or to the templates may come in through a setting.
 for value in "$proxy_port" "$proxy_uids" "$proxy_gids" "$included" "$excluded" "$included_ports" "$excluded_ports" \
-  "$interfaces"; do
+  "$interfaces" "$dns_servers" "$dns_port"; do
   case $value in *[!A-Za-z0-9.,:/_*\ -]*) fail "a setting has letters that rules cannot have: $value" ;; esac
 done
 
 words() { printf '%s' "$1" | tr ',' ' ' | tr -s ' ' | sed 's/^ //; s/ $//'; }
-yes_no() { case $1 in true | yes | on | y | t | 1) echo 1 ;; *) ;; esac; }
+yes_no() { case $(printf '%s' "$1" | tr '[:upper:]' '[:lower:]') in true | yes | on | y | t | 1) echo 1 ;; *) ;; esac; }
 
 # networks 4|6 LIST: the networks of one family; a bare address is a network of one.
 networks() {
@@ -43,17 +47,25 @@ networks() {
   true
 }
 
-# Until egret has a DNS listener, capturing DNS would make every lookup of the pod fail.
-no_dns() {
-  case $(printf '%s' "${EGRET_CAPTURE_DNS:-}" | tr '[:upper:]' '[:lower:]') in
-    '' | false | no | off | n | f | 0) ;;
-    *) fail "EGRET_CAPTURE_DNS: egret has no DNS listener, so every name lookup of the pod would fail; leave it out" ;;
-  esac
+# The name servers that the pod's resolver asks, without the zone of a link-local one; without any the one on this host.
+name_servers() {
+  if [ -n "$dns_servers" ]; then words "$dns_servers"; return; fi
+  sed 's/[#;].*//; s/%.*//' /etc/resolv.conf 2> /dev/null |
+    awk '$1 == "nameserver" && $2 ~ /^[0-9A-Fa-f.:]+$/ && !seen[$2]++ { found = 1; print $2 }
+         END { if (!found) print "127.0.0.1" }' | tr '\n' ' '
+}
+
+# addresses 4|6 LIST: the addresses of one family.
+addresses() {
+  for address in $2; do
+    case $address in *:*) family=6 ;; *) family=4 ;; esac
+    [ "$family" = "$1" ] && printf '%s ' "$address"
+  done
+  true
 }
 
 # lists redirect|reject: the lists that the templates name, as variables L_NAME.
 lists() {
-  no_dns
   set -f
   L_INCLUDED_ALL='' nets=$included
   if [ "$included" = '*' ]; then L_INCLUDED_ALL=1 nets=''; fi
@@ -61,18 +73,21 @@ lists() {
   L_EXCLUDED_V4=$(networks 4 "$excluded") L_EXCLUDED_V6=$(networks 6 "$excluded")
   L_INCLUDED_LOOPBACK=''
   for net in $L_INCLUDED_V4; do case $net in 127.*) L_INCLUDED_LOOPBACK=1 ;; esac; done
-  L_PROXY_PORT=$proxy_port
+  L_PROXY_PORT=$proxy_port L_DNS_PORT=$dns_port
   L_PROXY_UIDS=$(words "$proxy_uids") L_PROXY_GIDS=$(words "$proxy_gids")
   L_INCLUDED_PORTS=$(words "$included_ports") L_EXCLUDED_PORTS=$(words "$excluded_ports")
   L_EXCLUDED_INTERFACES=$(words "$interfaces")
-  L_BLOCK_QUIC=$(yes_no "$block_quic")
+  L_DNS_ALL=$(yes_no "$capture_all_dns") L_CAPTURE_DNS=$(yes_no "$capture_dns") L_BLOCK_QUIC=$(yes_no "$block_quic")
+  L_CAPTURE_DNS=${L_DNS_ALL:-$L_CAPTURE_DNS} servers=''
+  if [ -n "$L_CAPTURE_DNS" ] && [ -z "$L_DNS_ALL" ]; then servers=$(name_servers); fi
+  L_DNS_V4=$(addresses 4 "$servers") L_DNS_V6=$(addresses 6 "$servers")
   L_REJECT_V6='' L_REJECTS=$L_BLOCK_QUIC
   if [ "$1" = reject ]; then L_REJECT_V6=1 L_REJECTS=1; fi
   set +f
   [ -n "$L_PROXY_UIDS" ] || fail "EGRET_PROXY_UID must name at least one user"
   export L_INCLUDED_ALL L_INCLUDED_V4 L_INCLUDED_V6 L_EXCLUDED_V4 L_EXCLUDED_V6 L_INCLUDED_LOOPBACK L_PROXY_PORT \
-    L_PROXY_UIDS L_PROXY_GIDS L_INCLUDED_PORTS L_EXCLUDED_PORTS L_EXCLUDED_INTERFACES L_BLOCK_QUIC L_REJECT_V6 \
-    L_REJECTS
+    L_DNS_PORT L_PROXY_UIDS L_PROXY_GIDS L_INCLUDED_PORTS L_EXCLUDED_PORTS L_EXCLUDED_INTERFACES L_CAPTURE_DNS L_DNS_ALL L_DNS_V4 L_DNS_V6 \
+    L_BLOCK_QUIC L_REJECT_V6 L_REJECTS
 }
 
 # --- templates: the language is described in egret.nft ---------------------------------------------------------------
@@ -99,8 +114,8 @@ render() {
 
 # The tables that have rules, what catches before what lets go.
 tables() {
-  order="nat filter"
-  [ -z "$L_REJECT_V6" ] || order="filter nat"
+  order="raw nat filter"
+  [ -z "$L_REJECT_V6" ] || order="raw filter nat"
   render "$1" | awk -v order="$order" '
     /^\*/ { name = substr($0, 2); next }
     /^COMMIT$/ { next }
@@ -119,8 +134,8 @@ change() {
   "$tool-save" > "$work/saved" || { rm -r "$work"; return 1; }
   : > "$work/wanted"
   [ -z "${2:-}" ] || tables "$2" > "$work/wanted"
-  order="nat filter"
-  [ -z "${L_REJECT_V6:-}" ] || order="filter nat"
+  order="raw nat filter"
+  [ -z "${L_REJECT_V6:-}" ] || order="raw filter nat"
   for table in $order; do
     awk -v table="$table" '
       /^\*/ { name = substr($0, 2); next }

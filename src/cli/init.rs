@@ -3,14 +3,16 @@
 //! It parses, calls [`redirect`](crate::redirect) and prints; every decision is there. Exit codes: 0 done, 1 failed,
 //! 2 wrong usage, 126 rules in place but a real connection was not redirected.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
+use crate::dns::resolv_conf::listed_servers;
 use crate::redirect::RedirectError;
 use crate::redirect::backend::{Backend, BackendWish, Flavour, Ipv6Wish};
-use crate::redirect::capture::{Capture, Cidr, CommaList, Included, Interface, Port};
+use crate::redirect::capture::{Capture, Cidr, CommaList, DnsCapture, DnsServers, Included, Interface, Port};
 use crate::redirect::install::{self, Installed, Outcome};
 use crate::redirect::rules::{self, Family, Ipv6};
 use crate::redirect::verify;
@@ -24,13 +26,13 @@ const VERIFICATION_FAILED: u8 = 126;
 /// before the application starts. Running it again changes nothing unless the flags or the rules changed; a change is
 /// applied without a moment in which traffic escapes.
 ///
-/// The first that applies decides: excluded interface, excluded port, proxy user or group: untouched. Loopback:
-/// untouched. Excluded network: untouched. Included port or network: redirected. Anything else: untouched. UDP, and so
-/// most of DNS, is never redirected.
+/// The first that applies decides: excluded interface, excluded port, proxy user or group: untouched. DNS: captured if
+/// asked for. Loopback: untouched. Excluded network: untouched. Included port or network: redirected. Anything else:
+/// untouched.
 #[derive(Debug, Parser)]
 #[command(name = "init")]
 #[allow(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
-pub struct Args {
+pub struct InitArgs {
     /// Port of the proxy on 127.0.0.1 and ::1
     #[arg(long, env = "EGRET_PROXY_PORT", default_value = "15001", value_name = "PORT")]
     proxy_port: Port,
@@ -49,18 +51,25 @@ pub struct Args {
     /// TCP ports redirected even outside the included networks (comma list)
     #[arg(long, env = "EGRET_INCLUDE_OUTBOUND_PORTS", default_value = "", value_name = "PORTS")]
     include_outbound_ports: CommaList<Port>,
-    /// Ports never redirected (comma list; TCP, and UDP for --block-quic)
+    /// Ports never redirected (comma list; TCP, and UDP for --block-quic and --capture-dns)
     #[arg(long, env = "EGRET_EXCLUDE_OUTBOUND_PORTS", default_value = "", value_name = "PORTS")]
     exclude_outbound_ports: CommaList<Port>,
     /// Interfaces whose traffic is never touched (comma list)
     #[arg(long, env = "EGRET_EXCLUDE_INTERFACES", default_value = "", value_name = "NAMES")]
     exclude_interfaces: CommaList<Interface>,
-    /// Istio's users look for it; known only to be refused with its reason
-    #[arg(long, env = "EGRET_CAPTURE_DNS", value_parser = switch, hide = true)]
+    /// Redirect DNS (UDP and TCP port 53 of the pod's name servers) to the proxy, which answers for listed hosts and asks
+    /// the name servers for all others
+    #[arg(long, env = "EGRET_CAPTURE_DNS", value_parser = switch)]
     capture_dns: bool,
-    /// As `capture_dns`
-    #[arg(long, value_name = "PORT", hide = true)]
-    dns_port: Option<Port>,
+    /// The same of every port 53, whoever's it is
+    #[arg(long, env = "EGRET_CAPTURE_ALL_DNS", value_parser = switch)]
+    capture_all_dns: bool,
+    /// The name servers for --capture-dns (comma list) [default: those of /etc/resolv.conf]
+    #[arg(long, env = "EGRET_DNS_SERVERS", default_value = "", value_name = "IPS")]
+    dns_servers: CommaList<IpAddr>,
+    /// Port of the proxy's DNS listener on 127.0.0.1 and ::1
+    #[arg(long, env = "EGRET_DNS_PORT", default_value = "15053", value_name = "PORT")]
+    dns_port: Port,
     /// Reject UDP port 443, so that HTTP/3 clients fall back to TCP, which is redirected
     #[arg(long, env = "EGRET_BLOCK_QUIC", value_parser = switch)]
     block_quic: bool,
@@ -83,11 +92,11 @@ pub struct Args {
 }
 
 /// Does what the flags say.
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &InitArgs) -> ExitCode {
     let capture = match args.capture() {
         Ok(capture) => capture,
         Err(contradiction) => {
-            Args::command().bin_name("egret init").error(ErrorKind::ArgumentConflict, contradiction).exit()
+            InitArgs::command().bin_name("egret init").error(ErrorKind::ArgumentConflict, contradiction).exit()
         }
     };
     let done = match (args.cleanup, args.dry_run) {
@@ -121,8 +130,11 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-const NO_DNS: &str = "--capture-dns and --dns-port (EGRET_CAPTURE_DNS) cannot be used: egret has no DNS listener, so every \
-                      name lookup of the pod would fail; leave them out, and names are resolved by the pod's own resolver";
+/// Those that the pod's resolver asks; a file that cannot be read is an empty one, as for every resolver.
+pub(super) fn name_servers() -> Vec<IpAddr> {
+    let file = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+    listed_servers(&String::from_utf8_lossy(&file))
+}
 
 const REMOVAL: &str = "# nft: delete table inet egret\n\
                        # iptables-nft, iptables-legacy and their IPv6 forms: delete the chains EGRET_* of the tables nat, \
@@ -143,12 +155,9 @@ fn clean_up() -> Result<(), RedirectError> {
     Ok(())
 }
 
-impl Args {
+impl InitArgs {
     /// What the flags ask for, or how they contradict each other.
     pub(super) fn capture(&self) -> Result<Capture, String> {
-        if (self.capture_dns || self.dns_port.is_some()) && !self.cleanup {
-            return Err(NO_DNS.to_owned());
-        }
         let ports = |list: &CommaList<Port>| list.0.iter().map(|port| port.0).collect();
         Capture {
             proxy_port: self.proxy_port.0,
@@ -159,9 +168,20 @@ impl Args {
             included_ports: ports(&self.include_outbound_ports),
             excluded_ports: ports(&self.exclude_outbound_ports),
             excluded_interfaces: self.exclude_interfaces.0.iter().map(|name| name.0.clone()).collect(),
+            dns: self.dns(),
             block_quic: self.block_quic,
         }
         .checked()
+    }
+
+    fn dns(&self) -> Option<DnsCapture> {
+        let servers = match (self.capture_all_dns, self.capture_dns) {
+            (true, _) => DnsServers::Any,
+            (false, true) if self.dns_servers.0.is_empty() => DnsServers::Listed(name_servers()),
+            (false, true) => DnsServers::Listed(self.dns_servers.0.clone()),
+            (false, false) => return None,
+        };
+        Some(DnsCapture { port: self.dns_port.0, servers })
     }
 
     fn apply(&self, capture: &Capture) -> Result<(), RedirectError> {

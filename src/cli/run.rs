@@ -12,7 +12,7 @@ use crate::observe::logging;
 use crate::policy::Workload;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RunArgs {
     /// File or folder of *.yaml with ServiceEntry, DestinationRule, Sidecar, Secret and Settings documents; repeatable
     #[arg(long, value_name = "PATH", env = "EGRET_CONFIG", value_delimiter = ',', default_value = "/etc/egret")]
     config: Vec<PathBuf>,
@@ -59,6 +59,12 @@ pub struct Args {
     /// Port that the redirect rules lead to
     #[arg(long, value_name = "PORT", env = "EGRET_PROXY_PORT", default_value_t = 15001)]
     proxy_port: u16,
+    /// Port of the DNS listener, which `egret init --capture-dns` redirects to
+    #[arg(long, value_name = "PORT", env = "EGRET_DNS_PORT", default_value_t = 15053, value_parser = clap::value_parser!(u16).range(1..))]
+    dns_port: u16,
+    /// File in which automatic addresses of hosts outlive a restart; in a folder that lives as long as the pod
+    #[arg(long, value_name = "FILE", env = "EGRET_DNS_STATE")]
+    dns_state: Option<PathBuf>,
     /// Operational messages on stderr: error, warn, info, debug, trace or a filter
     #[arg(long, value_name = "LEVEL", env = "EGRET_LOG_LEVEL", default_value = "info")]
     log_level: String,
@@ -107,7 +113,7 @@ fn steps(named: &[ConfineStep]) -> Steps {
     })
 }
 
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: RunArgs) -> ExitCode {
     let level = args.log_level.clone();
     let done =
         logging::start(&level).and_then(|()| options(args)).and_then(|o| control::run(o).map_err(|e| e.to_string()));
@@ -120,7 +126,7 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn options(args: Args) -> Result<RunOptions, String> {
+fn options(args: RunArgs) -> Result<RunOptions, String> {
     let labels = match &args.labels_file {
         None => args.labels.into_iter().collect(),
         Some(path) => {
@@ -139,6 +145,8 @@ fn options(args: Args) -> Result<RunOptions, String> {
         batch_wait: args.batch_wait,
         allow_loopback: args.allow_loopback,
         proxy_port: args.proxy_port,
+        dns_port: args.dns_port,
+        dns_state: args.dns_state,
         overrides: args.settings,
     })
 }

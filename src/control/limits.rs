@@ -3,6 +3,7 @@
 //!
 //! Pure figures; who reads the limits and who says what was reduced is the caller.
 
+use crate::control::dns::MAX_IN_FLIGHT;
 use crate::io::EngineOptions;
 
 /// Descriptors of each worker besides connections: ring or epoll, wake-up, two listeners, one to spare.
@@ -16,6 +17,9 @@ const AMPLE_MEMORY: u64 = 512 << 20;
 const BASE_MEMORY: u64 = 12 << 20;
 /// An application's connection and its upstream with slow readers at both ends, in user space and in the kernel.
 const OF_A_CONNECTION: u64 = 96 << 10;
+
+/// Of the descriptors one in so many may be a query to a name server.
+const OF_QUERIES: u64 = 16;
 
 /// What the host grants.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +39,11 @@ pub struct Plan {
     pub engine: EngineOptions,
     /// What was reduced, and what to raise, for people.
     pub reduced: Vec<String>,
+}
+
+/// How many DNS queries may wait for a name server at once, each on a socket of its own.
+pub fn dns_queries(descriptors: u64) -> usize {
+    usize::try_from(descriptors / OF_QUERIES).unwrap_or(MAX_IN_FLIGHT).clamp(1, MAX_IN_FLIGHT)
 }
 
 /// Fits `connections` (of the process) and `workers` into what is granted.
@@ -89,7 +98,7 @@ fn fewer_workers(granted: Granted, workers: usize, reduced: &mut Vec<String>) ->
 
 /// What is left for connections. Some are kept for files that are read again and for operators who ask.
 fn free_descriptors(granted: Granted, workers: usize) -> u64 {
-    let spare = (granted.descriptors / 8).clamp(8, 64);
+    let spare = (granted.descriptors / 8).clamp(8, 64) + dns_queries(granted.descriptors) as u64;
     granted.descriptors.saturating_sub(granted.open + workers as u64 * OF_A_WORKER + spare)
 }
 
@@ -118,9 +127,9 @@ mod tests {
         for (descriptors, memory_mib, workers, connections, reductions) in [
             (1 << 20, None, 2, 10_000, 0),
             (1 << 20, Some(1024), 2, 10_000, 0),
-            (1024, None, 2, 930 / 2, 1),
-            (64, None, 2, 26 / 2, 1),
-            (48, None, 1, 15 / 2, 2),
+            (1024, None, 2, 866 / 2, 1),
+            (64, None, 2, 22 / 2, 1),
+            (48, None, 1, 12 / 2, 2),
             (16, None, 1, 1, 2),
             (1 << 20, Some(256), 2, 2602, 1),
             (1 << 20, Some(32), 2, 213, 2),

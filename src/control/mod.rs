@@ -7,6 +7,7 @@ pub mod admin;
 pub mod admin_client;
 mod confinement;
 pub mod cores;
+pub mod dns;
 mod dump;
 pub(crate) mod expiry;
 mod health;
@@ -25,6 +26,7 @@ mod state;
 pub mod watch;
 mod watchdog;
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +37,7 @@ use tokio::sync::mpsc::{Sender, channel};
 
 use crate::control::admin::{Admin, AdminAddresses, AdminServer, BindError};
 use crate::control::confinement::Confinement;
+use crate::control::dns::{DnsBindError, DnsProxy, DnsSockets, Listed, StateFile, StateFileError};
 use crate::control::housekeeping::{Housekeeping, Occasion, WATCH_INTERVAL};
 use crate::control::limits::Granted;
 use crate::control::pressure::Pressure;
@@ -77,6 +80,10 @@ pub enum ControlError {
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
     #[error(transparent)]
+    Dns(#[from] DnsBindError),
+    #[error(transparent)]
+    DnsState(#[from] StateFileError),
+    #[error(transparent)]
     Worker(#[from] WorkerError),
     #[error(transparent)]
     Admin(#[from] BindError),
@@ -117,10 +124,11 @@ async fn serve(options: RunOptions, engine: SelectedEngine, mut confinement: Con
     );
     let mut watch = Watch::new(sources.config.clone());
     let resolver = Resolver::new(ResolverOptions::default());
+    let (dns, listed) = start_dns(options.dns_port, options.dns_state.as_deref(), &resolver).await?;
     let (names, questions) = channel(QUESTIONS);
     resolver.answer(questions);
     let source = Source { namespace: sources.workload.namespace.clone(), labels: sources.workload.labels.clone() };
-    let state = Rc::new(State::new(Reloader::new(sources, store, resolver), source, engine));
+    let state = Rc::new(State::new(Reloader::new(sources, store, resolver, listed), source, engine, dns));
     let endpoints = AdminServer::bind(&AdminAddresses::default())?;
     tokio::task::spawn_local(endpoints.serve(Rc::clone(&state) as Rc<dyn Admin>));
     let mut stop = Stop::new(Rc::clone(&state))?;
@@ -138,6 +146,7 @@ async fn serve(options: RunOptions, engine: SelectedEngine, mut confinement: Con
         batch_wait: options.batch_wait,
         allow_loopback: options.allow_loopback,
         port: options.proxy_port,
+        dns_port: options.dns_port,
         restrict_ring: confinement.restricts_rings(),
         may_change: options.engine == EngineSelection::Auto && state.engine().kind == EngineKind::Uring,
         granted,
@@ -171,6 +180,19 @@ async fn serve(options: RunOptions, engine: SelectedEngine, mut confinement: Con
     Ok(())
 }
 
+/// The DNS listener, which fails every query until there is a policy, and what is to tell it of one.
+async fn start_dns(
+    port: u16,
+    state: Option<&Path>,
+    resolver: &Resolver,
+) -> Result<(Rc<DnsProxy>, Listed), ControlError> {
+    let state = state.map(StateFile::open).transpose()?;
+    let proxy = Rc::new(DnsProxy::new(resolver.name_servers(), limits::dns_queries(descriptors())));
+    DnsSockets::bind(port).await?.serve(&proxy).map_err(ControlError::Runtime)?;
+    let listed = Listed::new(Rc::clone(&proxy), state);
+    Ok((proxy, listed))
+}
+
 /// Reads until there is a table; false when told to stop before.
 async fn first_table(state: &State, watch: &mut Watch, stop: &mut Stop) -> bool {
     state.reload().await;
@@ -194,6 +216,7 @@ struct WorkerPlan {
     batch_wait: u32,
     allow_loopback: bool,
     port: u16,
+    dns_port: u16,
     restrict_ring: bool,
     /// To epoll, where rings that should work do not.
     may_change: bool,
@@ -238,7 +261,7 @@ fn start_on(
     policy: &Published<PolicyTable>,
     log: &LogSink,
 ) -> Result<Workers, ControlError> {
-    let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT];
+    let own_ports = vec![plan.port, ADMIN_PORT, HEALTH_PORT, METRICS_PORT, plan.dns_port];
     let guard = Guard { own_ports, allow_loopback: plan.allow_loopback };
     let keepalive = upstream::keepalive(&policy.load().settings().tcp_keepalive);
     let mut sets = listen::listeners(plan.port, count, keepalive)?;
@@ -267,9 +290,18 @@ fn start_on(
     Ok(workers)
 }
 
+fn descriptor_limits() -> (u64, u64) {
+    getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024))
+}
+
+/// Descriptors that there may be, now or once the limit is raised.
+fn descriptors() -> u64 {
+    descriptor_limits().1
+}
+
 /// Raises the soft descriptor limit to the hard one; says what is granted.
 fn granted() -> Granted {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let (soft, hard) = descriptor_limits();
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
     let open = std::fs::read_dir("/proc/self/fd").map_or(RESERVED_DESCRIPTORS, |entries| entries.count() as u64);
     Granted { descriptors: if raised { hard } else { soft }, open, memory: memory::limit() }

@@ -22,5 +22,9 @@ pub struct RunOptions {
     pub batch_wait: u32,
     pub allow_loopback: bool,
     pub proxy_port: u16,
+    /// Port of the DNS listener on loopback.
+    pub dns_port: u16,
+    /// Where automatic addresses are written down.
+    pub dns_state: Option<PathBuf>,
     pub overrides: SettingsOverrides,
 }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::config::{self, Problem, Resources, Settings, SettingsOverrides, Severity};
+use crate::control::dns::Listed;
 use crate::control::resolve::Resolver;
 use crate::control::restart::{self, Waiting};
 use crate::control::watch::at_rest;
+use crate::dns::automatic_addresses::AutomaticRanges;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{AskedFamilies, Health, Materials, Occupancy, PolicyTable, Workload, compile};
@@ -71,6 +73,7 @@ pub struct Reloader {
     sources: Sources,
     store: Store,
     resolver: Resolver,
+    listed: Listed,
     occupancies: ByCluster<Occupancy>,
     healths: ByCluster<Health>,
     table: Option<Published<PolicyTable>>,
@@ -85,12 +88,13 @@ pub struct Reloader {
 
 impl Reloader {
     #[must_use]
-    pub fn new(sources: Sources, store: Store, resolver: Resolver) -> Self {
+    pub fn new(sources: Sources, store: Store, resolver: Resolver, listed: Listed) -> Self {
         let (occupancies, healths) = (HashMap::new(), HashMap::new());
         Self {
             sources,
             store,
             resolver,
+            listed,
             occupancies,
             healths,
             table: None,
@@ -153,7 +157,10 @@ impl Reloader {
         self.store.begin_round();
         let mut names = HashSet::new();
         let begun = Instant::now();
+        let ranges = AutomaticRanges::default();
+        let refused = self.listed.assign(resources, &self.sources.workload, ranges);
         let (table, mut problems) = self.compile(resources, &mut names);
+        problems.extend(refused.into_iter().map(warning));
         let compiled = begun.elapsed();
         self.resolver.protect(table.protected());
         self.resolver.set_refresh_rate(resources.settings.dns_refresh_rate);
@@ -171,6 +178,7 @@ impl Reloader {
             Some(published) => published.publish(table),
             None => self.table = Some(Published::new(table)),
         }
+        self.listed.publish(resources, &self.sources.workload, self.resolver.asked_families());
         self.resolver.retain(&names);
         self.store.end_round();
         problems

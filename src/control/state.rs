@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::config::Resources;
 use crate::confine::Report;
 use crate::control::admin::Admin;
+use crate::control::dns::DnsProxy;
 use crate::control::dump;
 use crate::control::expiry::{self, ExpiryWarnings};
 use crate::control::health;
@@ -52,6 +53,7 @@ pub struct State {
     watchdog: RefCell<Watchdog>,
     confinement: RefCell<Report>,
     log: RefCell<Option<LogSink>>,
+    dns: Rc<DnsProxy>,
 }
 
 /// What can be said at any time of the latest reload.
@@ -67,7 +69,7 @@ struct View {
 
 impl State {
     #[must_use]
-    pub fn new(reloader: Reloader, source: Source, engine: SelectedEngine) -> Self {
+    pub fn new(reloader: Reloader, source: Source, engine: SelectedEngine, dns: Rc<DnsProxy>) -> Self {
         Self {
             reloader: RefCell::new(Some(reloader)),
             view: RefCell::default(),
@@ -82,6 +84,7 @@ impl State {
             watchdog: RefCell::default(),
             confinement: RefCell::default(),
             log: RefCell::default(),
+            dns,
         }
     }
 
@@ -295,6 +298,7 @@ impl Admin for State {
         out.family("egret_engine_info", "gauge", "How sockets are driven: 1 for the engine in use.");
         out.sample("egret_engine_info", &[("engine", self.engine().kind.name())], 1);
         process::render(&mut out);
+        self.dns.render(&mut out);
         if let Some(policy) = &view.policy {
             health::render(policy.load().clusters(), &mut out);
         }

@@ -173,6 +173,29 @@ fn parse_server(text: &str, interface_index: &impl Fn(&str) -> Option<u32>) -> R
     Ok(SocketAddrV6::new(ip, PORT, 0, scope).into())
 }
 
+/// Every name server that the file names, also those beyond the C library's three: other resolvers ask them. Without any
+/// it is the one on this host.
+#[must_use]
+pub fn listed_servers(text: &str) -> Vec<IpAddr> {
+    let mut servers = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split(['#', ';']).next().unwrap_or_default().split_ascii_whitespace();
+        if words.next() != Some("nameserver") {
+            continue;
+        }
+        let address = words.next().and_then(|text| text.split('%').next()?.parse().ok());
+        if let Some(ip) = address
+            && !servers.contains(&ip)
+        {
+            servers.push(ip);
+        }
+    }
+    if servers.is_empty() {
+        servers.push(Ipv4Addr::LOCALHOST.into());
+    }
+    servers
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +206,15 @@ mod tests {
 
     fn names(list: &[&str]) -> Vec<Hostname> {
         list.iter().map(|name| Hostname::new(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_server_is_listed() {
+        let text = "nameserver 10.96.0.10 # a\nnameserver fe80::1%eth0\n nameserver 10.96.0.10\nnameserver x\n\
+                    nameserver 10.0.0.2\nnameserver 10.0.0.3;\n#nameserver 10.0.0.4\n";
+        let expected = ["10.96.0.10", "fe80::1", "10.0.0.2", "10.0.0.3"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        assert_eq!(listed_servers(text), expected);
+        assert_eq!(listed_servers("search a\n"), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::known::Material;
 use crate::config::{EndpointAddress, HashKey, LoadBalancer, Settings};
 use crate::flow::Host;
-use crate::policy::{Action, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};
+use crate::policy::{Answer, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};
 use crate::tls::{IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -260,11 +260,15 @@ pub(super) fn route(route: &HttpRoute) -> String {
 }
 
 /// A route that sends nothing on.
-pub(super) fn answer(route: &HttpRoute) -> String {
-    let answer = match &route.action {
-        Action::Forward(_) => "503: its destination does not exist".to_owned(),
-        Action::Redirect(redirect) => format!("{} (redirect)", redirect.code),
-        Action::Direct { status, .. } => format!("{status} (directResponse)"),
+pub(super) fn answer(route: &HttpRoute, answer: &Answer) -> String {
+    let kind = match answer {
+        Answer::Redirect(_) => "redirect",
+        Answer::Direct { .. } => "directResponse",
     };
-    format!("answered with {answer}, by VirtualService {}, route {}", route.source, route.name)
+    format!("answered with {} ({kind}), by VirtualService {}, route {}", answer.status(), route.source, route.name)
+}
+
+/// A route whose destination no ServiceEntry lists.
+pub(super) fn no_destination(route: &HttpRoute, end: &str) -> String {
+    format!("{end}: its destination does not exist, by VirtualService {}, route {}", route.source, route.name)
 }

@@ -13,7 +13,6 @@ use crate::config::{
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
-use crate::policy::decide::PolicyTable;
 use crate::policy::endpoints::{endpoints, in_mesh_tls};
 use crate::policy::guarded::Guarded;
 use crate::policy::health::Health;
@@ -21,6 +20,7 @@ use crate::policy::imports::imported;
 use crate::policy::localities::arrange;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
+use crate::policy::policy_table::PolicyTable;
 use crate::policy::problems::Problems;
 use crate::policy::publish::Addresses;
 use crate::policy::reach::Reach;

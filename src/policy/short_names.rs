@@ -49,7 +49,7 @@ impl ShortNames {
 }
 
 /// The short forms of `name` for a pod of `namespace`.
-fn forms(name: &Hostname, namespace: &str) -> Vec<Hostname> {
+pub(super) fn forms(name: &Hostname, namespace: &str) -> Vec<Hostname> {
     let Some((before, _)) = name.as_str().split_once(".svc.") else { return Vec::new() };
     let Some((service, of)) = before.split_once('.') else { return Vec::new() };
     let own = (of == namespace).then(|| service.to_owned());

@@ -9,7 +9,7 @@ use crate::config::{
 use crate::flow::Hostname;
 use crate::http::FieldEdits;
 use crate::policy::compile::{Compiler, Service, policy_of};
-use crate::policy::http_routes::{Action, Clusters, Destination, HttpRoute, HttpService};
+use crate::policy::http_routes::{Action, Answer, Clusters, Destination, HttpRoute, HttpService};
 use crate::policy::origination::Carries;
 use crate::policy::scope::oldest_first;
 use crate::policy::short_names::{qualified, qualified_pattern};
@@ -86,8 +86,10 @@ impl<'a> Compiler<'a> {
                 let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests, &source.namespace));
                 Action::Forward(each.collect())
             }
-            HttpAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
-            HttpAction::Direct { status, body } => Action::Direct { status: *status, body: body.clone() },
+            HttpAction::Redirect(redirect) => Action::Answer(Answer::Redirect(redirect.clone())),
+            HttpAction::Direct { status, body } => {
+                Action::Answer(Answer::Direct { status: *status, body: body.clone() })
+            }
         };
         Some(HttpRoute {
             name: route.name.clone().unwrap_or_else(|| source.name.clone()),

@@ -5,11 +5,14 @@
 //! ([`opaque`]). What goes wrong becomes a [`failure`] with the status, flags and words that the application and the
 //! log get. Nothing here knows how sockets are driven or how records are sealed.
 
+mod access_log;
 mod affinity;
+mod audit;
 mod clocks;
 mod close;
 mod connection;
 mod context;
+mod counters;
 mod detect;
 mod downstream;
 mod drain;
@@ -19,13 +22,16 @@ mod failure;
 mod glance;
 mod guard;
 mod held;
+mod memory_release;
 mod names;
 mod opaque;
 mod peers;
 mod progress;
+mod random;
 mod record;
 mod request;
 mod routing;
+mod table_cache;
 #[cfg(test)]
 mod tests;
 mod transfer;

@@ -147,13 +147,24 @@ fn try_out(backend: Backend, capture: &Capture, ipv6: Ipv6Wish) -> Result<Ipv6, 
         }
         Backend::Iptables(flavour) => {
             try_redirect(flavour, Family::V4)?;
-            iptables_ipv6(flavour, ipv6)
+            let chosen = iptables_ipv6(flavour, ipv6)?;
+            if capture.dns.is_some() {
+                try_zones(flavour, Family::V4)?;
+                if chosen == Ipv6::Redirect {
+                    try_zones(flavour, Family::V6)?;
+                }
+            }
+            Ok(chosen)
         }
     }
 }
 
 fn try_redirect(flavour: Flavour, family: Family) -> Result<(), RedirectError> {
     iptables::try_out(flavour, family, "nat", "-p tcp -m owner --uid-owner 0 -j REDIRECT --to-ports 1")
+}
+
+fn try_zones(flavour: Flavour, family: Family) -> Result<(), RedirectError> {
+    iptables::try_out(flavour, family, "raw", "-p udp -m owner --uid-owner 0 -j CT --zone 1")
 }
 
 fn iptables_ipv6(flavour: Flavour, wish: Ipv6Wish) -> Result<Ipv6, RedirectError> {

@@ -9,6 +9,9 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+/// The port at which the DNS listener is asked.
+pub const DNS: u16 = 53;
+
 /// One comma-separated argument. An empty text is an empty list; blanks around values are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommaList<T>(pub Vec<T>);
@@ -91,6 +94,32 @@ impl FromStr for Included {
     }
 }
 
+/// What is redirected of DNS: UDP and TCP to port 53.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsCapture {
+    /// Where it goes: the port of the proxy's DNS listener on 127.0.0.1 and ::1.
+    pub port: u16,
+    pub servers: DnsServers,
+}
+
+/// Whose port 53.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsServers {
+    /// Those that the pod's resolver asks.
+    Listed(Vec<IpAddr>),
+    Any,
+}
+
+impl DnsCapture {
+    /// The listed servers; empty for any.
+    pub fn listed(&self) -> &[IpAddr] {
+        match &self.servers {
+            DnsServers::Listed(servers) => servers,
+            DnsServers::Any => &[],
+        }
+    }
+}
+
 /// A whole, consistent wish. Made by [`Capture::checked`] only where it comes from an operator.
 #[derive(Debug, Clone)]
 pub struct Capture {
@@ -106,6 +135,8 @@ pub struct Capture {
     /// TCP and UDP.
     pub excluded_ports: Vec<u16>,
     pub excluded_interfaces: Vec<String>,
+    /// `None` leaves DNS alone.
+    pub dns: Option<DnsCapture>,
     pub block_quic: bool,
 }
 
@@ -116,6 +147,12 @@ impl Capture {
             return Err(
                 "--proxy-uid must name at least one user: otherwise the proxy's own connections return to it".into()
             );
+        }
+        if self.dns.as_ref().is_some_and(|dns| dns.port == self.proxy_port) {
+            return Err("--dns-port and --proxy-port must differ".into());
+        }
+        if self.dns.is_some() && self.excluded_ports.contains(&DNS) {
+            return Err("--capture-dns and --exclude-outbound-ports 53 contradict each other".into());
         }
         Ok(self)
     }
@@ -164,6 +201,7 @@ pub(super) fn sample() -> Capture {
         included_ports: Vec::new(),
         excluded_ports: Vec::new(),
         excluded_interfaces: Vec::new(),
+        dns: None,
         block_quic: false,
     }
 }
@@ -218,8 +256,11 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
+        let dns = |port| Some(DnsCapture { port, servers: DnsServers::Any });
         assert!(sample().checked().is_ok());
         assert!(Capture { proxy_uids: vec![], ..sample() }.checked().is_err());
+        assert!(Capture { dns: dns(15001), ..sample() }.checked().is_err());
+        assert!(Capture { dns: dns(15053), excluded_ports: vec![53], ..sample() }.checked().is_err());
     }
 
     #[test]

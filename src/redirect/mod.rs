@@ -3,7 +3,8 @@
 //!
 //! [`capture`] says what is redirected, [`rules`] renders the templates of `iptables/`, [`nft`] and [`iptables`] bring
 //! them into the kernel through the tools of the same names, [`backend`] finds out which of them works here,
-//! [`install`] does all of it in an order in which nothing escapes, [`verify`] makes a real connection.
+//! [`install`] does all of it in an order in which nothing escapes, [`verify`] makes a real connection, and asks a name
+//! server where DNS is captured.
 //!
 //! It knows nothing of policy or of the proxy beyond its port and identity, and it keeps no state of its own: what is
 //! in place is read from the kernel each time.
@@ -14,11 +15,13 @@ pub mod foreign;
 pub mod install;
 pub mod rules;
 pub mod verify;
+pub mod verify_dns;
 
 mod digest;
 mod iptables;
 mod namespace;
 mod nft;
+mod stranger;
 mod target;
 mod template;
 mod tool;

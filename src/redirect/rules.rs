@@ -5,7 +5,7 @@
 
 use ipnet::IpNet;
 
-use super::capture::{Capture, Included};
+use super::capture::{Capture, DnsCapture, DnsServers, Included};
 use super::template::{Lists, render};
 
 const NFT: &str = include_str!("../../iptables/egret.nft");
@@ -31,7 +31,7 @@ pub enum Family {
 /// One table of an iptables-restore text: all of it is applied at once or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// `nat` or `filter`
+    /// `nat`, `raw` or `filter`
     pub name: String,
     /// Chain declarations and rules, in order.
     pub lines: Vec<String>,
@@ -58,7 +58,7 @@ pub fn iptables(capture: &Capture, family: Family, ipv6: Ipv6) -> Vec<Table> {
 /// Where rejecting takes over from redirecting, the filter table has to stand before the nat table lets go; and the
 /// reverse.
 pub fn order(table: &str, ipv6: Ipv6) -> usize {
-    let names = if ipv6 == Ipv6::Redirect { ["nat", "filter"] } else { ["filter", "nat"] };
+    let names = if ipv6 == Ipv6::Redirect { ["raw", "nat", "filter"] } else { ["raw", "filter", "nat"] };
     names.iter().position(|name| *name == table).unwrap_or(names.len())
 }
 
@@ -95,6 +95,13 @@ fn lists(capture: &Capture, ipv6: Ipv6) -> Lists {
     lists.set("EXCLUDED_V6", of(&capture.excluded, Family::V6));
     lists.set_flag("INCLUDED_ALL", capture.included == Included::All);
     lists.set_flag("INCLUDED_LOOPBACK", capture.includes_loopback());
+    let dns = capture.dns.as_ref();
+    let servers = dns.map_or(&[][..], DnsCapture::listed);
+    lists.set_flag("CAPTURE_DNS", dns.is_some());
+    lists.set_flag("DNS_ALL", dns.is_some_and(|dns| dns.servers == DnsServers::Any));
+    lists.set("DNS_PORT", dns.map(|dns| dns.port));
+    lists.set("DNS_V4", servers.iter().filter(|server| server.is_ipv4()));
+    lists.set("DNS_V6", servers.iter().filter(|server| server.is_ipv6()));
     lists.set_flag("BLOCK_QUIC", capture.block_quic);
     lists.set_flag("REJECT_V6", ipv6 == Ipv6::Reject);
     lists.set_flag("REJECTS", capture.block_quic || ipv6 == Ipv6::Reject);
@@ -116,9 +123,10 @@ mod tests {
 
     #[test]
     fn what_catches_comes_before_what_lets_go() {
-        let capture = Capture { block_quic: true, ..sample() };
-        assert_eq!(names(&iptables(&capture, Family::V6, Ipv6::Redirect)), ["nat", "filter"]);
-        assert_eq!(names(&iptables(&capture, Family::V4, Ipv6::Redirect)), ["nat", "filter"]);
+        let capture =
+            Capture { block_quic: true, dns: Some(DnsCapture { port: 15053, servers: DnsServers::Any }), ..sample() };
+        assert_eq!(names(&iptables(&capture, Family::V6, Ipv6::Redirect)), ["raw", "nat", "filter"]);
+        assert_eq!(names(&iptables(&capture, Family::V4, Ipv6::Redirect)), ["raw", "nat", "filter"]);
         assert_eq!(names(&iptables(&capture, Family::V6, Ipv6::Reject)), ["filter"]);
         assert!(order("filter", Ipv6::Reject) < order("nat", Ipv6::Reject));
     }
@@ -137,6 +145,7 @@ mod tests {
             included_ports: vec![443],
             excluded_ports: vec![22],
             excluded_interfaces: vec!["eth9".into()],
+            dns: Some(DnsCapture { port: 15053, servers: DnsServers::Any }),
             block_quic: true,
             ..sample()
         };

@@ -89,8 +89,9 @@ fn candidates(capture: &Capture, family: Family, local: &[Local]) -> Vec<SocketA
 }
 
 fn is_redirected(target: SocketAddr, capture: &Capture) -> bool {
+    let dns = capture.dns.is_some() && target.port() == super::capture::DNS;
     let excluded = capture.excluded.iter().any(|net| net.contains(&target.ip()));
-    !excluded && !capture.spares(target.ip()) && !target.ip().is_unspecified() && !target.ip().is_multicast()
+    !dns && !excluded && !capture.spares(target.ip()) && !target.ip().is_unspecified() && !target.ip().is_multicast()
 }
 
 fn anywhere(family: Family, local: &[Local]) -> Vec<IpAddr> {

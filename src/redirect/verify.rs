@@ -6,23 +6,34 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Gid, Uid, getegid, geteuid, setfsgid, setfsuid};
 use socket2::{Domain, Socket, Type};
 
 use super::RedirectError;
 use super::capture::Capture;
 use super::namespace::tcp_sockets;
 use super::rules::{Family, Ipv6};
+use super::stranger::as_stranger;
 use super::target::{self, ScratchLink};
+use super::verify_dns;
 
 /// Redirected connections are answered by this host; anything slower was dropped on the way.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Makes the connections; what was seen, one sentence for each, for the output.
+/// The proxy resets a connection as soon as `target` refuses it, which may be before it was seen: so often it is tried again.
+const RESETS: usize = 20;
+
+/// Makes the connections and asks the name servers; what was seen, one sentence for each, for the output.
 pub fn verify(capture: &Capture, ipv6: Ipv6) -> Result<Vec<String>, RedirectError> {
+    let mut seen = connections(capture, ipv6)?;
+    if let Some(dns) = &capture.dns {
+        seen.extend(verify_dns::verify(capture, dns, ipv6)?);
+    }
+    Ok(seen)
+}
+
+fn connections(capture: &Capture, ipv6: Ipv6) -> Result<Vec<String>, RedirectError> {
     if !capture.redirects() {
         return Ok(vec!["no network and no port is included, so there is no connection to verify".into()]);
     }
@@ -126,13 +137,23 @@ fn arrival(listener: &Socket, client: SocketAddr, target: SocketAddr) -> std::io
 /// Somebody listens on the proxy's port, most likely the proxy. The kernel's list of sockets then shows whether the
 /// connection came to that port.
 fn to_running_proxy(capture: &Capture, target: SocketAddr, home: SocketAddr) -> Result<String, RedirectError> {
-    let client = dial(capture, target)?.map_err(|error| missed(target, home, &error.to_string()))?;
-    let own = client.local_addr().map_err(|error| missed(target, home, &error.to_string()))?;
-    let sockets = tcp_sockets();
-    let here = |remote| sockets.iter().find(move |s| s.local_port == home.port() && s.remote_port == remote);
-    if here(own.port()).is_none() {
-        return Err(missed(target, home, "it was accepted, but not at that port"));
-    }
+    let mut tries = 0..RESETS;
+    let sockets = loop {
+        let is_last = tries.next().is_none();
+        let client = match dial(capture, target)? {
+            Ok(client) => client,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !is_last => continue,
+            Err(error) => return Err(missed(target, home, &error.to_string())),
+        };
+        let own = client.local_addr().map_err(|error| missed(target, home, &error.to_string()))?;
+        let sockets = tcp_sockets();
+        if sockets.iter().any(|s| s.local_port == home.port() && s.remote_port == own.port()) {
+            break sockets;
+        }
+        if is_last {
+            return Err(missed(target, home, "it was accepted, but not at that port"));
+        }
+    };
     let owner = sockets.iter().find(|s| s.local_port == home.port() && s.listening).map(|s| s.uid);
     let owner = match owner {
         Some(uid) if capture.proxy_uids.contains(&uid) => "the proxy that runs already".into(),
@@ -157,75 +178,16 @@ fn rejected(capture: &Capture, target: SocketAddr) -> Result<String, RedirectErr
 
 /// A connection as somebody who is not exempt; the outer error is about becoming that somebody.
 fn dial(capture: &Capture, target: SocketAddr) -> Result<std::io::Result<TcpStream>, RedirectError> {
-    let stranger = stranger(capture)?;
-    // The rules match the filesystem identity of the thread that makes the socket, which a thread may have for itself.
-    let dialling = thread::spawn(move || {
-        stranger.become_it().then(|| {
-            let client = TcpStream::connect_timeout(&target, PATIENCE)?;
-            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
-            Ok(client)
-        })
-    });
-    let dialled = dialling.join().map_err(|_| failed("the thread that dials ended unexpectedly".into()))?;
-    dialled.ok_or_else(|| {
-        failed(
-            "this process runs as a user or group that the rules exempt and may not take another (CAP_SETUID, \
-             CAP_SETGID): run `egret init` as a user other than the proxy's, or with --no-verify"
-                .into(),
-        )
+    as_stranger(capture, move || {
+        let client = TcpStream::connect_timeout(&target, PATIENCE)?;
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+        Ok(client)
     })
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stranger {
-    uid: Option<Uid>,
-    gid: Option<Gid>,
-}
-
-/// What has to change so that the rules do not exempt this process: often nothing.
-fn stranger(capture: &Capture) -> Result<Stranger, RedirectError> {
-    let unused = |taken: &[u32]| (1..u32::from(u16::MAX)).rev().find(|id| !taken.contains(id));
-    let other = |own: u32, taken: &[u32]| {
-        if !taken.contains(&own) {
-            return Ok(None);
-        }
-        unused(taken).map(Some).ok_or_else(|| failed("every user or group is exempt".into()))
-    };
-    let uid = other(geteuid().as_raw(), &capture.proxy_uids)?.map(Uid::from_raw);
-    let gid = other(getegid().as_raw(), &capture.proxy_gids)?.map(Gid::from_raw);
-    Ok(Stranger { uid, gid })
-}
-
-impl Stranger {
-    /// The calls report the previous identity and nothing else, so success shows only in a second call; the group
-    /// first, since leaving uid 0 drops the capability for it.
-    fn become_it(self) -> bool {
-        let gid = self.gid.is_none_or(|gid| {
-            setfsgid(gid);
-            setfsgid(Gid::from_raw(u32::MAX)) == gid
-        });
-        gid && self.uid.is_none_or(|uid| {
-            setfsuid(uid);
-            setfsuid(Uid::from_raw(u32::MAX)) == uid
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::capture::sample;
     use super::*;
-
-    #[test]
-    fn only_an_exempt_identity_is_changed() {
-        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-        let exempt = Capture { proxy_uids: vec![uid, 65534], proxy_gids: vec![1], ..sample() };
-        let stranger = stranger(&exempt).unwrap();
-        assert_eq!(stranger.uid, Some(Uid::from_raw(65533)));
-        assert_eq!(stranger.gid.is_some(), gid == 1);
-        let other = Capture { proxy_uids: vec![uid + 1], proxy_gids: vec![gid + 1], ..sample() };
-        assert_eq!(super::stranger(&other).unwrap(), Stranger { uid: None, gid: None });
-    }
 
     #[test]
     fn an_arrival_without_a_redirect_has_no_original_destination() {

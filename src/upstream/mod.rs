@@ -9,6 +9,7 @@ mod balance;
 mod candidates;
 mod carrier;
 mod connect;
+mod duplex;
 mod hash_table;
 mod http1;
 mod in_use;
@@ -22,12 +23,13 @@ mod reader;
 mod reserved;
 mod retry_budget;
 mod stream;
+mod sweep;
 mod target;
 mod tunnel;
 mod unanswered;
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -36,6 +38,7 @@ use std::time::Duration;
 
 pub use carrier::{Carrier, Downlink, Uplink};
 pub use connect::{Clocks, ConnectError, Patience, keepalive};
+pub use duplex::Duplex;
 pub use hash_table::hash;
 pub use http1::expect;
 pub use in_use::{Bond, InUse};
@@ -51,7 +54,7 @@ pub use target::{Security, Target};
 use admission::{Admission, Pending, Share, Slot};
 use balance::{Balancer, Endpoints};
 use connect::Deadline;
-use in_use::{Active, expiry};
+use in_use::Active;
 use order::{MAX_ATTEMPTS, Order};
 use race::{Finish, Race};
 use tunnel::TunnelError;
@@ -72,6 +75,8 @@ pub struct Upstreams {
     unanswered: RefCell<Unanswered>,
     /// One client configuration a profile: its session cache belongs to this worker and this trust alone.
     configs: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
+    /// A task looks the idle connections over.
+    is_sweeping: Cell<bool>,
 }
 
 impl Upstreams {
@@ -86,6 +91,7 @@ impl Upstreams {
             endpoints: RefCell::default(),
             unanswered: RefCell::default(),
             configs: RefCell::default(),
+            is_sweeping: Cell::default(),
         }
     }
 
@@ -254,51 +260,10 @@ impl Upstreams {
         Err(failed)
     }
 
-    /// Takes a connection back after a complete exchange, to be used again if its limits allow. `keeps_for` is how long
-    /// its server says that it keeps it open.
-    ///
-    /// # Panics
-    /// It carries somebody's identity.
-    pub fn give_back(&self, carrier: Carrier<'_>, target: &Target<'_>, keeps_for: Option<Duration>) {
-        let Carrier::Http1(used) = carrier;
-        assert!(used.bond == Bond::Free, "a connection that is somebody's own is never given to others");
-        let limits = target.limits();
-        let spent = limits.and_then(|l| l.max_requests_per_connection).is_some_and(|most| used.requests >= most);
-        let now = io::now();
-        let expires = expiry(now, used.since, limits, keeps_for);
-        if spent || expires <= now {
-            return used.stream.close();
-        }
-        let share = used.stream.share().map(Rc::clone);
-        let (key, idle) = used.into_idle();
-        self.pool.borrow_mut().put(key, idle, now, expires);
-        if let Some(share) = share {
-            share.release();
-        }
-    }
-
     /// Notes that the server closed the connection of `carrier`, used before, without a byte of an answer.
     pub fn note_closed(&self, carrier: &Carrier<'_>) {
         let Carrier::Http1(used) = carrier;
         self.pool.borrow_mut().note_closed(&used.key, used.rested, io::now());
-    }
-
-    /// Forgets what only older policies used: idle connections and session caches of profiles not in `current`.
-    pub fn retain_profiles(&self, current: &HashSet<[u8; 32]>) {
-        self.pool.borrow_mut().retain_profiles(current);
-        self.configs.borrow_mut().retain(|digest, _| current.contains(digest));
-        self.admission.forget_unused();
-        self.balancer.borrow_mut().forget_tables();
-    }
-
-    /// Lets go of idle connections that were closed by their server or are too old.
-    pub fn sweep(&self) {
-        self.pool.borrow_mut().sweep(io::now());
-    }
-
-    #[must_use]
-    pub fn idle_connections(&self) -> usize {
-        self.pool.borrow().len()
     }
 
     fn order(&self, target: &Target<'_>) -> Result<Order, ConnectError> {

@@ -203,6 +203,14 @@ impl Stream {
         Ok(self.socket.send(bytes))
     }
 
+    /// Ready when the queue has room, for a future that sends as it can.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_room(cx)
+    }
+
     /// Waits until the kernel has taken everything queued.
     ///
     /// # Errors

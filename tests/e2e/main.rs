@@ -18,6 +18,7 @@ mod confined;
 mod connect;
 mod cut;
 mod destination;
+mod dns;
 mod doctor;
 mod document;
 mod engines;

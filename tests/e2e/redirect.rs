@@ -2,6 +2,7 @@
 //!
 //! Needs root, nftables, iptables and iproute2, and fails without them. `UPDATE_GOLDEN=1` writes the golden files anew.
 
+mod dns;
 mod golden;
 mod interrupted;
 mod pod;
@@ -56,8 +57,12 @@ fn from_flags(settings: &[(&str, &str)], backend: &str) -> String {
 }
 
 fn from_variables(settings: &[(&str, &str)], program: &str, arguments: &[&str]) -> String {
-    let variables = settings.iter().map(|(name, value)| (format!("EGRET_{name}"), *value));
-    printed(Command::new(program).args(arguments).envs(variables))
+    let variables: Vec<_> = settings.iter().map(|(name, value)| (format!("EGRET_{name}"), *value)).collect();
+    from_variables_of(&variables, program, arguments)
+}
+
+fn from_variables_of<K: AsRef<std::ffi::OsStr>>(variables: &[(K, &str)], program: &str, arguments: &[&str]) -> String {
+    printed(Command::new(program).args(arguments).envs(variables.iter().map(|(name, value)| (name, value))))
 }
 
 fn printed(command: &mut Command) -> String {
@@ -73,8 +78,10 @@ fn contradictions_and_nonsense_are_usage_errors() {
         &["--proxy-port", "0"],
         &["--include-outbound-cidrs", "*,10.0.0.0/8"],
         &["--exclude-interfaces", "a\" accept #"],
-        &["--capture-dns"],
-        &["--dns-port", "15053"],
+        &["--capture-dns", "--dns-port", "15001"],
+        &["--capture-dns", "--exclude-outbound-ports", "53"],
+        &["--capture-all-dns", "--exclude-outbound-ports", "53"],
+        &["--dns-servers", "ns.example.com"],
         &["--backend", "ebtables"],
     ] {
         let output = Command::new(EGRET).arg("init").arg("--dry-run").args(flags).output().unwrap();
@@ -99,7 +106,7 @@ fn every_golden_case_is_taken_by_every_backend() {
 fn a_second_run_changes_nothing_and_a_cleanup_leaves_nothing() {
     for backend in BACKENDS {
         let pod = Pod::new();
-        let flags = ["--backend", backend, "--block-quic"];
+        let flags = ["--backend", backend, "--capture-dns", "--block-quic"];
         assert!(pod.must_init(&flags).contains("rules: applied"), "{backend}");
         let first = pod.rules();
         assert!(pod.must_init(&flags).contains("nothing changed"), "{backend}");
@@ -315,7 +322,7 @@ const CHANGES: &[&[&str]] = &[
     &["--backend", "nft", "--ipv6", "off"],
     &["--backend", "nft", "--include-outbound-cidrs", "10.0.0.0/8,fd77::/16"],
     &["--backend", "iptables-nft"],
-    &["--backend", "iptables-nft", "--ipv6", "off"],
+    &["--backend", "iptables-nft", "--ipv6", "off", "--capture-dns"],
     &["--backend", "iptables-nft", "--exclude-outbound-ports", "22"],
     &["--backend", "iptables-legacy"],
     &["--backend", "iptables-legacy", "--ipv6", "off", "--block-quic"],
@@ -421,41 +428,6 @@ fn quic_is_rejected() {
             let kind = answer.unwrap_err().kind();
             assert!(matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied), "{backend}: {kind}");
         }
-    }
-}
-
-/// egret has no DNS listener: captured questions would have no answer, and the pod no names.
-#[test]
-fn dns_capture_is_refused_with_the_reason_and_changes_nothing() {
-    let script = file("iptables/redirect.sh");
-    let script = script.to_str().unwrap();
-    let pod = Pod::new();
-    let before = pod.rules();
-    let asks: [(&str, &str, &[&str]); 5] = [
-        ("EGRET_X=", EGRET, &["init", "--capture-dns"]),
-        ("EGRET_CAPTURE_DNS=yes", EGRET, &["init"]),
-        ("EGRET_X=", EGRET, &["init", "--dns-port", "15053", "--dry-run"]),
-        ("EGRET_CAPTURE_DNS=TRUE", script, &["apply", "nft"]),
-        ("EGRET_CAPTURE_DNS=1", script, &["print", "iptables"]),
-    ];
-    for (variable, program, arguments) in asks {
-        let output = pod.command("env").args([variable, program]).args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && output.stdout.is_empty(), "{variable} {arguments:?}: {output:?}");
-        assert!(said.contains("egret has no DNS listener"), "{variable} {arguments:?}: {said}");
-        assert_eq!(pod.rules(), before, "{variable} {arguments:?}");
-    }
-    // What says no is no wish, and rules can be removed whatever the variable says.
-    pod.must_init(&["--backend", "nft"]);
-    for (value, program, arguments) in [
-        ("off", EGRET, &["init", "--dry-run"][..]),
-        ("", EGRET, &["init", "--dry-run"]),
-        ("False", script, &["print", "nft"]),
-        ("true", EGRET, &["init", "--cleanup"]),
-    ] {
-        let variable = format!("EGRET_CAPTURE_DNS={value}");
-        let output = pod.command("env").args([&variable, program]).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{variable} {arguments:?}: {output:?}");
     }
 }
 

@@ -63,6 +63,14 @@ impl NameServer {
         lock(&self.state).queries
     }
 
+    /// Leaves port 53 to another server.
+    pub fn stop(&mut self) {
+        lock(&self.state).stopped = true;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+
     /// Whether to answer nothing from now on, as a dead server does.
     pub fn set_silent(&self, silent: bool) {
         lock(&self.state).silent = silent;
@@ -71,10 +79,7 @@ impl NameServer {
 
 impl Drop for NameServer {
     fn drop(&mut self) {
-        lock(&self.state).stopped = true;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 

@@ -193,6 +193,12 @@ impl Egret<'_> {
         samples.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
+    /// One sample, by its name and labels as they are written.
+    pub fn sample(&self, series: &str) -> Option<f64> {
+        let (_, text) = self.get(15090, "/stats/prometheus")?;
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
     pub fn descriptors(&self) -> usize {
         self.proc("fd").read_dir().expect("egret runs").count()
     }

@@ -8,8 +8,10 @@ use super::finding::Finding;
 use crate::cli::init;
 use crate::redirect::RedirectError;
 use crate::redirect::backend::{self, Backend};
+use crate::redirect::capture::{DnsCapture, DnsServers};
 use crate::redirect::foreign;
 use crate::redirect::rules::Ipv6;
+use crate::redirect::verify_dns::listener_behind;
 
 /// Bits of the capability sets in `/proc/self/status`, capabilities(7).
 const NET_ADMIN: u32 = 12;
@@ -20,12 +22,13 @@ type Survey = [(Backend, Result<Ipv6, RedirectError>)];
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![capabilities(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())];
     // What `egret init` would be asked to do with the same variables and no flags.
-    let capture = init::Args::try_parse_from(["init"]).map_err(|error| error.to_string()).and_then(|a| a.capture());
+    let capture = init::InitArgs::try_parse_from(["init"]).map_err(|error| error.to_string()).and_then(|a| a.capture());
     match capture {
         Ok(capture) => {
             let survey = backend::survey(&capture);
             findings.extend(backends(&survey));
             findings.extend(ipv6(&survey));
+            findings.extend(capture.dns.as_ref().map(dns));
         }
         Err(contradiction) => findings.push(Finding::fail("redirect", format!("EGRET_ variables: {contradiction}"))),
     }
@@ -99,6 +102,31 @@ fn ipv6(survey: &Survey) -> Option<Finding> {
         Err(error @ RedirectError::Ipv6(_)) => Some(Finding::fail(CHECK, error.to_string())),
         Err(_) => None,
     })
+}
+
+/// Whether lookups come to the proxy. It may not run yet, so that no answer is no fault of the host.
+fn dns(dns: &DnsCapture) -> Finding {
+    const CHECK: &str = "dns";
+    let servers = match &dns.servers {
+        DnsServers::Listed(servers) => servers.clone(),
+        DnsServers::Any => init::name_servers(),
+    };
+    let asked: Vec<_> = servers.iter().map(|server| (server, listener_behind(*server))).collect();
+    let silent: Vec<String> =
+        asked.iter().filter(|(_, said)| !matches!(said, Ok(Some(_)))).map(|(server, _)| server.to_string()).collect();
+    match asked.iter().find_map(|(_, said)| said.as_ref().ok()?.clone()) {
+        Some(text) if silent.is_empty() => {
+            Finding::ok(CHECK, format!("queries to the name servers are answered by {text}"))
+        }
+        _ => Finding::warn(
+            CHECK,
+            format!(
+                "queries to {} are not answered by egret, as EGRET_CAPTURE_DNS asks for: run `egret init --capture-dns`, \
+                 and then the proxy",
+                silent.join(", ")
+            ),
+        ),
+    }
 }
 
 fn others(chains: Result<BTreeSet<String>, RedirectError>) -> Finding {

@@ -6,12 +6,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use super::stream::StreamTransport;
 use crate::dns::message::{Answer, Extension, Failure, Question, Reply};
 use crate::dns::resolv_conf::{Order, ResolvConf, Transport};
 
@@ -35,13 +37,21 @@ pub enum QueryError {
     Io { server: SocketAddr, source: io::Error },
 }
 
+/// Who is asked, and how: as of the moment when a lookup begins.
+#[derive(Clone, Debug)]
+pub struct ServerView {
+    pub conf: Rc<ResolvConf>,
+    pub streams: StreamTransport,
+}
+
 /// Asks each server in turn, `conf.attempts` times round, until one replies. `turn` chooses the first one where the
 /// file says `rotate`. A server that has said nothing may drop queries with an EDNS record: it is asked without one the next
 /// time, once more if there is none.
 ///
 /// # Errors
 /// The failure of the last server.
-pub async fn ask(conf: &ResolvConf, question: &Question, turn: usize) -> Result<Reply, QueryError> {
+pub async fn ask(view: &ServerView, question: &Question, turn: usize) -> Result<Reply, QueryError> {
+    let conf = &view.conf;
     let first = match conf.order {
         Order::Listed => 0,
         Order::Rotated => turn % conf.servers.len().max(1),
@@ -57,7 +67,7 @@ pub async fn ask(conf: &ResolvConf, question: &Question, turn: usize) -> Result<
             continue;
         }
         let extension = if was_silent { Extension::Omit } else { Extension::Offer };
-        match ask_server(conf, question, *server, extension).await {
+        match ask_server(view, question, *server, extension).await {
             Ok(reply) => return Ok(reply),
             Err(error) => {
                 if matches!(error, QueryError::Timeout { .. }) {
@@ -73,16 +83,16 @@ pub async fn ask(conf: &ResolvConf, question: &Question, turn: usize) -> Result<
 /// Asks one server; once more without EDNS (RFC 6891 §7) after anything that a server which cannot read it is known to
 /// answer. The C library, which applications resolve by, does not offer it.
 async fn ask_server(
-    conf: &ResolvConf,
+    view: &ServerView,
     question: &Question,
     server: SocketAddr,
     extension: Extension,
 ) -> Result<Reply, QueryError> {
-    let answer = ask_once(conf, question, server, extension).await?;
+    let answer = ask_once(view, question, server, extension).await?;
     if extension == Extension::Omit || !is_doubtful(&answer) {
         return answer.map_err(|failure| QueryError::Failed { server, failure });
     }
-    match (answer, ask_once(conf, question, server, Extension::Omit).await) {
+    match (answer, ask_once(view, question, server, Extension::Omit).await) {
         // The first answer stands where the second is no better.
         (Ok(reply), Ok(Err(_)) | Err(_)) => Ok(reply),
         (Err(failure), Err(_)) => Err(QueryError::Failed { server, failure }),
@@ -100,29 +110,31 @@ fn is_doubtful(answer: &Result<Reply, Failure>) -> bool {
 }
 
 async fn ask_once(
-    conf: &ResolvConf,
+    view: &ServerView,
     question: &Question,
     server: SocketAddr,
     extension: Extension,
 ) -> Result<Result<Reply, Failure>, QueryError> {
-    match timeout(conf.timeout, try_once(conf.transport, question, server, extension)).await {
+    let waited = view.conf.timeout;
+    match timeout(waited, try_once(view, question, server, extension)).await {
         Ok(answer) => answer.map_err(|source| QueryError::Io { server, source }),
-        Err(_) => Err(QueryError::Timeout { server, waited: conf.timeout }),
+        Err(_) => Err(QueryError::Timeout { server, waited }),
     }
 }
 
 async fn try_once(
-    transport: Transport,
+    view: &ServerView,
     question: &Question,
     server: SocketAddr,
     extension: Extension,
 ) -> io::Result<Result<Reply, Failure>> {
-    if transport == Transport::Udp
+    if view.conf.transport == Transport::Udp
+        && !view.streams.is_secure()
         && let Some(outcome) = over_udp(question, server, extension).await?
     {
         return Ok(outcome);
     }
-    over_tcp(question, server, extension).await
+    over_stream(&view.streams, question, server, extension).await
 }
 
 /// `None`: ask over TCP.
@@ -141,7 +153,7 @@ async fn over_udp(
     socket.send(&question.encode(id, extension)).await?;
     let mut datagram = vec![0; DATAGRAM];
     for _ in 0..MAX_MISMATCHES {
-        let len = socket.recv(&mut datagram).await?;
+        let len = received(&socket, &mut datagram).await?;
         if len == datagram.len() {
             return Ok(None);
         }
@@ -155,21 +167,50 @@ async fn over_udp(
     Ok(None)
 }
 
-/// RFC 7766: a length of two octets before each message.
-async fn over_tcp(question: &Question, server: SocketAddr, extension: Extension) -> io::Result<Result<Reply, Failure>> {
-    let mut stream = TcpStream::connect(server).await?;
+async fn over_stream(
+    streams: &StreamTransport,
+    question: &Question,
+    server: SocketAddr,
+    extension: Extension,
+) -> io::Result<Result<Reply, Failure>> {
     let id = random_u16()?;
-    let query = question.encode(id, extension);
-    let length = u16::try_from(query.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes()[..], &query].concat()).await?;
-    let length = stream.read_u16().await?;
-    let mut message = vec![0; length.into()];
-    stream.read_exact(&mut message).await?;
+    let message = streams.exchange(server, &question.encode(id, extension)).await?;
     match question.judge(id, &message) {
         Answer::Reply(reply) => Ok(Ok(reply)),
         Answer::Failed(failure) => Ok(Err(failure)),
         Answer::Truncated => Err(io::Error::new(io::ErrorKind::InvalidData, "truncated even over TCP")),
         Answer::NotAnAnswer(why) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("over TCP: {why}"))),
+    }
+}
+
+/// Waits for a datagram, or for word that none will come: nobody listens there.
+async fn received(socket: &UdpSocket, datagram: &mut [u8]) -> io::Result<usize> {
+    loop {
+        readable(socket).await?;
+        match socket.try_recv(datagram) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Waits until there is a datagram. Tokio does not take an ICMP error for readiness, so it is asked for.
+///
+/// # Errors
+/// What ICMP says of the datagram that was sent.
+pub async fn readable(socket: &UdpSocket) -> io::Result<()> {
+    loop {
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            // Taken by somebody else: what is left of it must not wake us again.
+            let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
+        if ready.is_readable() {
+            return Ok(());
+        }
     }
 }
 

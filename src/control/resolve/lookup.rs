@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::exchange::{QueryError, ask};
+use super::exchange::{QueryError, ServerView, ask};
 use super::resolver_environment::Families;
 use crate::dns::message::{Family, Question, Reply};
-use crate::dns::resolv_conf::ResolvConf;
 use crate::flow::Hostname;
 
 /// How long the slower family may take once the other has addresses. A server that never answers AAAA must not keep a
@@ -37,16 +36,16 @@ pub struct Finding {
 }
 
 /// Asks DNS for `name`; under the next candidate only if the one before does not exist.
-pub async fn look_up(conf: &ResolvConf, families: Families, name: &Hostname, turn: usize) -> Finding {
-    let mut candidates = conf.candidates(name).into_iter();
+pub async fn look_up(view: &ServerView, families: Families, name: &Hostname, turn: usize) -> Finding {
+    let mut candidates = view.conf.candidates(name).into_iter();
     let first = candidates.next().unwrap_or_else(|| name.clone());
-    let absolute = look_up_absolute(conf, families, &first, turn).await;
+    let absolute = look_up_absolute(view, families, &first, turn).await;
     let mut finding = absolute;
     for candidate in candidates {
         if !finding.is_no_such_name() {
             break;
         }
-        let next = look_up_absolute(conf, families, &candidate, turn).await;
+        let next = look_up_absolute(view, families, &candidate, turn).await;
         // The first "no such name" has the TTL that counts; a failure further down is not to hide it.
         if !next.is_no_such_name() {
             finding = next;
@@ -55,9 +54,9 @@ pub async fn look_up(conf: &ResolvConf, families: Families, name: &Hostname, tur
     finding
 }
 
-async fn look_up_absolute(conf: &ResolvConf, families: Families, name: &Hostname, turn: usize) -> Finding {
-    let v4 = half(conf, Question::new(name, Family::V4), turn);
-    let v6 = half(conf, Question::new(name, Family::V6), turn);
+async fn look_up_absolute(view: &ServerView, families: Families, name: &Hostname, turn: usize) -> Finding {
+    let v4 = half(view, Question::new(name, Family::V4), turn);
+    let v6 = half(view, Question::new(name, Family::V6), turn);
     match families {
         Families::V4 => Finding { v4: v4.await, v6: Half::NotAsked },
         Families::V6 => Finding { v4: Half::NotAsked, v6: v6.await },
@@ -68,8 +67,8 @@ async fn look_up_absolute(conf: &ResolvConf, families: Families, name: &Hostname
     }
 }
 
-async fn half(conf: &ResolvConf, question: Question, turn: usize) -> Half {
-    match ask(conf, &question, turn).await {
+async fn half(view: &ServerView, question: Question, turn: usize) -> Half {
+    match ask(view, &question, turn).await {
         Ok(reply) => Half::Reply(reply),
         Err(e) => Half::Failed(e),
     }

@@ -8,11 +8,13 @@
 mod entry;
 mod exchange;
 mod lookup;
+mod name_servers;
 mod on_demand;
 mod precedence;
 mod record;
 mod resolver_environment;
 mod schedule;
+mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
@@ -22,19 +24,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::entry::Entry;
 use self::record::{Next, Record};
-use self::resolver_environment::{Change, Environment};
+use self::resolver_environment::Environment;
 use crate::flow::Hostname;
 use crate::policy::AskedFamilies;
 use crate::policy::publish::Addresses;
 
+pub use self::exchange::{random_u16, readable};
+pub use self::name_servers::NameServers;
 pub use self::record::Loopback;
 pub use self::resolver_environment::Families;
+pub use self::stream::{DnsOverTls, StreamTransport, TLS_PORT};
 
 /// How often files and interfaces are compared when no lookup does it.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
@@ -94,16 +99,14 @@ pub struct Resolver {
 struct Shared {
     options: ResolverOptions,
     names: RefCell<BTreeMap<Hostname, Entry>>,
-    environment: RefCell<Environment>,
-    /// Counts changes of the environment; every name is looked up again after one.
-    changes: watch::Sender<u64>,
+    /// Every name is looked up again when they change.
+    servers: Rc<NameServers>,
     permits: Semaphore,
     /// As `permits`, for names that are not the policy's.
     spare_permits: Semaphore,
     /// Addresses that no answer may lead to.
     protected: RefCell<Vec<IpNet>>,
     refresh_rate: Cell<Duration>,
-    turn: Cell<usize>,
     /// Names without an outcome yet.
     unsettled: Cell<usize>,
     all_settled: Notify,
@@ -117,17 +120,14 @@ impl Resolver {
     #[must_use]
     pub fn new(options: ResolverOptions) -> Self {
         let ResolverOptions { resolv_conf, hosts, families, port, .. } = options.clone();
-        let mut environment = Environment::new(resolv_conf, hosts, families, port);
-        environment.look();
+        let servers = Rc::new(NameServers::new(Environment::new(resolv_conf, hosts, families, port)));
         let shared = Rc::new(Shared {
             names: RefCell::default(),
-            environment: RefCell::new(environment),
-            changes: watch::Sender::new(0),
+            servers,
             permits: Semaphore::new(options.lookups.max(1)),
             spare_permits: Semaphore::new((options.lookups / 2).max(1)),
             protected: RefCell::default(),
             refresh_rate: Cell::new(options.refresh_rate),
-            turn: Cell::new(0),
             unsettled: Cell::new(0),
             all_settled: Notify::new(),
             options,
@@ -153,7 +153,7 @@ impl Resolver {
     /// The families whose addresses names are asked for now.
     #[must_use]
     pub fn asked_families(&self) -> AskedFamilies {
-        let asked = self.shared.environment.borrow().asked();
+        let asked = self.shared.servers.environment().asked();
         AskedFamilies { v4: asked != Families::V6, v6: asked != Families::V4 }
     }
 
@@ -179,8 +179,14 @@ impl Resolver {
     /// is looked up again, lest one sleeps on by the old rate.
     pub fn set_refresh_rate(&self, rate: Duration) {
         if self.shared.refresh_rate.replace(rate) != rate {
-            self.shared.tell(Change::Changed);
+            self.shared.servers.tell();
         }
+    }
+
+    /// The name servers, for whoever asks them besides.
+    #[must_use]
+    pub fn name_servers(&self) -> Rc<NameServers> {
+        Rc::clone(&self.shared.servers)
     }
 
     /// Forgets every name that is not in `names` and that no worker asks for; a cell that somebody still holds keeps its
@@ -236,12 +242,12 @@ impl Drop for Resolver {
 
 /// The task of a name.
 async fn keep_current(shared: Rc<Shared>, name: Hostname) {
-    let mut changes = shared.changes.subscribe();
+    let mut changes = shared.servers.changes();
     loop {
         let wait = {
             let permits = if shared.is_listed(&name) { &shared.permits } else { &shared.spare_permits };
             let _permit = permits.acquire().await.expect("the semaphore is never closed");
-            shared.look_around();
+            shared.servers.look_around();
             // What this lookup already sees must not wake it again.
             changes.mark_unchanged();
             shared.look_up(&name).await
@@ -269,9 +275,8 @@ async fn until(wait: Option<Duration>) {
 async fn look_around(shared: Rc<Shared>) {
     loop {
         sleep(LOOK_AROUND).await;
-        let interfaces = shared.environment.borrow_mut().look_at_interfaces();
-        shared.tell(interfaces);
-        shared.look_around();
+        shared.servers.look_at_interfaces();
+        shared.servers.look_around();
     }
 }
 
@@ -281,26 +286,16 @@ impl Shared {
         Entry::new(tokio::task::spawn_local(keep_current(Rc::clone(self), name.clone())).abort_handle())
     }
 
-    fn look_around(&self) {
-        let files = self.environment.borrow_mut().look();
-        self.tell(files);
-    }
-
     fn is_listed(&self, name: &Hostname) -> bool {
         self.names.borrow().get(name).is_some_and(|entry| entry.listed)
     }
 
-    fn tell(&self, change: Change) {
-        if change == Change::Changed {
-            self.changes.send_modify(|n| *n = n.wrapping_add(1));
-        }
-    }
-
     /// One lookup and its consequences. Returns how long to wait; `None`: until the environment change.
     async fn look_up(&self, name: &Hostname) -> Option<Duration> {
-        let (conf, listed, families) = {
-            let around = self.environment.borrow();
-            (Rc::clone(&around.conf), around.families.of(around.hosts.addresses(name)), around.asked())
+        let view = self.servers.view();
+        let (listed, families) = {
+            let around = self.servers.environment();
+            (around.families.of(around.hosts.addresses(name)), around.asked())
         };
         if !listed.is_empty() {
             self.learn(name, |record| {
@@ -309,10 +304,9 @@ impl Shared {
             });
             return None;
         }
-        let turn = self.turn.replace(self.turn.get().wrapping_add(1));
-        let finding = lookup::look_up(&conf, families, name, turn).await;
+        let finding = lookup::look_up(&view, families, name, self.servers.turn()).await;
         // Without random numbers no query leaves, so there is nothing to spread.
-        let jitter = exchange::random_u16().unwrap_or_default();
+        let jitter = random_u16().unwrap_or_default();
         let (loopback, rate) = (self.options.loopback, self.refresh_rate.get());
         let next = self.learn(name, |record| Some(record.learn(finding, loopback, jitter, rate)));
         next.map(|next| next.wait)

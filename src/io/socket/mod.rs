@@ -111,6 +111,14 @@ impl Socket {
         SendFuture { socket: self }
     }
 
+    /// Ready when the queue is below the high-water mark, for a future that sends as it can.
+    ///
+    /// # Errors
+    /// The connection's error, or `EPIPE` after [`shutdown_write`](Self::shutdown_write).
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.poll_room(cx)
+    }
+
     /// Resolves when the kernel has taken everything that was queued.
     ///
     /// # Errors

@@ -117,7 +117,7 @@ impl Site {
                 output
             };
             let output = future::or(performing, accepting).await;
-            stage.context.flush_log();
+            stage.context.access_log.flush();
             output
         });
         assert!(sink.flush(Duration::from_secs(600)), "the log is written");

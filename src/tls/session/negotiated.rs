@@ -10,7 +10,7 @@ pub struct Negotiated {
     pub version: Option<ProtocolVersion>,
     pub cipher_suite: Option<SupportedCipherSuite>,
     pub group: Option<NamedGroup>,
-    /// What the server chose of what was [offered](super::Alpn).
+    /// What the server chose of what was [offered](crate::tls::Alpn).
     pub alpn: Option<AlpnProtocol>,
     /// From a ticket: the certificate was verified in an earlier session.
     pub resumed: bool,

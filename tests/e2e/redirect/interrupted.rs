@@ -81,7 +81,7 @@ fn killed_before_each_call(backend: &str) {
     tools(folder.path());
     let path = format!("PATH={}:/usr/sbin:/usr/bin:/bin", folder.path().display());
     let pod = Pod::new();
-    let flags = ["--backend", backend, "--block-quic", "--no-verify"];
+    let flags = ["--backend", backend, "--capture-dns", "--block-quic", "--no-verify"];
     pod.must_init(&flags);
     let whole = by_table(&pod);
     assert!(whole.values().any(|lines| lines.len() > 4), "{whole:#?}");
