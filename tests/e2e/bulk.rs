@@ -44,7 +44,7 @@ fn receive(client: &mut HttpClient<impl io::Read + Write>, framing: Framing) -> 
 }
 
 #[test]
-fn a_gibibyte_down() {
+pub fn a_gibibyte_down() {
     // `EGRET_GIBIBYTES` asks for more.
     let gibibytes = std::env::var("EGRET_GIBIBYTES").map_or(1, |all| all.parse::<u64>().expect("a number of GiB"));
     let length = gibibytes * GIBIBYTE;
@@ -68,7 +68,7 @@ fn a_gibibyte_down() {
 }
 
 #[test]
-fn a_gibibyte_up() {
+pub fn a_gibibyte_up() {
     let lab = lab();
     let (sender, verdict) = mpsc::channel();
     let sender = Mutex::new(sender);
@@ -92,7 +92,6 @@ fn a_gibibyte_up() {
 }
 
 const CONNECTIONS: usize = 200;
-const REQUESTS: usize = 500;
 
 /// Body sizes of the files that nginx serves: the edges of buffers and records among them.
 const SIZES: [usize; 12] = [0, 1, 2, 100, 1023, 4096, 16_383, 16_384, 16_385, 65_537, 262_144, 1_048_576];
@@ -124,9 +123,9 @@ fn files(lab: &Lab) -> Nginx {
 }
 
 /// All requests of one connection; the connection stays open.
-fn converse(lab: &Lab, index: usize, pattern: &Pattern) -> HttpClient {
+fn converse(lab: &Lab, index: usize, requests: usize, pattern: &Pattern) -> HttpClient {
     let mut client = HttpClient::new(lab.connect(at(80)).unwrap());
-    for request in 0..REQUESTS {
+    for request in 0..requests {
         let size = size(index, request);
         let kind = if request % 3 == 0 { "chunked" } else { "length" };
         let response = client.get(HOST, &format!("/{kind}/{size}")).unwrap();
@@ -142,6 +141,11 @@ fn converse(lab: &Lab, index: usize, pattern: &Pattern) -> HttpClient {
 
 #[test]
 fn every_byte_of_a_hundred_thousand_responses() {
+    every_byte_of_responses(500);
+}
+
+/// So many on each of [`CONNECTIONS`].
+pub fn every_byte_of_responses(requests: usize) {
     let lab = lab();
     let nginx = files(&lab);
     let egret = lab.egret(&[]);
@@ -151,15 +155,15 @@ fn every_byte_of_a_hundred_thousand_responses() {
         let start = |index| {
             scope.spawn({
                 let (lab, pattern) = (&lab, Arc::clone(&pattern));
-                move || converse(lab, index, &pattern)
+                move || converse(lab, index, requests, &pattern)
             })
         };
         let threads: Vec<_> = (0..CONNECTIONS).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    eventually("nginx has logged everything", || nginx.seen().len() == CONNECTIONS * REQUESTS);
+    eventually("nginx has logged everything", || nginx.seen().len() == CONNECTIONS * requests);
     let connections = nginx.connections().len();
-    println!("{} requests over {connections} upstream connections; {:?}", CONNECTIONS * REQUESTS, egret.memory());
+    println!("{} requests over {connections} upstream connections; {:?}", CONNECTIONS * requests, egret.memory());
     assert!(connections <= CONNECTIONS, "{connections} upstream connections: they are not reused");
     drop(open);
     drop(nginx);
@@ -167,7 +171,7 @@ fn every_byte_of_a_hundred_thousand_responses() {
 }
 
 #[test]
-fn bodies_of_every_size_go_up() {
+pub fn bodies_of_every_size_go_up() {
     let lab = lab();
     let _server = upstream(&lab, |stream| {
         let mut server = HttpServer::new(stream);
