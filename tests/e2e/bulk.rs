@@ -44,10 +44,14 @@ fn receive(client: &mut HttpClient<impl io::Read + Write>, framing: Framing) -> 
 }
 
 #[test]
-pub fn a_gibibyte_down() {
+fn a_gibibyte_down() {
     // `EGRET_GIBIBYTES` asks for more.
     let gibibytes = std::env::var("EGRET_GIBIBYTES").map_or(1, |all| all.parse::<u64>().expect("a number of GiB"));
-    let length = gibibytes * GIBIBYTE;
+    much_down(gibibytes * GIBIBYTE);
+}
+
+/// `length` bytes of one body, in little memory.
+pub fn much_down(length: u64) {
     let lab = lab();
     let _server = upstream(&lab, move |stream| {
         let mut server = HttpServer::new(stream);
@@ -63,12 +67,17 @@ pub fn a_gibibyte_down() {
     let framing = client.head().unwrap().framing();
     assert_eq!(receive(&mut client, framing).unwrap(), (length, true));
     let memory = egret.memory();
-    println!("after a download of {gibibytes} GiB: {memory:?}");
+    println!("after a download of {length} bytes: {memory:?}");
     assert!(memory.peak_kib < PEAK_LIMIT_KIB, "{memory:?}");
 }
 
 #[test]
-pub fn a_gibibyte_up() {
+fn a_gibibyte_up() {
+    much_up(GIBIBYTE);
+}
+
+/// `length` bytes of one body, in little memory.
+pub fn much_up(length: u64) {
     let lab = lab();
     let (sender, verdict) = mpsc::channel();
     let sender = Mutex::new(sender);
@@ -82,12 +91,12 @@ pub fn a_gibibyte_up() {
     });
     let egret = lab.egret(&[]);
     let mut client = HttpClient::new(lab.connect(at(80)).unwrap());
-    client.send(format!("PUT / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {GIBIBYTE}\r\n\r\n").as_bytes()).unwrap();
-    Pattern::new().write(GIBIBYTE, client.stream()).unwrap();
+    client.send(format!("PUT / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n").as_bytes()).unwrap();
+    Pattern::new().write(length, client.stream()).unwrap();
     assert_eq!(client.response().unwrap().head.status, 201);
-    assert_eq!(verdict.recv().unwrap(), (GIBIBYTE, true));
+    assert_eq!(verdict.recv().unwrap(), (length, true));
     let memory = egret.memory();
-    println!("after an upload of 1 GiB: {memory:?}");
+    println!("after an upload of {length} bytes: {memory:?}");
     assert!(memory.peak_kib < PEAK_LIMIT_KIB, "{memory:?}");
 }
 

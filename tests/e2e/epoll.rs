@@ -15,8 +15,6 @@ macro_rules! on_epoll {
 }
 
 on_epoll! {
-    bulk::a_gibibyte_down,
-    bulk::a_gibibyte_up,
     bulk::bodies_of_every_size_go_up,
     opaque::the_application_may_finish_first,
     opaque::the_server_may_finish_first,
@@ -28,6 +26,19 @@ on_epoll! {
     http_pool::what_cannot_be_sent_twice_meets_no_old_connection,
     http_pool::what_an_idle_connection_says_answers_nobody,
     http_pool::servers_that_close_idle_connections_are_not_noticed,
+}
+
+/// Eight times what the process may have.
+const MUCH: u64 = 256 << 20;
+
+#[test]
+fn much_down() {
+    on_epoll(|| bulk::much_down(MUCH));
+}
+
+#[test]
+fn much_up() {
+    on_epoll(|| bulk::much_up(MUCH));
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn join(pod: &Namespace, outside: &Namespace) {
          link set lo up
          link set v0 up
          route add default via 10.77.0.1
-         -6 route add default via fd77::1",
+         route add ::/0 via fd77::1",
     );
     let servers =
         (1..=9).map(|n| format!("addr add 203.0.113.{n}/32 dev lo\naddr add 2001:db8::{n}/128 dev lo nodad\n"));

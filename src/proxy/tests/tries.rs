@@ -28,8 +28,7 @@ fn covers(on: &str, fate: Fate) -> bool {
     on.split(',').any(|word| match (word, fate) {
         (_, Fate::Status(200)) => false,
         ("503", fate) => fate == Fate::Status(503),
-        (_, Fate::Refused) => true,
-        ("5xx", _) => true,
+        (_, Fate::Refused) | ("5xx", _) => true,
         ("gateway-error", fate) => fate == Fate::Reset || fate == Fate::Status(503),
         ("reset", fate) => fate == Fate::Reset,
         _ => false,
