@@ -29,6 +29,7 @@ mod first_bytes;
 mod framing;
 mod fuzz_corpus;
 mod harness;
+mod http2;
 mod http_cases;
 mod http_clocks;
 mod http_faults;

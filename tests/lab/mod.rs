@@ -18,6 +18,7 @@ pub mod client;
 pub mod credentials;
 pub mod documents;
 pub mod forward;
+pub mod http2_client;
 pub mod names;
 pub mod netns;
 pub mod nginx;
