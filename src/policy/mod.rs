@@ -36,6 +36,7 @@ mod splits;
 mod table;
 mod traps;
 mod tunnels;
+mod unjudged;
 mod verdict;
 mod virtual_services;
 
@@ -59,4 +60,5 @@ pub use scope::{ROOT_NAMESPACE, Workload};
 pub use splits::Split;
 pub use table::*;
 pub use tunnels::TunnelRefusal;
+pub use unjudged::take_unjudged;
 pub use verdict::{Decision, LogFields, Refusal, Route, Verdict};

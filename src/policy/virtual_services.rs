@@ -83,7 +83,10 @@ impl<'a> Compiler<'a> {
         let action = match &route.action {
             HttpAction::Forward(all) => {
                 let changes = (&route.request, &route.response);
-                let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests, &source.namespace));
+                let each = all.iter().map(|to| {
+                    let to = self.destination(to, changes, Carried::Requests, &source.namespace);
+                    Destination { authority: to.authority.or_else(|| route.rewrite.authority.clone()), ..to }
+                });
                 Action::Forward(each.collect())
             }
             HttpAction::Redirect(redirect) => Action::Answer(Answer::Redirect(redirect.clone())),
@@ -145,6 +148,7 @@ impl<'a> Compiler<'a> {
             name: format!("outbound|{shown}|{}|{}", to.subset.as_deref().unwrap_or(""), host),
             request: edits(changes.0, &to.request),
             response: edits(changes.1, &to.response),
+            authority: to.authority.clone(),
             clusters,
         }
     }
