@@ -7,7 +7,7 @@ use crate::flow::OriginalDst;
 use crate::http::any_value;
 use crate::policy::{
     Content, Decision, Declared, Destination, Expected, FirstLook, Flow, HttpRoute, PolicyTable, RequestView, Route,
-    Split, Verdict,
+    Verdict, WeightedRoute,
 };
 
 /// One answer of the table.
@@ -42,7 +42,7 @@ impl<'t> Answer<'t> {
     }
 
     /// The route for bytes that took the connection.
-    pub(super) fn byte_route(&self) -> Option<&'t Split> {
+    pub(super) fn byte_route(&self) -> Option<&'t WeightedRoute> {
         match self.verdict.route {
             Some(Route::Bytes(split)) => Some(split),
             Some(Route::Http(_)) | None => None,

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::flow::ResponseFlags;
+use crate::grpc;
 use crate::http::AmbiguousPath;
 use crate::observe::WorkerCounters;
 use crate::policy::{Decision, LogFields, Refusal, Route, Verdict};
@@ -158,6 +159,15 @@ impl Failure {
             Clock::Response => (504, ResponseFlags::UPSTREAM_TIMEOUT, "response_timeout", "upstream request timeout"),
         };
         Self::new(status, flags, details, body.to_owned())
+    }
+
+    /// What a gRPC client is told instead of the status.
+    #[must_use]
+    pub fn grpc_status(&self) -> grpc::Status {
+        if self.flags.contains(ResponseFlags::UPSTREAM_OVERFLOW) {
+            return grpc::Status::ResourceExhausted;
+        }
+        grpc::Status::of_http(self.status)
     }
 
     /// With these flags as well.

@@ -5,16 +5,47 @@
 use std::time::{Instant, SystemTime};
 
 use crate::config::Settings;
-use crate::http::{BodyLength, HeadLimits, RequestHead};
+use crate::http::{BodyLength, HeadLimits, RequestHead, Version};
 use crate::io::Lease;
 
 /// A request; its body may still be on the way.
 pub struct Request {
-    /// The head as it was received.
+    /// The head: as it was received over HTTP/1, or the one of HTTP/1 that asks for the same.
     pub raw: Lease,
     pub head: RequestHead,
+    /// Which protocol brought it.
+    pub protocol: Protocol,
     pub at: Instant,
     pub since: SystemTime,
+}
+
+/// A protocol that brings requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Protocol {
+    /// HTTP/1 in this version.
+    #[must_use]
+    pub fn of(version: Version) -> Self {
+        match version {
+            Version::Http10 => Self::Http10,
+            Version::Http11 => Self::Http11,
+        }
+    }
+
+    /// As the access log names it, in Envoy's words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
 }
 
 impl Request {

@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 
 use super::http1::{self, Http1Response};
 use super::in_use::{Bond, InUse};
-use super::message::{CarrierError, Form, Outgoing};
-use super::reader::Reader;
+use super::message::{CarrierError, Form, Outgoing, Part, Sending};
 use super::stream::Stream;
+use super::tunnel_end::TunnelEnd;
 use crate::http::{HeadLimits, RequestContext, ResponseHead};
-use crate::io::{Lease, SendBuf, SendFuture};
+use crate::io::Lease;
 
 /// A connection, or a share of one, in use by one request.
 pub enum Carrier<'u> {
@@ -99,24 +99,29 @@ impl Carrier<'_> {
         &'c mut self,
         request: Outgoing<'_>,
         first: &[u8],
-    ) -> (Uplink<'c>, Downlink<'c>, Option<SendFuture<'c>>) {
+    ) -> (Uplink<'c>, Downlink<'c>, Option<Sending<'c>>) {
         let Self::Http1(connection) = self;
         let stream = &connection.stream;
-        let sending = http1::begin(stream, request, first).ok();
-        (Uplink::Http1(stream), Downlink::Http1(Http1Response::new(stream)), sending)
+        let sending = http1::begin(stream, request, first).ok().map(Sending::Http1);
+        let chunks = http1::has_to_be_framed(request.head, request.form);
+        (Uplink::Http1 { stream, chunks }, Downlink::Http1(Http1Response::new(stream)), sending)
     }
 }
 
 /// Where the rest of the request goes.
 pub enum Uplink<'c> {
-    Http1(&'c Stream),
+    Http1 {
+        stream: &'c Stream,
+        /// The body comes without the chunks that its head announces.
+        chunks: bool,
+    },
 }
 
 impl<'c> Uplink<'c> {
-    /// Queues `part` of the body, as [`Carrier::begin`] does.
-    pub fn send(&self, part: impl Into<SendBuf>) -> Option<SendFuture<'c>> {
-        let Self::Http1(stream) = self;
-        stream.send(part).ok()
+    /// Queues `part` of the body, as [`Carrier::begin`] does. `is_last`: the body ends with it.
+    pub fn send(&self, part: Part, is_last: bool) -> Option<Sending<'c>> {
+        let Self::Http1 { stream, chunks } = self;
+        http1::send_part(stream, part, is_last, *chunks).ok().map(Sending::Http1)
     }
 }
 
@@ -154,9 +159,16 @@ impl<'c> Downlink<'c> {
     ///
     /// # Errors
     /// There is more, and it does not come, or breaks its framing.
-    pub async fn next(&mut self, form: Form) -> Result<Option<Lease>, CarrierError> {
+    pub async fn next(&mut self, form: Form) -> Result<Option<Part>, CarrierError> {
         let Self::Http1(response) = self;
         response.next(form).await
+    }
+
+    /// Whether nothing more of the body comes, as far as that is known before [`next`](Self::next) says so.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let Self::Http1(response) = self;
+        response.is_over()
     }
 
     /// Whether the next part came in the same receive as the last: it can be sent with it.
@@ -181,8 +193,8 @@ impl<'c> Downlink<'c> {
     }
 
     /// The bytes themselves, where the server has switched to another protocol.
-    pub fn tunnel(&mut self) -> &mut Reader<'c> {
+    pub fn tunnel(&mut self) -> TunnelEnd<'_, 'c> {
         let Self::Http1(response) = self;
-        response.reader()
+        TunnelEnd::connection(response.reader())
     }
 }

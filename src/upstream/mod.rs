@@ -26,6 +26,7 @@ mod stream;
 mod sweep;
 mod target;
 mod tunnel;
+mod tunnel_end;
 mod unanswered;
 
 use std::cell::{Cell, RefCell};
@@ -42,7 +43,7 @@ pub use duplex::Duplex;
 pub use hash_table::hash;
 pub use http1::expect;
 pub use in_use::{Bond, InUse};
-pub use message::{CarrierError, Form, Outgoing};
+pub use message::{CarrierError, Form, Outgoing, Part, Sending};
 pub use outliers::note;
 pub use pool::{Idle, Pool, PoolKey, Reuse};
 pub use reader::Reader;
@@ -50,6 +51,7 @@ pub use reserved::{BondEnded, Reserved};
 pub use retry_budget::{Counted, Retry, begin, retry};
 pub use stream::{IdleState, Stream, StreamError};
 pub use target::{Security, Target};
+pub use tunnel_end::{TunnelEnd, TunnelSink, TunnelSource};
 
 use admission::{Admission, Pending, Share, Slot};
 use balance::{Balancer, Endpoints};

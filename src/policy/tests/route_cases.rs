@@ -234,8 +234,8 @@ fn what_a_route_does() {
         .for_each(original, |address, _| addresses.push(address.to_string()));
     assert_eq!(addresses, ["192.0.2.2:80"]);
     // HTTP/2 without TLS cannot be routed, and one of the routes wants TLS.
-    let guarded = |to| unreadable(&table, to).is_some_and(|why| why.ends_with("tls_origination"));
-    assert!(guarded("9.9.9.9:80") && !guarded("9.9.9.9:81"));
+    let must_sniff = |to| unreadable(&table, to).is_some_and(|why| why.ends_with("tls_origination"));
+    assert!(must_sniff("9.9.9.9:80") && !must_sniff("9.9.9.9:81"));
 }
 
 #[test]

@@ -269,10 +269,11 @@ impl<'e> Exchange<'e, '_> {
             is_bound: carrier.bond() == Bond::Authenticated,
         };
         let first = held.replay(self.body.arrived()?);
-        progress.note_upload(first.len(), self.body.is_complete());
-        let outgoing =
-            Outgoing { head: &request.head, raw: &request.raw, edits: plan.request_edits(carrier.address()) };
-        let (uplink, mut downlink, sending) = carrier.begin(outgoing, &first);
+        let is_over = self.body.is_complete();
+        progress.note_upload(first.len(), is_over);
+        let (head, raw, edits) = (&request.head, &request.raw, plan.request_edits(carrier.address()));
+        let outgoing = Outgoing { head, raw, edits, form: self.body.form(), is_over };
+        let (uplink, mut downlink, sending) = carrier.begin(outgoing, first.as_ref());
         drop(first);
         let received = {
             let mut download = pin!(transfer::download(reply, &mut downlink, reception, progress));
@@ -299,7 +300,7 @@ impl<'e> Exchange<'e, '_> {
         };
         if received.upgraded {
             let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
-            let relayed = opaque::relay(self.body.tunnel(), downlink.tunnel(), clocks).await;
+            let relayed = opaque::relay(self.body.tunnel(&self.reply), downlink.tunnel(), clocks).await;
             self.context.counters.count_expiry(&relayed.end);
             progress.from_client.set(relayed.sent);
             progress.to_client.set(relayed.received);
@@ -424,7 +425,8 @@ impl<'e> Exchange<'e, '_> {
         if self.progress.answering.get() || failure.status == 0 {
             self.reply.reset();
         } else {
-            self.reply.answer(failure).await;
+            let answered = self.reply.answer(failure).await;
+            self.record.note_answer(answered);
         }
     }
 }

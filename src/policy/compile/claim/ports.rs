@@ -1,0 +1,85 @@
+//! What each port claims, by its protocol, and the cluster of what it wins.
+
+use crate::config::PortProtocol;
+use crate::policy::compile::compiler::Compiler;
+use crate::policy::service::{PayloadKind, Service};
+use crate::policy::table::cluster::ClusterProtocol;
+use crate::policy::table::listener_matches::{Claims, FirstSpeaker, PortMatches};
+
+impl<'a> Compiler<'a> {
+    /// Claims the flows of a port, and makes its clusters.
+    pub(in crate::policy) fn add_service(&mut self, service: &Service<'a>) {
+        match service.port.protocol {
+            PortProtocol::Http => self.add_http(service, PayloadKind::Http1),
+            PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => {
+                self.add_http(service, PayloadKind::Http2);
+            }
+            PortProtocol::Https | PortProtocol::Tls => self.add_tls(service),
+            PortProtocol::Tcp | PortProtocol::Redis => self.add_bytes(service, FirstSpeaker::Either),
+            PortProtocol::Mongo | PortProtocol::Mysql => self.add_bytes(service, FirstSpeaker::Server),
+            PortProtocol::Auto => self.add_detected(service),
+            PortProtocol::Udp => {}
+        }
+    }
+
+    fn add_http(&mut self, service: &Service<'a>, payload: PayloadKind) {
+        let id = self.table.clusters.len();
+        let claims = self.matches_of(service).claim_http(service.host, &service.entry.addresses, id);
+        let protocol = if payload == PayloadKind::Http2 { ClusterProtocol::Http2 } else { ClusterProtocol::Http1 };
+        self.settle(service, &claims, protocol, payload);
+    }
+
+    fn add_tls(&mut self, service: &Service<'a>) {
+        let id = self.table.clusters.len();
+        let routed = self.claim_sni_routes(service, id);
+        let addresses = &service.entry.addresses;
+        let claims = routed.unwrap_or_else(|| self.matches_of(service).claim_tls(service.host, addresses, id));
+        self.settle(service, &claims, ClusterProtocol::Opaque, PayloadKind::Tls);
+    }
+
+    fn add_bytes(&mut self, service: &Service<'a>, first_speaker: FirstSpeaker) {
+        let id = self.table.clusters.len();
+        let claims = self.claim_byte_routes(service, first_speaker, id);
+        self.settle(service, &claims, ClusterProtocol::Opaque, PayloadKind::Bytes);
+    }
+
+    /// A port without a declared protocol: requests by host, other bytes by address, and TLS of the application as such
+    /// where a rule asks for TLS of ours.
+    fn add_detected(&mut self, service: &Service<'a>) {
+        let addresses = &service.entry.addresses;
+        let id = self.table.clusters.len();
+        let claims = self.matches_of(service).claim_detected_http(service.host, addresses, id);
+        self.settle(service, &claims, ClusterProtocol::SameAsClient, PayloadKind::Http1);
+
+        let bytes = self.table.clusters.len();
+        let claims = self.claim_byte_routes(service, FirstSpeaker::Either, bytes);
+        self.settle(service, &claims, ClusterProtocol::Opaque, PayloadKind::Bytes);
+        if claims.won
+            && let Some(claims) = self.claim_detected_tls(service, bytes)
+        {
+            self.settle(service, &claims, ClusterProtocol::Opaque, PayloadKind::Tls);
+        }
+    }
+
+    pub(in crate::policy) fn matches_of(&mut self, service: &Service<'_>) -> &mut PortMatches {
+        self.table.ports.entry(service.port.number).or_default()
+    }
+
+    /// Makes the cluster of what was won, and says what was lost.
+    fn settle(&mut self, service: &Service<'a>, claims: &Claims, protocol: ClusterProtocol, payload: PayloadKind) {
+        for (what, owner) in &claims.lost {
+            let owner = &self.table.clusters[*owner].origin.service_entry;
+            if owner.at != service.entry.meta.at {
+                let port = service.port.number;
+                let message = format!(
+                    "{what} on port {port} stay with the older ServiceEntry {owner}: this entry gets none of them"
+                );
+                self.problems.warn(&service.port.at, message);
+            }
+        }
+        if claims.won {
+            let cluster = self.cluster(service, "", protocol, payload);
+            self.add_cluster(service.host, cluster);
+        }
+    }
+}
