@@ -71,7 +71,8 @@ impl Walk {
             map.entry("kind").or_insert(json!(self.kind));
         }
         let loaded = load_text(Path::new("x.yaml"), &document.to_string());
-        loaded.problems.into_iter().map(|problem| (problem.severity, problem.message)).collect()
+        let unjudged = loaded.resources.authorization_policies.into_iter().flat_map(|policy| policy.unjudged);
+        loaded.problems.into_iter().chain(unjudged).map(|problem| (problem.severity, problem.message)).collect()
     }
 
     /// The fields of the object at `path`; `None` where no object is read.

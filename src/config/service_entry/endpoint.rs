@@ -68,7 +68,16 @@ fn read(
     report: &mut Report,
 ) -> Option<Endpoint> {
     let mut object = item.object(report)?;
-    let address = object.required("address").and_then(|field| {
+    // An endpoint of another network may have no address: a gateway of the mesh leads there.
+    let is_remote = object.has("network") && !object.has("address");
+    if is_remote {
+        item.warning(
+            "an endpoint without an address is reached through a gateway of its network; it is left out",
+            report,
+        );
+    }
+    let address = if is_remote { object.optional("address") } else { object.required("address") };
+    let address = address.and_then(|field| {
         let address = read_address(&field, report)?;
         check_address(&address, &field, resolution, report);
         Some(address)
@@ -77,7 +86,11 @@ fn read(
     let labels = object.optional("labels").map(|field| metadata::labels(&field, report)).unwrap_or_default();
     let locality = object.optional_text("locality", report).map(|(_, text)| text.to_owned());
     let weight = object.optional("weight").and_then(|field| field.whole(&(0..=i64::from(u32::MAX)), report));
-    object.unsupported("network", Shape::Word, report);
+    if is_remote {
+        object.allow(&["network"]);
+    } else {
+        object.unsupported("network", Shape::Word, report);
+    }
     let service_account = object.optional_text("serviceAccount", report);
     check_unix(address.as_ref(), &mut object, report);
     object.finish(report);

@@ -155,6 +155,7 @@ mod tests {
             action: AuthorizationAction::Allow,
             rules: Vec::new(),
             dry_run: false,
+            unjudged: Vec::new(),
         });
         let authority = Authority::parse("a.example:443").unwrap();
         assert_eq!(compiled(&resources).0.tunnel(&authority), Err(TunnelRefusal::Judged));

@@ -77,6 +77,7 @@ impl<'a> Compiler<'a> {
             name: format!("outbound|{shown}|{}|{}", to.subset.as_deref().unwrap_or(""), host),
             request: edits(changes.0, &to.request),
             response: edits(changes.1, &to.response),
+            authority: to.authority.clone(),
             clusters,
         }
     }
