@@ -70,12 +70,6 @@ fn read(
     let mut object = item.object(report)?;
     // An endpoint of another network may have no address: a gateway of the mesh leads there.
     let is_remote = object.has("network") && !object.has("address");
-    if is_remote {
-        item.warning(
-            "an endpoint without an address is reached through a gateway of its network; it is left out",
-            report,
-        );
-    }
     let address = if is_remote { object.optional("address") } else { object.required("address") };
     let address = address.and_then(|field| {
         let address = read_address(&field, report)?;
@@ -86,10 +80,12 @@ fn read(
     let labels = object.optional("labels").map(|field| metadata::labels(&field, report)).unwrap_or_default();
     let locality = object.optional_text("locality", report).map(|(_, text)| text.to_owned());
     let weight = object.optional("weight").and_then(|field| field.whole(&(0..=i64::from(u32::MAX)), report));
-    if is_remote {
-        object.allow(&["network"]);
-    } else {
-        object.unsupported("network", Shape::Word, report);
+    match object.optional("network") {
+        Some(field) if is_remote && field.text(report).is_some() => field.key_warning(
+            "is not supported: without an address this endpoint is reached through a gateway of its network; it is left out",
+            report,
+        ),
+        _ => object.unsupported("network", Shape::Word, report),
     }
     let service_account = object.optional_text("serviceAccount", report);
     check_unix(address.as_ref(), &mut object, report);
