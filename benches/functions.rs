@@ -23,7 +23,7 @@ mod cases;
 mod allocator;
 
 /// The engine's own: it is no part of the crate's interface, and needs nothing of it.
-#[path = "../src/io/wheel.rs"]
+#[path = "../src/io/executor/wheel.rs"]
 #[allow(dead_code, unused_imports, reason = "a bench sets, clears and sounds alarms; its tests run elsewhere")]
 mod wheel;
 
@@ -128,7 +128,7 @@ fn session() -> (Session, ServerConnection) {
         identity: None,
         names: NameCheck::ChainOnly,
         sni: SniSource::FromHost,
-        alpn: Alpn::None,
+        alpn: Alpn::NONE,
     };
     let profile = ClientProfile::new(request, None, None, MinimumVersion::Tls13).unwrap();
     let name = profile.server_name(&Host::Name("api.example.com".parse().unwrap())).unwrap();

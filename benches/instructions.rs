@@ -13,7 +13,7 @@ use egret::sniff::detect;
 
 mod cases;
 
-#[path = "../src/io/wheel.rs"]
+#[path = "../src/io/executor/wheel.rs"]
 #[allow(dead_code, unused_imports, reason = "alarms are set, cleared and sounded; its tests run elsewhere")]
 mod wheel;
 

@@ -1,4 +1,4 @@
-//! What must hold for any bytes a peer sends. Entered by the fuzz targets, and by `tests/fuzz_corpus.rs` with the
+//! What must hold for any bytes a peer sends. Entered by the fuzz targets, and by `tests/e2e/fuzz_corpus.rs` with the
 //! committed corpus; a violation panics.
 
 use egret::http::{

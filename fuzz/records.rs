@@ -1,5 +1,5 @@
 //! What must hold for the records of an established TLS session, whatever a server sends. Entered by the fuzz target
-//! `tls_records`, and by `tests/fuzz_corpus.rs` with the committed corpus; a violation panics.
+//! `tls_records`, and by `tests/e2e/fuzz_corpus.rs` with the committed corpus; a violation panics.
 //!
 //! The input is a script of what the server seals, damages and sends in the clear, and of what the client does in
 //! between. The same bytes go to egret in one piece, to egret cut, and to rustls's own record layer.

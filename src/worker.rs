@@ -175,7 +175,7 @@ async fn work(options: WorkerOptions, told: Told) {
         loop {
             match told.inbox.try_recv() {
                 Ok(Order::PolicyChanged) => {
-                    context.policy_changed();
+                    context.upstreams.policy_changed(&context.policy.table());
                     set_keepalive(&listeners, &context);
                 }
                 Ok(Order::Accept(allowed)) => crate::io::allow_accepting(allowed),
@@ -187,7 +187,7 @@ async fn work(options: WorkerOptions, told: Told) {
                 Ok(Order::Panic(Panicking::Connection)) => NEXT_PANICS.set(true),
                 #[cfg(debug_assertions)]
                 Ok(Order::Panic(Panicking::Worker)) => panic!("a test asked for it"),
-                Ok(Order::Quit) | Err(TryRecvError::Disconnected) => return context.flush_log(),
+                Ok(Order::Quit) | Err(TryRecvError::Disconnected) => return context.access_log.flush(),
                 Err(TryRecvError::Empty) => break,
             }
         }
@@ -220,7 +220,7 @@ fn listener(socket: TcpListener) -> Option<Rc<Listener>> {
 
 /// What is accepted from now on has the keep-alive probes of the Settings in force.
 fn set_keepalive(listeners: &[Rc<Listener>], context: &Context) {
-    let keepalive = upstream::keepalive(&context.table().settings().tcp_keepalive);
+    let keepalive = upstream::keepalive(&context.policy.table().settings().tcp_keepalive);
     for listener in listeners {
         if let Err(error) = listener.set_keepalive(keepalive) {
             tracing::warn!(%error, ?keepalive, "keep-alive probes of the applications' connections");

@@ -9,6 +9,8 @@ mod imports;
 mod known;
 #[path = "tidy/rooms.rs"]
 mod rooms;
+#[path = "tidy/rows.rs"]
+mod rows;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -210,6 +212,26 @@ fn functions_and_files_are_short() {
     if median > MEDIAN_FUNCTION_LINES {
         faults.push(format!("the median function has {median} lines, more than {MEDIAN_FUNCTION_LINES}"));
     }
+    none(&faults);
+}
+
+/// A file that no module declares is not compiled, and its tests are not missed.
+#[test]
+fn every_end_to_end_file_is_a_module() {
+    let folder = Path::new("tests/e2e");
+    let sources = rust(&["tests/e2e"]);
+    let main = sources.iter().find(|source| source.path == folder.join("main.rs")).expect("tests/e2e/main.rs");
+    let module = |item: &syn::Item| match item {
+        syn::Item::Mod(module) => Some(module.ident.to_string()),
+        _ => None,
+    };
+    let declared: BTreeSet<String> = main.syntax.items.iter().filter_map(module).collect();
+    let beside = sources.iter().filter(|source| source.path.parent() == Some(folder) && source.path != main.path);
+    let names = beside.filter_map(|source| source.path.file_stem()?.to_str());
+    let faults: Vec<_> = names
+        .filter(|name| !declared.contains(*name))
+        .map(|name| format!("tests/e2e/{name}.rs is no module of tests/e2e/main.rs, so its tests are never run"))
+        .collect();
     none(&faults);
 }
 

@@ -11,7 +11,9 @@ use egret::flow::{Host, Hostname, OriginalDst};
 use egret::http::{HeadLimits, Method, Parsed, RequestContext, RequestHead, ResponseHead, Version};
 use egret::http::{parse_request, parse_response};
 use egret::policy::publish::{Addresses, Published};
-use egret::policy::{Health, Materials, Occupancy, PolicyTable, RequestView, Routed, Workload, compile};
+use egret::policy::{
+    Content, Decision, Flow, Health, Materials, Occupancy, PolicyTable, RequestView, Workload, compile,
+};
 use egret::tls::{ClientProfile, ProfileRequest};
 
 /// As an SDK writes it.
@@ -170,6 +172,6 @@ pub fn table(resources: &Resources) -> PolicyTable {
 pub fn is_named(table: &PolicyTable, host: &Host) -> bool {
     let destination = OriginalDst::new(SocketAddr::from(([192, 0, 2, 1], 80)));
     let view = RequestView { host, authority: b"", method: b"GET", target: b"/v1/items", any_value: &|_, _| false };
-    let routed = table.http_request(destination, &view);
-    matches!(routed, Routed::Unrouted(egret::policy::Decision::Forward(_)))
+    let verdict = table.decide(&Flow { destination, content: Content::Request(&view) }, 0);
+    matches!(verdict.decision, Decision::Forward(_))
 }

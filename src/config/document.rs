@@ -3,16 +3,16 @@
 //! Knows which kinds there are and nothing of what stands in them. Kinds that are none of egret's business are passed
 //! over with a warning, so that a folder of mixed manifests can be read as it is.
 
-use std::collections::BTreeMap;
-
-use super::authorization::AuthorizationPolicy;
-use super::names;
+use super::authorization_policy::{self, AuthorizationPolicy};
+use super::destination_rule::{self, DestinationRule};
+use super::metadata::Meta;
 use super::reader::{Field, Object, Report};
-use super::resources::{DestinationRule, Location, Meta, Secret, ServiceEntry, Settings, Sidecar};
-use super::routing::VirtualService;
-use super::scalar;
-use super::yaml::{Document, quoted};
-use super::{authorization_policy, destination_rule, secret, service_entry, settings, sidecar, virtual_service};
+use super::secret::{self, Secret};
+use super::service_entry::{self, ServiceEntry};
+use super::settings::{self, Settings};
+use super::sidecar::{self, Sidecar};
+use super::virtual_service::{self, VirtualService};
+use super::yaml::{Document, quoted, scalar};
 
 /// A sound object of one document.
 #[expect(clippy::large_enum_variant, reason = "a file's objects at a time, moved on at once")]
@@ -222,68 +222,4 @@ fn foreign_kind(
 
 fn is_near_our_groups(version: &str) -> bool {
     !version.contains('/') || ["istio", "egret"].iter().any(|group| version.contains(group))
-}
-
-/// Reads `metadata`; `None` when it has no usable name.
-pub(super) fn read_meta(object: &mut Object<'_>, at: Location, report: &mut Report) -> Option<Meta> {
-    let field = object.required("metadata")?;
-    let mut metadata = field.object(report)?;
-    metadata.allow(&["uid", "resourceVersion", "generation", "managedFields", "ownerReferences", "finalizers"]);
-    metadata.allow(&["selfLink", "generateName", "deletionTimestamp", "deletionGracePeriodSeconds", "clusterName"]);
-    let name = metadata.required("name").and_then(|field| object_name(&field, report));
-    let namespace = metadata.optional_text("namespace", report).and_then(|(field, _)| namespace(&field, report));
-    let labels = metadata.optional("labels").map(|field| labels(&field, report)).unwrap_or_default();
-    let annotations = metadata.optional("annotations").map(|field| field.text_map(report)).unwrap_or_default();
-    let created_ms = metadata.optional("creationTimestamp").and_then(|field| timestamp_ms(&field, report));
-    metadata.finish(report);
-    Some(Meta { name: name?, namespace, labels, annotations, created_ms, at })
-}
-
-/// The name of a Kubernetes object.
-pub(super) fn object_name(field: &Field<'_>, report: &mut Report) -> Option<String> {
-    let name = field.word(report)?;
-    if !names::is_dns_subdomain(name) {
-        let message = format!("{} is no name of an object: use lower-case letters, digits, '-' and '.'", quoted(name));
-        field.error(message, report);
-        return None;
-    }
-    Some(name.to_owned())
-}
-
-pub(super) fn namespace(field: &Field<'_>, report: &mut Report) -> Option<String> {
-    let name = field.word(report)?;
-    if !names::is_dns_label(name) {
-        let message = format!("{} is no namespace: use lower-case letters, digits and '-', at most 63", quoted(name));
-        field.error(message, report);
-        return None;
-    }
-    Some(name.to_owned())
-}
-
-/// Labels, each checked as the Kubernetes API server does.
-pub(super) fn labels(field: &Field<'_>, report: &mut Report) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    for (entry, value) in field.entries(report) {
-        if !names::is_label_key(&entry.key) {
-            value.key_error("not the key of a label; write \"name\" or \"example.com/name\"", report);
-        }
-        let Some(text) = value.text(report) else { continue };
-        if !names::is_label_value(text) {
-            let allowed = "letters, digits, '-', '_' and '.', at most 63, beginning and ending with a letter or digit";
-            value.error(format!("{} is no label value: use {allowed}", quoted(text)), report);
-        }
-        labels.insert(entry.key.clone(), text.to_owned());
-    }
-    labels
-}
-
-fn timestamp_ms(field: &Field<'_>, report: &mut Report) -> Option<i64> {
-    let text = field.text(report)?;
-    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
-        Some(timestamp.as_millisecond())
-    } else {
-        let message = format!("expected a time such as \"2024-06-04T12:15:20Z\", found {}", quoted(text));
-        field.error(message, report);
-        None
-    }
 }

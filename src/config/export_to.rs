@@ -2,8 +2,18 @@
 
 use super::names;
 use super::reader::{Field, Report};
-use super::resources::ExportTo;
 use super::yaml::quoted;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportTo {
+    /// `.`
+    Same,
+    /// `*`
+    All,
+    /// `~`
+    Nobody,
+    Namespace(String),
+}
 
 /// `nobody_allowed`: a ServiceEntry may be exported to nobody (`~`), a DestinationRule may not.
 pub(super) fn read(field: &Field<'_>, nobody_allowed: bool, report: &mut Report) -> Vec<ExportTo> {

@@ -11,8 +11,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::document::{self, Resource};
+use super::problem::{Location, Problem, Severity};
 use super::reader::Report;
-use super::resources::{Location, Problem, Resources, Severity};
+use super::resources::Resources;
 use super::yaml;
 
 /// Larger than any ConfigMap (1 MiB) by far; a path to something else ends here rather than in memory.

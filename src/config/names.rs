@@ -2,12 +2,49 @@
 //!
 //! Every function says in its error what is wrong and what to write instead; none knows which field it serves.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::resources::HostPattern;
 use crate::flow::{Hostname, HostnameError};
+
+/// A host of a ServiceEntry or DestinationRule: exact, or a wildcard for every name below a suffix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    Exact(Hostname),
+    /// `*.example.com` is kept as `example.com`: matches at any depth, not the name itself.
+    Wildcard(Hostname),
+    /// `*`; only a DestinationRule may say it.
+    Any,
+}
+
+impl HostPattern {
+    /// Whether everything that `other` stands for is one of this pattern's.
+    #[must_use]
+    pub fn covers(&self, other: &HostPattern) -> bool {
+        let below = |name: &Hostname, suffix: &Hostname| {
+            name.as_str().strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'))
+        };
+        match (self, other) {
+            (HostPattern::Any, _) => true,
+            (HostPattern::Wildcard(suffix), HostPattern::Exact(name)) => below(name, suffix),
+            (HostPattern::Wildcard(suffix), HostPattern::Wildcard(name)) => name == suffix || below(name, suffix),
+            (HostPattern::Exact(own), HostPattern::Exact(name)) => own == name,
+            (HostPattern::Exact(_), _) | (HostPattern::Wildcard(_), HostPattern::Any) => false,
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPattern::Exact(name) => name.fmt(f),
+            HostPattern::Wildcard(suffix) => write!(f, "*.{suffix}"),
+            HostPattern::Any => f.write_str("*"),
+        }
+    }
+}
 
 /// A DNS name, or one whose leftmost label is `*`, or `*` alone.
 pub(super) fn host_pattern(text: &str) -> Result<HostPattern, String> {

@@ -1,13 +1,28 @@
 //! Core `v1` Secret: `data` in base64, `stringData` as it is. No message of this file quotes a value.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use data_encoding::BASE64;
 
-use super::document::read_meta;
+use super::metadata::{Meta, read_meta};
+use super::problem::Location;
 use super::reader::{Field, Object, Report};
-use super::resources::{Location, Secret};
 use super::yaml::Entry;
+
+/// A core `v1` Secret, `data` decoded.
+#[derive(Clone)]
+pub struct Secret {
+    pub meta: Meta,
+    pub data: BTreeMap<String, Vec<u8>>,
+}
+
+impl fmt::Debug for Secret {
+    /// Names the keys, never their values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").field("name", &self.meta.name).field("keys", &self.data.keys()).finish()
+    }
+}
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<Secret> {
     let meta = read_meta(&mut object, at, report);

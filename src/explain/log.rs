@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::asked::Asked;
+use super::answer::Answer;
 use super::known::{Known, refusal};
-use super::target::{Speaks, Target};
+use super::target::Target;
 use crate::config::AccessLogFormat;
-use crate::flow::{OriginalDst, ResponseFlags};
-use crate::policy::{Action, Decision, Denial, FirstLook, HttpRoute};
+use crate::flow::Hostname;
+use crate::policy::{Decision, Refusal};
 
 /// The fields of the line that can be foretold, as they stand in Istio's text format.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -49,134 +49,29 @@ impl fmt::Display for Logged {
     }
 }
 
-pub(super) fn logged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> Logged {
-    let blank = blank(known);
-    let request = format!("{} {} HTTP/1.1", target.method, target.path);
-    match asked {
-        Asked::Connection(decision) => {
-            let requested_server_name = server_name(target, dst, known);
-            Logged { requested_server_name, ..connection(decision, blank, known) }
-        }
-        Asked::Unreadable(why) => Logged {
-            response_flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR.to_string(),
-            connection_termination_details: (*why).to_owned(),
-            ..blank
+/// What the table says, as the log would tell it. TLS that cannot be had is foretold where that is known.
+pub(super) fn logged(answer: &Answer<'_>, target: &Target, known: Known<'_>) -> Logged {
+    let verdict = &answer.verdict;
+    let fields = match verdict.decision {
+        Decision::Forward(cluster) => match refusal(cluster, known.material) {
+            Some(reason) => verdict.log_fields().refused(&Refusal::NoTls(reason)),
+            None => verdict.log_fields(),
         },
-        Asked::Request(decision) => of_request(decision, Logged { request, ..blank }, known),
-        Asked::Sent(cluster, route) => Logged {
-            route_name: route.name.clone(),
-            ..of_request(&Decision::Forward(cluster), Logged { request, ..blank }, known)
-        },
-        Asked::Stopped(denial, route) => Logged {
-            route_name: route.name.clone(),
-            ..of_request(&Decision::Deny(*denial), Logged { request, ..blank }, known)
-        },
-        Asked::Answered(route) => answered(route, Logged { request, ..blank }),
-        Asked::NoRoute(_) => {
-            let (code, flags) = (Some(404), ResponseFlags::NO_ROUTE.to_string());
-            let response_code_details = "route_not_found".to_owned();
-            Logged { request, response_code: code, response_flags: flags, response_code_details, ..blank }
-        }
-        Asked::AmbiguousPath => Logged {
-            request,
-            response_code: Some(400),
-            response_flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR.to_string(),
-            response_code_details: "path_normalization_failed".to_owned(),
-            ..blank
-        },
-    }
-}
-
-fn blank(known: Known<'_>) -> Logged {
-    let dash = || "-".to_owned();
+        _ => verdict.log_fields(),
+    };
+    let shown = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let is_request = verdict.is_request();
+    let request = if is_request { format!("{} {} HTTP/1.1", target.method, target.path) } else { "- - -".to_owned() };
+    let server_name = target.sni().filter(|_| answer.shows_server_name);
     Logged {
-        request: "- - -".to_owned(),
-        response_code: Some(0),
-        response_flags: dash(),
-        response_code_details: dash(),
-        connection_termination_details: dash(),
-        upstream_cluster: dash(),
-        requested_server_name: dash(),
-        route_name: dash(),
+        request,
+        response_code: fields.code,
+        response_flags: fields.flags.to_string(),
+        response_code_details: shown(fields.details.filter(|_| is_request)),
+        connection_termination_details: shown(fields.details.filter(|_| !is_request)),
+        upstream_cluster: shown(fields.cluster),
+        requested_server_name: shown(server_name.map(Hostname::as_str)),
+        route_name: shown(fields.route),
         is_off: known.table.settings().access_log == AccessLogFormat::Off,
-    }
-}
-
-/// The SNI is known only of what is looked at, be it in passing.
-fn server_name(target: &Target, dst: OriginalDst, known: Known<'_>) -> String {
-    let is_looked_at =
-        matches!(known.table.first_look(dst), FirstLook::Sniff | FirstLook::Decided(Decision::Passthrough));
-    target.sni().filter(|_| target.speaks == Speaks::Tls && is_looked_at).map_or("-".to_owned(), ToString::to_string)
-}
-
-fn connection(decision: &Decision<'_>, blank: Logged, known: Known<'_>) -> Logged {
-    let no_upstream = ResponseFlags::NO_HEALTHY_UPSTREAM.to_string();
-    match decision {
-        Decision::Forward(cluster) => {
-            let is_refused = refusal(cluster, known.material).is_some();
-            let response_flags = if is_refused { no_upstream } else { "-".to_owned() };
-            Logged { response_flags, upstream_cluster: cluster.name.clone(), ..blank }
-        }
-        Decision::Split(split) => connection(&Decision::Deny(Denial::NoCluster(&split.source.name)), blank, known),
-        Decision::Passthrough | Decision::ByName => {
-            Logged { upstream_cluster: "PassthroughCluster".to_owned(), ..blank }
-        }
-        Decision::Deny(Denial::BlackHole) => {
-            Logged { response_flags: no_upstream, upstream_cluster: "BlackHoleCluster".to_owned(), ..blank }
-        }
-        Decision::Deny(denial) => Logged {
-            response_flags: flags_of(denial),
-            connection_termination_details: denial.details().to_owned(),
-            upstream_cluster: denial.cluster().to_owned(),
-            ..blank
-        },
-    }
-}
-
-fn of_request(decision: &Decision<'_>, blank: Logged, known: Known<'_>) -> Logged {
-    let (code, details, cluster, route) = match decision {
-        Decision::Forward(cluster) if refusal(cluster, known.material).is_some() => {
-            (Some(503), "no_healthy_upstream", cluster.name.as_str(), "default")
-        }
-        Decision::Forward(cluster) => (None, "via_upstream", cluster.name.as_str(), "default"),
-        Decision::Split(split) => (Some(503), "cluster_not_found", split.source.name.as_str(), "default"),
-        Decision::ByName => (None, "via_upstream", "AllowAnyDynamicDNSCluster", "allow_any"),
-        Decision::Passthrough => (None, "via_upstream", "PassthroughCluster", "allow_any"),
-        Decision::Deny(Denial::BlackHole) => (Some(502), "direct_response", "BlackHoleCluster", "block_all"),
-        Decision::Deny(Denial::NoCluster(name)) => (Some(503), "cluster_not_found", *name, "default"),
-        Decision::Deny(denial) => (Some(403), denial.details(), denial.cluster(), "default"),
-    };
-    let flags = match decision {
-        Decision::Deny(denial) => flags_of(denial),
-        Decision::Split(_) => ResponseFlags::NO_CLUSTER.to_string(),
-        _ if code == Some(503) => ResponseFlags::NO_HEALTHY_UPSTREAM.to_string(),
-        _ => "-".to_owned(),
-    };
-    Logged {
-        response_code: code,
-        response_flags: flags,
-        response_code_details: details.to_owned(),
-        upstream_cluster: cluster.to_owned(),
-        route_name: route.to_owned(),
-        ..blank
-    }
-}
-
-fn flags_of(denial: &Denial<'_>) -> String {
-    if matches!(denial, Denial::NoCluster(_)) { ResponseFlags::NO_CLUSTER.to_string() } else { "-".to_owned() }
-}
-
-fn answered(route: &HttpRoute, blank: Logged) -> Logged {
-    let (code, details, flags) = match &route.action {
-        Action::Forward(_) => (503, "cluster_not_found", ResponseFlags::NO_CLUSTER),
-        Action::Redirect(redirect) => (redirect.code, "direct_response", ResponseFlags::default()),
-        Action::Direct { status, .. } => (*status, "direct_response", ResponseFlags::default()),
-    };
-    Logged {
-        response_code: Some(code),
-        response_flags: flags.to_string(),
-        response_code_details: details.to_owned(),
-        route_name: route.name.clone(),
-        ..blank
     }
 }

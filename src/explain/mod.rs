@@ -1,10 +1,10 @@
 //! What a table would make of a connection, in words: which documents decide, what would become of it, what the log
 //! would say.
 //!
-//! It asks the table the questions that the proxy asks, in the proxy's order, and adds nothing to its answers. It knows no
+//! It asks the table what the proxy asks, and adds nothing to its answers. It knows no
 //! file and no socket: where the table came from, whether from files alone or from a running process, is the caller's.
 
-mod asked;
+mod answer;
 mod known;
 mod log;
 mod render;
@@ -16,15 +16,15 @@ use std::sync::Arc;
 use crate::config::{Location, Resources};
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Cluster, ClusterProtocol, Decision, Denial, Materials, PolicyTable, Workload, compile};
+use crate::policy::{Cluster, ClusterProtocol, Decision, Materials, PolicyTable, Refusal, Workload, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
-use asked::{Asked, ask};
+use answer::{Answer, ask};
 use known::refusal;
 use render::Named;
 
 pub use known::{Known, Material};
 pub use log::Logged;
-pub use report::{Matched, Report, Share, Verdict};
+pub use report::{DecisionKind, Matched, Report, Share};
 pub use target::{Question, Speaks, Target, TargetError};
 
 /// Notes that names and material are wanted, and gets neither.
@@ -60,18 +60,18 @@ pub fn explain(target: &Target, known: Known<'_>) -> Report {
     let first = ask(table, target, dst, 0);
     let shares = first.shares();
     let total: u64 = shares.iter().map(|share| u64::from(share.to.weight)).sum();
-    let each = shares.iter().map(|share| (share.to, ask(table, target, dst, share.dice)));
+    let each = shares.iter().map(|share| (share.to, ask(table, target, dst, share.random)));
     let each: Vec<_> = each.filter(|_| shares.len() > 1).collect();
     let destinations = each.iter().map(|(to, answer)| {
-        let Told { decision, outcome, matched, logged } = told(&answer.asked, target, dst, known);
+        let Told { decision, outcome, matched, logged } = told(answer, target, dst, known);
         Share { name: to.name.clone(), weight: to.weight, of: total, decision, outcome, matched, logged }
     });
     let destinations = destinations.collect();
     let answers = || std::iter::once(&first).chain(each.iter().map(|(_, answer)| answer));
-    let Told { decision, outcome, matched, logged } = told(&first.asked, target, dst, known);
-    let is_assumed = known.material == Material::Missing && matches!(first.asked, Asked::Unreadable(_));
-    let assumed = is_assumed.then(|| ASSUMED.to_owned());
-    let of_clusters = answers().filter_map(|a| a.asked.cluster(table)).flat_map(|c| warnings(c, known));
+    let Told { decision, outcome, matched, logged } = told(&first, target, dst, known);
+    let is_unreadable = matches!(first.verdict.decision, Decision::Refuse(Refusal::Unreadable { .. }));
+    let assumed = (known.material == Material::Missing && is_unreadable).then(|| ASSUMED.to_owned());
+    let of_clusters = answers().filter_map(|answer| answer.verdict.cluster()).flat_map(|c| warnings(c, known));
     Report {
         url: target.url.clone(),
         policy_version: (known.material == Material::Loaded).then(|| table.version()),
@@ -79,9 +79,9 @@ pub fn explain(target: &Target, known: Known<'_>) -> Report {
         decision,
         outcome,
         outbound_traffic_policy: table.settings().outbound_traffic_policy.name().to_owned(),
-        virtual_service: first.asked.route().map(render::route).or(first.split.map(render::split)),
-        authorization_policies: distinct(answers().flat_map(|answer| answer.policies(table, target, dst))),
-        connections: carries_requests(&first.asked, known.table).then(|| render::CONNECTIONS.to_owned()),
+        virtual_service: first.http_route().map(render::route).or(first.byte_route().map(render::split)),
+        authorization_policies: distinct(answers().flat_map(|answer| answer.verdict.judged_by())),
+        connections: carries_requests(&first).then(|| render::CONNECTIONS.to_owned()),
         assumed_address: target.address.is_none().then_some(dst.ip()),
         matched,
         destinations,
@@ -103,113 +103,116 @@ fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
 
 /// What is told of one way that a connection may go.
 struct Told {
-    decision: Verdict,
+    decision: DecisionKind,
     outcome: String,
     matched: Option<Matched>,
     logged: Logged,
 }
 
-fn told(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> Told {
-    let (decision, outcome) = judged(asked, target, dst, known);
-    let rewritten = rewritten_host(asked);
+fn told(answer: &Answer<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> Told {
+    let logged = log::logged(answer, target, known);
+    let (decision, outcome) = decided(answer, target, dst, known, logged.response_code);
+    let rewritten = rewritten_host(answer);
     let named = match &rewritten {
         Some(host) => Named { host, from: "the route's rewrite.authority" },
         None => Named { host: &target.host, from: "the request's host" },
     };
-    let matched = asked.cluster(known.table).map(|cluster| matched(cluster, target, named, known));
-    Told { decision, outcome, matched, logged: log::logged(asked, target, dst, known) }
+    let matched = answer.verdict.cluster().map(|cluster| matched(cluster, target, named, known));
+    Told { decision, outcome, matched, logged }
 }
 
 /// Whether requests are read and sent on.
-fn carries_requests(asked: &Asked<'_>, table: &PolicyTable) -> bool {
-    match asked {
-        Asked::Request(Decision::Passthrough | Decision::ByName) => true,
-        Asked::Request(Decision::Forward(_)) | Asked::Sent(..) => {
-            asked.cluster(table).is_some_and(|cluster| cluster.protocol != ClusterProtocol::Opaque)
+fn carries_requests(answer: &Answer<'_>) -> bool {
+    answer.verdict.is_request()
+        && match answer.verdict.decision {
+            Decision::Passthrough | Decision::ByName => true,
+            Decision::Forward(cluster) => cluster.protocol != ClusterProtocol::Opaque,
+            Decision::Answer(..) | Decision::Refuse(_) => false,
         }
-        _ => false,
-    }
 }
 
 /// The host that a route puts in the place of the request's. TLS names and checks it, where the rule does not say what.
-fn rewritten_host(asked: &Asked<'_>) -> Option<Host> {
-    let authority = asked.route()?.rewrite.authority.as_deref()?;
+fn rewritten_host(answer: &Answer<'_>) -> Option<Host> {
+    let authority = answer.http_route()?.rewrite.authority.as_deref()?;
     Authority::parse(authority).ok().map(|authority| authority.host)
 }
 
-fn judged(asked: &Asked<'_>, target: &Target, dst: OriginalDst, known: Known<'_>) -> (Verdict, String) {
-    match asked {
-        Asked::Connection(Decision::Forward(cluster))
-        | Asked::Request(Decision::Forward(cluster))
-        | Asked::Sent(cluster, _) => {
+/// `code` is that of the log: what is not answered has none.
+fn decided(
+    answer: &Answer<'_>,
+    target: &Target,
+    dst: OriginalDst,
+    known: Known<'_>,
+    code: Option<u16>,
+) -> (DecisionKind, String) {
+    match &answer.verdict.decision {
+        Decision::Forward(cluster) => {
             let refusal = refusal(cluster, known.material);
-            let verdict = if refusal.is_some() { Verdict::Refuse } else { Verdict::Forward };
-            (verdict, render::forwarded(cluster, refusal, &target.host, target.speaks == Speaks::Http))
+            let kind = if refusal.is_some() { DecisionKind::Refuse } else { DecisionKind::Forward };
+            (kind, render::forwarded(cluster, refusal, &target.host, target.speaks == Speaks::Http))
         }
-        Asked::Connection(Decision::Passthrough) | Asked::Request(Decision::Passthrough) => {
-            (Verdict::Passthrough, passed(known.table, target, dst))
+        Decision::Passthrough => {
+            let why = unknown(known.table, target, dst);
+            let outcome = "unknown destinations are allowed: passed on unchanged to the address dialled";
+            (DecisionKind::Passthrough, format!("{why}; {outcome}"))
         }
-        Asked::Connection(Decision::ByName) | Asked::Request(Decision::ByName) => {
+        Decision::ByName => {
             let why = unknown(known.table, target, dst);
             let (host, port) = (&target.host, dst.port());
             let outcome = format!(
                 "{why}; unknown destinations are allowed: passed on unchanged to what {host} resolves to then, port {port}"
             );
-            (Verdict::Passthrough, outcome)
+            (DecisionKind::Passthrough, outcome)
         }
-        // The dice have fallen before.
-        Asked::Connection(Decision::Split(split)) | Asked::Request(Decision::Split(split)) => {
-            (Verdict::Refuse, format!("{} leads nowhere", render::split(split)))
-        }
-        Asked::Connection(Decision::Deny(denial)) => {
-            (Verdict::Deny, denied(known.table, target, dst, *denial, |_| "closed".to_owned()))
-        }
-        Asked::Request(Decision::Deny(denial)) | Asked::Stopped(denial, _) => {
-            (Verdict::Deny, denied(known.table, target, dst, *denial, |status| format!("answered with {status}")))
-        }
-        Asked::Unreadable(why) => {
-            let outcome = format!(
-                "closed, logged as {why}: a request in disguise could otherwise leave unseen by the policy of a host that \
-                 may be at {}",
-                dst.ip()
-            );
-            (Verdict::Refuse, outcome)
-        }
-        Asked::Answered(route) => (Verdict::Answer, render::answer(route)),
-        Asked::NoRoute(source) => {
-            (Verdict::Answer, format!("no route of VirtualService {source} takes it: answered with 404"))
-        }
-        Asked::AmbiguousPath => {
-            (Verdict::Answer, "the path is ambiguous, and routes ask for it: answered with 400".to_owned())
+        Decision::Answer(route, answer) => (DecisionKind::Answer, render::answer(route, answer)),
+        Decision::Refuse(refusal) => {
+            let end = code.filter(|code| *code > 0).map_or("closed".to_owned(), |code| format!("answered with {code}"));
+            refused(answer, *refusal, target, dst, known.table, &end)
         }
     }
 }
 
-fn passed(table: &PolicyTable, target: &Target, dst: OriginalDst) -> String {
-    format!(
-        "{}; unknown destinations are allowed: passed on unchanged to the address dialled",
-        unknown(table, target, dst)
-    )
-}
-
-fn denied(
-    table: &PolicyTable,
+/// `end`: how the connection or the request ends.
+fn refused(
+    answer: &Answer<'_>,
+    refusal: Refusal<'_>,
     target: &Target,
     dst: OriginalDst,
-    denial: Denial<'_>,
-    answer: impl Fn(u16) -> String,
-) -> String {
-    match denial {
-        Denial::BlackHole => {
-            format!("{}; unknown destinations are forbidden: {}", unknown(table, target, dst), answer(502))
+    table: &PolicyTable,
+    end: &str,
+) -> (DecisionKind, String) {
+    match (refusal, answer.http_route()) {
+        (Refusal::BlackHole, _) => {
+            let why = unknown(table, target, dst);
+            (DecisionKind::Deny, format!("{why}; unknown destinations are forbidden: {end}"))
         }
-        Denial::NoCluster(name) => format!("the route leads to {name}, which no ServiceEntry lists: {}", answer(503)),
-        Denial::Forbidden { details, cluster } => format!(
-            "an AuthorizationPolicy forbids it on the way to {}: {}, logged as {details}",
-            cluster.unwrap_or("what no ServiceEntry lists"),
-            answer(403),
-        ),
-        Denial::Unreachable { why, .. } => format!("{}: {}", why.reason(), answer(403)),
+        (Refusal::Forbidden { details, cluster }, _) => {
+            let whither = cluster.map_or("what no ServiceEntry lists", |cluster| &cluster.name);
+            let outcome =
+                format!("an AuthorizationPolicy forbids it on the way to {whither}: {end}, logged as {details}");
+            (DecisionKind::Deny, outcome)
+        }
+        (Refusal::Unreachable { why, .. }, _) => (DecisionKind::Deny, format!("{}: {end}", why.reason())),
+        (Refusal::NoCluster(_), Some(route)) => (DecisionKind::Answer, render::no_destination(route, end)),
+        (Refusal::NoCluster(name), None) => {
+            (DecisionKind::Deny, format!("the route leads to {name}, which no ServiceEntry lists: {end}"))
+        }
+        (Refusal::NoRoute(source), _) => {
+            (DecisionKind::Answer, format!("no route of VirtualService {source} takes it: {end}"))
+        }
+        (Refusal::AmbiguousPath, _) => {
+            (DecisionKind::Answer, format!("the path is ambiguous, and routes ask for it: {end}"))
+        }
+        (Refusal::Unreadable { why, dialled }, _) => {
+            let ip = dialled.ip();
+            let outcome = format!(
+                "{end}, logged as {why}: a request in disguise could otherwise leave unseen by the policy of a host that \
+                 may be at {ip}"
+            );
+            (DecisionKind::Refuse, outcome)
+        }
+        (Refusal::Tunnel(why), _) => (DecisionKind::Deny, format!("{why}: {end}")),
+        (Refusal::NoTls(why), _) => (DecisionKind::Refuse, format!("{why}: {end}")),
     }
 }
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::known::Material;
 use crate::config::{EndpointAddress, HashKey, LoadBalancer, Settings};
 use crate::flow::Host;
-use crate::policy::{Action, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};
-use crate::tls::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+use crate::policy::{Answer, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};
+use crate::tls::{IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,11 +38,8 @@ pub(super) fn tls(request: &ProfileRequest, named: Named<'_>) -> Tls {
         ProfileMode::Simple => "SIMPLE",
         ProfileMode::Mutual => "MUTUAL",
     };
-    let alpn = match request.alpn {
-        Alpn::Http1 => "http/1.1",
-        Alpn::Http2 => "h2",
-        Alpn::None => "none",
-    };
+    let offered: Vec<_> = request.alpn.protocols().iter().map(|protocol| protocol.name()).collect();
+    let alpn = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
     let client_certificate = match &request.identity {
         None => "none".to_owned(),
         Some(IdentitySource::Files { cert, key }) => format!("{} with key {}", cert.display(), key.display()),
@@ -54,7 +51,7 @@ pub(super) fn tls(request: &ProfileRequest, named: Named<'_>) -> Tls {
         ca: ca(&request.trust),
         names: names(request, named.host),
         client_certificate,
-        alpn: alpn.to_owned(),
+        alpn,
     }
 }
 
@@ -263,11 +260,15 @@ pub(super) fn route(route: &HttpRoute) -> String {
 }
 
 /// A route that sends nothing on.
-pub(super) fn answer(route: &HttpRoute) -> String {
-    let answer = match &route.action {
-        Action::Forward(_) => "503: its destination does not exist".to_owned(),
-        Action::Redirect(redirect) => format!("{} (redirect)", redirect.code),
-        Action::Direct { status, .. } => format!("{status} (directResponse)"),
+pub(super) fn answer(route: &HttpRoute, answer: &Answer) -> String {
+    let kind = match answer {
+        Answer::Redirect(_) => "redirect",
+        Answer::Direct { .. } => "directResponse",
     };
-    format!("answered with {answer}, by VirtualService {}, route {}", route.source, route.name)
+    format!("answered with {} ({kind}), by VirtualService {}, route {}", answer.status(), route.source, route.name)
+}
+
+/// A route whose destination no ServiceEntry lists.
+pub(super) fn no_destination(route: &HttpRoute, end: &str) -> String {
+    format!("{end}: its destination does not exist, by VirtualService {}, route {}", route.source, route.name)
 }

@@ -16,7 +16,7 @@ pub struct Report {
     pub policy_version: Option<u64>,
     /// What the proxy takes the connection for.
     pub seen_as: String,
-    pub decision: Verdict,
+    pub decision: DecisionKind,
     /// What would happen, in words.
     pub outcome: String,
     pub outbound_traffic_policy: String,
@@ -47,16 +47,17 @@ pub struct Share {
     /// It gets so many of every `of`.
     pub weight: u32,
     pub of: u64,
-    pub decision: Verdict,
+    pub decision: DecisionKind,
     pub outcome: String,
     #[serde(flatten)]
     pub matched: Option<Matched>,
     pub logged: Logged,
 }
 
+/// What becomes of a flow, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum DecisionKind {
     Forward,
     Passthrough,
     Deny,

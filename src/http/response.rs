@@ -58,7 +58,8 @@ pub struct ResponseHead {
     /// the same connection.
     pub challenges_connection: bool,
     pub(super) fields_at: usize,
-    pub(super) length: usize,
+    /// Bytes of the head.
+    pub length: usize,
     pub(super) keeps_upgrade: bool,
     /// Transfer-Encoding is there (the body may still be none, as with HEAD).
     pub(super) is_coded: bool,

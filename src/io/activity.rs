@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::driver::Batching;
+use crate::io::driver::Batching;
 
 /// Each connection is counted once in a period.
 const PERIOD: Duration = Duration::from_millis(1);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::buffers::BLOCK_BYTES;
+use crate::io::buffers::BLOCK_BYTES;
 
 /// How sockets are driven.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

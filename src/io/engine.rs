@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use super::bounds::{Bounds, EngineKind, EngineOptions};
-use super::buffers::Pool;
-use super::driver::Driver;
-use super::epoll::Epoll;
-use super::executor::{Executor, Remote};
-use super::operations::Operation;
-use super::probe::{EngineError, classify};
-use super::reactor::Reactor;
-use super::shedding::Shedding;
-use super::uring::Uring;
+use crate::io::bounds::{Bounds, EngineKind, EngineOptions};
+use crate::io::buffers::Pool;
+use crate::io::driver::Driver;
+use crate::io::driver::epoll::Epoll;
+use crate::io::driver::probe::{EngineError, classify};
+use crate::io::driver::uring::Uring;
+use crate::io::executor::{Executor, Remote};
+use crate::io::reactor::Reactor;
+use crate::io::shedding::Shedding;
+use crate::io::socket::operations::Operation;
 
 /// How long a dropped engine waits for the kernel to let go of its operations.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
@@ -157,7 +157,7 @@ pub fn allow_accepting(allowed: bool) {
 /// again when they are needed. For when there is nothing to do.
 pub fn release_spares() {
     context().reactor.pool.release_spares();
-    super::buffer_cache::clear();
+    crate::io::buffers::buffer_cache::clear();
 }
 
 /// Figures of an engine, since it began or (where marked) now.

@@ -38,8 +38,8 @@
 //! # The one circle of files
 //!
 //! An operation owns the connection that it is about until the kernel has done with it, and a connection starts the next
-//! operation. So these files use each other, and no others of the room do: `connect`, `connection`, `engine`,
-//! `listener`, `operations`, `reactor`, `receive`, `send`, `socket`. An order among them would need a trait between each
+//! operation. So these files use each other, and no others of the room do: `engine`, `reactor`, and of `socket/` all but
+//! `batch`. An order among them would need a trait between each
 //! two, with one implementer, on the way of every byte. `tests/tidy` allows this circle and no other.
 //!
 //! # What liveness rests on
@@ -51,58 +51,37 @@
 //! * Accepting pauses when descriptors or allowed connections run out, and goes on when a socket closes.
 //! * The completion queue is four times the submission queue; an overflow costs time, not completions (NODROP).
 //!
-//! [`driver`] is the narrow waist: where a host forbids io_uring, [`epoll`] takes the place of [`uring`], and nothing
-//! outside of this module can tell ([`engine_select`] decides). Its turn is the same, with epoll_wait for io_uring_enter and
+//! [`driver`] is the narrow waist: where a host forbids io_uring, [`driver::epoll`] takes the place of [`driver::uring`], and nothing
+//! outside of this module can tell ([`driver::engine_select`] decides). Its turn is the same, with epoll_wait for io_uring_enter and
 //! a system call for each operation.
 
 mod activity;
-mod batch;
 mod bounds;
-mod buffer_cache;
 mod buffers;
-mod connect;
-mod connection;
 mod driver;
 mod engine;
-mod engine_select;
-mod epoll;
 mod executor;
-mod listener;
-mod mapping;
-mod memory;
-mod nonblocking_syscalls;
-mod operations;
-mod probe;
-mod provided;
 mod reactor;
-mod receive;
-mod restrict;
-mod ring_setup;
-mod send;
 mod shedding;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod timer;
-mod uring;
-mod waiters;
-mod wheel;
 
-pub use batch::SendBuf;
 pub use bounds::{Bounds, EngineKind, EngineOptions};
-pub use buffer_cache::buffer;
 pub use buffers::Lease;
-pub use connect::{ConnectOptions, Keepalive};
+pub use buffers::buffer_cache::buffer;
+pub use buffers::memory::{release_heap, release_program};
+pub use driver::engine_select::{EngineSelection, SelectedEngine, select_engine};
+pub use driver::probe::{EngineError, Features, probe};
+pub use driver::restrict::can_restrict_rings;
 pub use engine::{Engine, EngineStats, allow_accepting, release_spares, spawn, stats, woken};
-pub use engine_select::{EngineSelection, SelectedEngine, select_engine};
 pub use executor::Remote;
-pub use listener::Listener;
-pub use memory::{release_heap, release_program};
-pub use probe::{EngineError, Features, probe};
-pub use receive::PeekState;
-pub use restrict::can_restrict_rings;
+pub use executor::timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};
 pub use shedding::Shedding;
+pub use socket::batch::SendBuf;
+pub use socket::connect::{ConnectOptions, Keepalive};
+pub use socket::listener::Listener;
+pub use socket::receive::PeekState;
 pub use socket::{Ended, FlushFuture, Readable, Recv, SendFuture, Socket};
-pub use timer::{Elapsed, Sleep, now, sleep, sleep_until, timeout};

@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::activity::Activity;
-use super::batch::Batch;
-use super::bounds::EngineOptions;
-use super::buffers::Pool;
-use super::connection::{Connection, Origin};
-use super::driver::{Completion, Driver, OpId, Wait};
-use super::listener::Accepting;
-use super::operations::{Operation, Operations};
-use super::shedding::Shedding;
-use super::wheel::{AlarmKey, Wheel};
+use crate::io::activity::Activity;
+use crate::io::bounds::EngineOptions;
+use crate::io::buffers::Pool;
+use crate::io::driver::{Completion, Driver, OpId, Wait};
+use crate::io::executor::wheel::{AlarmKey, Wheel};
+use crate::io::shedding::Shedding;
+use crate::io::socket::batch::Batch;
+use crate::io::socket::connection::{Connection, Origin};
+use crate::io::socket::listener::Accepting;
+use crate::io::socket::operations::{Operation, Operations};
 
 /// Empty batches kept for the next sends.
 const MAX_SPARE_BATCHES: usize = 64;
@@ -246,6 +246,10 @@ impl Reactor {
         self.resume_accepting.set(allowed);
     }
 
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&dyn Driver) -> T) -> T {
+        question(&**self.driver.borrow())
+    }
+
     /// `fd` is about to be closed; the kernel has no operation on it.
     pub(super) fn forget(&self, fd: RawFd) {
         self.driver.borrow_mut().forget(fd);
@@ -432,7 +436,7 @@ impl Reactor {
         self.alarms.borrow().len()
     }
 
-    pub(super) fn driver_counters(&self) -> super::driver::DriverCounters {
+    pub(super) fn driver_counters(&self) -> crate::io::driver::DriverCounters {
         self.driver.borrow().counters()
     }
 }

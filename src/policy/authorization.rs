@@ -13,48 +13,10 @@ use ipnet::IpNet;
 use crate::config::{
     AuthorizationAction, AuthorizationCondition, AuthorizationOperation, AuthorizationRule, TextPattern, Wanted,
 };
-use crate::flow::{Host, Hostname, OriginalDst};
+use crate::flow::Host;
 use crate::http::{parameterless_path, split_query};
-use crate::policy::http_routes::{AnyValue, RequestView};
+use crate::policy::facts::{AnyValue, Flow, RequestView};
 use crate::policy::short_names::ShortNames;
-
-/// What is known of a flow.
-#[derive(Clone, Copy)]
-pub struct Facts<'f, 'r> {
-    pub destination: OriginalDst,
-    pub sni: Sni<'f>,
-    /// `None` for what is not read as requests.
-    pub request: Option<&'f RequestView<'r>>,
-}
-
-impl<'f, 'r> Facts<'f, 'r> {
-    /// A request outside TLS.
-    #[must_use]
-    pub fn of_request(destination: OriginalDst, request: &'f RequestView<'r>) -> Self {
-        Self { destination, sni: Sni::Absent, request: Some(request) }
-    }
-}
-
-/// The name that a ClientHello asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sni<'f> {
-    /// Nobody has looked at the connection's first bytes.
-    Unread,
-    /// They are no ClientHello, or one without a name.
-    Absent,
-    Name(&'f Hostname),
-}
-
-impl<'f> Sni<'f> {
-    /// The name, where one is known.
-    #[must_use]
-    pub fn name(self) -> Option<&'f Hostname> {
-        match self {
-            Sni::Name(name) => Some(name),
-            Sni::Unread | Sni::Absent => None,
-        }
-    }
-}
 
 /// All that is judged for one destination.
 #[derive(Debug, Default)]
@@ -126,8 +88,8 @@ impl Authorization {
 
     /// # Errors
     /// The log's words for why the flow may not leave.
-    pub(super) fn judge(&self, facts: &Facts<'_, '_>) -> Result<(), &str> {
-        let seen = Seen::of(facts, &self.short_names);
+    pub(super) fn judge(&self, flow: &Flow<'_>) -> Result<(), &str> {
+        let seen = Seen::of(flow, &self.short_names);
         let denies = |rule: &&Rule| seen.matches(rule, Reading::Loose);
         if let Some(rule) = self.deny.iter().flat_map(|policy| &policy.rules).find(denies) {
             return Err(&rule.details);
@@ -137,20 +99,26 @@ impl Authorization {
         if allowed { Ok(()) } else { Err(NONE_MATCHED) }
     }
 
-    /// Whether `facts` are enough: nothing that is still unknown of the flow could forbid it, or an AUDIT policy mean it.
+    /// Whether what is known is enough: nothing that is still unknown of the flow could forbid it, or an AUDIT policy mean it.
     /// What is not known never helps a flow out, so what is allowed without it is allowed in any case.
-    pub(super) fn allows_whatever_follows(&self, facts: &Facts<'_, '_>) -> bool {
-        let seen = Seen::of(facts, &self.short_names);
+    pub(super) fn allows_whatever_follows(&self, flow: &Flow<'_>) -> bool {
+        let seen = Seen::of(flow, &self.short_names);
         let is_clear = |rule: &Rule| seen.matches(rule, Reading::Loose) == seen.matches(rule, Reading::Strict);
-        self.judge(facts).is_ok() && self.audit.iter().flat_map(|policy| &policy.rules).all(is_clear)
+        self.judge(flow).is_ok() && self.audit.iter().flat_map(|policy| &policy.rules).all(is_clear)
+    }
+
+    /// Every policy that has a say: `DENY default/no-admin`.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        let kinds = [("DENY", &self.deny), ("ALLOW", &self.allow), ("AUDIT", &self.audit)];
+        kinds.into_iter().flat_map(|(action, some)| some.iter().map(move |one| format!("{action} {}", one.name)))
     }
 
     /// The AUDIT policies that a flow is meant by.
-    pub(super) fn audits(&self, facts: &Facts<'_, '_>) -> Vec<&str> {
+    pub(super) fn audits(&self, flow: &Flow<'_>) -> Vec<&str> {
         if self.audit.is_empty() {
             return Vec::new();
         }
-        let seen = Seen::of(facts, &self.short_names);
+        let seen = Seen::of(flow, &self.short_names);
         let meant = |policy: &&Policy| policy.rules.iter().any(|rule| seen.matches(rule, Reading::Loose));
         self.audit.iter().filter(meant).map(|policy| policy.name.as_str()).collect()
     }
@@ -175,8 +143,9 @@ impl Reading {
 }
 
 /// The facts in the form that patterns are compared with.
-struct Seen<'f, 'r> {
-    facts: &'f Facts<'f, 'r>,
+struct Seen<'f> {
+    flow: &'f Flow<'f>,
+    request: Option<&'f RequestView<'f>>,
     host: Option<Cow<'f, str>>,
     /// What the host is short for, if it is.
     full_host: Option<&'f str>,
@@ -184,19 +153,20 @@ struct Seen<'f, 'r> {
     path: Option<Cow<'f, [u8]>>,
 }
 
-impl<'f, 'r> Seen<'f, 'r> {
-    fn of(facts: &'f Facts<'f, 'r>, short_names: &'f ShortNames) -> Self {
-        let host = facts.request.map(|request| match request.host {
+impl<'f> Seen<'f> {
+    fn of(flow: &'f Flow<'f>, short_names: &'f ShortNames) -> Self {
+        let request = flow.request();
+        let host = request.map(|request| match request.host {
             Host::Name(name) => Cow::Borrowed(name.as_str()),
             ip @ Host::Ip(_) => Cow::Owned(ip.to_string()),
         });
-        let full_host = facts.request.and_then(|request| match short_names.full(request.host) {
+        let full_host = request.and_then(|request| match short_names.full(request.host) {
             full @ Host::Name(name) if full != request.host => Some(name.as_str()),
             Host::Name(_) | Host::Ip(_) => None,
         });
-        let path = facts.request.and_then(|request| parameterless_path(split_query(request.target).0).ok());
+        let path = request.and_then(|request| parameterless_path(split_query(request.target).0).ok());
         // `*` of OPTIONS is the whole server.
-        Self { facts, host, full_host, path: path.filter(|path| path.starts_with(b"/")) }
+        Self { flow, request, host, full_host, path: path.filter(|path| path.starts_with(b"/")) }
     }
 
     fn matches(&self, rule: &Rule, reading: Reading) -> bool {
@@ -205,7 +175,7 @@ impl<'f, 'r> Seen<'f, 'r> {
     }
 
     fn is_operation(&self, wanted: &AuthorizationOperation, reading: Reading) -> bool {
-        let port = self.facts.destination.port();
+        let port = self.flow.destination.port();
         is_wanted(&wanted.ports, |wanted| *wanted == port)
             && self.is_method(&wanted.methods, reading)
             && self.is_host(&wanted.hosts, reading)
@@ -224,25 +194,26 @@ impl<'f, 'r> Seen<'f, 'r> {
 
     /// Methods are told apart by case (RFC 9110 §9.1), and some servers do not know that.
     fn is_method(&self, wanted: &Wanted<TextPattern>, reading: Reading) -> bool {
-        both_ways(wanted, reading, |pattern, reading| match self.facts.request {
+        both_ways(wanted, reading, |pattern, reading| match self.request {
             Some(request) => pattern.is_match(request.method, reading == Reading::Loose),
             None => reading == Reading::Loose,
         })
     }
 
     fn fulfils(&self, condition: &AuthorizationCondition, reading: Reading) -> bool {
-        let destination = self.facts.destination;
+        let destination = self.flow.destination;
         match condition {
-            AuthorizationCondition::Header(name, wanted) => match self.facts.request {
+            AuthorizationCondition::Header(name, wanted) => match self.request {
                 None => text(wanted, None, reading),
                 Some(request) => {
                     both_ways(wanted, reading, |pattern, reading| is_field(pattern, request, name, reading))
                 }
             },
-            AuthorizationCondition::Sni(wanted) => match self.facts.sni {
-                Sni::Unread => text(wanted, None, reading),
-                Sni::Absent => text(wanted, Some(b""), reading),
-                Sni::Name(name) => text(wanted, Some(name.as_str().as_bytes()), reading),
+            AuthorizationCondition::Sni(wanted) => match self.flow.server_name() {
+                _ if self.flow.is_unread() => text(wanted, None, reading),
+                // Whatever else it is, it is no ClientHello, or one without a name.
+                None => text(wanted, Some(b""), reading),
+                Some(name) => text(wanted, Some(name.as_str().as_bytes()), reading),
             },
             AuthorizationCondition::Port(wanted) => is_wanted(wanted, |port| *port == destination.port()),
             AuthorizationCondition::Address(wanted) => {

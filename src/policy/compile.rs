@@ -13,14 +13,14 @@ use crate::config::{
 };
 use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
-use crate::policy::decide::PolicyTable;
-use crate::policy::endpoints::{endpoints, in_mesh_tls, limits};
+use crate::policy::endpoints::{endpoints, in_mesh_tls};
 use crate::policy::guarded::Guarded;
 use crate::policy::health::Health;
 use crate::policy::imports::imported;
 use crate::policy::localities::arrange;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
+use crate::policy::policy_table::PolicyTable;
 use crate::policy::problems::Problems;
 use crate::policy::publish::Addresses;
 use crate::policy::reach::Reach;
@@ -313,7 +313,7 @@ impl<'a> Compiler<'a> {
             balancing,
             tunnel: policy.and_then(|policy| policy.tunnel.clone()),
             proxy_protocol: policy.and_then(|policy| policy.proxy_protocol),
-            limits: limits(policy),
+            limits: PortPolicy::limits(policy),
             index: self.table.clusters.len(),
             reach: self.reach(service, protocol),
             listed: entry.addresses.clone(),

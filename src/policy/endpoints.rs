@@ -1,8 +1,6 @@
-//! Where the connections of one port of a ServiceEntry go, and the limits they are under.
+//! Where the connections of one port of a ServiceEntry go.
 //!
 //! Names are not resolved here: each becomes a cell that somebody else keeps current.
-
-use std::time::Duration;
 
 use crate::config::{
     Endpoint, EndpointAddress, HostPattern, LoadBalancer, MeshLocation, PortPolicy, Resolution, ServiceEntry,
@@ -11,14 +9,7 @@ use crate::config::{
 use crate::policy::compile::Materials;
 use crate::policy::problems::Problems;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::table::{EndpointSource, Endpoints, PoolLimits};
-
-/// How long a pooled connection is kept for the next request where no `connectionPool.http.idleTimeout` says otherwise. Not
-/// Istio's and Envoy's hour: many a NAT, firewall and load balancer forgets a silent connection after a few minutes without
-/// a word to either end, and most servers close it sooner. What a connection that is lent saves is one handshake.
-pub const POOLED_IDLE: Duration = Duration::from_secs(60);
-/// Istio's and Envoy's default for opaque connections: nobody but their two ends can make them anew.
-const OPAQUE_IDLE: Duration = Duration::from_secs(3600);
+use crate::policy::table::{EndpointSource, Endpoints};
 
 /// The endpoints of `host` at `port`; `Err` says why there are none.
 pub(super) fn endpoints(
@@ -102,30 +93,5 @@ fn addresses(endpoint: &Endpoint, materials: &mut dyn Materials, problems: &mut 
             problems.warn(&endpoint.at, format!("the endpoint {path} is left out: Unix sockets are not supported yet"));
             None
         }
-    }
-}
-
-/// A connection that names the application's own to the upstream serves no other: it is kept for a moment only.
-const IDLE_OF_ONE_CLIENT: Duration = Duration::from_secs(10);
-
-/// `connectionPool` with the defaults filled in. Zero means unset, except that `tcp.idleTimeout: 0s` means for ever.
-pub(super) fn limits(policy: Option<&PortPolicy>) -> PoolLimits {
-    let pool = policy.and_then(|policy| policy.connection_pool.clone()).unwrap_or_default();
-    let is_shared = policy.is_none_or(|policy| policy.proxy_protocol.is_none());
-    let longest = if is_shared { Duration::MAX } else { IDLE_OF_ONE_CLIENT };
-    let count = |limit: Option<u32>| limit.filter(|limit| *limit > 0);
-    let time = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
-    PoolLimits {
-        max_connections: count(pool.max_connections),
-        max_pending_requests: count(pool.http1_max_pending_requests),
-        max_requests_per_connection: count(pool.max_requests_per_connection),
-        connect_timeout: time(pool.connect_timeout),
-        max_requests: count(pool.max_requests),
-        max_retries: count(pool.max_retries),
-        retry_budget: policy.and_then(|policy| policy.retry_budget),
-        http_idle_timeout: time(pool.http_idle_timeout).unwrap_or(POOLED_IDLE).min(longest),
-        tcp_idle_timeout: time(Some(pool.tcp_idle_timeout.unwrap_or(OPAQUE_IDLE))),
-        max_connection_duration: time(pool.max_connection_duration),
-        tcp_keepalive: pool.tcp_keepalive,
     }
 }

@@ -15,14 +15,12 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
-use crate::config::{ConnectPolicy, EndpointAddress, HostPattern, OutboundPolicy};
+use crate::config::{EndpointAddress, HostPattern};
 use crate::flow::{Hostname, OriginalDst};
-use crate::policy::authorization::{Facts, Sni};
 use crate::policy::compile::{AskedFamilies, Materials};
-use crate::policy::decide::{PolicyTable, Unread};
 use crate::policy::http_routes::HttpServices;
 use crate::policy::publish::Addresses;
-use crate::policy::table::{Cluster, ClusterProtocol, Decision, Endpoints, Transport};
+use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Transport};
 
 #[derive(Debug, Default)]
 pub(super) struct Guarded {
@@ -152,49 +150,19 @@ impl Guarded {
         self.routed.ranges.extend(of_routed.flat_map(|cluster| &cluster.listed));
     }
 
-    fn port(&mut self, number: u16) -> &mut PortGuard {
-        self.ports.entry(number).or_default()
-    }
-}
-
-impl PolicyTable {
-    /// Whether what is dialled as `dst` may be a host's whose connections leave as TLS.
-    pub fn originates_tls(&self, dst: OriginalDst) -> bool {
-        let of_port = self.guarded.ports.get(&dst.port());
-        of_port.is_some_and(|port| port.originating.may_hold(dst.ip()))
-            || (self.ports.contains_key(&dst.port()) && self.guarded.routed.may_hold(dst.ip()))
-    }
-
-    /// Whether what is dialled as `dst` may be a host's whose requests are judged.
-    pub fn judges_requests(&self, dst: OriginalDst) -> bool {
-        self.guarded.ports.get(&dst.port()).is_some_and(|port| port.judging.may_hold(dst.ip()))
-    }
-
-    /// Why bytes that are not read must not pass to where they were going, in one word for the access log: requests to a
-    /// host there must leave as TLS, or are judged, and it may be one from an HTTP client that connects early and speaks
-    /// late, one in HTTP/2, or one that is written so that only its server takes it for one.
-    pub fn must_be_read(&self, dst: OriginalDst) -> Option<&'static str> {
-        if !matches!(self.opaque(dst, Unread::Unseen), Decision::Passthrough) {
-            return None;
-        }
-        if self.originates_tls(dst) {
+    /// Why unread bytes must not pass to `dst`, in one word for the access log; `is_known`: some entry has its port.
+    pub(super) fn why(&self, dst: OriginalDst, is_known: bool) -> Option<&'static str> {
+        let of_port = self.ports.get(&dst.port());
+        let may_hold = |places: fn(&PortGuard) -> &Places| of_port.is_some_and(|port| places(port).may_hold(dst.ip()));
+        if may_hold(|port| &port.originating) || is_known && self.routed.may_hold(dst.ip()) {
             return Some("neither_http1_nor_tls_on_a_port_with_tls_origination");
         }
-        let judged = self.judges_requests(dst);
-        judged.then_some("neither_http1_nor_tls_on_a_port_with_authorization_policies")
+        let is_judged = may_hold(|port| &port.judging);
+        is_judged.then_some("neither_http1_nor_tls_on_a_port_with_authorization_policies")
     }
 
-    /// Whether a connection that no entry has passes whatever it says, so that nobody need wait for its first byte. Its
-    /// bytes are needed where they could change that: names to be looked up (`ALLOW_ANY_DYNAMIC_DNS`), tunnels to be
-    /// judged (`connectPolicy: REGISTRY_ONLY`), AuthorizationPolicies with a condition that is not fulfilled or failed by
-    /// address and port alone, and hosts of this port whose requests leave as TLS, or are judged.
-    pub fn passes_unread(&self, dst: OriginalDst) -> bool {
-        let facts = Facts { destination: dst, sni: Sni::Unread, request: None };
-        self.settings.outbound_traffic_policy == OutboundPolicy::AllowAny
-            && self.settings.connect_policy == ConnectPolicy::Deny
-            && self.elsewhere.as_ref().is_none_or(|all| all.allows_whatever_follows(&facts))
-            && !self.originates_tls(dst)
-            && !self.judges_requests(dst)
+    fn port(&mut self, number: u16) -> &mut PortGuard {
+        self.ports.entry(number).or_default()
     }
 }
 
@@ -204,7 +172,7 @@ mod tests {
     use crate::config::PortProtocol::{Http, Https};
     use crate::config::Resolution::Dns;
     use crate::config::{AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
-    use crate::policy::tests::fixture::{compiled, dst, entry, meta, rule};
+    use crate::policy::tests::fixture::{compiled, entry, meta, rule, unreadable};
 
     #[test]
     fn a_name_whose_addresses_are_not_all_known_may_be_anywhere() {
@@ -243,11 +211,11 @@ mod tests {
         };
         let asked = |resources: &Resources| {
             let table = compiled(resources).0;
-            [80, 81, 443, 9].map(|port| table.must_be_read(dst(&format!("9.9.9.9:{port}"))))
+            [80, 81, 443, 9].map(|port| unreadable(&table, &format!("9.9.9.9:{port}")).map(str::to_owned))
         };
-        let tls = Some("neither_http1_nor_tls_on_a_port_with_tls_origination");
-        let judged = Some("neither_http1_nor_tls_on_a_port_with_authorization_policies");
-        assert_eq!(asked(&resources), [tls, None, None, None]);
+        let why = |words: &str| Some(format!("neither_http1_nor_tls_on_a_port_with_{words}"));
+        let (tls, judged) = (why("tls_origination"), why("authorization_policies"));
+        assert_eq!(asked(&resources), [tls.clone(), None, None, None]);
         resources.authorization_policies.push(AuthorizationPolicy {
             meta: meta("p"),
             scope: AuthorizationScope::Workloads(None),

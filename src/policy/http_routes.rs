@@ -10,41 +10,27 @@ use std::time::Duration;
 use crate::config::{Fault, HostPattern, HttpMatch, Redirect, Retries, Rewrite, TextMatch};
 use crate::flow::Host;
 use crate::http::{FieldEdits, normal_path, query_parameter, split_query};
+use crate::policy::facts::RequestView;
 use crate::policy::hosts::HostMap;
-use crate::policy::table::{Cluster, Decision, Source, Transport};
-
-/// What routes may ask of a request.
-#[derive(Clone, Copy)]
-pub struct RequestView<'r> {
-    pub host: &'r Host,
-    /// As it was written.
-    pub authority: &'r [u8],
-    pub method: &'r [u8],
-    /// Path and query, as they were written.
-    pub target: &'r [u8],
-    pub any_value: &'r AnyValue<'r>,
-}
-
-/// Whether something holds for one of the values of a header field, by its lower-case name: see `http::any_value`.
-pub type AnyValue<'r> = dyn Fn(&str, &mut dyn FnMut(&[u8]) -> bool) -> bool + 'r;
-
-/// What becomes of a request.
-#[derive(Clone, Debug)]
-pub enum Routed<'t> {
-    /// No VirtualService speaks of its host.
-    Unrouted(Decision<'t>),
-    Route(&'t HttpRoute, Taken),
-    /// The VirtualService of its host has no route for it: 404.
-    NoRoute(&'t Source),
-    /// The VirtualService of its host asks for paths, and this one has no normal form: 400.
-    AmbiguousPath,
-}
+use crate::policy::table::{Cluster, Source, Transport};
 
 /// How a route took a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+#[derive(Clone, Copy, Debug)]
+pub struct RouteMatch<'t> {
+    pub route: &'t HttpRoute,
+    /// The one that was picked; `None` where the route forwards nothing.
+    pub destination: Option<&'t Destination>,
     /// Bytes of the normal path that a rewriting replaces; `None` replaces all of it.
     prefix: Option<usize>,
+}
+
+/// Why the routes of a request's host do not take it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unrouted<'t> {
+    /// No route of this VirtualService does.
+    NoRoute(&'t Source),
+    /// They ask for paths, and this one has no normal form.
+    AmbiguousPath,
 }
 
 /// One route of a VirtualService.
@@ -66,6 +52,12 @@ pub struct HttpRoute {
 #[derive(Debug)]
 pub enum Action {
     Forward(Vec<Destination>),
+    Answer(Answer),
+}
+
+/// What a route answers itself.
+#[derive(Debug)]
+pub enum Answer {
     Redirect(Redirect),
     Direct { status: u16, body: String },
 }
@@ -129,22 +121,25 @@ pub(super) fn fallen(all: &[Destination], dice: u64) -> Option<&Destination> {
     })
 }
 
-impl HttpRoute {
-    /// The destination that `dice`, any number, falls on; `None` where the route forwards nothing.
-    #[must_use]
-    pub fn destination(&self, dice: u64) -> Option<&Destination> {
-        let Action::Forward(all) = &self.action else { return None };
-        fallen(all, dice)
-    }
-
+impl RouteMatch<'_> {
     /// Path and query that go upstream instead of `target`; `None` leaves them as they were written.
     #[must_use]
-    pub fn rewritten(&self, target: &[u8], taken: Taken) -> Option<Vec<u8>> {
-        let new = self.rewrite.uri.as_ref()?;
+    pub fn rewritten(&self, target: &[u8]) -> Option<Vec<u8>> {
+        let new = self.route.rewrite.uri.as_ref()?;
         let (path, query) = split_query(target);
         let normal = normal_path(path).ok()?;
-        let rest = taken.prefix.and_then(|end| normal.get(end..)).unwrap_or_default();
+        let rest = self.prefix.and_then(|end| normal.get(end..)).unwrap_or_default();
         Some([new.as_bytes(), rest, query].concat())
+    }
+}
+
+impl Answer {
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Answer::Redirect(redirect) => redirect.code,
+            Answer::Direct { status, .. } => *status,
+        }
     }
 }
 
@@ -179,10 +174,42 @@ pub(super) struct HttpService {
 }
 
 impl HttpService {
+    /// The first route that takes the request to port `dialled`, and the destination that `random` picks.
+    ///
+    /// # Errors
+    /// None takes it.
+    pub(super) fn route(
+        &self,
+        dialled: u16,
+        request: &RequestView<'_>,
+        random: u64,
+    ) -> Result<RouteMatch<'_>, Unrouted<'_>> {
+        let path = match normal_path(split_query(request.target).0) {
+            Ok(path) => path,
+            Err(_) if self.asks_for_paths() => return Err(Unrouted::AmbiguousPath),
+            Err(_) => Cow::Borrowed(&b"/"[..]),
+        };
+        for route in &self.routes {
+            let prefix = if route.matches.is_empty() {
+                Some(1)
+            } else {
+                let Some(one) = route.matches.iter().find(|one| holds(one, &path, dialled, request)) else { continue };
+                match &one.uri {
+                    None => Some(1),
+                    Some(TextMatch::Prefix(prefix)) => Some(prefix.len()),
+                    Some(_) => None,
+                }
+            };
+            let all = if let Action::Forward(all) = &route.action { all.as_slice() } else { &[] };
+            return Ok(RouteMatch { route, destination: fallen(all, random), prefix });
+        }
+        Err(Unrouted::NoRoute(&self.source))
+    }
+
     fn originates_tls(&self) -> bool {
         let destinations = self.routes.iter().flat_map(|route| match &route.action {
             Action::Forward(all) => all.as_slice(),
-            Action::Redirect(_) | Action::Direct { .. } => &[],
+            Action::Answer(_) => &[],
         });
         destinations.flat_map(Destination::all).any(|cluster| !matches!(cluster.transport, Transport::Plaintext))
     }
@@ -205,29 +232,6 @@ impl HttpServices {
         let originate: Vec<bool> = self.services.iter().map(HttpService::originates_tls).collect();
         self.by_host.iter().filter_map(move |(host, id)| originate[*id].then_some(host))
     }
-}
-
-/// The first route of `service` that takes the request to port `dialled`.
-pub(super) fn route<'t>(service: &'t HttpService, dialled: u16, request: &RequestView<'_>) -> Routed<'t> {
-    let path = match normal_path(split_query(request.target).0) {
-        Ok(path) => path,
-        Err(_) if service.asks_for_paths() => return Routed::AmbiguousPath,
-        Err(_) => Cow::Borrowed(&b"/"[..]),
-    };
-    for route in &service.routes {
-        if route.matches.is_empty() {
-            return Routed::Route(route, Taken { prefix: Some(1) });
-        }
-        if let Some(one) = route.matches.iter().find(|one| holds(one, &path, dialled, request)) {
-            let prefix = match &one.uri {
-                None => Some(1),
-                Some(TextMatch::Prefix(prefix)) => Some(prefix.len()),
-                Some(_) => None,
-            };
-            return Routed::Route(route, Taken { prefix });
-        }
-    }
-    Routed::NoRoute(&service.source)
 }
 
 fn holds(one: &HttpMatch, path: &[u8], dialled: u16, request: &RequestView<'_>) -> bool {

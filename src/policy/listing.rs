@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{EndpointAddress, Location, OutboundPolicy, PortProtocol};
 use crate::flow::Hostname;
-use crate::policy::decide::PolicyTable;
 use crate::policy::http_routes::{Action, Destination, HttpRoute};
+use crate::policy::policy_table::PolicyTable;
 use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, ClusterProtocol, EndpointSource, Endpoints, Source, Transport};
 use crate::tls::ProfileMode;
@@ -140,18 +140,6 @@ impl PolicyTable {
         }
         rows
     }
-
-    /// The AuthorizationPolicies that judge what goes to `cluster`, or to what no entry names: `DENY default/no-admin`.
-    #[must_use]
-    pub fn authorization_policies(&self, cluster: Option<&Cluster>) -> Vec<String> {
-        let all = match cluster {
-            Some(cluster) => cluster.authorization.as_deref(),
-            None => self.elsewhere.as_deref(),
-        };
-        let Some(all) = all else { return Vec::new() };
-        let kinds = [("DENY", &all.deny), ("ALLOW", &all.allow), ("AUDIT", &all.audit)];
-        kinds.iter().flat_map(|(action, some)| some.iter().map(move |one| format!("{action} {}", one.name))).collect()
-    }
 }
 
 fn unmatched(cluster: &str, tls: &str) -> RouteRow {
@@ -210,8 +198,7 @@ fn routed(host: &str, route: &HttpRoute) -> Vec<RouteRow> {
         Action::Forward(all) => {
             all.iter().map(|to| named(destination(to, to.any_cluster()), Some(to.name.clone()))).collect()
         }
-        Action::Redirect(redirect) => answers(format!("ANSWERED {}", redirect.code)),
-        Action::Direct { status, .. } => answers(format!("ANSWERED {status}")),
+        Action::Answer(answer) => answers(format!("ANSWERED {}", answer.status())),
     }
 }
 

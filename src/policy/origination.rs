@@ -132,11 +132,11 @@ fn sni(tls: &ClientTls, context: &Context<'_>) -> SniSource {
     }
 }
 
-/// One protocol is offered, and a server that takes it will speak it: never `h2`, which requests are not sent in.
+/// A server that takes what is offered will speak it: so never `h2`, which requests are not sent in.
 fn alpn(carries: Carries) -> Alpn {
     match carries {
-        Carries::Http1 | Carries::Http2 => Alpn::Http1,
-        Carries::Bytes | Carries::Tls => Alpn::None,
+        Carries::Http1 | Carries::Http2 => Alpn::HTTP1,
+        Carries::Bytes | Carries::Tls => Alpn::NONE,
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
         simple.ca_crl = Some(file("crl.pem"));
         let Wanted::Tls(request) = ask(&simple, Carries::Http2, &[]) else { panic!("no TLS") };
         assert_eq!(request.trust, TrustSource::File { ca: file("ca.pem"), crl: Some(file("crl.pem")) });
-        assert_eq!((request.mode, request.identity, request.alpn), (ProfileMode::Simple, None, Alpn::Http1));
+        assert_eq!((request.mode, request.identity, request.alpn), (ProfileMode::Simple, None, Alpn::HTTP1));
 
         let mut mutual = tls(TlsMode::Mutual);
         mutual.client_certificate = Some(file("c.pem"));
@@ -225,7 +225,7 @@ mod tests {
         let Wanted::Tls(request) = ask(&mutual, HTTP, &[]) else { panic!("no TLS") };
         assert_eq!(
             (request.mode, request.trust, request.alpn),
-            (ProfileMode::Mutual, TrustSource::System, Alpn::Http1)
+            (ProfileMode::Mutual, TrustSource::System, Alpn::HTTP1)
         );
         assert_eq!(request.identity, Some(IdentitySource::Files { cert: file("c.pem"), key: file("k.pem") }));
 
@@ -234,7 +234,7 @@ mod tests {
         let Wanted::Tls(request) = ask(&secret, Carries::Bytes, &[]) else { panic!("no TLS") };
         assert_eq!(request.trust, TrustSource::Credential("client".into()));
         assert_eq!(request.identity, Some(IdentitySource::Credential("client".into())));
-        assert_eq!(request.alpn, Alpn::None);
+        assert_eq!(request.alpn, Alpn::NONE);
 
         // A secret of SIMPLE gives the CA only.
         secret.mode = TlsMode::Simple;
@@ -328,7 +328,7 @@ mod tests {
             Some(IdentitySource::Credential(name)) => name.clone(),
             Some(IdentitySource::Files { cert, key }) => format!("{}-{}", cert.display(), key.display()),
         };
-        assert_eq!(request.alpn, Alpn::Http1, "HTTP/2 is not spoken to servers");
+        assert_eq!(request.alpn, Alpn::HTTP1, "HTTP/2 is not spoken to servers");
         format!("{trust} {names} {sni} {identity}")
     }
 

@@ -183,7 +183,7 @@ impl<'r> Rules<'r> {
 
 /// The settings of a port: its own entry replaces everything, Istio's `GetPortLevelTrafficPolicy`.
 pub(super) fn policy_of(policy: &TrafficPolicy, port: u16) -> &PortPolicy {
-    policy.ports.iter().find(|(number, _)| *number == port).map_or(&policy.all, |(_, own)| own)
+    policy.of_port(port)
 }
 
 /// How the warning begins that a rule selects other workloads; without meaning where no workload is given.

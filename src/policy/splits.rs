@@ -11,7 +11,6 @@ use ipnet::IpNet;
 
 use crate::config::{ByteMatch, ByteRoute, HeaderChanges, VirtualService};
 use crate::policy::compile::{Compiler, Service, wanted_by};
-use crate::policy::decide::PolicyTable;
 use crate::policy::http_routes::{Destination, fallen};
 use crate::policy::origination::{Carries, Wanted};
 use crate::policy::routes::{Claimant, Claims, ClusterId, Speaks, SplitId};
@@ -31,12 +30,6 @@ pub struct Split {
 }
 
 impl Split {
-    /// The cluster whose connections these would be.
-    #[must_use]
-    pub fn own<'t>(&self, table: &'t PolicyTable) -> &'t Cluster {
-        &table.clusters()[self.own]
-    }
-
     /// The destination that `dice`, any number, falls on.
     #[must_use]
     pub fn destination(&self, dice: u64) -> Option<&Destination> {

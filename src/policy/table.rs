@@ -1,94 +1,20 @@
-//! The compiled policy: immutable, shared by every worker, read without locks or allocation.
-//!
-//! These are the answers that a [`PolicyTable`](super::PolicyTable) gives: plain data that knows nothing of sockets nor
-//! of how a flow is matched. A decision borrows from the table, so that asking costs no allocation.
+//! Clusters: where flows go, and how. Plain data that knows nothing of sockets nor of how a flow is matched.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::config::{
-    EndpointAddress, LoadBalancing, Location, OutlierDetection, PortProtocol, ProxyProtocol, RetryBudget, TcpKeepalive,
-    Tunnel,
+    EndpointAddress, LoadBalancing, Location, OutlierDetection, PoolLimits, PortProtocol, ProxyProtocol, Tunnel,
 };
 use crate::policy::authorization::Authorization;
 use crate::policy::health::Health;
 use crate::policy::occupancy::Occupancy;
 use crate::policy::publish::Addresses;
-use crate::policy::reach::{Reach, Unreachable};
-use crate::policy::splits::Split;
+use crate::policy::reach::Reach;
 use crate::tls::{ClientProfile, ProfileRequest};
-
-/// What may happen to a flow.
-#[derive(Clone, Debug)]
-pub enum Decision<'t> {
-    /// A ServiceEntry names it.
-    Forward(&'t Arc<Cluster>),
-    /// A ServiceEntry names it, and a `tls` or `tcp` route sends it to one of several destinations:
-    /// [`PolicyTable::fallen`](super::PolicyTable::fallen) says to which.
-    Split(&'t Split),
-    /// Nothing names it, and plain HTTP goes where the name in its `Host` resolves to, on the port dialled.
-    ByName,
-    /// Nothing names it and unknown destinations are allowed: plainly to the original destination.
-    Passthrough,
-    Deny(Denial<'t>),
-}
-
-/// Why a flow may not leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Denial<'t> {
-    /// `REGISTRY_ONLY` and no ServiceEntry names it: 502 for HTTP (`block_all`), closed for the rest.
-    BlackHole,
-    /// An AuthorizationPolicy forbids it: 403 for HTTP, closed for the rest.
-    Forbidden {
-        /// As Envoy logs it: `rbac_access_denied_matched_policy[…]`.
-        details: &'t str,
-        /// Where it was to go; `None` when no ServiceEntry names that.
-        cluster: Option<&'t str>,
-    },
-    /// Its route leads nowhere: 503 for HTTP, closed for the rest.
-    NoCluster(&'t str),
-    /// It may not go to the address that the application dialled: 403 for HTTP, closed for the rest.
-    Unreachable { why: Unreachable, cluster: Option<&'t str> },
-}
-
-impl<'t> Denial<'t> {
-    /// Why, in one word for the access log.
-    #[must_use]
-    pub fn details(&self) -> &'t str {
-        match self {
-            Denial::BlackHole => "direct_response",
-            Denial::NoCluster(_) => "cluster_not_found",
-            Denial::Forbidden { details, .. } => details,
-            Denial::Unreachable { why, .. } => why.details(),
-        }
-    }
-
-    /// Where it would have gone, as the access log names it.
-    #[must_use]
-    pub fn cluster(&self) -> &'t str {
-        match self {
-            Denial::BlackHole => "BlackHoleCluster",
-            Denial::NoCluster(name) => name,
-            Denial::Forbidden { cluster, .. } | Denial::Unreachable { cluster, .. } => {
-                cluster.unwrap_or("PassthroughCluster")
-            }
-        }
-    }
-}
-
-/// What is known of a connection from its original destination alone.
-#[derive(Clone, Debug)]
-pub enum FirstLook<'t> {
-    /// Look at the first bytes.
-    Sniff,
-    /// A declared TCP port, or one where nothing that the application may say could change the decision: never
-    /// inspected, so that a server may speak first.
-    Decided(Decision<'t>),
-}
 
 /// One port of one ServiceEntry host, with the policy that a DestinationRule gives it.
 #[derive(Debug)]
@@ -225,26 +151,6 @@ impl fmt::Debug for Transport {
             Transport::Refused(reason) => write!(f, "Refused({reason})"),
         }
     }
-}
-
-/// `connectionPool` with Istio's defaults filled in (`None` = no limit).
-#[derive(Clone, Debug, PartialEq)]
-pub struct PoolLimits {
-    pub max_connections: Option<u32>,
-    pub max_pending_requests: Option<u32>,
-    pub max_requests_per_connection: Option<u32>,
-    pub max_requests: Option<u32>,
-    /// Of no meaning beside a `retry_budget`.
-    pub max_retries: Option<u32>,
-    pub retry_budget: Option<RetryBudget>,
-    /// Of TCP's handshake, CONNECT to a forward proxy and TLS handshake together. `None`: each has its own time, by the
-    /// Settings.
-    pub connect_timeout: Option<Duration>,
-    pub http_idle_timeout: Duration,
-    /// `None` never ends an idle opaque connection.
-    pub tcp_idle_timeout: Option<Duration>,
-    pub max_connection_duration: Option<Duration>,
-    pub tcp_keepalive: Option<TcpKeepalive>,
 }
 
 impl Endpoints {

@@ -10,11 +10,11 @@ use foldhash::fast::RandomState;
 
 use crate::config::{ConnectPolicy, HostPattern};
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
-use crate::policy::decide::{PolicyTable, Unread};
 use crate::policy::hosts::HostMap;
+use crate::policy::policy_table::PolicyTable;
 use crate::policy::routes::ClusterId;
 use crate::policy::splits::Split;
-use crate::policy::table::{Cluster, Decision, Transport};
+use crate::policy::table::{Cluster, Transport};
 
 /// The clusters that a tunnel may lead to, found by port and name. Made once a table, and only where tunnels are carried.
 #[derive(Debug, Default)]
@@ -49,6 +49,9 @@ pub enum TunnelRefusal {
     Routed,
     #[error("AuthorizationPolicies speak of this host, which a tunnel would go past")]
     Judged,
+    /// Told by whoever dials.
+    #[error("its end is never dialled")]
+    NotDialled,
 }
 
 impl PolicyTable {
@@ -56,7 +59,7 @@ impl PolicyTable {
     ///
     /// # Errors
     /// Why not.
-    pub fn tunnel(&self, authority: &Authority) -> Result<(), TunnelRefusal> {
+    pub(super) fn tunnel(&self, authority: &Authority) -> Result<(), TunnelRefusal> {
         if self.settings.connect_policy == ConnectPolicy::Deny {
             return Err(TunnelRefusal::Off);
         }
@@ -88,16 +91,16 @@ impl PolicyTable {
         on_port.all(name.as_str()).flatten().map(|id| &*self.clusters[*id]).collect()
     }
 
-    /// The clusters that connections to this address may go to.
+    /// The clusters that connections to this address may go to, whatever they carry.
     fn holding(&self, dst: OriginalDst) -> Vec<&Cluster> {
-        let host = Host::Ip(dst.ip());
-        let decisions = [self.http(dst, &host), self.tls(dst, None), self.opaque(dst, Unread::Unseen)];
-        let forward = |decision| match decision {
-            Decision::Forward(cluster) => Some(&**cluster),
-            Decision::Split(split) => Some(&*self.clusters[split.own]),
-            Decision::ByName | Decision::Passthrough | Decision::Deny(_) => None,
-        };
-        decisions.into_iter().filter_map(forward).collect()
+        let (ip, host) = (dst.ip(), Host::Ip(dst.ip()));
+        let found = [
+            self.on_port(dst, |routes| routes.http(ip, &host)),
+            self.on_port(dst, |routes| routes.tls(ip, None)),
+            self.on_port(dst, |routes| routes.bytes(ip)),
+        ];
+        let owners = found.into_iter().filter_map(|found| self.owner(found));
+        owners.filter(|cluster| self.reach(cluster, dst).is_ok()).map(AsRef::as_ref).collect()
     }
 }
 
@@ -143,6 +146,25 @@ mod tests {
             let authority = Authority::parse(authority).unwrap();
             assert_eq!(table.tunnel(&authority), expected, "{authority}");
             assert_eq!(off.tunnel(&authority), Err(TunnelRefusal::Off), "{authority}");
+        }
+    }
+
+    /// `strict` lets no bytes to an address that the entry's host does not have, and no tunnel either.
+    #[test]
+    fn not_to_an_address_that_strict_refuses() {
+        let entries = vec![entry(&["db.example"], &["192.0.2.0/24"], Original).with_port(9000, Tcp)];
+        let open = vec![entry(&["db.example"], &[], Original).with_port(9000, Tcp)];
+        for (service_entries, authority, strict, expected) in [
+            (&open, "8.8.8.8:9000", false, Ok(())),
+            (&open, "8.8.8.8:9000", true, Err(TunnelRefusal::Unknown)),
+            (&entries, "192.0.2.7:9000", true, Ok(())),
+            (&entries, "8.8.8.8:9000", true, Err(TunnelRefusal::Unknown)),
+        ] {
+            let mut resources = Resources { service_entries: service_entries.clone(), ..Resources::default() };
+            resources.settings.connect_policy = ConnectPolicy::RegistryOnly;
+            resources.settings.strict = strict;
+            let table = compiled(&resources).0;
+            assert_eq!(table.tunnel(&Authority::parse(authority).unwrap()), expected, "{authority} {strict}");
         }
     }
 

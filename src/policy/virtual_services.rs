@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use crate::config::{
-    self, HeaderChanges, HostPattern, HttpAction, PortPolicy, PortProtocol, ServiceEntry, Subset, TrafficPolicy,
-    VirtualService,
+    self, HeaderChanges, HostPattern, HttpAction, PortProtocol, ServiceEntry, Subset, TrafficPolicy, VirtualService,
 };
 use crate::flow::Hostname;
 use crate::http::FieldEdits;
 use crate::policy::compile::{Compiler, Service, policy_of};
-use crate::policy::http_routes::{Action, Clusters, Destination, HttpRoute, HttpService};
+use crate::policy::http_routes::{Action, Answer, Clusters, Destination, HttpRoute, HttpService};
 use crate::policy::origination::Carries;
 use crate::policy::scope::oldest_first;
 use crate::policy::short_names::{qualified, qualified_pattern};
@@ -87,8 +86,10 @@ impl<'a> Compiler<'a> {
                 let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests, &source.namespace));
                 Action::Forward(each.collect())
             }
-            HttpAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
-            HttpAction::Direct { status, body } => Action::Direct { status: *status, body: body.clone() },
+            HttpAction::Redirect(redirect) => Action::Answer(Answer::Redirect(redirect.clone())),
+            HttpAction::Direct { status, body } => {
+                Action::Answer(Answer::Direct { status: *status, body: body.clone() })
+            }
         };
         Some(HttpRoute {
             name: route.name.clone().unwrap_or_else(|| source.name.clone()),
@@ -170,7 +171,8 @@ impl<'a> Compiler<'a> {
             let (rule, _) = rule?;
             let subset = self.rules.subset(host, self.workload.namespace_of(&entry.meta), subset_name)?;
             entry_of_subset = with_labels(entry, subset);
-            policy_of_subset = merged(rule.traffic_policy.as_ref(), subset.traffic_policy.as_ref(), port.number);
+            let merged = TrafficPolicy::with_subset(rule.traffic_policy.as_ref(), subset.traffic_policy.as_ref());
+            policy_of_subset = merged.map(|policy| policy.of_port(port.number).clone());
             (&entry_of_subset, policy_of_subset.as_ref())
         };
         let (protocol, content) = match (carried, port.protocol) {
@@ -214,29 +216,6 @@ fn with_labels(entry: &ServiceEntry, subset: &Subset) -> ServiceEntry {
         }
     }
     entry
-}
-
-/// The subset's policy over the rule's, field by field; then a port of its own replaces all of it.
-fn merged(rule: Option<&TrafficPolicy>, subset: Option<&TrafficPolicy>, port: u16) -> Option<PortPolicy> {
-    let Some(subset) = subset else { return Some(policy_of(rule?, port).clone()) };
-    let all = rule.map(|rule| rule.all.clone()).unwrap_or_default();
-    let own = subset.all.clone();
-    let policy = TrafficPolicy {
-        all: PortPolicy {
-            tls: own.tls.or(all.tls),
-            load_balancer: own.load_balancer.or(all.load_balancer),
-            connection_pool: own.connection_pool.or(all.connection_pool),
-            outlier_detection: own.outlier_detection.or(all.outlier_detection),
-            tunnel: own.tunnel.or(all.tunnel),
-            proxy_protocol: own.proxy_protocol.or(all.proxy_protocol),
-            retry_budget: own.retry_budget.or(all.retry_budget),
-        },
-        ports: match rule {
-            Some(rule) if subset.ports.is_empty() => rule.ports.clone(),
-            _ => subset.ports.clone(),
-        },
-    };
-    Some(policy_of(&policy, port).clone())
 }
 
 fn edits(route: &HeaderChanges, destination: &HeaderChanges) -> FieldEdits {

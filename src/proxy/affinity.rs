@@ -10,7 +10,7 @@ use crate::config::{HashCookie, HashKey};
 use crate::flow::{ClientAddr, OriginalDst};
 use crate::http::query_parameter;
 use crate::policy::Cluster;
-use crate::proxy::http1::Request;
+use crate::proxy::request::Request;
 use crate::upstream::hash;
 
 #[derive(Debug, Default)]

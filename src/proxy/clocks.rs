@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Settings;
 use crate::io;
-use crate::proxy::transfer::Progress;
+use crate::proxy::progress::Progress;
 
 /// The clock that ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

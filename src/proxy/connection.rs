@@ -9,35 +9,20 @@ use futures_lite::future;
 
 use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
 use crate::io::{self, Socket};
-use crate::policy::{Cluster, Decision, Denial, Facts, FirstLook, PolicyTable, Sni, Unread};
+use crate::policy::{Cluster, Content, Decision, FirstLook, Flow, LogFields, PolicyTable, Refusal, Verdict};
 use crate::proxy::affinity;
+use crate::proxy::close::Close;
 use crate::proxy::context::Context;
 use crate::proxy::detect::{Attention, Heard, listen};
+use crate::proxy::downstream;
+use crate::proxy::failure;
 use crate::proxy::glance::Glance;
-use crate::proxy::guard::Refusal;
-use crate::proxy::http1;
+use crate::proxy::guard;
 use crate::proxy::opaque::{End, RelayClocks, Relayed, relay_seen};
-use crate::proxy::reader::Reader;
+use crate::proxy::peers::Parties;
 use crate::proxy::record::ConnectionRecord;
-use crate::sniff::{self, ClientHello, Detection};
-use crate::upstream::{Clocks, Stream, Target};
-
-/// Who talks to whom, and since when.
-#[derive(Clone, Copy, Debug)]
-pub struct Parties {
-    pub client: ClientAddr,
-    pub destination: OriginalDst,
-    pub since: SystemTime,
-    pub at: Instant,
-}
-
-/// How long an application that was refused may take to read why.
-const LINGER: Duration = Duration::from_secs(2);
-/// So much the kernel takes at once, unless it has said otherwise, in bytes: the least that Linux gives a socket for sending
-/// (`tcp_wmem`).
-const SOON_SENT: usize = 16 * 1024;
-/// What an application that was refused may still send while it reads why, in bytes.
-const LINGER_BYTES: usize = 256 * 1024;
+use crate::sniff::{self, Detection};
+use crate::upstream::{Clocks, Reader, Stream, Target};
 
 /// Serves one accepted connection to its end.
 ///
@@ -47,7 +32,7 @@ pub async fn serve(context: &Rc<Context>, socket: Socket) {
     let (since, at) = (SystemTime::now(), io::now());
     context.counters.connections_accepted.increment();
     context.counters.connections_active.increment();
-    context.note_busy();
+    context.memory.note_busy();
     match admit(context, &socket, since, at) {
         Ok(parties) => serve_admitted(context, socket, &parties).await,
         Err(refusal) => refuse(context, socket, refusal, since, at),
@@ -61,40 +46,18 @@ async fn serve_admitted(context: &Rc<Context>, socket: Socket, parties: &Parties
     let close = carry(context, &client, parties).await;
     context.counters.client_received_bytes.add(client.socket().bytes_received());
     context.counters.client_sent_bytes.add(client.socket().bytes_sent());
-    match close {
-        Close::Orderly => {
-            // What the kernel takes at once leaves with the FIN, in one segment. A slow reader gets more time than a close gives.
-            if client.socket().is_stalled() || client.socket().unsent() > SOON_SENT {
-                Box::pin(client.delivered()).await;
-            }
-            client.close();
-        }
-        Close::Gently => Box::pin(close_gently(client)).await,
-        Close::Abort => Box::pin(client.abort_delivered()).await,
-    }
+    close.end(client).await;
 }
 
-/// How the application's connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
-    /// FIN after everything queued.
-    Orderly,
-    /// As `Orderly`, but what the application still sends is read and thrown away for a while: closing with unread bytes
-    /// would reset the connection and could take the answer away from the application (RFC 9112 §9.6).
-    Gently,
-    /// RST after everything that came for it: the application must not take what it has for complete.
-    Abort,
-}
-
-fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Parties, Refusal> {
-    let client = socket.peer_addr().map_err(|_| Refusal::NotRedirected)?;
-    let destination = OriginalDst::new(socket.original_dst(client).map_err(|_| Refusal::NotRedirected)?);
+fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Parties, guard::Refusal> {
+    let client = socket.peer_addr().map_err(|_| guard::Refusal::NotRedirected)?;
+    let destination = OriginalDst::new(socket.original_dst(client).map_err(|_| guard::Refusal::NotRedirected)?);
     context.guard.check(destination)?;
     Ok(Parties { client: ClientAddr::new(client), destination, since, at })
 }
 
-fn refuse(context: &Rc<Context>, socket: Socket, refusal: Refusal, since: SystemTime, at: Instant) {
-    context.count_refusal(refusal);
+fn refuse(context: &Rc<Context>, socket: Socket, refusal: guard::Refusal, since: SystemTime, at: Instant) {
+    context.counters.count_refusal(refusal);
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     let peer = socket.peer_addr().unwrap_or(unknown);
     let client = ClientAddr::new(peer);
@@ -114,7 +77,7 @@ async fn carry(context: &Rc<Context>, client: &Stream, parties: &Parties) -> Clo
     // Boxed, and over before requests are served: a connection at rest holds neither its room nor the table that it saw.
     match Box::pin(carry_unread(context, &mut reader, *parties)).await {
         Some(close) => close,
-        None => http1::serve(context, &mut reader, parties).await,
+        None => downstream::serve(context, &mut reader, parties).await,
     }
 }
 
@@ -123,69 +86,43 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
     let destination = parties.destination;
     loop {
         let attention = {
-            let table = context.table();
-            if let FirstLook::Decided(decision) = table.first_look(destination) {
-                let facts = Facts { destination, sni: Sni::Unread, request: None };
-                return Some(by_decision(context, &table, reader, &decision, &facts, parties).await);
+            let table = context.policy.table();
+            match table.first_look(destination, context.random.draw()) {
+                FirstLook::Sniff(expected) => Attention::of(expected, table.settings()),
+                FirstLook::Decided(verdict) => {
+                    let flow = Flow { destination, content: Content::Silence };
+                    return Some(by_verdict(context, &table, reader, &verdict, &flow, parties).await);
+                }
             }
-            Attention::of(&table, destination)
         };
         let heard = listen(context, reader, parties, attention).await;
         // The table of this moment: it may be another one after a long silence.
-        let table = context.policy.load_full();
+        let table = context.policy.table();
         count_detection(context, &heard);
-        return match heard {
-            Heard::Nothing(close) => Some(close),
-            Heard::Protocol(Detection::Http1) => None,
-            Heard::Protocol(Detection::Tls(hello)) => Some(by_name(context, &table, reader, &hello, parties).await),
+        let hello;
+        let said = match heard {
+            Heard::Nothing(close) => return Some(close),
+            Heard::Protocol(Detection::Http1) => return None,
             Heard::Unfinished if sniff::begins_tls(reader.bytes()) => {
-                refuse_unreadable(context, parties, "client_hello_timeout");
-                Some(Close::Abort)
+                let refusal = Refusal::Unreadable { why: "client_hello_timeout", dialled: destination };
+                context.counters.refused_protocol.increment();
+                refused(LogFields::of_connection().refused(&refusal), parties, None).log(context);
+                return Some(Close::Abort);
             }
-            Heard::Unfinished => Some(http1::reject_unfinished(context, reader, parties).await),
-            Heard::Silence | Heard::Ambiguous if Attention::of(&table, destination) != attention => continue,
-            Heard::Silence => Some(by_address(context, &table, reader, Unread::Unseen, parties).await),
-            Heard::Ambiguous | Heard::Protocol(_) => {
-                if let Some(why) = table.must_be_read(destination) {
-                    refuse_unreadable(context, parties, why);
-                    return Some(Close::Abort);
-                }
-                let unread = if let Heard::Ambiguous = heard { Unread::Unseen } else { Unread::Unknown };
-                Some(by_address(context, &table, reader, unread, parties).await)
+            Heard::Unfinished => return Some(downstream::reject_unfinished(context, reader, parties).await),
+            Heard::Silence | Heard::Ambiguous if !attention.is_of(&table, destination) => continue,
+            Heard::Silence => Content::Silence,
+            Heard::Ambiguous => Content::Undecided,
+            Heard::Protocol(Detection::Tls(heard)) => {
+                hello = heard;
+                Content::Tls(hello.name())
             }
+            Heard::Protocol(_) => Content::Opaque,
         };
+        let flow = Flow { destination, content: said };
+        let verdict = table.decide(&flow, context.random.draw());
+        return Some(by_verdict(context, &table, reader, &verdict, &flow, parties).await);
     }
-}
-
-/// Carries bytes that are neither HTTP nor TLS, or of which nobody knows what they are.
-async fn by_address(
-    context: &Rc<Context>,
-    table: &PolicyTable,
-    reader: &mut Reader<'_>,
-    unread: Unread,
-    parties: Parties,
-) -> Close {
-    let sni = match unread {
-        Unread::Unseen => Sni::Unread,
-        Unread::Unknown => Sni::Absent,
-    };
-    let facts = Facts { destination: parties.destination, sni, request: None };
-    let decision = table.opaque(parties.destination, unread);
-    by_decision(context, table, reader, &decision, &facts, parties).await
-}
-
-/// Carries the application's own TLS, by the name that it bears.
-async fn by_name(
-    context: &Rc<Context>,
-    table: &PolicyTable,
-    reader: &mut Reader<'_>,
-    hello: &ClientHello,
-    parties: Parties,
-) -> Close {
-    let sni = hello.name();
-    let decision = table.tls(parties.destination, sni);
-    let facts = Facts { destination: parties.destination, sni: sni.map_or(Sni::Absent, Sni::Name), request: None };
-    by_decision(context, table, reader, &decision, &facts, parties).await
 }
 
 fn count_detection(context: &Context, heard: &Heard) {
@@ -199,42 +136,27 @@ fn count_detection(context: &Context, heard: &Heard) {
     }
 }
 
-/// Passing these bytes on could be plaintext by accident, or past the policy.
-fn refuse_unreadable(context: &Rc<Context>, parties: Parties, why: &str) {
-    context.counters.refused_protocol.increment();
-    let record = ConnectionRecord {
-        flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
-        termination: Some(why.to_owned()),
-        ..ConnectionRecord::new(parties)
-    };
-    record.log(context);
-}
-
-async fn by_decision(
+/// Carries bytes that are not read, or closes.
+async fn by_verdict(
     context: &Rc<Context>,
     table: &PolicyTable,
     reader: &mut Reader<'_>,
-    decision: &Decision<'_>,
-    facts: &Facts<'_, '_>,
+    verdict: &Verdict<'_>,
+    flow: &Flow<'_>,
     parties: Parties,
 ) -> Close {
-    let sni = || facts.sni.name().cloned();
-    let target = match table.fallen(decision.clone(), facts, context.roll()) {
+    let target = match &verdict.decision {
         Decision::Forward(cluster) => unread(cluster, parties),
         Decision::Passthrough | Decision::ByName => Target::Passthrough(parties.destination),
-        Decision::Split(split) => {
-            denied(Denial::NoCluster(&split.source.name), parties, sni()).log(context);
-            return Close::Abort;
-        }
-        Decision::Deny(denial) => {
-            context.counters.refused_policy.increment();
-            denied(denial, parties, sni()).log(context);
+        Decision::Refuse(_) | Decision::Answer(..) => {
+            failure::count(verdict, &context.counters);
+            refused(verdict.log_fields(), parties, flow.server_name().cloned()).log(context);
             return Close::Abort;
         }
     };
-    context.audit(table, target.cluster(), facts);
+    context.audit(verdict, flow);
     // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
-    Box::pin(tunnel(context, table, reader, parties, target, facts.sni)).await
+    Box::pin(tunnel(context, table, reader, parties, target, flow)).await
 }
 
 /// The target of a connection whose bytes are not read.
@@ -244,27 +166,14 @@ fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target<'_> {
     Target::Cluster { cluster, original, client, hash, found: &[] }
 }
 
-fn denied(denial: Denial<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
-    match denial {
-        Denial::BlackHole => ConnectionRecord {
-            flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
-            cluster: Some("BlackHoleCluster".to_owned()),
-            sni,
-            ..ConnectionRecord::new(parties)
-        },
-        Denial::NoCluster(name) => ConnectionRecord {
-            flags: ResponseFlags::NO_CLUSTER,
-            termination: Some(denial.details().to_owned()),
-            cluster: Some(name.to_owned()),
-            sni,
-            ..ConnectionRecord::new(parties)
-        },
-        Denial::Forbidden { .. } | Denial::Unreachable { .. } => ConnectionRecord {
-            termination: Some(denial.details().to_owned()),
-            cluster: Some(denial.cluster().to_owned()),
-            sni,
-            ..ConnectionRecord::new(parties)
-        },
+/// Of a connection that is closed because passing it on would be past the policy, or plaintext by accident.
+fn refused(log: LogFields<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
+    ConnectionRecord {
+        flags: log.flags,
+        termination: log.details.map(str::to_owned),
+        cluster: log.cluster.map(str::to_owned),
+        sni,
+        ..ConnectionRecord::new(parties)
     }
 }
 
@@ -275,12 +184,12 @@ async fn tunnel(
     reader: &mut Reader<'_>,
     parties: Parties,
     target: Target<'_>,
-    sni: Sni<'_>,
+    flow: &Flow<'_>,
 ) -> Close {
-    let is_unseen = sni == Sni::Unread;
-    let (cluster, sni) = (Some(target.name().to_owned()), sni.name().cloned());
+    let is_unseen = flow.is_unread();
+    let (cluster, sni) = (Some(target.name().to_owned()), flow.server_name().cloned());
     let mut record = ConnectionRecord { cluster, sni, ..ConnectionRecord::new(parties) };
-    context.count_opened(record.cluster.as_deref());
+    context.counters.count_opened(record.cluster.as_deref());
     record.counted = true;
     // What nobody has looked at, and no entry names, is looked at while it passes, for the log.
     let glance = if is_unseen && target.cluster().is_none() { Glance::default() } else { Glance::averted() };
@@ -302,9 +211,9 @@ async fn tunnel(
                 relay_seen(reader, &mut back, clocks(&target), &glance).await
             };
             record.sni = record.sni.take().or(glance.into_sni());
-            context.count_expiry(&relayed.end);
+            context.counters.count_expiry(&relayed.end);
             if let End::Upstream(error) = &relayed.end {
-                context.count_broken(error);
+                context.counters.count_broken(error);
             }
             finish(relayed, upstream, &mut record).await
         }
@@ -326,20 +235,20 @@ async fn dial(
         Ok(security) => security,
         Err(reason) => {
             context.counters.refused_transport.increment();
-            record.flags = ResponseFlags::NO_HEALTHY_UPSTREAM;
+            record.flags = Refusal::NoTls(&reason).closes().0;
             record.transport_failure = Some(reason.to_string());
             return None;
         }
     };
     match context.upstreams.dial(target, &security, &Clocks::of(table.settings())).await {
         Ok(upstream) => {
-            context.count_connect(&upstream);
+            context.counters.count_connect(&upstream);
             record.upstream = upstream.socket().peer_addr().ok();
             record.upstream_local = upstream.socket().local_addr().ok();
             Some(upstream)
         }
         Err(error) => {
-            context.count_connect_error(&error);
+            context.counters.count_connect_error(&error);
             record.flags = error.flags() | ResponseFlags::RETRY_LIMIT;
             record.upstream = error.address();
             record.transport_failure = Some(error.to_string());
@@ -413,23 +322,6 @@ async fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecor
             Close::Orderly
         }
     }
-}
-
-async fn close_gently(client: Stream) {
-    let drained = async {
-        client.shutdown_write().await.ok();
-        let mut seen = 0;
-        while seen < LINGER_BYTES {
-            match client.recv().await {
-                Ok(Some(bytes)) => seen += bytes.len(),
-                Ok(None) | Err(_) => break,
-            }
-        }
-    };
-    let _ = io::timeout(LINGER, drained).await;
-    // Closing with something unread resets the connection, whatever is still on its way to a slow reader.
-    client.delivered().await;
-    client.close();
 }
 
 #[cfg(test)]

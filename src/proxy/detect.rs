@@ -6,15 +6,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::config::Settings;
 use crate::flow::OriginalDst;
 use crate::io;
-use crate::policy::{Decision, PolicyTable, Unread};
-use crate::proxy::connection::{Close, Parties};
+use crate::policy::{Expected, FirstLook, PolicyTable};
+use crate::proxy::close::Close;
 use crate::proxy::context::Context;
-use crate::proxy::http1;
-use crate::proxy::reader::Reader;
+use crate::proxy::downstream;
+use crate::proxy::peers::Parties;
 use crate::sniff::{self, Detection};
-use crate::upstream::{Reserved, StreamError};
+use crate::upstream::{Reader, Reserved, StreamError};
 
 /// What the first bytes, or their absence, say.
 #[derive(Debug)]
@@ -49,27 +50,27 @@ pub struct Attention {
 const SHORT: Duration = Duration::from_millis(500);
 
 impl Attention {
-    /// What `table` asks for.
+    /// What is asked for by what is expected.
     #[must_use]
-    pub fn of(table: &PolicyTable, destination: OriginalDst) -> Self {
-        let (declared, settings) = (table.declared(destination), table.settings());
-        // What the application says decides here, and passing it on unread would be wrong: it has time to say it. The
-        // guard is asked last, since it looks at each host of the port.
-        let is_long = declared.http || needs_name(table, destination) || table.must_be_read(destination).is_some();
-        let waits = is_long || declared.tls || settings.protocol_detection_timeout.is_zero();
+    pub fn of(expected: Expected, settings: &Settings) -> Self {
+        let Expected { declared, must_be_read } = expected;
+        let waits = must_be_read || declared.tls || settings.protocol_detection_timeout.is_zero();
         let full = settings.request_headers_timeout;
         Self {
             patience: (!waits).then_some(settings.protocol_detection_timeout),
-            rest: if is_long { full } else { full.min(SHORT) },
+            rest: if must_be_read { full } else { full.min(SHORT) },
             http: declared.http,
-            tls: declared.tls || is_long,
+            tls: declared.tls || must_be_read,
         }
     }
-}
 
-/// Whether only a name can allow this connection.
-fn needs_name(table: &PolicyTable, destination: OriginalDst) -> bool {
-    table.knows_names(destination) && matches!(table.opaque(destination, Unread::Unseen), Decision::Deny(_))
+    /// Whether `table` still asks for the same.
+    #[must_use]
+    pub fn is_of(self, table: &PolicyTable, destination: OriginalDst) -> bool {
+        // Whatever would be picked: nothing is carried by this answer.
+        let FirstLook::Sniff(expected) = table.first_look(destination, 0) else { return false };
+        Self::of(expected, table.settings()) == self
+    }
 }
 
 /// Listens until it is clear what the connection is, or that nobody speaks.
@@ -78,7 +79,9 @@ pub async fn listen(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Par
         match attention.patience {
             None => {
                 let expired = &context.counters.expired_silence;
-                if let Some(close) = http1::rest(context, reader, &mut Reserved::default(), parties.at, expired).await {
+                if let Some(close) =
+                    downstream::rest(context, reader, &mut Reserved::default(), parties.at, expired).await
+                {
                     return Heard::Nothing(close);
                 }
             }
@@ -120,7 +123,7 @@ mod tests {
     use super::*;
     use crate::config::PortProtocol::{Auto, Http, Https, Tcp};
     use crate::config::Resolution::{Dns, None as Original};
-    use crate::config::{Resources, Settings};
+    use crate::config::Resources;
     use crate::policy::tests::fixture::{compiled, dst, entry, rule};
 
     #[test]
@@ -138,8 +141,14 @@ mod tests {
         };
         let Settings { protocol_detection_timeout: some, request_headers_timeout: full, .. } = resources.settings;
         let asked = |resources: &Resources, to: &str| {
-            let Attention { patience, rest, http, tls } = Attention::of(&compiled(resources).0, dst(to));
-            (patience, rest, http, tls)
+            let table = compiled(resources).0;
+            match table.first_look(dst(to), 0) {
+                FirstLook::Sniff(expected) => {
+                    let Attention { patience, rest, http, tls } = Attention::of(expected, table.settings());
+                    (patience, rest, http, tls)
+                }
+                FirstLook::Decided(verdict) => panic!("{to}: {verdict:?}"),
+            }
         };
         for (to, expected) in [
             ("9.9.9.9:80", (None, full, true, true)),
@@ -147,7 +156,6 @@ mod tests {
             ("9.9.9.9:7000", (Some(some), SHORT, false, false)),
             // The name has no address: any may be its.
             ("9.9.9.9:7001", (None, full, false, true)),
-            ("9.9.9.9:25", (Some(some), SHORT, false, false)),
         ] {
             assert_eq!(asked(&resources, to), expected, "{to}");
         }

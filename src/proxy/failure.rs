@@ -4,7 +4,9 @@
 use std::fmt;
 
 use crate::flow::ResponseFlags;
-use crate::policy::Denial;
+use crate::http::AmbiguousPath;
+use crate::observe::WorkerCounters;
+use crate::policy::{Decision, LogFields, Refusal, Route, Verdict};
 use crate::proxy::clocks::Clock;
 use crate::proxy::names::Unfound;
 use crate::upstream::{ConnectError, StreamError};
@@ -27,24 +29,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// No ServiceEntry names the host and unknown ones are not allowed: Istio's `block_all`, 502 without a body.
-    fn blocked() -> Self {
-        Self::new(502, ResponseFlags::default(), "direct_response", String::new())
-    }
-
-    /// The policy forbids it.
+    /// The policy refuses it.
     #[must_use]
-    pub fn denied(denial: &Denial<'_>) -> Self {
-        match denial {
-            Denial::BlackHole => Self::blocked(),
-            Denial::NoCluster(_) => Self::no_cluster(),
-            Denial::Forbidden { details, .. } => {
-                Self::new(403, ResponseFlags::default(), details, "RBAC: access denied".to_owned())
-            }
-            Denial::Unreachable { why, .. } => {
-                Self::new(403, ResponseFlags::default(), why.details(), why.reason().to_owned())
-            }
-        }
+    pub fn by_policy(refusal: &Refusal<'_>) -> Self {
+        let (status, flags, details) = refusal.answer();
+        let transport = if let Refusal::NoTls(reason) = refusal { Some((*reason).to_owned()) } else { None };
+        Self { transport, ..Self::new(status, flags, details, body(refusal)) }
     }
 
     /// The host's name leads nowhere.
@@ -61,22 +51,11 @@ impl Failure {
         }
     }
 
-    /// An answer that a route gives itself.
+    /// An answer that a route gives itself, of which `log` tells.
     #[must_use]
-    pub fn direct(status: u16, body: &str, fields: Vec<(String, String)>) -> Self {
-        Self { fields, ..Self::new(status, ResponseFlags::default(), "direct_response", body.to_owned()) }
-    }
-
-    /// A VirtualService names the request's host, and none of its routes takes the request.
-    #[must_use]
-    pub fn no_route() -> Self {
-        Self::new(404, ResponseFlags::NO_ROUTE, "route_not_found", String::new())
-    }
-
-    /// A route's destination does not exist.
-    #[must_use]
-    pub fn no_cluster() -> Self {
-        Self::new(503, ResponseFlags::NO_CLUSTER, "cluster_not_found", String::new())
+    pub fn direct(log: &LogFields<'_>, body: &str, fields: Vec<(String, String)>) -> Self {
+        let (status, details) = (log.code.unwrap_or_default(), log.details.unwrap_or_default());
+        Self { fields, ..Self::new(status, log.flags, details, body.to_owned()) }
     }
 
     /// A route's fault.
@@ -97,18 +76,10 @@ impl Failure {
         Self { details: "upstream_per_try_timeout".to_owned(), ..Self::timeout() }
     }
 
-    /// A tunnel that must not be asked for.
-    #[must_use]
-    pub fn no_tunnel(status: u16, details: &str, reason: &str) -> Self {
-        Self::new(status, ResponseFlags::default(), details, reason.to_owned())
-    }
-
     /// The policy asks for TLS that cannot be given.
     #[must_use]
     pub fn refused(reason: &str) -> Self {
-        let body = format!("no healthy upstream: {reason}");
-        let failure = Self::new(503, ResponseFlags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream", body);
-        Self { transport: Some(reason.to_owned()), ..failure }
+        Self::by_policy(&Refusal::NoTls(reason))
     }
 
     #[must_use]
@@ -209,6 +180,33 @@ impl Failure {
         let details =
             format!("upstream_reset_before_response_started{{{}}}", Underscored([Some(reset), transport.as_deref()]));
         Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false }
+    }
+}
+
+/// The text of the answer to a request that the policy refuses.
+fn body(refusal: &Refusal<'_>) -> String {
+    match refusal {
+        Refusal::BlackHole | Refusal::NoCluster(_) | Refusal::NoRoute(_) => String::new(),
+        Refusal::Forbidden { .. } => "RBAC: access denied".to_owned(),
+        Refusal::Unreachable { why, .. } => why.reason().to_owned(),
+        Refusal::AmbiguousPath => AmbiguousPath.to_string(),
+        Refusal::Unreadable { why, dialled } => format!(
+            "a request without Host to {dialled}, which may be a host whose requests leave as TLS or are judged ({why}); \
+             send Host"
+        ),
+        Refusal::Tunnel(refusal) => refusal.to_string(),
+        Refusal::NoTls(reason) => format!("no healthy upstream: {reason}"),
+    }
+}
+
+/// Counts a flow that the policy refuses.
+pub fn count(verdict: &Verdict<'_>, counters: &WorkerCounters) {
+    let Decision::Refuse(refusal) = &verdict.decision else { return };
+    match (refusal, verdict.route) {
+        (Refusal::Unreadable { .. }, _) => counters.refused_protocol.increment(),
+        // The routes' own answers: nothing forbids the request.
+        (Refusal::NoRoute(_) | Refusal::AmbiguousPath, _) | (Refusal::NoCluster(_), Some(Route::Http(_))) => {}
+        _ => counters.refused_policy.increment(),
     }
 }
 

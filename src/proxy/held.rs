@@ -1,15 +1,13 @@
 //! The body of a request as far as it has gone, held while a route may want it sent again.
 //!
 //! A body that grows beyond [`MOST`], or that the worker has no room for, is let go: the request goes on, and its first
-//! failure is passed on. It knows the body's framing and no connection.
+//! failure is passed on. It knows neither the body's framing nor any connection.
 
 use std::cell::{Cell, RefCell};
 
-use crate::http::{BodyLength, BodyScanner};
+use crate::http::BodyLength;
 use crate::io::Lease;
-use crate::proxy::http1::Request;
-use crate::proxy::reader::Reader;
-use crate::proxy::transfer::Broken;
+use crate::proxy::request::Request;
 
 /// Most that is held of one body, in bytes.
 const MOST: usize = 64 * 1024;
@@ -17,9 +15,8 @@ const MOST: usize = 64 * 1024;
 /// Most that a worker holds of all bodies together, in bytes.
 pub const WORKER_ROOM: usize = 4 * 1024 * 1024;
 
-/// What has gone of one request's body, and where it is in its framing.
+/// What has gone of one request's body.
 pub struct Held<'w> {
-    scanner: RefCell<BodyScanner>,
     gone: RefCell<Vec<u8>>,
     /// All of the request that has gone is still here.
     is_intact: Cell<bool>,
@@ -31,9 +28,7 @@ impl<'w> Held<'w> {
     /// Holds nothing until it is [wanted](Self::want): only a request that is over with its head can be sent again.
     #[must_use]
     pub fn new(request: &Request, room: &'w Cell<usize>) -> Self {
-        let scanner = BodyScanner::new(request.head.body);
-        let is_intact = Cell::new(scanner.is_complete() && request.head.upgrade.is_none());
-        Self { scanner: RefCell::new(scanner), gone: RefCell::default(), is_intact, room }
+        Self { gone: RefCell::default(), is_intact: Cell::new(request.is_over_with_head()), room }
     }
 
     /// The route may want the body again. To be said before any of it has gone.
@@ -48,43 +43,16 @@ impl<'w> Held<'w> {
         self.is_intact.get()
     }
 
-    /// Whether all of the body has gone.
+    /// What goes first: all that has gone before, and then `part`.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.scanner.borrow().is_complete()
-    }
-
-    /// Bytes that are sure to come yet, of the body or of one of its chunks.
-    #[must_use]
-    pub fn remaining(&self) -> Option<u64> {
-        self.scanner.borrow().remaining()
-    }
-
-    /// What goes first: all that has gone before, and what has arrived. Bytes behind the body's end stay in the reader.
-    ///
-    /// # Errors
-    /// The body breaks its framing.
-    pub fn first(&self, reader: &mut Reader<'_>) -> Result<Lease, Broken> {
+    pub fn replay(&self, part: Lease) -> Lease {
         let before = self.gone.borrow().clone();
-        if self.is_complete() {
-            return Ok(Lease::from_vec(before));
-        }
-        let part = self.next(reader)?;
-        Ok(if before.is_empty() { part } else { Lease::from_vec([&before, &part[..]].concat()) })
-    }
-
-    /// What has arrived of the body.
-    ///
-    /// # Errors
-    /// As [`first`](Self::first).
-    pub fn next(&self, reader: &mut Reader<'_>) -> Result<Lease, Broken> {
-        let used = self.scanner.borrow_mut().advance(reader.bytes()).map_err(Broken::RequestBody)?;
-        let part = reader.take(used);
         self.hold(&part);
-        Ok(part)
+        if before.is_empty() { part } else { Lease::from_vec([&before, &part[..]].concat()) }
     }
 
-    fn hold(&self, part: &[u8]) {
+    /// Notes that `part` goes.
+    pub fn hold(&self, part: &[u8]) {
         if !self.is_intact.get() {
             return;
         }

@@ -1,27 +1,36 @@
 //! One connection of an application, from accept to log line.
 //!
 //! [`serve`] is a connection's whole life: may its destination be dialled ([`guard`]), what does it speak ([`detect`]),
-//! what does the policy say, and then either requests one after the other ([`http1`], [`exchange`]) or bytes both ways
+//! what does the policy say, and then either requests ([`downstream`], [`exchange`]) or bytes both ways
 //! ([`opaque`]). What goes wrong becomes a [`failure`] with the status, flags and words that the application and the
 //! log get. Nothing here knows how sockets are driven or how records are sealed.
 
+mod access_log;
 mod affinity;
 mod clocks;
+mod close;
 mod connection;
 mod context;
+mod counters;
 mod detect;
+mod downstream;
 mod drain;
 mod exchange;
+mod exchange_error;
 mod failure;
 mod glance;
 mod guard;
 mod held;
-mod http1;
+mod memory_release;
 mod names;
 mod opaque;
-mod reader;
+mod peers;
+mod progress;
+mod random;
 mod record;
+mod request;
 mod routing;
+mod table_cache;
 mod transfer;
 
 pub use connection::serve;

@@ -7,8 +7,7 @@ use futures_lite::future;
 
 use crate::io;
 use crate::proxy::glance::Glance;
-use crate::proxy::reader::Reader;
-use crate::upstream::{Stream, StreamError};
+use crate::upstream::{Reader, Stream, StreamError};
 
 /// Where so many bytes come at once, more will, and large receives pay.
 const MUCH: usize = 16 * 1024;
@@ -67,14 +66,14 @@ pub async fn relay_seen(
         let Traffic { sent, received, moved } = &traffic;
         match pump(client, far, sent, received, moved, glance).await {
             Ok(()) => Ok(None),
-            Err(Broken::Reading(error)) => Err(End::Client(error)),
+            Err(PumpError::Reading(error)) => Err(End::Client(error)),
             // An upstream that takes no more may have sent something before: the application gets all of it.
-            Err(Broken::Writing(error)) => Ok(Some(error)),
+            Err(PumpError::Writing(error)) => Ok(Some(error)),
         }
     };
     let back = async {
         let Traffic { sent, received, moved } = &traffic;
-        pump(upstream, near, received, sent, moved, &averted).await.map_err(Broken::on_way_back)
+        pump(upstream, near, received, sent, moved, &averted).await.map_err(PumpError::on_way_back)
     };
     let both = async {
         match future::try_zip(out, back).await {
@@ -96,16 +95,16 @@ struct Traffic {
 }
 
 /// Which side of one pump failed.
-enum Broken {
+enum PumpError {
     Reading(StreamError),
     Writing(StreamError),
 }
 
-impl Broken {
+impl PumpError {
     fn on_way_back(self) -> End {
         match self {
-            Broken::Reading(error) => End::Upstream(error),
-            Broken::Writing(error) => End::Client(error),
+            PumpError::Reading(error) => End::Upstream(error),
+            PumpError::Writing(error) => End::Client(error),
         }
     }
 }
@@ -118,9 +117,9 @@ async fn pump(
     against: &Cell<u64>,
     moved: &Cell<Instant>,
     glance: &Glance,
-) -> Result<(), Broken> {
+) -> Result<(), PumpError> {
     let (mut heard, mut run) = (0, 0);
-    while let Some(bytes) = from.next().await.map_err(Broken::Reading)? {
+    while let Some(bytes) = from.next().await.map_err(PumpError::Reading)? {
         count.set(count.get() + bytes.len() as u64);
         moved.set(io::now());
         if heard != against.get() {
@@ -135,9 +134,9 @@ async fn pump(
         } else {
             from.stream().expect(0);
         }
-        to.send(bytes).map_err(Broken::Writing)?.await.map_err(|e| Broken::Writing(e.into()))?;
+        to.send(bytes).map_err(PumpError::Writing)?.await.map_err(|e| PumpError::Writing(e.into()))?;
     }
-    to.shutdown_write().await.map_err(|e| Broken::Writing(e.into()))
+    to.shutdown_write().await.map_err(|e| PumpError::Writing(e.into()))
 }
 
 /// Resolves when nothing moved for the idle timeout, or the whole took too long. One timer, however much moves.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::flow::{Hostname, ResponseFlags};
 use crate::io;
 use crate::observe::{AccessRecord, HttpExchange};
-use crate::proxy::connection::Parties;
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
-use crate::proxy::http1::Request;
-use crate::proxy::transfer::Progress;
+use crate::proxy::peers::Parties;
+use crate::proxy::progress::Progress;
+use crate::proxy::request::Request;
 
 /// What the log says of a connection whose bytes were not read.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl ConnectionRecord {
     /// Writes the connection's line.
     pub fn log(&self, context: &Rc<Context>) {
         if !self.counted {
-            context.count_opened(self.cluster.as_deref());
+            context.counters.count_opened(self.cluster.as_deref());
         }
         let format = context.policy.load().settings().access_log;
         let record = AccessRecord {
@@ -68,7 +68,8 @@ impl ConnectionRecord {
             requested_server_name: self.sni.as_ref().map(Hostname::as_str),
             ..blank(self.parties, self.parties.since, self.parties.at)
         };
-        context.log(&record, format);
+        context.counters.count_record(&record);
+        context.access_log.write(&record, format);
     }
 }
 
@@ -110,8 +111,9 @@ impl<'t> RequestRecord<'t> {
         }
     }
 
-    pub fn route(&mut self, name: &'t str, cluster: Option<&'t str>) {
-        self.route = Some(name);
+    /// Where it goes, and the route that sends it there.
+    pub fn route(&mut self, name: Option<&'t str>, cluster: Option<&'t str>) {
+        self.route = name;
         self.cluster = cluster;
     }
 
@@ -171,7 +173,8 @@ impl<'t> RequestRecord<'t> {
             route_name: self.route,
             ..blank(self.parties, since, started)
         };
-        context.log(&record, format);
+        context.counters.count_record(&record);
+        context.access_log.write(&record, format);
     }
 }
 

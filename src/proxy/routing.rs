@@ -11,11 +11,13 @@ use crate::config::RetryOn;
 use crate::flow::{Authority, Host, ResponseFlags};
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
-use crate::policy::{Action, Cluster, Decision, Destination, HttpRoute, RequestView, Taken, Transport};
+use crate::policy::{
+    Answer, Cluster, Decision, Destination, HttpRoute, LogFields, RequestView, Route, Transport, Verdict,
+};
 use crate::proxy::affinity::Affinity;
-use crate::proxy::connection::Parties;
 use crate::proxy::failure::Failure;
-use crate::proxy::http1::Request;
+use crate::proxy::peers::Parties;
+use crate::proxy::request::Request;
 use crate::upstream::{self, Counted, Retry, Target};
 
 /// Envoy's back-off between tries: this long, twice as long after each, at most ten times as long.
@@ -46,31 +48,26 @@ pub struct Plan<'t> {
 }
 
 impl<'t> Plan<'t> {
-    /// Where no route speaks of the request; `Err` when it may not leave.
-    pub fn unrouted(decision: &Decision<'t>, parties: Parties, request: &Request) -> Result<Self, Failure> {
-        match decision {
-            Decision::Forward(cluster) => Ok(Self::to(cluster, parties, request, None, None)),
-            Decision::Passthrough => {
-                let target = Target::Passthrough(parties.destination);
-                Ok(Self { target, route: None, path: None, with_cookie: None })
-            }
-            Decision::ByName => {
-                let target = Target::ByName { original: parties.destination, found: &[] };
-                Ok(Self { target, route: None, path: None, with_cookie: None })
-            }
-            Decision::Split(_) => Err(Failure::no_cluster()),
-            Decision::Deny(denial) => Err(Failure::denied(denial)),
-        }
+    /// What `verdict` says of the request.
+    ///
+    /// # Errors
+    /// The answer that the policy or its route gives itself.
+    pub fn of(verdict: &Verdict<'t>, parties: Parties, request: &Request) -> Result<Self, Failure> {
+        let target = match &verdict.decision {
+            Decision::Forward(cluster) => return Ok(Self::to(cluster, verdict.route, parties, request)),
+            Decision::Passthrough => Target::Passthrough(parties.destination),
+            Decision::ByName => Target::ByName { original: parties.destination, found: &[] },
+            Decision::Answer(route, answer) => return Err(answered(route, answer, &verdict.log_fields(), request)),
+            Decision::Refuse(refusal) => return Err(Failure::by_policy(refusal)),
+        };
+        Ok(Self { target, route: None, path: None, with_cookie: None })
     }
 
-    fn to(
-        cluster: &'t Arc<Cluster>,
-        parties: Parties,
-        request: &Request,
-        route: Option<(&'t HttpRoute, &'t Destination)>,
-        path: Option<Vec<u8>>,
-    ) -> Self {
+    fn to(cluster: &'t Arc<Cluster>, route: Option<Route<'t>>, parties: Parties, request: &Request) -> Self {
         let Parties { client, destination: original, .. } = parties;
+        let taken = if let Some(Route::Http(taken)) = route { Some(taken) } else { None };
+        let route = taken.and_then(|taken| Some((taken.route, taken.destination?)));
+        let path = taken.and_then(|taken| taken.rewritten(request.head.path(&request.raw).unwrap_or(b"/")));
         let Affinity { hash, cookie } = Affinity::of_request(cluster, request, client, original);
         let with_cookie = cookie.map(|cookie| {
             let mut edits = route.map(|(_, to)| to.response.clone()).unwrap_or_default();
@@ -79,33 +76,6 @@ impl<'t> Plan<'t> {
         });
         let target = Target::Cluster { cluster, original, client, hash, found: &[] };
         Self { target, route, path, with_cookie }
-    }
-
-    /// # Errors
-    /// The answer that the route gives itself, or why it leads nowhere.
-    pub fn routed(
-        route: &'t HttpRoute,
-        taken: Taken,
-        parties: Parties,
-        request: &Request,
-        dice: u64,
-    ) -> Result<Self, Failure> {
-        let target = request.head.path(&request.raw).unwrap_or(b"/");
-        let fields = || [&route.response.set[..], &route.response.add].concat();
-        let to = match &route.action {
-            Action::Forward(_) => route.destination(dice),
-            Action::Direct { status, body } => return Err(Failure::direct(*status, body, fields())),
-            Action::Redirect(redirect) => {
-                let authority = request.head.authority_text.map(|at| at.of(&request.raw)).unwrap_or_default();
-                let (authority, target) = (String::from_utf8_lossy(authority), String::from_utf8_lossy(target));
-                let location = ("location".to_owned(), redirect.location(&authority, &target));
-                let fields = std::iter::once(location).chain(fields()).collect();
-                return Err(Failure::direct(redirect.code, "", fields));
-            }
-        };
-        let found = to.and_then(|to| Some((to, to.cluster(parties.destination.port())?)));
-        let (to, cluster) = found.ok_or_else(Failure::no_cluster)?;
-        Ok(Self::to(cluster, parties, request, Some((route, to)), route.rewritten(target, taken)))
     }
 
     /// What changes of the request on its way to `address`.
@@ -174,6 +144,21 @@ impl<'t> Plan<'t> {
             counted_by: retries.map(|_| self.target),
             counted: Cell::new(None),
             denied: Cell::new(false),
+        }
+    }
+}
+
+/// The answer that a route gives itself.
+fn answered(route: &HttpRoute, answer: &Answer, log: &LogFields<'_>, request: &Request) -> Failure {
+    let fields = || [&route.response.set[..], &route.response.add].concat();
+    match answer {
+        Answer::Direct { body, .. } => Failure::direct(log, body, fields()),
+        Answer::Redirect(redirect) => {
+            let target = String::from_utf8_lossy(request.head.path(&request.raw).unwrap_or(b"/"));
+            let authority = request.head.authority_text.map(|at| at.of(&request.raw)).unwrap_or_default();
+            let location = redirect.location(&String::from_utf8_lossy(authority), &target);
+            let fields = std::iter::once(("location".to_owned(), location)).chain(fields()).collect();
+            Failure::direct(log, "", fields)
         }
     }
 }

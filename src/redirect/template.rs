@@ -1,7 +1,7 @@
 //! The language of the rule templates in `iptables/`: lists put into lines, nothing more.
 //!
 //! It knows neither rules nor backends. It is this small because `iptables/redirect.sh` has to do exactly the same in
-//! awk, so that the rules can be applied without the binary; `tests/redirect.rs` compares the two.
+//! awk, so that the rules can be applied without the binary; `tests/e2e/redirect.rs` compares the two.
 //!
 //! * A line that names `@LIST@` is written once for each value of the list.
 //! * `?LIST ` in front of a line keeps it only when the list has values, `!LIST ` only when it has none.

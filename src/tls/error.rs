@@ -7,7 +7,7 @@ use std::fmt;
 
 use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
 
-use super::cert_error::CertError;
+use crate::tls::verify::cert_error::CertError;
 
 /// A session that is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

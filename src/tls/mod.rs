@@ -5,49 +5,28 @@
 //! Only this module knows rustls. It does no I/O except reading credential files, and it never decides whether a
 //! destination may be reached at all.
 
-mod aead;
-mod alert;
-mod cert_error;
-mod certificate;
-mod channel;
-mod client_certificate;
-mod crl;
 mod error;
-mod handshake;
-mod identity;
-mod iovec_reader;
 mod material;
-mod names;
-mod negotiated;
-mod pem;
 mod profile;
 mod provider;
-mod record;
-mod record_deframer;
 mod request;
-mod secrets;
-mod secrets_view;
 mod server;
 mod session;
-mod signature;
-mod store;
-mod trust;
 mod verify;
-mod x509_v1;
 
 #[cfg(test)]
 mod tests;
 
-pub use cert_error::CertError;
-pub use certificate::CertificateFacts;
 pub use error::{Alert, Spoken, TlsError};
-pub use identity::Identity;
 pub use material::MaterialError;
-pub use negotiated::{Negotiated, NegotiatedAlpn};
+pub use material::certificate::CertificateFacts;
+pub use material::identity::Identity;
+pub use material::secrets_view::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
+pub use material::store::{Refresh, Store, StoreOptions};
 pub use profile::{ClientProfile, MinimumVersion, ProfileError};
-pub use request::{Alpn, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
-pub use secrets_view::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
+pub use request::{Alpn, AlpnProtocol, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 pub use server::server_config;
 pub use session::Session;
-pub use store::{Refresh, Store, StoreOptions};
-pub use trust::Trust;
+pub use session::negotiated::Negotiated;
+pub use verify::cert_error::CertError;
+pub use verify::trust::Trust;

@@ -12,15 +12,15 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{DnsName, ServerName};
 use rustls::sign::SingleCertAndKey;
 
-use super::client_certificate::NoClientCertificate;
-use super::identity::Identity;
-use super::names::Names;
-use super::provider::provider;
-use super::request::{Alpn, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
-use super::trust::{Trust, finished};
-use super::verify::Verifier;
 pub use crate::config::MinimumVersion;
 use crate::flow::Host;
+use crate::tls::material::client_certificate::NoClientCertificate;
+use crate::tls::material::identity::Identity;
+use crate::tls::provider::provider;
+use crate::tls::request::{NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+use crate::tls::verify::Verifier;
+use crate::tls::verify::names::Names;
+use crate::tls::verify::trust::{Trust, finished};
 
 /// Session tickets kept by one worker for one profile: 32 server names, 8 tickets each. rustls reserves the room for the
 /// names at once.
@@ -135,11 +135,8 @@ impl ClientProfile {
         // Application data is sealed by our own record layer, which needs the keys.
         config.enable_secret_extraction = true;
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        config.alpn_protocols = match self.request.alpn {
-            Alpn::Http1 => vec![b"http/1.1".to_vec()],
-            Alpn::Http2 => vec![b"h2".to_vec()],
-            Alpn::None => Vec::new(),
-        };
+        let offered = self.request.alpn.protocols().iter();
+        config.alpn_protocols = offered.map(|protocol| protocol.name().as_bytes().to_vec()).collect();
         Arc::new(config)
     }
 

@@ -67,10 +67,46 @@ pub enum SniSource {
     Omit,
 }
 
-/// The one protocol that is offered.
+/// A protocol by the name that it has in a handshake (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Alpn {
+pub enum AlpnProtocol {
     Http1,
     Http2,
-    None,
+}
+
+impl AlpnProtocol {
+    const ALL: [Self; 2] = [Self::Http1, Self::Http2];
+
+    /// As IANA has registered it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+
+    /// `None` for a protocol that is not spoken here.
+    #[must_use]
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.name().as_bytes() == name)
+    }
+}
+
+/// The protocols that are offered, the preferred one first. A server chooses one of them, none, or ends the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Alpn(&'static [AlpnProtocol]);
+
+impl Alpn {
+    /// Nothing is offered: nobody knows what will be spoken.
+    pub const NONE: Self = Self(&[]);
+    pub const HTTP1: Self = Self(&[AlpnProtocol::Http1]);
+    pub const HTTP2: Self = Self(&[AlpnProtocol::Http2]);
+    /// HTTP/2 where the server has it.
+    pub const HTTP2_OR_HTTP1: Self = Self(&[AlpnProtocol::Http2, AlpnProtocol::Http1]);
+
+    #[must_use]
+    pub fn protocols(self) -> &'static [AlpnProtocol] {
+        self.0
+    }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::sign::SingleCertAndKey;
 
-use super::identity::Identity;
-use super::material::MaterialError;
-use super::provider::provider;
+use crate::tls::material::MaterialError;
+use crate::tls::material::identity::Identity;
+use crate::tls::provider::provider;
 
 /// TLS 1.2 and 1.3 with the certificate chain and the private key of two PEM files.
 ///

@@ -87,6 +87,12 @@ impl Balancer {
         }
     }
 
+    /// Requests to `address` under way.
+    #[cfg(test)]
+    pub fn active(&self, address: SocketAddr) -> u32 {
+        self.active.get(&address).copied().unwrap_or_default()
+    }
+
     /// Forgets what can be made anew: another policy may have other clusters.
     pub fn forget_tables(&mut self) {
         self.tables.clear();

@@ -1,48 +1,58 @@
-//! Connections to the outside: which endpoint, over which security, new or warm.
+//! Connections to the outside: which endpoint, over which security, new or idle.
 //!
-//! One [`Upstreams`] a worker; nothing here is shared between threads. It knows addresses and TLS, and of HTTP only how to
-//! ask a forward proxy for a tunnel: whether a connection may be used again is for the caller to say.
+//! One [`Upstreams`] a worker; nothing here is shared between threads. It knows addresses, TLS and how a request travels over
+//! a connection ([`carrier`]); what becomes of a request that fails, and whether a connection may be used again, is for the
+//! caller to say.
 
 mod admission;
 mod balance;
 mod candidates;
+mod carrier;
 mod connect;
 mod hash_table;
-mod lent;
+mod http1;
+mod in_use;
+mod message;
 mod order;
 mod outliers;
 mod pool;
 mod proxy_protocol;
 mod race;
+mod reader;
 mod reserved;
 mod retry_budget;
 mod stream;
+mod sweep;
 mod target;
 mod tunnel;
 mod unanswered;
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use carrier::{Carrier, Downlink, Uplink};
 pub use connect::{Clocks, ConnectError, Patience, keepalive};
 pub use hash_table::hash;
-pub use lent::{Bond, Lent};
+pub use http1::expect;
+pub use in_use::{Bond, InUse};
+pub use message::{CarrierError, Form, Outgoing};
 pub use outliers::note;
-pub use pool::{Pool, PoolKey, Reuse, Warm};
+pub use pool::{Idle, Pool, PoolKey, Reuse};
+pub use reader::Reader;
 pub use reserved::{BondEnded, Reserved};
 pub use retry_budget::{Counted, Retry, begin, retry};
-pub use stream::{Idle, Stream, StreamError};
+pub use stream::{IdleState, Stream, StreamError};
 pub use target::{Security, Target};
 
 use admission::{Admission, Pending, Share, Slot};
 use balance::{Balancer, Endpoints};
 use connect::Deadline;
-use lent::expiry;
+use in_use::Active;
 use order::{MAX_ATTEMPTS, Order};
 use race::{Finish, Race};
 use tunnel::TunnelError;
@@ -63,6 +73,8 @@ pub struct Upstreams {
     unanswered: RefCell<Unanswered>,
     /// One client configuration a profile: its session cache belongs to this worker and this trust alone.
     configs: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
+    /// A task looks the idle connections over.
+    is_sweeping: Cell<bool>,
 }
 
 impl Upstreams {
@@ -77,10 +89,11 @@ impl Upstreams {
             endpoints: RefCell::default(),
             unanswered: RefCell::default(),
             configs: RefCell::default(),
+            is_sweeping: Cell::default(),
         }
     }
 
-    /// A connection to `target`: the warmest that fits, else a new one to the first endpoint that answers; the addresses of
+    /// A connection to `target`: the one used last that fits, else a new one to the first endpoint that answers; the addresses of
     /// one endpoint's name race for it. Where
     /// `connectionPool` allows no further one, waits for one as long as it is polled.
     ///
@@ -92,40 +105,40 @@ impl Upstreams {
         security: &Security<'_>,
         clocks: &Clocks,
         reuse: Reuse,
-    ) -> Result<Lent, ConnectError> {
+    ) -> Result<Carrier<'_>, ConnectError> {
         let order = self.order(target)?;
         let (mut tried, mut failed) = (Vec::new(), ConnectError::NoEndpoint);
         for _ in 0..MAX_ATTEMPTS {
             let Some(first) = self.next(target, &order, &tried) else { break };
             let key = PoolKey::new(first, security, target);
-            if let Some(warm) = self.warm(&key, reuse) {
-                return Ok(self.lent(key, warm));
+            if let Some(idle) = self.idle(&key, reuse) {
+                return Ok(self.in_use(key, idle));
             }
             let rivals = self.rivals(target, first, &tried);
             // To the same servers by the other family: the load balancer has not chosen against it. What a hash promises is
             // one address.
             let is_free = target.choice().hash.is_none();
             let is_other = |address: &&SocketAddr| is_free && address.is_ipv6() != first.is_ipv6();
-            if let Some(lent) = self.warm_at(rivals.iter().filter(is_other), target, security, reuse) {
-                return Ok(lent);
+            if let Some(carrier) = self.idle_at(rivals.iter().filter(is_other), target, security, reuse) {
+                return Ok(carrier);
             }
             let (slot, _pending) = match self.admit(target, &key, reuse).await? {
-                Admitted::Warm(warm) => return Ok(self.lent(key, warm)),
+                Admitted::Idle(idle) => return Ok(self.in_use(key, idle)),
                 Admitted::Limited(slot, pending) => (Some(slot), Some(pending)),
                 Admitted::Unlimited => (None, None),
             };
-            let spare = || self.warm_at(rivals.iter().skip(1), target, security, reuse);
+            let spare = || self.idle_at(rivals.iter().skip(1), target, security, reuse);
             match Box::pin(self.connect(&rivals, target, security, clocks, slot, spare)).await {
-                Ok(Connected::Spare(lent)) => return Ok(lent),
+                Ok(Connected::Spare(carrier)) => return Ok(carrier),
                 Ok(Connected::New(address, stream)) if stream.spoke_first() => {
                     Box::pin(stream.abort()).await;
                     let source = StreamError::SpokeFirst;
                     failed = note_all(target, vec![ConnectError::Handshake { address, source }], &mut tried);
                 }
                 Ok(Connected::New(address, stream)) => {
-                    return Ok(self.lent(
+                    return Ok(self.in_use(
                         PoolKey::new(address, security, target),
-                        Warm {
+                        Idle {
                             local: stream.socket().local_addr().ok(),
                             stream,
                             requests: 0,
@@ -164,27 +177,26 @@ impl Upstreams {
         candidates::rivals(first, others, &self.unanswered.borrow(), io::now())
     }
 
-    fn warm_at<'a>(
+    fn idle_at<'a>(
         &self,
         mut addresses: impl Iterator<Item = &'a SocketAddr>,
         target: &Target<'_>,
         security: &Security<'_>,
         reuse: Reuse,
-    ) -> Option<Lent> {
+    ) -> Option<Carrier<'_>> {
         addresses.find_map(|address| {
             let key = PoolKey::new(*address, security, target);
-            self.warm(&key, reuse).map(|warm| self.lent(key, warm))
+            self.idle(&key, reuse).map(|idle| self.in_use(key, idle))
         })
     }
 
-    fn warm(&self, key: &PoolKey, reuse: Reuse) -> Option<Warm> {
+    fn idle(&self, key: &PoolKey, reuse: Reuse) -> Option<Idle> {
         self.pool.borrow_mut().take(key, io::now(), reuse)
     }
 
-    fn lent(&self, key: PoolKey, warm: Warm) -> Lent {
-        self.balancer.borrow_mut().begin(key.address());
-        let Warm { stream, local, requests, since, rested } = warm;
-        Lent { stream, local, key, requests: requests + 1, since, rested, bond: Bond::Free }
+    fn in_use(&self, key: PoolKey, idle: Idle) -> Carrier<'_> {
+        let active = Active::begin(&self.balancer, key.address());
+        Carrier::Http1(InUse::new(key, idle, active))
     }
 
     /// Waits for the right to open a connection, or for one that another request gives back.
@@ -200,8 +212,8 @@ impl Upstreams {
             if !self.pool.borrow_mut().evict(&share) {
                 share.released(again).await;
                 again = true;
-                if let Some(warm) = self.warm(key, reuse) {
-                    return Ok(Admitted::Warm(warm));
+                if let Some(idle) = self.idle(key, reuse) {
+                    return Ok(Admitted::Idle(idle));
                 }
             }
         }
@@ -246,56 +258,10 @@ impl Upstreams {
         Err(failed)
     }
 
-    /// Takes a connection back after a complete exchange, to be used again if its limits allow. `keeps_for` is how long
-    /// its server says that it keeps it open.
-    ///
-    /// # Panics
-    /// It carries somebody's identity.
-    pub fn give_back(&self, lent: Lent, target: &Target<'_>, keeps_for: Option<Duration>) {
-        assert!(lent.bond == Bond::Free, "a connection that is somebody's own is never given to others");
-        self.balancer.borrow_mut().end(lent.key.address());
-        let limits = target.limits();
-        let spent = limits.and_then(|l| l.max_requests_per_connection).is_some_and(|most| lent.requests >= most);
-        let now = io::now();
-        let expires = expiry(now, lent.since, limits, keeps_for);
-        if spent || expires <= now {
-            return lent.stream.close();
-        }
-        let share = lent.stream.share().map(Rc::clone);
-        let Lent { stream, local, key, requests, since, rested, .. } = lent;
-        self.pool.borrow_mut().put(key, Warm { stream, local, requests, since, rested }, now, expires);
-        if let Some(share) = share {
-            share.release();
-        }
-    }
-
-    /// Notes that the server closed `lent`, a connection used before, without a byte of an answer.
-    pub fn note_closed(&self, lent: &Lent) {
-        self.pool.borrow_mut().note_closed(&lent.key, lent.rested, io::now());
-    }
-
-    /// Takes a connection back that must not be used again.
-    pub fn discard(&self, lent: Lent) -> Stream {
-        self.balancer.borrow_mut().end(lent.key.address());
-        lent.stream
-    }
-
-    /// Forgets what only older policies used: idle connections and session caches of profiles not in `current`.
-    pub fn retain_profiles(&self, current: &HashSet<[u8; 32]>) {
-        self.pool.borrow_mut().retain_profiles(current);
-        self.configs.borrow_mut().retain(|digest, _| current.contains(digest));
-        self.admission.forget_unused();
-        self.balancer.borrow_mut().forget_tables();
-    }
-
-    /// Lets go of idle connections that were closed by their server or are too old.
-    pub fn sweep(&self) {
-        self.pool.borrow_mut().sweep(io::now());
-    }
-
-    #[must_use]
-    pub fn idle_connections(&self) -> usize {
-        self.pool.borrow().len()
+    /// Notes that the server closed the connection of `carrier`, used before, without a byte of an answer.
+    pub fn note_closed(&self, carrier: &Carrier<'_>) {
+        let Carrier::Http1(used) = carrier;
+        self.pool.borrow_mut().note_closed(&used.key, used.rested, io::now());
     }
 
     fn order(&self, target: &Target<'_>) -> Result<Order, ConnectError> {
@@ -429,7 +395,7 @@ fn note_all(target: &Target<'_>, errors: Vec<ConnectError>, tried: &mut Vec<Sock
 #[allow(clippy::large_enum_variant, reason = "it is taken apart at once; a box would cost each waiting request one")]
 enum Admitted {
     /// One that came back while waiting.
-    Warm(Warm),
+    Idle(Idle),
     Limited(Slot, Pending),
     Unlimited,
 }

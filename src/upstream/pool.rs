@@ -1,4 +1,4 @@
-//! Warm connections, kept per worker and handed out last in, first out.
+//! Idle connections, kept per worker and handed out last in, first out.
 //!
 //! A connection is found again only under its whole identity: the address, the cluster, and for TLS the server name and
 //! the digest of everything that it was verified with and against. A new trust, revocation list, name rule or client
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::admission::Share;
-use super::stream::{Idle, Stream};
+use super::stream::{IdleState, Stream};
 use super::target::{ConnectionPrelude, Security, Target};
 use crate::flow::Host;
 
@@ -84,7 +84,7 @@ impl Belonging {
 }
 
 /// A connection between two requests.
-pub struct Warm {
+pub struct Idle {
     pub stream: Stream,
     /// This end's address, asked for once: every request's log line names it.
     pub local: Option<SocketAddr>,
@@ -97,7 +97,7 @@ pub struct Warm {
 }
 
 struct Entry {
-    warm: Warm,
+    connection: Idle,
     idle_since: Instant,
     expires: Instant,
 }
@@ -114,9 +114,9 @@ pub struct Pool {
 impl Pool {
     /// The connection used last under `key` that is still open and silent; idle for less than [`RECENT`] if `reuse` asks
     /// for that.
-    pub fn take(&mut self, key: &PoolKey, now: Instant, reuse: Reuse) -> Option<Warm> {
+    pub fn take(&mut self, key: &PoolKey, now: Instant, reuse: Reuse) -> Option<Idle> {
         let is_wary = || self.wary.get(key).is_some_and(|until| now < *until);
-        let (oldest, look): (_, fn(&Stream) -> Idle) = match reuse {
+        let (oldest, look): (_, fn(&Stream) -> IdleState) = match reuse {
             Reuse::Allowed => (None, Stream::idle_state),
             Reuse::Recent => (Some(if is_wary() { Duration::ZERO } else { RECENT }), Stream::idle_state_now),
             Reuse::Never => return None,
@@ -127,13 +127,13 @@ impl Pool {
             self.total -= 1;
             let rested = now.saturating_duration_since(entry.idle_since);
             if entry.expires > now {
-                if look(&entry.warm.stream) == Idle::Usable {
-                    found = Some(Warm { rested, ..entry.warm });
+                if look(&entry.connection.stream) == IdleState::Usable {
+                    found = Some(Idle { rested, ..entry.connection });
                     break;
                 }
                 be_wary(&mut self.wary, key, rested, now);
             }
-            entry.warm.stream.close();
+            entry.connection.stream.close();
         }
         if found.is_none() {
             self.drop_oldest(key);
@@ -150,29 +150,29 @@ impl Pool {
     /// bodies there would be more of them.
     fn drop_oldest(&mut self, key: &PoolKey) {
         if let Some(entries) = self.idle.get_mut(key).filter(|entries| !entries.is_empty()) {
-            entries.remove(0).warm.stream.close();
+            entries.remove(0).connection.stream.close();
             self.total -= 1;
         }
     }
 
     /// Keeps a connection for the next request, until `expires` at the latest.
-    pub fn put(&mut self, key: PoolKey, warm: Warm, now: Instant, expires: Instant) {
+    pub fn put(&mut self, key: PoolKey, connection: Idle, now: Instant, expires: Instant) {
         let entries = self.idle.entry(key).or_default();
         if entries.len() >= MAX_IDLE_PER_KEY {
-            entries.remove(0).warm.stream.close();
+            entries.remove(0).connection.stream.close();
             self.total -= 1;
         }
-        entries.push(Entry { warm, idle_since: now, expires });
+        entries.push(Entry { connection, idle_since: now, expires });
         self.total += 1;
     }
 
     /// Lets go of the connection that has been idle longest of those that count for `share`; false when there is none.
     pub(super) fn evict(&mut self, share: &Rc<Share>) -> bool {
-        let counts = |entry: &Entry| entry.warm.stream.share().is_some_and(|of| Rc::ptr_eq(of, share));
+        let counts = |entry: &Entry| entry.connection.stream.share().is_some_and(|of| Rc::ptr_eq(of, share));
         let first = |entries: &Vec<Entry>| entries.iter().position(counts).map(|at| (at, entries[at].idle_since));
         let candidates = self.idle.values_mut().filter_map(|entries| first(entries).map(|found| (entries, found)));
         let Some((entries, (at, _))) = candidates.min_by_key(|(_, (_, idle_since))| *idle_since) else { return false };
-        entries.remove(at).warm.stream.close();
+        entries.remove(at).connection.stream.close();
         self.total -= 1;
         true
     }
@@ -182,9 +182,9 @@ impl Pool {
         self.wary.retain(|_, until| now < *until);
         self.retain(|entry| {
             if entry.idle_since + RECENT <= now {
-                entry.warm.stream.relax();
+                entry.connection.stream.relax();
             }
-            entry.expires > now && entry.warm.stream.idle_state() == Idle::Usable
+            entry.expires > now && entry.connection.stream.idle_state() == IdleState::Usable
         });
     }
 
@@ -233,7 +233,7 @@ fn be_wary(wary: &mut HashMap<PoolKey, Instant>, key: &PoolKey, rested: Duration
 
 fn close_all(entries: Vec<Entry>) {
     for entry in entries {
-        entry.warm.stream.close();
+        entry.connection.stream.close();
     }
 }
 
@@ -256,10 +256,10 @@ mod tests {
         PoolKey { address, tls: profile.map(|digest| (digest, name())), prelude: None, of: None }
     }
 
-    async fn warm(listener: &TcpListener) -> Warm {
+    async fn idle(listener: &TcpListener) -> Idle {
         let socket = Socket::connect(listener.local_addr().unwrap(), &ConnectOptions::default()).await.unwrap();
         let stream = Stream::plaintext(socket);
-        Warm { stream, local: None, requests: 1, since: io::now(), rested: Duration::ZERO }
+        Idle { stream, local: None, requests: 1, since: io::now(), rested: Duration::ZERO }
     }
 
     #[test]
@@ -268,7 +268,7 @@ mod tests {
         run(async {
             let (mut pool, now) = (Pool::default(), io::now());
             for (seconds, is_lent) in [(59, true), (60, false), (61, false)] {
-                pool.put(key(None), warm(&listener).await, now, now + Duration::from_secs(60));
+                pool.put(key(None), idle(&listener).await, now, now + Duration::from_secs(60));
                 let taken = pool.take(&key(None), now + Duration::from_secs(seconds), Reuse::Allowed);
                 assert_eq!((taken.is_some(), pool.len()), (is_lent, 0), "after {seconds} s");
             }
@@ -282,7 +282,7 @@ mod tests {
             let (mut pool, now) = (Pool::default(), io::now());
             let kinds = [None, Some(PROFILE), Some([8; 32])];
             for profile in kinds {
-                pool.put(key(profile), warm(&listener).await, now, now + Duration::from_secs(60));
+                pool.put(key(profile), idle(&listener).await, now, now + Duration::from_secs(60));
             }
             pool.retain_profiles(&HashSet::from([PROFILE]));
             assert_eq!(pool.len(), 2);

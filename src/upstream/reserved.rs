@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Upstreams;
-use super::lent::{Bond, Lent, expiry};
-use super::pool::{PoolKey, Warm};
-use super::stream::Idle;
+use super::carrier::Carrier;
+use super::in_use::{Bond, InUse, expiry};
+use super::pool::{Idle, PoolKey};
+use super::stream::IdleState;
 use super::target::{Security, Target};
 use crate::io;
 
@@ -24,7 +25,7 @@ pub struct Reserved(Vec<Reservation>);
 
 struct Reservation {
     key: PoolKey,
-    warm: Warm,
+    connection: Idle,
     bond: Bond,
     expires: Instant,
 }
@@ -44,12 +45,12 @@ impl Reserved {
     pub fn poll_ended(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let mut at = 0;
         while let Some(entry) = self.0.get(at) {
-            if entry.warm.stream.poll_spent(task).is_pending() {
+            if entry.connection.stream.poll_spent(task).is_pending() {
                 at += 1;
             } else if entry.bond == Bond::Authenticated {
                 return Poll::Ready(());
             } else {
-                self.0.remove(at).warm.stream.close();
+                self.0.remove(at).connection.stream.close();
             }
         }
         Poll::Pending
@@ -57,7 +58,7 @@ impl Reserved {
 
     fn push(&mut self, entry: Reservation) {
         if self.0.len() >= MAX_RESERVED {
-            self.0.remove(0).warm.stream.close();
+            self.0.remove(0).connection.stream.close();
         }
         self.0.push(entry);
     }
@@ -82,7 +83,7 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         for entry in self.0.drain(..) {
-            entry.warm.stream.close();
+            entry.connection.stream.close();
         }
     }
 }
@@ -97,13 +98,14 @@ impl Upstreams {
         reserved: &mut Reserved,
         target: &Target<'_>,
         security: &Security<'_>,
-    ) -> Result<Option<Lent>, BondEnded> {
+    ) -> Result<Option<Carrier<'_>>, BondEnded> {
         while let Some(entry) = reserved.take(target, security) {
             // Asked of the kernel: it cannot be sent again elsewhere.
-            if entry.expires > io::now() && entry.warm.stream.idle_state_now() == Idle::Usable {
-                return Ok(Some(Lent { bond: entry.bond, ..self.lent(entry.key, entry.warm) }));
+            if entry.expires > io::now() && entry.connection.stream.idle_state_now() == IdleState::Usable {
+                let Carrier::Http1(used) = self.in_use(entry.key, entry.connection);
+                return Ok(Some(Carrier::Http1(InUse { bond: entry.bond, ..used })));
             }
-            entry.warm.stream.close();
+            entry.connection.stream.close();
             if entry.bond == Bond::Authenticated {
                 return Err(BondEnded);
             }
@@ -115,20 +117,20 @@ impl Upstreams {
     /// `maxRequestsPerConnection` is not asked: it would cut handshakes in two.
     pub fn reserve(
         &self,
-        lent: Lent,
+        carrier: Carrier<'_>,
         target: &Target<'_>,
         keeps_for: Option<Duration>,
         reserved: &mut Reserved,
     ) -> bool {
-        self.balancer.borrow_mut().end(lent.key.address());
+        let Carrier::Http1(used) = carrier;
         let now = io::now();
-        let expires = expiry(now, lent.since, target.limits(), keeps_for);
+        let (expires, bond) = (expiry(now, used.since, target.limits(), keeps_for), used.bond);
         if expires <= now {
-            lent.stream.close();
+            used.stream.close();
             return false;
         }
-        let Lent { stream, local, key, requests, since, rested, bond } = lent;
-        reserved.push(Reservation { key, warm: Warm { stream, local, requests, since, rested }, bond, expires });
+        let (key, connection) = used.into_idle();
+        reserved.push(Reservation { key, connection, bond, expires });
         true
     }
 }

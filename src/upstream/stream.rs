@@ -60,7 +60,7 @@ pub struct Stream {
 
 /// What an idle stream is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Idle {
+pub enum IdleState {
     /// Open and silent: a request may be sent.
     Usable,
     /// Closed, failed, or the peer sent bytes nobody asked for.
@@ -290,30 +290,30 @@ impl Stream {
 
     /// Whether a request may be sent on this idle stream. Takes in what the TLS peer may say at any time (session
     /// tickets, key updates); anything else spends the stream.
-    pub fn idle_state(&self) -> Idle {
+    pub fn idle_state(&self) -> IdleState {
         while !self.is_spent() {
             match self.socket.peek_state() {
-                PeekState::Pending => return Idle::Usable,
-                PeekState::Closed => return Idle::Spent,
+                PeekState::Pending => return IdleState::Usable,
+                PeekState::Closed => return IdleState::Spent,
                 PeekState::Data => {}
             }
-            let Some(tls) = &self.tls else { return Idle::Spent };
+            let Some(tls) = &self.tls else { return IdleState::Spent };
             let arrived = pin!(self.socket.recv()).poll(&mut Context::from_waker(Waker::noop()));
-            let Poll::Ready(Ok(Some(records))) = arrived else { return Idle::Spent };
+            let Poll::Ready(Ok(Some(records))) = arrived else { return IdleState::Spent };
             self.open(tls, records);
         }
-        Idle::Spent
+        IdleState::Spent
     }
 
     /// As [`idle_state`](Self::idle_state), by what the kernel knows at this moment: a server that has just closed is
     /// seen before the engine's next turn. Costs a system call.
-    pub fn idle_state_now(&self) -> Idle {
-        if self.socket.is_quiet() { self.idle_state() } else { Idle::Spent }
+    pub fn idle_state_now(&self) -> IdleState {
+        if self.socket.is_quiet() { self.idle_state() } else { IdleState::Spent }
     }
 
     /// Ready when no request may be sent on this idle stream any more.
     pub(super) fn poll_spent(&self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.idle_state() == Idle::Usable {
+        while self.idle_state() == IdleState::Usable {
             // What has come may be what a TLS peer says at any time: then it is asked again.
             ready!(pin!(self.socket.readable()).poll(cx));
         }

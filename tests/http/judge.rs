@@ -4,7 +4,7 @@
 
 use egret::http::{BodyScanner, HeadLimits, Parsed, parse_request};
 
-use crate::upstream::Message;
+use super::upstream::Message;
 
 /// Says what is wrong with any of `messages`.
 pub fn unambiguous(messages: &[Message]) -> Result<(), String> {

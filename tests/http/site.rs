@@ -52,7 +52,6 @@ spec:
 }
 
 /// Answers every request with 200 and `fields`.
-#[allow(dead_code, reason = "some tests have servers of their own")]
 pub fn answering(fields: &'static str) -> impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static {
     move |stream| {
         let mut server = HttpServer::new(stream);

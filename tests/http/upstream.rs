@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::cases::End;
+use super::cases::End;
 use crate::lab::PATIENCE;
 use crate::lab::server::{HttpServer, TlsStream};
 

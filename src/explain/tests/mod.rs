@@ -39,20 +39,20 @@ fn target(url: &str) -> Target {
 #[test]
 fn outcomes() {
     for (url, registry_only, verdict, words) in [
-        ("http://edition.cnn.com/politics", true, Verdict::Forward, "encrypted as HTTP/1.1 over TLS"),
-        ("https://edition.cnn.com/politics", true, Verdict::Forward, "passed through byte by byte"),
-        ("http://plain.test:8080", true, Verdict::Forward, "PLAINTEXT"),
-        ("https://double.test", true, Verdict::Refuse, "already speaks TLS on port 443"),
-        ("tcp://10.0.0.9:3306", true, Verdict::Forward, "passed through"),
-        ("tcp://db.test:3306", true, Verdict::Forward, "passed through"),
-        ("tcp://10.0.0.8:3306", true, Verdict::Deny, "closed"),
-        ("http://plain.test", true, Verdict::Deny, "plain.test is listed on port 8080"),
-        ("http://unknown.test", true, Verdict::Deny, "answered with 502"),
-        ("http://unknown.test", false, Verdict::Passthrough, "no ServiceEntry lists unknown.test"),
-        ("tls://unknown.test:9000", false, Verdict::Passthrough, "passed on unchanged"),
-        ("tcp://10.9.9.9:9000", false, Verdict::Passthrough, "passed on unchanged"),
+        ("http://edition.cnn.com/politics", true, DecisionKind::Forward, "encrypted as HTTP/1.1 over TLS"),
+        ("https://edition.cnn.com/politics", true, DecisionKind::Forward, "passed through byte by byte"),
+        ("http://plain.test:8080", true, DecisionKind::Forward, "PLAINTEXT"),
+        ("https://double.test", true, DecisionKind::Refuse, "already speaks TLS on port 443"),
+        ("tcp://10.0.0.9:3306", true, DecisionKind::Forward, "passed through"),
+        ("tcp://db.test:3306", true, DecisionKind::Forward, "passed through"),
+        ("tcp://10.0.0.8:3306", true, DecisionKind::Deny, "closed"),
+        ("http://plain.test", true, DecisionKind::Deny, "plain.test is listed on port 8080"),
+        ("http://unknown.test", true, DecisionKind::Deny, "answered with 502"),
+        ("http://unknown.test", false, DecisionKind::Passthrough, "no ServiceEntry lists unknown.test"),
+        ("tls://unknown.test:9000", false, DecisionKind::Passthrough, "passed on unchanged"),
+        ("tcp://10.9.9.9:9000", false, DecisionKind::Passthrough, "passed on unchanged"),
         // It may be HTTP in disguise, which must leave as TLS.
-        ("tcp://10.9.9.9:80", false, Verdict::Refuse, "neither_http1_nor_tls_on_a_port_with_tls_origination"),
+        ("tcp://10.9.9.9:80", false, DecisionKind::Refuse, "neither_http1_nor_tls_on_a_port_with_tls_origination"),
     ] {
         let report = explained(url, registry_only);
         assert_eq!(report.decision, verdict, "{url}: {report:?}");
@@ -153,11 +153,11 @@ spec: {action: DENY, rules: [{when: [{key: 'request.headers[X-Role]', values: [a
         Target::parse(&question).map(|target| offline(&target, &loaded.resources, &Workload::default()))
     };
     for (headers, decision, route) in [
-        (&["X-M: b", "x-m:a"][..], Verdict::Forward, Some("one")),
-        (&["x-m: b"], Verdict::Answer, None),
-        (&[], Verdict::Answer, None),
-        (&["Via: a", "via: b"], Verdict::Forward, Some("list")),
-        (&["x-m: a", "x-role: user", "X-Role: admin"], Verdict::Deny, None),
+        (&["X-M: b", "x-m:a"][..], DecisionKind::Forward, Some("one")),
+        (&["x-m: b"], DecisionKind::Answer, None),
+        (&[], DecisionKind::Answer, None),
+        (&["Via: a", "via: b"], DecisionKind::Forward, Some("list")),
+        (&["x-m: a", "x-role: user", "X-Role: admin"], DecisionKind::Deny, None),
     ] {
         let report = of(headers).unwrap();
         assert_eq!(report.decision, decision, "{headers:?}: {report:?}");

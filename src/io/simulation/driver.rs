@@ -7,9 +7,9 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::super::buffers::Pool;
-use super::super::driver::{Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 use super::world::{Peer, Then, World};
+use crate::io::buffers::Pool;
+use crate::io::driver::{Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 
 /// Far more turns than a play takes: reaching it is a loop without an end.
 const TURNS: u64 = 1_000_000;
@@ -256,6 +256,8 @@ impl Simulated {
         }
     }
 }
+
+impl crate::io::driver::queries::Queries for Simulated {}
 
 impl Driver for Simulated {
     unsafe fn submit(&mut self, id: OpId, submission: &Submission) {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::config::load_text;
-use crate::policy::tests::fixture::{compiled, dst, host, name};
-use crate::policy::{Decision, Denial, FirstLook, PolicyTable, RequestView, Routed, Unread};
+use crate::policy::tests::fixture::{compiled, decided, dst, host, name};
+use crate::policy::{Content, Decision, FirstLook, PolicyTable, Refusal, RequestView};
 
 const ENTRIES: &str = "
 apiVersion: networking.istio.io/v1
@@ -61,15 +61,11 @@ fn table(policies: &[&str]) -> (PolicyTable, Vec<String>) {
 
 fn words(decision: &Decision<'_>) -> String {
     match decision {
-        Decision::Forward(_)
-        | Decision::Split(_)
-        | Decision::ByName
-        | Decision::Passthrough
-        | Decision::Deny(Denial::BlackHole | Denial::NoCluster(_) | Denial::Unreachable { .. }) => "allowed".to_owned(),
-        Decision::Deny(Denial::Forbidden { details, .. }) => {
+        Decision::Refuse(Refusal::Forbidden { details, .. }) => {
             let details = details.strip_prefix("rbac_access_denied_matched_policy[").unwrap();
             details.strip_suffix(']').unwrap().replace("ns[shop]-policy[", "").replace("]-rule[0]", "")
         }
+        _ => "allowed".to_owned(),
     }
 }
 
@@ -77,14 +73,15 @@ fn words(decision: &Decision<'_>) -> String {
 /// the policy that forbids it.
 fn becomes(table: &PolicyTable, flow: &str) -> String {
     let words_of: Vec<&str> = flow.split(' ').collect();
-    let to = dst(words_of[1]);
-    if let FirstLook::Decided(decision) = table.first_look(to) {
-        return words(&decision);
+    let to = words_of[1];
+    if let FirstLook::Decided(verdict) = table.first_look(dst(to), 0) {
+        return words(&verdict.decision);
     }
+    let content = |content: Content<'_>| words(&decided(table, to, content).decision);
     match words_of[0] {
-        "tls" => return words(&table.tls(to, words_of.get(2).map(|sni| name(sni)).as_ref())),
-        "bytes" => return words(&table.opaque(to, Unread::Unknown)),
-        "silence" => return words(&table.opaque(to, Unread::Unseen)),
+        "tls" => return content(Content::Tls(words_of.get(2).map(|sni| name(sni)).as_ref())),
+        "bytes" => return content(Content::Opaque),
+        "silence" => return content(Content::Silence),
         _ => {}
     }
     let fields: Vec<_> = words_of[4..].iter().map(|pair| pair.split_once('=').unwrap()).collect();
@@ -100,10 +97,7 @@ fn becomes(table: &PolicyTable, flow: &str) -> String {
         target: words_of[3].as_bytes(),
         any_value: &any_value,
     };
-    match table.http_request(to, &view) {
-        Routed::Unrouted(decision) => words(&decision),
-        other => panic!("{other:?}"),
-    }
+    content(Content::Request(&view))
 }
 
 fn check(policies: &[&str], flows: &[(&str, &str)]) {

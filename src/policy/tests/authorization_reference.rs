@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use crate::config::{
     AuthorizationAction, AuthorizationCondition, AuthorizationOperation, AuthorizationRule, TextPattern, Wanted,
 };
-use crate::policy::RequestView;
-use crate::policy::authorization::{Authorization, Facts, Policy, Sni};
+use crate::policy::authorization::{Authorization, Policy};
 use crate::policy::tests::fixture::{dst, host, name};
+use crate::policy::{Content, RequestView};
 
 type Truth = Option<bool>;
 
@@ -138,7 +138,7 @@ fn judged(policies: &[(AuthorizationAction, Vec<AuthorizationRule>)], flow: &Flo
         compiled.add(*action, Policy::new("shop", "p", rules, "shop"));
     }
     let destination = dst("9.9.9.9:80");
-    let of_connection = |sni| compiled.judge(&Facts { destination, sni, request: None }).is_ok();
+    let may_leave = |content: Content<'_>| compiled.judge(&crate::policy::Flow { destination, content }).is_ok();
     match flow {
         Flow::Request { host: named, method, path, roles } => {
             let any_value =
@@ -146,11 +146,11 @@ fn judged(policies: &[(AuthorizationAction, Vec<AuthorizationRule>)], flow: &Flo
             let (wanted, method, target) = (host(named), method.as_bytes(), path.as_bytes());
             let view =
                 RequestView { host: &wanted, authority: named.as_bytes(), method, target, any_value: &any_value };
-            compiled.judge(&Facts::of_request(destination, &view)).is_ok()
+            may_leave(Content::Request(&view))
         }
-        Flow::Tls(sni) => of_connection(Sni::Name(&name(sni))),
-        Flow::Bytes => of_connection(Sni::Absent),
-        Flow::Unread => of_connection(Sni::Unread),
+        Flow::Tls(sni) => may_leave(Content::Tls(Some(&name(sni)))),
+        Flow::Bytes => may_leave(Content::Opaque),
+        Flow::Unread => may_leave(Content::Silence),
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::config::load_text;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::tests::fixture::{dst, workload};
-use crate::policy::{Decision, Declared, FirstLook, Materials, PolicyTable, compile};
+use crate::policy::tests::fixture::{dst, unreadable, workload};
+use crate::policy::{Decision, Declared, Expected, FirstLook, Materials, PolicyTable, compile};
 use crate::tls::{ClientProfile, ProfileRequest};
 
 /// What DNS says; no key is loaded, so that who asks for TLS is refused.
@@ -60,11 +60,13 @@ const DNS: &str = "resolution: DNS";
 
 /// `at once`, `looks`, or the cluster that has the bytes.
 fn look(table: &PolicyTable, to: &str) -> String {
-    match table.first_look(dst(to)) {
-        FirstLook::Decided(Decision::Passthrough) => "at once".to_owned(),
-        FirstLook::Decided(Decision::Forward(cluster)) => cluster.name.clone(),
-        FirstLook::Decided(other) => panic!("{other:?}"),
-        FirstLook::Sniff => "looks".to_owned(),
+    match table.first_look(dst(to), 0) {
+        FirstLook::Sniff(_) => "looks".to_owned(),
+        FirstLook::Decided(verdict) => match verdict.decision {
+            Decision::Passthrough => "at once".to_owned(),
+            Decision::Forward(cluster) => cluster.name.clone(),
+            other => panic!("{other:?}"),
+        },
     }
 }
 
@@ -139,16 +141,25 @@ fn what_is_declared_http_or_tls_waits_for_the_application() {
         // Its server speaks first, and would be waited for in vain.
         (vec![at("a.test", "TLS", ""), at("b.test", "MYSQL", "")], neither),
     ] {
-        assert_eq!(table(&objects).declared(dst("9.9.9.9:80")), expected, "{objects:?}");
+        let found = match table(&objects).first_look(dst("9.9.9.9:80"), 0) {
+            FirstLook::Sniff(Expected { declared, .. }) => declared,
+            // By the entry of the address, or because no byte matters.
+            FirstLook::Decided(_) => neither,
+        };
+        assert_eq!(found, expected, "{objects:?}");
     }
 }
 
 const TLS: Option<&str> = Some("neither_http1_nor_tls_on_a_port_with_tls_origination");
 const JUDGED: Option<&str> = Some("neither_http1_nor_tls_on_a_port_with_authorization_policies");
 
+/// For bytes that are neither a request nor TLS, to the address of each host and to another.
 fn guards(objects: &[String]) -> [Option<&'static str>; 4] {
     let table = table(objects);
-    ["1.1.1.1:80", "1.1.1.2:80", "1.1.1.3:80", "9.9.9.9:80"].map(|to| table.must_be_read(dst(to)))
+    ["1.1.1.1:80", "1.1.1.2:80", "1.1.1.3:80", "9.9.9.9:80"].map(|to| {
+        let found = unreadable(&table, to);
+        [TLS, JUDGED].into_iter().flatten().find(|why| Some(*why) == found)
+    })
 }
 
 #[test]
@@ -163,6 +174,16 @@ fn bytes_must_be_read_on_the_way_to_hosts_with_tls_or_policies() {
         (vec![plain()], [None; 4]),
         (vec![plain(), secure(DNS), originating("secure.test")], [TLS, None, None, None]),
         (vec![plain(), secure(DNS), originating("secure.test"), judged()], [TLS, JUDGED, None, None]),
+        // A policy that would forbid what nobody has looked at allows bytes without a server name: they must still be read.
+        (
+            vec![
+                plain(),
+                secure(DNS),
+                originating("secure.test"),
+                policy("DENY", "{when: [{key: connection.sni, values: [a.test]}]}"),
+            ],
+            [TLS, JUDGED, None, None],
+        ),
         // Known by its addresses, whether or not its name means anything to DNS.
         (
             vec![
@@ -213,5 +234,5 @@ fn a_route_to_tls_guards_the_hosts_that_take_it() {
     };
     assert_eq!(guards(&all("routed.test")), [None, None, TLS, TLS]);
     assert_eq!(guards(&all("*.test")), [TLS; 4]);
-    assert_eq!(table(&all("*.test")).must_be_read(dst("9.9.9.9:81")), None, "no entry has the port");
+    assert_eq!(unreadable(&table(&all("*.test")), "9.9.9.9:81"), None, "no entry has the port");
 }

@@ -13,7 +13,8 @@ use crate::config::{
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::{
-    ClusterProtocol, Decision, Denial, FirstLook, Materials, PolicyTable, Split, Unread, Workload, compile,
+    ClusterProtocol, Content, Decision, FirstLook, Flow, Materials, PolicyTable, Refusal, RequestView, Route, Verdict,
+    Workload, compile,
 };
 use crate::tls::{ClientProfile, ProfileRequest};
 
@@ -202,54 +203,66 @@ pub(crate) fn compiled(resources: &Resources) -> (PolicyTable, Vec<String>) {
     (table, told.filter(|message| !message.contains(NOT_LOADED)).collect())
 }
 
-/// What becomes of a flow written as `http|tls|bytes ADDRESS [HOST]`: the cluster's name, ` as bytes` where its content is
-/// not looked into, ` unseen` where not even its first bytes are; `passthrough`; `blackhole`.
-pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
-    let mut words = flow.split_whitespace();
-    let (kind, to, named) = (words.next().unwrap(), dst(words.next().unwrap()), words.next());
-    let sent = |split: &Split| {
-        split
-            .destinations
-            .iter()
-            .map(|to| {
-                let found = split.cluster(to).map_or_else(|| format!("no {}", to.name), |cluster| cluster.name.clone());
-                format!("{}*{found}", to.weight)
-            })
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    if let FirstLook::Decided(decision) = table.first_look(to) {
-        return match decision {
-            Decision::Forward(cluster) => format!("{} unseen", cluster.name),
-            Decision::Split(split) => format!("{} unseen", sent(split)),
-            Decision::Passthrough => "passthrough".to_owned(),
-            Decision::ByName => panic!("{flow}"),
-            Decision::Deny(denial) => shown(denial),
-        };
-    }
-    let decision = match kind {
-        "http" => table.http(to, &host(named.unwrap())),
-        "tls" => table.tls(to, named.map(name).as_ref()),
-        "bytes" => table.opaque(to, Unread::Unknown),
-        _ => panic!("{flow}"),
-    };
-    match decision {
-        Decision::Forward(cluster) if kind == "http" && cluster.protocol == ClusterProtocol::Opaque => {
-            format!("{} as bytes", cluster.name)
-        }
-        Decision::Forward(cluster) => cluster.name.clone(),
-        Decision::Split(split) => sent(split),
-        Decision::ByName => "by name".to_owned(),
-        Decision::Passthrough => "passthrough".to_owned(),
-        Decision::Deny(denial) => shown(denial),
+/// What becomes of a flow to `to`, where the first of several destinations is picked.
+pub(crate) fn decided<'t>(table: &'t PolicyTable, to: &str, content: Content<'_>) -> Verdict<'t> {
+    table.decide(&Flow { destination: dst(to), content }, 0)
+}
+
+/// `GET /` of `host`, which is written as its authority.
+pub(crate) fn requested<'t>(table: &'t PolicyTable, to: &str, named: &str) -> Verdict<'t> {
+    let (host, authority) = (&host(named), named.as_bytes());
+    let view = RequestView { host, authority, method: b"GET", target: b"/", any_value: &|_, _| false };
+    decided(table, to, Content::Request(&view))
+}
+
+/// Why bytes that are neither a request nor TLS must not pass to `to`.
+pub(crate) fn unreadable<'t>(table: &'t PolicyTable, to: &str) -> Option<&'t str> {
+    match decided(table, to, Content::Opaque).decision {
+        Decision::Refuse(Refusal::Unreadable { why, .. }) => Some(why),
+        _ => None,
     }
 }
 
-fn shown(denial: Denial<'_>) -> String {
-    match denial {
-        Denial::BlackHole => "blackhole".to_owned(),
-        Denial::NoCluster(name) => format!("no {name}"),
-        Denial::Forbidden { details, .. } => details.to_owned(),
-        Denial::Unreachable { why, .. } => why.details().to_owned(),
+/// What becomes of a flow written as `http|tls|bytes ADDRESS [HOST]`: the cluster's name, ` as bytes` where its content is
+/// not looked into, ` unseen` where not even its first bytes are; `passthrough`; `blackhole`; the destinations of a route
+/// for bytes, each behind its weight.
+pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
+    let mut words = flow.split_whitespace();
+    let (kind, to, named) = (words.next().unwrap(), words.next().unwrap(), words.next());
+    if let FirstLook::Decided(verdict) = table.first_look(dst(to), 0) {
+        let is_passed = matches!(verdict.decision, Decision::Passthrough | Decision::Refuse(_));
+        let is_known = !is_passed || verdict.route.is_some();
+        return if is_known { format!("{} unseen", shown(&verdict)) } else { shown(&verdict) };
+    }
+    let verdict = match kind {
+        "http" => requested(table, to, named.unwrap()),
+        "tls" => decided(table, to, Content::Tls(named.map(name).as_ref())),
+        "bytes" => decided(table, to, Content::Opaque),
+        _ => panic!("{flow}"),
+    };
+    match verdict.decision {
+        Decision::Forward(cluster) if kind == "http" && cluster.protocol == ClusterProtocol::Opaque => {
+            format!("{} as bytes", shown(&verdict))
+        }
+        _ => shown(&verdict),
+    }
+}
+
+fn shown(verdict: &Verdict<'_>) -> String {
+    if let Some(Route::Bytes(split)) = verdict.route {
+        let each = split.destinations.iter().map(|to| {
+            let found = split.cluster(to).map_or_else(|| format!("no {}", to.name), |cluster| cluster.name.clone());
+            format!("{}*{found}", to.weight)
+        });
+        return each.collect::<Vec<_>>().join(" ");
+    }
+    match verdict.decision {
+        Decision::Forward(cluster) => cluster.name.clone(),
+        Decision::ByName => "by name".to_owned(),
+        Decision::Passthrough => "passthrough".to_owned(),
+        Decision::Answer(_, answer) => format!("answered {}", answer.status()),
+        Decision::Refuse(Refusal::BlackHole) => "blackhole".to_owned(),
+        Decision::Refuse(Refusal::NoCluster(name)) => format!("no {name}"),
+        Decision::Refuse(refusal) => refusal.closes().1.unwrap().to_owned(),
     }
 }

@@ -14,3 +14,4 @@ mod scenarios;
 mod split_cases;
 mod strict_property;
 mod trap_cases;
+mod verdict_cases;

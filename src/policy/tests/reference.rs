@@ -11,8 +11,10 @@ use crate::config::{
     ByteMatch, ByteRoute, Destination, HostPattern, Resolution, Resources, ServiceEntry, VirtualService,
 };
 use crate::flow::Host;
-use crate::policy::tests::fixture::{compiled, dst, entry, host, meta, name, network, pattern, place};
-use crate::policy::{Decision, FirstLook, PolicyTable, Unread};
+use crate::policy::tests::fixture::{
+    compiled, decided, dst, entry, host, meta, name, network, pattern, place, requested,
+};
+use crate::policy::{Content, Decision, FirstLook, PolicyTable, Route, Verdict};
 
 /// What somebody wants of a port, in the order in which it is wanted; the port is always 80.
 struct Declared {
@@ -236,31 +238,31 @@ fn is_told_apart(all: &[Declared], range: &IpNet) -> bool {
     holder.is_some_and(|one| one.detects && one.wants == Wants::Bytes)
 }
 
-fn named(decision: &Decision<'_>) -> Answer {
-    match decision {
-        Decision::Forward(cluster) => Some(format!("{} {}", cluster.origin.service_entry.name, cluster.host)),
-        Decision::Split(split) => Some(split.destinations[0].name.replace("outbound|80||", "")),
-        Decision::ByName | Decision::Passthrough | Decision::Deny(_) => None,
+fn named(verdict: &Verdict<'_>) -> Answer {
+    match (verdict.route, &verdict.decision) {
+        (Some(Route::Bytes(split)), _) => Some(split.destinations[0].name.replace("outbound|80||", "")),
+        (_, Decision::Forward(cluster)) => Some(format!("{} {}", cluster.origin.service_entry.name, cluster.host)),
+        _ => None,
     }
 }
 
 fn agree(table: &PolicyTable, all: &[Declared]) {
     for ip in ["1.1.1.1", "1.1.1.2", "1.1.1.9", "1.1.9.9", "9.9.9.9", "::1", "::2", "2::2"] {
         let ip: IpAddr = ip.parse().expect("an address");
-        let to = dst(&std::net::SocketAddr::new(ip, 80).to_string());
-        let first = match table.first_look(to) {
-            FirstLook::Decided(decision) => named(&decision),
-            FirstLook::Sniff => None,
+        let to = &std::net::SocketAddr::new(ip, 80).to_string();
+        let first = match table.first_look(dst(to), 0) {
+            FirstLook::Decided(verdict) => named(&verdict),
+            FirstLook::Sniff(_) => None,
         };
         assert_eq!(first, unseen(all, ip), "first look at {ip}");
-        assert_eq!(named(&table.opaque(to, Unread::Unknown)), bytes(all, ip), "bytes to {ip}");
-        assert_eq!(named(&table.tls(to, None)), tls(all, ip, None), "TLS to {ip}");
+        assert_eq!(named(&decided(table, to, Content::Opaque)), bytes(all, ip), "bytes to {ip}");
+        assert_eq!(named(&decided(table, to, Content::Tls(None))), tls(all, ip, None), "TLS to {ip}");
         for text in ["a.t", "b.t", "x.t", "x.a.t", "t", "1.1.1.1", "[::1]"] {
             let wanted = host(text);
-            assert_eq!(named(&table.http(to, &wanted)), http(all, ip, &wanted), "HTTP to {ip} for {text}");
+            assert_eq!(named(&requested(table, to, text)), http(all, ip, &wanted), "HTTP to {ip} for {text}");
             if let Host::Name(sni) = &wanted {
                 assert_eq!(
-                    named(&table.tls(to, Some(sni))),
+                    named(&decided(table, to, Content::Tls(Some(sni)))),
                     tls(all, ip, Some(sni.as_str())),
                     "TLS to {ip} for {text}"
                 );

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::config::load_text;
-use crate::policy::tests::fixture::{compiled, dst, host};
-use crate::policy::{Action, Decision, PolicyTable, RequestView, Routed};
+use crate::policy::tests::fixture::{compiled, decided, dst, host, unreadable};
+use crate::policy::{Answer, Content, Decision, Flow, PolicyTable, Refusal, RequestView, Route};
 
 const ENTRIES: &str = r"
 apiVersion: networking.istio.io/v1
@@ -66,27 +66,28 @@ fn becomes(table: &PolicyTable, request: &str) -> String {
         let lines = fields.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.as_bytes());
         crate::http::any_value(name, lines, is_wanted)
     };
-    let (wanted, to) = (host(authority), dst(to));
+    let wanted = host(authority);
     let (authority, target) = (authority.as_bytes(), target.as_bytes());
     let view = RequestView { host: &wanted, authority, method: method.as_bytes(), target, any_value: &any_value };
-    match table.http_request(to, &view) {
-        Routed::Unrouted(Decision::Forward(cluster)) => format!("unrouted {}", cluster.name),
-        Routed::Unrouted(_) => "unknown".to_owned(),
-        Routed::NoRoute(_) => "404".to_owned(),
-        Routed::AmbiguousPath => "400".to_owned(),
-        Routed::Route(route, taken) => {
-            let path = route.rewritten(target, taken).map(|path| format!(" as {}", String::from_utf8(path).unwrap()));
-            let to = match &route.action {
-                Action::Forward(_) => {
-                    let to = route.destination(0).unwrap();
-                    to.cluster(dst(words[1]).port()).map_or_else(|| format!("no {}", to.name), |c| c.name.clone())
-                }
-                Action::Redirect(redirect) => redirect.location(words[2], words[3]),
-                Action::Direct { status, .. } => status.to_string(),
-            };
-            format!("{} {to}{}", route.name, path.unwrap_or_default())
-        }
-    }
+    let verdict = decided(table, to, Content::Request(&view));
+    let Some(Route::Http(taken)) = &verdict.route else {
+        return match verdict.decision {
+            Decision::Forward(cluster) => format!("unrouted {}", cluster.name),
+            Decision::Refuse(refusal @ (Refusal::NoRoute(_) | Refusal::AmbiguousPath)) => {
+                refusal.answer().0.to_string()
+            }
+            _ => "unknown".to_owned(),
+        };
+    };
+    let path = taken.rewritten(target).map(|path| format!(" as {}", String::from_utf8(path).unwrap()));
+    let to = match verdict.decision {
+        Decision::Forward(cluster) => cluster.name.clone(),
+        Decision::Answer(_, Answer::Redirect(redirect)) => redirect.location(words[2], words[3]),
+        Decision::Answer(_, answer) => answer.status().to_string(),
+        Decision::Refuse(Refusal::NoCluster(name)) => format!("no {name}"),
+        other => panic!("{request}: {other:?}"),
+    };
+    format!("{} {to}{}", taken.route.name, path.unwrap_or_default())
 }
 
 const API: &str = "outbound|80||api.example";
@@ -205,7 +206,8 @@ fn what_a_route_does() {
         .for_each(original, |address, _| addresses.push(address.to_string()));
     assert_eq!(addresses, ["192.0.2.2:80"]);
     // HTTP/2 without TLS cannot be routed, and one of the routes wants TLS.
-    assert!(table.originates_tls(dst("9.9.9.9:80")) && !table.originates_tls(dst("9.9.9.9:81")));
+    let guarded = |to| unreadable(&table, to).is_some_and(|why| why.ends_with("tls_origination"));
+    assert!(guarded("9.9.9.9:80") && !guarded("9.9.9.9:81"));
 }
 
 #[test]
@@ -347,8 +349,8 @@ fn fields_that_are_no_text() {
         let any_value = |_: &str, is_wanted: &mut dyn FnMut(&[u8]) -> bool| is_wanted(value);
         let (authority, target) = (&b"api.example"[..], &b"/"[..]);
         let view = RequestView { host: &wanted, authority, method: b"GET", target, any_value: &any_value };
-        let Routed::Route(route, _) = table.http_request(dst("9.9.9.9:80"), &view) else { panic!("no route") };
-        assert_eq!(route.name, expected, "{}", value.escape_ascii());
+        let verdict = decided(&table, "9.9.9.9:80", Content::Request(&view));
+        assert_eq!(verdict.log_fields().route, Some(expected), "{}", value.escape_ascii());
     }
 }
 
@@ -359,9 +361,8 @@ fn weights_share_requests() {
     );
     let wanted = host("api.example");
     let view = RequestView { host: &wanted, authority: b"", method: b"GET", target: b"/", any_value: &|_, _| false };
-    let Routed::Route(route, _) = table.http_request(dst("9.9.9.9:80"), &view) else { panic!("no route") };
-    let name = |dice| route.destination(dice).unwrap().name.as_str();
-    let shares: Vec<_> = (0..8).map(name).collect();
-    let (a, b) = ("outbound|||api.example", "outbound|8080||other.example");
+    let flow = Flow { destination: dst("9.9.9.9:80"), content: Content::Request(&view) };
+    let shares: Vec<_> = (0..8).map(|random| table.decide(&flow, random).cluster().unwrap().name.as_str()).collect();
+    let (a, b) = (API, "outbound|8080||other.example");
     assert_eq!(shares, [a, a, a, b, a, a, a, b]);
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use crate::config::{Resources, load_text};
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::tests::fixture::{dst, host, verdict, workload};
+use crate::policy::tests::fixture::{decided, host, name, verdict, workload};
 use crate::policy::{
-    Decision, Denial, Endpoints, Materials, PolicyTable, RequestView, Routed, Transport, Unreachable, compile,
+    Content, Decision, Endpoints, LogFields, Materials, PolicyTable, Refusal, RequestView, Route, Transport,
+    Unreachable, Verdict, compile,
 };
 use crate::tls::{ClientProfile, ProfileRequest};
 
@@ -62,37 +63,24 @@ fn denied(paths: &str, target: Option<&str>) -> String {
     )
 }
 
-fn asked<T>(
-    table: &PolicyTable,
-    to: &str,
-    name: &str,
-    path: &str,
-    then: impl FnOnce(Routed<'_>, &RequestView<'_>) -> T,
-) -> T {
-    let host = host(name);
-    let request = RequestView {
-        host: &host,
-        authority: name.as_bytes(),
-        method: b"GET",
-        target: path.as_bytes(),
-        any_value: &|_, _| false,
-    };
-    then(table.http_request(dst(to), &request), &request)
+/// What becomes of a request of `name` for `path`.
+fn sent<'t>(table: &'t PolicyTable, to: &str, name: &str, path: &str) -> Verdict<'t> {
+    let (host, authority, target) = (&host(name), name.as_bytes(), path.as_bytes());
+    let view = RequestView { host, authority, method: b"GET", target, any_value: &|_, _| false };
+    decided(table, to, Content::Request(&view))
 }
 
 /// Why a request of `name` may not go where its route sends it.
 fn refusal(table: &PolicyTable, to: &str, name: &str, path: &str) -> Option<String> {
-    asked(table, to, name, path, |routed, request| {
-        let Routed::Route(route, _) = routed else { panic!("no route takes it: {routed:?}") };
-        let destination = route.destination(0).unwrap();
-        let cluster = destination.cluster(80).unwrap_or_else(|| panic!("no cluster {}", destination.name));
-        match table.admit_routed(cluster, dst(to), request) {
-            Ok(()) => None,
-            Err(Denial::Forbidden { details, .. }) => Some(details.to_owned()),
-            Err(Denial::Unreachable { why, .. }) => Some(why.details().to_owned()),
-            Err(other) => panic!("{other:?}"),
+    let verdict = sent(table, to, name, path);
+    assert!(matches!(verdict.route, Some(Route::Http(_))), "no route takes it: {verdict:?}");
+    match verdict.decision {
+        Decision::Forward(_) => None,
+        Decision::Refuse(refusal @ (Refusal::Forbidden { .. } | Refusal::Unreachable { .. })) => {
+            Some(refusal.answer().2.to_owned())
         }
-    })
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -110,13 +98,13 @@ fn a_denial_wins_over_whatever_a_virtual_service_makes_of_the_host() {
                 denied("/no", target),
             ];
             let table = table(&text.concat(), |_| {});
-            asked(&table, "9.9.9.9:80", "a.example", "/no", |routed, _| {
-                let refused = matches!(routed, Routed::Unrouted(Decision::Deny(Denial::Forbidden { .. })));
-                assert!(refused, "{target:?} {then}: {routed:?}");
-            });
-            asked(&table, "9.9.9.9:80", "a.example", "/yes", |routed, _| {
-                assert!(matches!(routed, Routed::Route(..)), "{target:?} {then}: {routed:?}");
-            });
+            let denied = sent(&table, "9.9.9.9:80", "a.example", "/no");
+            assert!(denied.route.is_none(), "{target:?} {then}: {denied:?}");
+            let is_forbidden = matches!(denied.decision, Decision::Refuse(Refusal::Forbidden { .. }));
+            assert!(is_forbidden, "{target:?} {then}: {denied:?}");
+            let taken = sent(&table, "9.9.9.9:80", "a.example", "/yes");
+            assert!(matches!(taken.route, Some(Route::Http(_))), "{target:?} {then}: {taken:?}");
+            assert!(!matches!(taken.decision, Decision::Refuse(_)), "{target:?} {then}: {taken:?}");
         }
     }
 }
@@ -156,24 +144,58 @@ fn a_route_leads_to_no_protected_address_and_to_none_that_strict_refuses() {
     assert_eq!(refusal(&strict, "1.1.1.9:80", "a.example", "/"), None);
 }
 
+/// The same of connections: by the server name of the application's own TLS, and by address.
+#[test]
+fn a_route_for_bytes_leads_to_no_protected_address_and_to_none_that_strict_refuses() {
+    for (protocol, route) in [
+        ("TLS", "tls: [{match: [{sniHosts: [a.example]}], route: [{destination: {host: far.example}}]}]"),
+        ("TCP", "tcp: [{route: [{destination: {host: far.example}}]}]"),
+    ] {
+        let service = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v}}\nspec: {{hosts: [a.example], \
+             {route}}}\n"
+        );
+        let text = [entry("a.example", protocol, "DNS"), entry("far.example", protocol, "NONE"), service].concat();
+        let sent = |table: &PolicyTable, to: &str| {
+            let sni = name("a.example");
+            let verdict = decided(table, to, Content::Tls(Some(&sni)));
+            assert!(matches!(verdict.route, Some(Route::Bytes(_))), "{protocol} {to}: {verdict:?}");
+            let LogFields { details, cluster, .. } = verdict.log_fields();
+            assert_eq!(cluster, Some("outbound|80||far.example"));
+            details.map(str::to_owned)
+        };
+        let why = |why: Unreachable| Some(why.details().to_owned());
+        let closed = table(&text, |resources| {
+            resources.settings.outbound_traffic_policy = crate::config::OutboundPolicy::RegistryOnly;
+        });
+        assert_eq!(sent(&closed, "169.254.169.254:80"), why(Unreachable::Protected), "{protocol}");
+        assert_eq!(sent(&closed, "1.1.1.3:80"), None, "{protocol}");
+        let strict = table(&text, |resources| resources.settings.strict = true);
+        assert_eq!(sent(&strict, "1.1.1.1:80"), why(Unreachable::Elsewhere), "{protocol}");
+        assert_eq!(sent(&strict, "1.1.1.9:80"), None, "{protocol}");
+    }
+}
+
 #[test]
 fn a_subset_that_no_endpoint_is_in_is_no_endpoint() {
     let text = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec:\n  hosts: [a.example]\n  \
-                ports: [{number: 80, name: p, protocol: HTTP}]\n  resolution: STATIC\n  endpoints:\n  - {address: 192.0.2.1, \
+                ports: [{number: 80, name: p, protocol: HTTP}]\n  resolution: RESOLUTION\n  endpoints:\n  - {address: 192.0.2.1, \
                 labels: {version: v1}}\n  - {address: 192.0.2.2, labels: {version: v1, zone: b}}\n  - {address: 192.0.2.3}\n---\n\
                 apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a.example\n  \
                 subsets:\n  - {name: some, labels: {version: v1}}\n  - {name: one, labels: {version: v1, zone: b}}\n  - {name: \
                 nobody, labels: {version: v2}}\n  - {name: neither, labels: {version: v1, zone: c}}\n---\n";
+    // With DNS the host's name stands in for endpoints that an entry does not have: not for those of a subset.
+    let resolutions = ["STATIC", "DNS"].map(|resolution| text.replace("RESOLUTION", resolution));
     for (subset, addresses) in [("some", 2), ("one", 1), ("nobody", 0), ("neither", 0)] {
         let route = routed("a.example", &format!("route: [{{destination: {{host: a.example, subset: {subset}}}}}]"));
-        let table = table(&[text, &route].concat(), |_| {});
-        asked(&table, "9.9.9.9:80", "a.example", "/", |routed, _| {
-            let Routed::Route(route, _) = routed else { panic!("{subset}: {routed:?}") };
-            let cluster = route.destination(0).unwrap().cluster(80).expect("the subset is defined");
+        for text in &resolutions {
+            let table = table(&[text.as_str(), &route].concat(), |_| {});
+            let verdict = sent(&table, "9.9.9.9:80", "a.example", "/");
+            let Decision::Forward(cluster) = verdict.decision else { panic!("{subset}: {verdict:?}") };
             let Endpoints::Resolved(sources) = &cluster.endpoints else { panic!("{subset}: {:?}", cluster.endpoints) };
             assert_eq!(sources.len(), addresses, "{subset}");
             assert_eq!(matches!(cluster.transport, Transport::Refused(_)), addresses == 0, "{subset}");
-        });
+        }
     }
 }
 

@@ -250,7 +250,7 @@ fn undeclared_ports() {
     let seen: Vec<_> = table.clusters().iter().map(|cluster| leaves(cluster)).collect();
     assert_eq!(seen, ["from host", "no sni", "refused"]);
     let alpn: Vec<_> = table.clusters().iter().flat_map(|c| &c.tls_request).map(|request| request.alpn).collect();
-    assert_eq!(alpn, [Alpn::Http1, Alpn::None]);
+    assert_eq!(alpn, [Alpn::HTTP1, Alpn::NONE]);
     assert!(table.clusters().iter().all(|cluster| cluster.name == "outbound|70||a.test"));
     assert!(table.clusters().iter().enumerate().all(|(at, cluster)| cluster.index == at));
     assert!(warnings.len() == 1 && warnings[0].contains("port 70 has no protocol"), "{warnings:?}");

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::config::load_text;
-use crate::policy::tests::fixture::{compiled, dst, name, verdict};
-use crate::policy::{Decision, Denial, Facts, PolicyTable, Sni, Transport};
+use crate::policy::tests::fixture::{compiled, decided, dst, name, verdict};
+use crate::policy::{Content, Decision, Flow, PolicyTable, Refusal, Transport};
 
 fn entry(name: &str, hosts: &str, ports: &str, rest: &str) -> String {
     format!(
@@ -212,15 +212,16 @@ fn ports_without_a_protocol_and_of_other_protocols() {
         ],
     );
     let (table, _) = table(&text);
-    let sent = |decision: Decision<'_>| {
-        let facts = Facts { destination: dst("9.9.9.9:70"), sni: Sni::Absent, request: None };
-        let Decision::Forward(cluster) = table.fallen(decision, &facts, 0) else { panic!("it goes nowhere") };
+    let sent = |content: Content<'_>| {
+        let Decision::Forward(cluster) = decided(&table, "9.9.9.9:70", content).decision else {
+            panic!("it goes nowhere")
+        };
         let Transport::Refused(why) = &cluster.transport else { panic!("nothing is loaded in tests") };
         (cluster.tls_request.is_some(), why.to_string())
     };
     // Bytes leave as TLS of ours; the application's TLS is not wrapped in it.
-    assert!(sent(table.opaque(dst("9.9.9.9:70"), crate::policy::Unread::Unknown)).0);
-    let (asks, why) = sent(table.tls(dst("9.9.9.9:70"), Some(&name("a.example"))));
+    assert!(sent(Content::Opaque).0);
+    let (asks, why) = sent(Content::Tls(Some(&name("a.example"))));
     assert!(!asks && why.contains("TLS inside TLS"), "{why}");
 }
 
@@ -280,15 +281,14 @@ fn destinations_by_weight_and_judged_twice() {
          - {destination: {host: both.example}, weight: 10}\n    - {destination: {host: nobody.example}, weight: 0}\n",
         );
     let sni = name("a.example");
-    let to = dst("9.9.9.9:443");
-    let facts = Facts { destination: to, sni: Sni::Name(&sni), request: None };
-    let outcome = |table: &PolicyTable, dice: u64| match table.fallen(table.tls(to, Some(&sni)), &facts, dice) {
+    let flow = Flow { destination: dst("9.9.9.9:443"), content: Content::Tls(Some(&sni)) };
+    let outcome = |table: &PolicyTable, random: u64| match table.decide(&flow, random).decision {
         Decision::Forward(cluster) => cluster.host.clone(),
-        Decision::Deny(Denial::Forbidden { details, .. }) => details.to_owned(),
+        Decision::Refuse(Refusal::Forbidden { details, .. }) => details.to_owned(),
         other => panic!("{other:?}"),
     };
     let plain = table(&text).0;
-    let gates = (0..100).filter(|dice| outcome(&plain, *dice) == "gate.example").count();
+    let gates = (0..100).filter(|random| outcome(&plain, *random) == "gate.example").count();
     assert_eq!(gates, 90);
     let own = table(&(text.clone() + &policy("own", "a", 443))).0;
     assert_eq!(outcome(&own, 0), "rbac_access_denied_matched_policy[ns[shop]-policy[own]-rule[0]]");

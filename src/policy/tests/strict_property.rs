@@ -10,10 +10,10 @@ use proptest::prelude::*;
 use crate::config::{HostPattern, PortProtocol, Resources, ServiceEntry};
 use crate::flow::{Host, Hostname};
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::tests::fixture::{dst, host, workload};
+use crate::policy::tests::fixture::{decided, host, workload};
 use crate::policy::tests::reference::entries;
 use crate::policy::{
-    ClusterProtocol, Decision, Denial, Endpoints, Materials, PolicyTable, Unreachable, Unread, compile,
+    ClusterProtocol, Content, Decision, Endpoints, Materials, PolicyTable, Refusal, RequestView, Unreachable, compile,
 };
 use crate::tls::{ClientProfile, ProfileRequest};
 
@@ -91,7 +91,7 @@ fn check(
             };
             assert!(theirs, "{at} passes for {name:?}: {} {answers:?}", cluster.name);
         }
-        Decision::Deny(Denial::Unreachable { why, .. }) => {
+        Decision::Refuse(Refusal::Unreachable { why, .. }) => {
             assert_ne!(*why, Unreachable::Protected);
             assert!(!entry.addresses.iter().any(|range| range.contains(&at)), "the entry lists {at}");
             let own = name.filter(|name| cluster.host == *name).into_iter();
@@ -111,18 +111,23 @@ proptest! {
         let strict: PolicyTable = table(&resources);
         for text in IPS {
             let at = ip(text);
-            let to = dst(&SocketAddr::new(at, 80).to_string());
-            let each = |name: Option<&str>, one: &Decision<'_>, other: &Decision<'_>| {
-                check(&resources.service_entries, &answers, at, name, one, other);
+            let to = SocketAddr::new(at, 80).to_string();
+            let each = |name: Option<&str>, content: Content<'_>| {
+                let [one, other] = [&strict, &loose].map(|table| decided(table, &to, content).decision);
+                check(&resources.service_entries, &answers, at, name, &one, &other);
             };
-            each(None, &strict.opaque(to, Unread::Unknown), &loose.opaque(to, Unread::Unknown));
-            each(None, &strict.tls(to, None), &loose.tls(to, None));
+            each(None, Content::Opaque);
+            each(None, Content::Tls(None));
             for name in NAMES {
                 let wanted = host(name);
                 let Host::Name(sni) = &wanted else { unreachable!("these are names") };
-                each(Some(name), &strict.tls(to, Some(sni)), &loose.tls(to, Some(sni)));
-                // As a request is asked about that no route takes.
-                each(Some(name), &strict.carrier(to, &wanted), &loose.carrier(to, &wanted));
+                each(Some(name), Content::Tls(Some(sni)));
+                let (authority, target) = (name.as_bytes(), b"/");
+                let any_value = &|_: &str, _: &mut dyn FnMut(&[u8]) -> bool| false;
+                each(
+                    Some(name),
+                    Content::Request(&RequestView { host: &wanted, authority, method: b"GET", target, any_value }),
+                );
             }
         }
     }

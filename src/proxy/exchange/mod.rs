@@ -4,62 +4,55 @@ mod planning;
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use futures_lite::future;
 
 use crate::config::Settings;
 use crate::flow::{Host, ResponseFlags};
-use crate::http::{BodyLength, ClientContext, Method, ReplyOptions, ResponseHead, Version, local_reply_with};
 use crate::io;
 use crate::policy::{Outcome, PolicyTable};
 use crate::proxy::clocks::{Clock, overdue};
-use crate::proxy::connection::{Close, Parties};
 use crate::proxy::context::Context;
+use crate::proxy::downstream::{Incoming, Reply, RequestBody};
+use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::failure::Failure;
 use crate::proxy::held::Held;
-use crate::proxy::http1::{self, Request};
 use crate::proxy::opaque::{self, End, RelayClocks};
-use crate::proxy::reader::Reader;
+use crate::proxy::peers::Parties;
+use crate::proxy::progress::Progress;
 use crate::proxy::record::RequestRecord;
+use crate::proxy::request::{Request, head_limits};
 use crate::proxy::routing::{Plan, Tries};
-use crate::proxy::transfer::{self, Broken, Progress, Received, Reception};
-use crate::upstream::{self, Bond, BondEnded, Clocks, ConnectError, Lent, Reserved, Reuse, Security, Stream, Target};
+use crate::proxy::transfer::{self, Received, Reception};
+use crate::upstream::{
+    self, Bond, BondEnded, Carrier, Clocks, ConnectError, Outgoing, Reserved, Reuse, Security, Stream, Target,
+};
 
-/// What the connection does after an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Reads the next request.
-    Request,
-    Close(Close),
-}
-
-/// Carries one request to its end and logs it.
+/// Carries one request to its end and logs it. What it makes of the application's connection, its reply knows.
 pub async fn run(
     context: &Rc<Context>,
     table: &PolicyTable,
-    reader: &mut Reader<'_>,
     reserved: &mut Reserved,
     parties: Parties,
-    request: &Request,
-) -> Next {
+    incoming: Incoming<'_, '_>,
+) {
+    let Incoming { request, body, reply } = incoming;
     let record = RequestRecord::new(parties);
     let (progress, held) = (Progress::new(), Held::new(request, &context.body_room));
     let mut exchange =
-        Exchange { context, table, reader, reserved, parties, request, record, progress, held, tunnel_end: None };
-    let next = match exchange.attempt().await {
-        Ok(next) => next,
-        Err(failure) => exchange.answer(&failure).await,
-    };
+        Exchange { context, table, reserved, parties, request, body, reply, record, progress, held, tunnel_end: None };
+    if let Err(failure) = exchange.attempt().await {
+        exchange.answer(&failure).await;
+    }
     exchange.record.take_progress(&exchange.progress, request.at);
     context.counters.requests(exchange.record.status).increment();
     exchange.record.log(context, Some(request));
-    next
 }
 
 /// What came of one try on one connection.
 enum Tried {
-    Done(Next),
+    Done,
     Failed(Failure),
     /// A kept connection died before it gave a byte: the request may be sent again on a new one.
     Stale,
@@ -70,11 +63,12 @@ enum Tried {
 struct Exchange<'e, 's> {
     context: &'e Rc<Context>,
     table: &'e PolicyTable,
-    reader: &'e mut Reader<'s>,
     /// The servers' connections that this connection of the application has for itself.
     reserved: &'e mut Reserved,
     parties: Parties,
     request: &'e Request,
+    body: RequestBody<'e, 's>,
+    reply: Reply<'e>,
     record: RequestRecord<'e>,
     progress: Progress,
     held: Held<'e>,
@@ -82,10 +76,10 @@ struct Exchange<'e, 's> {
     tunnel_end: Option<End>,
 }
 
-impl Exchange<'_, '_> {
+impl<'e> Exchange<'e, '_> {
     /// # Errors
     /// What to answer instead of the upstream's response.
-    async fn attempt(&mut self) -> Result<Next, Failure> {
+    async fn attempt(&mut self) -> Result<(), Failure> {
         let (head, dialled) = (&self.request.head, Host::Ip(self.parties.destination.ip()));
         let host = match &head.authority {
             // It names where the tunnel leads; the request itself goes where the application connected to.
@@ -107,7 +101,7 @@ impl Exchange<'_, '_> {
         if !authenticates && tries.want_body() {
             self.held.want(self.request);
         }
-        let may_repeat = transfer::is_replayable(self.request) && tries.may_follow_stale();
+        let may_repeat = self.request.is_replayable() && tries.may_follow_stale();
         let mut reuse = match (authenticates, may_repeat) {
             // Credentials for a connection: from before they are sent, it is one that nobody else has.
             (true, _) => Reuse::Never,
@@ -116,29 +110,29 @@ impl Exchange<'_, '_> {
             (false, false) => Reuse::Recent,
         };
         loop {
-            let mut lent = match self.lend(&plan, &security, reuse, tries.begun).await {
-                Ok(lent) => lent,
+            let mut carrier = match self.lend(&plan, &security, reuse, tries.begun).await {
+                Ok(carrier) => carrier,
                 Err(failure) => {
                     self.after_no_connection(failure, &plan, &mut tries).await?;
                     continue;
                 }
             };
             if authenticates {
-                let before = lent.bond();
-                lent.note_credentials();
-                self.note_bond(before, &lent);
+                let before = carrier.bond();
+                carrier.note_credentials();
+                self.note_bond(before, &carrier);
             }
-            if lent.bond() == Bond::Authenticated {
+            if carrier.bond() == Bond::Authenticated {
                 tries.tie();
             }
-            self.note_connection(&lent);
-            match self.carry(lent, &plan, &mut tries).await {
-                Tried::Done(next) => {
+            self.note_connection(&carrier);
+            match self.carry(carrier, &plan, &mut tries).await {
+                Tried::Done => {
                     if tries.is_spent() && tries.covers(self.progress.status.get()) {
                         self.record.add_flags(ResponseFlags::RETRY_LIMIT);
                     }
                     self.record.add_flags(tries.flags());
-                    return Ok(next);
+                    return Ok(());
                 }
                 Tried::Failed(failure) => {
                     let spent = tries.is_spent() && tries.covers_reset(true);
@@ -172,10 +166,10 @@ impl Exchange<'_, '_> {
         Err(failure.with(limit_reached(spent) | tries.flags()))
     }
 
-    /// Counts and tells that nobody else gets `lent` any more, if that is new.
-    fn note_bond(&self, before: Bond, lent: &Lent) {
-        if before == Bond::Free && lent.bond() != Bond::Free {
-            let (client, address) = (self.parties.client, lent.address());
+    /// Counts and tells that nobody else gets `carrier`'s connection any more, if that is new.
+    fn note_bond(&self, before: Bond, carrier: &Carrier<'_>) {
+        if before == Bond::Free && carrier.bond() != Bond::Free {
+            let (client, address) = (self.parties.client, carrier.address());
             self.context.counters.upstream_reserved.increment();
             tracing::debug!(%client, %address, "connection reserved: NTLM, Negotiate or Kerberos authenticates it");
         }
@@ -188,23 +182,24 @@ impl Exchange<'_, '_> {
         security: &Security<'_>,
         reuse: Reuse,
         begun: Instant,
-    ) -> Result<Lent, Failure> {
-        match self.context.upstreams.lend_reserved(self.reserved, &plan.target, security) {
+    ) -> Result<Carrier<'e>, Failure> {
+        let upstreams = &self.context.upstreams;
+        match upstreams.lend_reserved(self.reserved, &plan.target, security) {
             Ok(None) => {}
-            Ok(Some(lent)) => return Ok(lent),
+            Ok(Some(carrier)) => return Ok(carrier),
             Err(BondEnded) => return Err(Failure::bond_ended()),
         }
         let clocks = Clocks::of(self.table.settings());
-        let lending = async { Ok(self.context.upstreams.lend(&plan.target, security, &clocks, reuse).await) };
-        let waited = interrupted(self.reader.stream(), &self.progress, self.table.settings(), self.request.at);
-        let timeout = plan.timeout().filter(|_| transfer::is_over_with_head(self.request));
+        let lending = async { Ok(upstreams.lend(&plan.target, security, &clocks, reuse).await) };
+        let waited = interrupted(&self.reply, &self.progress, self.table.settings(), self.request.at);
+        let timeout = plan.timeout().filter(|_| self.request.is_over_with_head());
         let overdue = async {
             self.progress.overdue(timeout, Some(begun)).await;
-            Err(Broken::Timeout)
+            Err(ExchangeError::Timeout)
         };
         match future::or(lending, future::or(async { Err(waited.await) }, overdue)).await {
             Ok(lent) => lent.map_err(|error| self.note_failure(&error)),
-            Err(broken) => Err(self.failure_of(broken)),
+            Err(error) => Err(self.failure_of(error)),
         }
     }
 
@@ -219,93 +214,93 @@ impl Exchange<'_, '_> {
     }
 
     fn note_failure(&mut self, error: &ConnectError) -> Failure {
-        self.context.count_connect_error(error);
+        self.context.counters.count_connect_error(error);
         self.record.upstream = error.address();
         let mut failure = Failure::connect(error);
         failure.may_pass = error.address().is_some();
         failure
     }
 
-    fn note_connection(&mut self, lent: &Lent) {
-        if lent.is_reused() {
+    fn note_connection(&mut self, carrier: &Carrier<'_>) {
+        if carrier.is_reused() {
             self.context.counters.upstream_reused.increment();
         } else {
-            self.context.count_connect(&lent.stream);
+            self.context.counters.count_connect(carrier.stream());
         }
-        self.record.upstream = Some(lent.address());
-        self.record.upstream_local = lent.local;
+        self.record.upstream = Some(carrier.address());
+        self.record.upstream_local = carrier.local();
     }
 
-    async fn carry(&mut self, lent: Lent, plan: &Plan<'_>, tries: &mut Tries<'_>) -> Tried {
-        let sent_before = lent.stream.socket().bytes_sent();
-        match self.transfer(&lent, plan, tries).await {
+    async fn carry(&mut self, mut carrier: Carrier<'e>, plan: &Plan<'_>, tries: &mut Tries<'_>) -> Tried {
+        let sent_before = carrier.bytes_sent();
+        match self.transfer(&mut carrier, plan, tries).await {
             Ok(received) if received.upgraded => {
-                upstream::note(&plan.target, lent.address(), Outcome::Answered(101));
-                // Whatever it carried, it was not HTTP: it never carries another request.
-                let upstream = self.context.upstreams.discard(lent);
-                Tried::Done(Next::Close(self.end_tunnel(upstream).await))
+                upstream::note(&plan.target, carrier.address(), Outcome::Answered(101));
+                self.end_tunnel(carrier.into_tunnel()).await;
+                Tried::Done
             }
-            Ok(received) => Tried::Done(self.conclude(received, lent, &plan.target)),
-            Err(broken) => {
-                let was_sent = lent.stream.socket().bytes_sent() > sent_before;
-                Box::pin(self.give_up(broken, lent, &plan.target, tries, was_sent)).await
+            Ok(received) => {
+                self.conclude(received, carrier, &plan.target);
+                Tried::Done
+            }
+            Err(error) => {
+                let was_sent = carrier.bytes_sent() > sent_before;
+                Box::pin(self.give_up(error, carrier, &plan.target, tries, was_sent)).await
             }
         }
     }
 
     /// Sends the request and passes the response on, both at once: a server may answer before it has read everything,
     /// and a client may wait for the answer before it sends everything.
-    async fn transfer(&mut self, lent: &Lent, plan: &Plan<'_>, tries: &Tries<'_>) -> Result<Received, Broken> {
-        let (context, request, progress, held) = (self.context, self.request, &self.progress, &self.held);
-        let client = self.reader.stream();
-        let mut back = Reader::new(&lent.stream);
-        // Bytes that were meant for a tunnel must not be read as a request when there will be none.
-        let is_astray = request.head.is_connect() && !self.reader.bytes().is_empty();
-        // Who is authenticated by a connection must learn that it is over.
-        let ends_with_upstream = lent.bond() == Bond::Authenticated;
-        let to_client = |answer: &ResponseHead| ClientContext {
-            version: request.head.version,
-            keep_alive: request.head.keep_alive
-                && progress.uploaded.get()
-                && !context.drain.has_begun()
-                && !is_astray
-                && (answer.keep_alive || !ends_with_upstream),
-        };
+    async fn transfer(
+        &mut self,
+        carrier: &mut Carrier<'_>,
+        plan: &Plan<'_>,
+        tries: &Tries<'_>,
+    ) -> Result<Received, ExchangeError> {
+        let (request, reply, progress, held) = (self.request, &self.reply, &self.progress, &self.held);
         let settings = self.table.settings();
-        let is_over = transfer::is_over_with_head(request);
-        let waited = interrupted(client, progress, settings, request.at);
+        let reception = Reception {
+            asked: request.head.context(),
+            limits: head_limits(settings),
+            edits: plan.response_edits(),
+            is_unwanted: &|status| held.is_intact() && tries.after_status(status),
+            // Who is authenticated by a connection must learn that it is over.
+            is_bound: carrier.bond() == Bond::Authenticated,
+        };
+        let first = held.replay(self.body.arrived()?);
+        progress.note_upload(first.len(), self.body.is_complete());
+        let outgoing =
+            Outgoing { head: &request.head, raw: &request.raw, edits: plan.request_edits(carrier.address()) };
+        let (uplink, mut downlink, sending) = carrier.begin(outgoing, &first);
+        drop(first);
         let received = {
-            let reception = Reception {
-                limits: http1::limits(settings),
-                edits: plan.response_edits(),
-                is_unwanted: &|status| held.is_intact() && tries.after_status(status),
-            };
-            let edits = plan.request_edits(lent.address());
-            let mut download = pin!(transfer::download(client, &mut back, request, to_client, reception, progress));
-            let mut upload = pin!(transfer::upload(request, self.reader, &lent.stream, edits, held, progress));
+            let mut download = pin!(transfer::download(reply, &mut downlink, reception, progress));
+            let mut upload = pin!(transfer::upload(&mut self.body, uplink, sending, held, progress));
             let both = async {
                 let first = future::or(async { Err(upload.as_mut().await) }, async { Ok(download.as_mut().await) });
                 match first.await {
                     Ok(received) => received,
                     Err(Ok(())) => download.as_mut().await,
-                    Err(Err(broken)) => Err(broken),
+                    Err(Err(error)) => Err(error),
                 }
             };
             let overdue = async {
-                progress.overdue(plan.timeout(), is_over.then_some(tries.begun)).await;
-                Err(Broken::Timeout)
+                progress.overdue(plan.timeout(), request.is_over_with_head().then_some(tries.begun)).await;
+                Err(ExchangeError::Timeout)
             };
             let too_slow = async {
                 progress.overdue(tries.timeout, None).await;
-                Err(Broken::TryTimeout)
+                Err(ExchangeError::TryTimeout)
             };
+            let waited = interrupted(reply, progress, settings, request.at);
             let too_late = future::or(async { Err(waited.await) }, future::or(overdue, too_slow));
             future::or(both, too_late).await?
         };
         if received.upgraded {
             let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
-            let relayed = opaque::relay(self.reader, &mut back, clocks).await;
-            self.context.count_expiry(&relayed.end);
+            let relayed = opaque::relay(self.body.tunnel(), downlink.tunnel(), clocks).await;
+            self.context.counters.count_expiry(&relayed.end);
             progress.from_client.set(relayed.sent);
             progress.to_client.set(relayed.received);
             self.tunnel_end = Some(relayed.end);
@@ -313,56 +308,48 @@ impl Exchange<'_, '_> {
         Ok(received)
     }
 
-    fn conclude(&mut self, received: Received, mut lent: Lent, target: &Target<'_>) -> Next {
-        let uploaded = self.progress.uploaded.get();
-        upstream::note(target, lent.address(), Outcome::Answered(self.progress.status.get()));
-        let before = lent.bond();
-        lent.note_answer(received.challenges_connection);
-        self.note_bond(before, &lent);
-        let bond = lent.bond();
+    fn conclude(&mut self, received: Received, mut carrier: Carrier<'_>, target: &Target<'_>) {
+        upstream::note(target, carrier.address(), Outcome::Answered(self.progress.status.get()));
+        let before = carrier.bond();
+        carrier.note_answer(received.challenges_connection);
+        self.note_bond(before, &carrier);
+        let bond = carrier.bond();
         let is_kept = match bond {
-            _ if !received.upstream_reusable || !uploaded => {
-                self.context.upstreams.discard(lent).close();
+            _ if !received.upstream_reusable || !self.progress.uploaded.get() => {
+                carrier.close();
                 false
             }
             Bond::Free => {
-                self.context.keep(lent, target, received.keeps_for);
+                self.context.upstreams.give_back(carrier, target, received.keeps_for);
                 true
             }
             Bond::Challenged | Bond::Authenticated => {
-                self.context.upstreams.reserve(lent, target, received.keeps_for, self.reserved)
+                self.context.upstreams.reserve(carrier, target, received.keeps_for, self.reserved)
             }
         };
         if bond == Bond::Authenticated && !is_kept {
-            return Next::Close(Close::Gently);
-        }
-        let head = &self.request.head;
-        let is_last = head.version == Version::Http11 && !head.keep_alive && self.reader.bytes().is_empty();
-        match (received.client_keep_alive, uploaded) {
-            (true, true) => Next::Request,
-            // The application itself said that it sends nothing more.
-            (false, true) if is_last => Next::Close(Close::Orderly),
-            // The rest of the request is still coming, or another one; the answer must survive it.
-            _ => Next::Close(Close::Gently),
+            self.reply.end_with_bond();
+        } else {
+            self.reply.end();
         }
     }
 
     /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
     async fn give_up(
         &mut self,
-        broken: Broken,
-        lent: Lent,
+        error: ExchangeError,
+        carrier: Carrier<'_>,
         target: &Target<'_>,
         tries: &mut Tries<'_>,
         was_sent: bool,
     ) -> Tried {
-        let (address, bond, heard) = (lent.address(), lent.bond(), self.progress.heard.get());
-        let stale = matches!(broken, Broken::Upstream(_)) && lent.is_reused() && !heard;
+        let (address, bond, heard) = (carrier.address(), carrier.bond(), self.progress.heard.get());
+        let stale = matches!(error, ExchangeError::Upstream(_)) && carrier.is_reused() && !heard;
         if stale {
-            self.context.upstreams.note_closed(&lent);
+            self.context.upstreams.note_closed(&carrier);
         }
-        self.context.upstreams.discard(lent).abort().await;
-        if stale && transfer::is_replayable(self.request) && tries.after_stale(was_sent) {
+        carrier.abort().await;
+        if stale && self.request.is_replayable() && tries.after_stale(was_sent) {
             self.context.counters.requests_retried.increment();
             // At once: the connection was over before the request, and says nothing of the server.
             tries.take();
@@ -371,105 +358,85 @@ impl Exchange<'_, '_> {
         if stale && bond == Bond::Authenticated {
             return Tried::Failed(Failure::bond_ended());
         }
-        if let Some(outcome) = broken.outcome() {
+        if let Some(outcome) = error.outcome() {
             upstream::note(target, address, outcome);
         }
-        let again = match broken {
-            Broken::Unwanted(_) => true,
-            Broken::Upstream(_) | Broken::TryTimeout => tries.after_reset(was_sent),
+        let again = match error {
+            ExchangeError::Unwanted(_) => true,
+            ExchangeError::Upstream(_) | ExchangeError::TryTimeout => tries.after_reset(was_sent),
             _ => false,
         };
         if again && self.held.is_intact() && !self.progress.answering.get() {
             return Tried::Again;
         }
-        Tried::Failed(self.failure_of(broken))
+        Tried::Failed(self.failure_of(error))
     }
 
-    fn failure_of(&self, broken: Broken) -> Failure {
+    fn failure_of(&self, error: ExchangeError) -> Failure {
         let counters = &self.context.counters;
-        if let Broken::Upstream(Some(error)) = &broken {
-            self.context.count_broken(error);
+        if let ExchangeError::Upstream(Some(error)) = &error {
+            self.context.counters.count_broken(error);
         }
-        match broken {
-            Broken::Client => Failure::client_gone(),
-            Broken::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
-            Broken::Upstream(error) if self.progress.answering.get() => Failure::upstream_broke_off(error.as_ref()),
-            Broken::Upstream(error) => Failure::upstream_gone(error.as_ref()),
-            Broken::Response(what) => Failure::upstream_protocol(&what),
-            Broken::Timeout => Failure::timeout(),
-            Broken::TryTimeout | Broken::Unwanted(_) => Failure::per_try_timeout(),
-            Broken::Overdue(clock) => {
+        match error {
+            ExchangeError::Client => Failure::client_gone(),
+            ExchangeError::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
+            ExchangeError::Upstream(error) if self.progress.answering.get() => {
+                Failure::upstream_broke_off(error.as_ref())
+            }
+            ExchangeError::Upstream(error) => Failure::upstream_gone(error.as_ref()),
+            ExchangeError::Response(what) => Failure::upstream_protocol(&what),
+            ExchangeError::Timeout => Failure::timeout(),
+            ExchangeError::TryTimeout | ExchangeError::Unwanted(_) => Failure::per_try_timeout(),
+            ExchangeError::Overdue(clock) => {
                 let counter = match clock {
                     Clock::Idle => &counters.timeouts_idle,
                     Clock::RequestBody => &counters.timeouts_body,
                     Clock::Response => &counters.timeouts_response,
                 };
                 counter.increment();
-                Failure::overdue(clock, self.progress.uploaded.get() || transfer::is_over_with_head(self.request))
+                Failure::overdue(clock, self.progress.uploaded.get() || self.request.is_over_with_head())
             }
         }
     }
 
-    /// Ends a tunnel's upstream side as the application's ended, and says how to end the application's.
-    async fn end_tunnel(&mut self, upstream: Stream) -> Close {
-        let (flags, close) = match self.tunnel_end.take() {
-            None | Some(End::Complete) => (ResponseFlags::default(), Close::Orderly),
-            Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, Close::Orderly),
-            Some(End::Duration) => (ResponseFlags::DURATION_TIMEOUT, Close::Orderly),
-            Some(End::Client(_)) => (ResponseFlags::DOWNSTREAM_CLOSED, Close::Abort),
-            Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, Close::Abort),
+    /// Ends a tunnel's upstream side as the application's ended, and then the application's.
+    async fn end_tunnel(&mut self, upstream: Stream) {
+        let (flags, is_orderly) = match self.tunnel_end.take() {
+            None | Some(End::Complete) => (ResponseFlags::default(), true),
+            Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, true),
+            Some(End::Duration) => (ResponseFlags::DURATION_TIMEOUT, true),
+            Some(End::Client(_)) => (ResponseFlags::DOWNSTREAM_CLOSED, false),
+            Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, false),
         };
         self.record.add_flags(flags);
-        match close {
-            Close::Abort => upstream.abort().await,
-            Close::Orderly | Close::Gently => upstream.close(),
+        if is_orderly {
+            upstream.close();
+            self.reply.end();
+        } else {
+            upstream.abort().await;
+            self.reply.reset();
         }
-        close
     }
 
-    /// Answers in the upstream's stead, or breaks the connection where an answer has begun.
-    async fn answer(&mut self, failure: &Failure) -> Next {
+    /// Answers in the upstream's stead, or breaks off an answer that has begun.
+    async fn answer(&mut self, failure: &Failure) {
         self.record.fail(failure);
-        if self.progress.answering.get() {
-            // What came is delivered. Its framing shows what is missing; where it cannot, the end must not look like one.
-            return Next::Close(if self.progress.shows_end.get() { Close::Gently } else { Close::Abort });
-        }
-        if failure.status == 0 {
-            return Next::Close(Close::Abort);
-        }
-        // Only behind a request that is known to be over can another one begin.
-        let is_read = self.progress.uploaded.get() || self.request.head.body == BodyLength::None;
-        // What follows a CONNECT was meant for the tunnel.
-        let over = is_read && !self.request.head.is_connect();
-        let keep_alive = over && self.request.head.keep_alive && !self.context.drain.has_begun();
-        let options = ReplyOptions {
-            version: self.request.head.version,
-            keep_alive,
-            head_request: self.request.head.method == Method::Head,
-            now: SystemTime::now(),
-        };
-        let fields = failure.fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let reply = local_reply_with(failure.status, &fields.collect::<Vec<_>>(), &failure.body, options);
-        let sent = match self.reader.stream().send(reply) {
-            Ok(sending) => sending.await.is_ok(),
-            Err(_) => false,
-        };
-        match (sent, keep_alive) {
-            (false, _) => Next::Close(Close::Abort),
-            (true, true) => Next::Request,
-            (true, false) => Next::Close(Close::Gently),
+        if self.progress.answering.get() || failure.status == 0 {
+            self.reply.reset();
+        } else {
+            self.reply.answer(failure).await;
         }
     }
 }
 
 /// Resolves when nobody waits for the answer any more, or it has taken too long. An application that has only finished
 /// sending (FIN) still waits.
-async fn interrupted(client: &Stream, progress: &Progress, settings: &Settings, since: Instant) -> Broken {
+async fn interrupted(reply: &Reply<'_>, progress: &Progress, settings: &Settings, since: Instant) -> ExchangeError {
     let gone = async {
-        client.lost().await;
-        Broken::Client
+        reply.lost().await;
+        ExchangeError::Client
     };
-    future::or(gone, async { Broken::Overdue(overdue(progress, settings, since).await) }).await
+    future::or(gone, async { ExchangeError::Overdue(overdue(progress, settings, since).await) }).await
 }
 
 fn limit_reached(reached: bool) -> ResponseFlags {

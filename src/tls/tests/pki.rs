@@ -140,7 +140,7 @@ impl OpensslFolder {
     }
 
     pub(crate) fn certificate(&self, name: &str) -> CertificateDer<'static> {
-        crate::tls::pem::certificates(&self.read(name), name).unwrap().remove(0)
+        crate::tls::material::pem::certificates(&self.read(name), name).unwrap().remove(0)
     }
 
     /// The commands of the document: a root, and leaves of X.509 version 1 with a CN only.

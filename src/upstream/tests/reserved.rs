@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
 type Which = (Option<SocketAddr>, Instant);
 
 struct World {
-    upstreams: Upstreams,
+    upstreams: Rc<Upstreams>,
     at: SocketAddr,
     reserved: [Reserved; APPLICATIONS],
     /// Who has the number now.
@@ -59,38 +59,40 @@ impl World {
         let patience = Duration::from_secs(10);
         let clocks = Clocks { connect: patience, handshake: patience, keepalive: None, user_timeout: None };
         let reuse = if authenticates { Reuse::Never } else { Reuse::Allowed };
-        let mut lent = match self.upstreams.lend_reserved(&mut self.reserved[application], &target, &security) {
-            Ok(Some(lent)) => lent,
+        let upstreams = Rc::clone(&self.upstreams);
+        let mut carrier = match upstreams.lend_reserved(&mut self.reserved[application], &target, &security) {
+            Ok(Some(carrier)) => carrier,
             Ok(None) => {
                 assert!(!self.own.contains_key(&who), "it has a connection that knows it");
-                self.upstreams.lend(&target, &security, &clocks, reuse).await.expect("a listener is there")
+                upstreams.lend(&target, &security, &clocks, reuse).await.expect("a listener is there")
             }
             Err(BondEnded) => {
                 self.own.remove(&who).expect("it had one");
                 return self.leave(application);
             }
         };
-        let which = (lent.local, lent.since);
+        let Carrier::Http1(used) = &carrier;
+        let which = (used.local, used.since);
         assert!(self.known.get(&which).is_none_or(|known| *known == who), "another's connection");
         assert!(self.own.get(&who).is_none_or(|own| *own == which), "not its own connection");
         if authenticates {
-            assert!(lent.bond() != Bond::Free || !lent.is_reused(), "one that others have used");
-            lent.note_credentials();
+            assert!(carrier.bond() != Bond::Free || !carrier.is_reused(), "one that others have used");
+            carrier.note_credentials();
             self.known.insert(which, who);
             self.own.insert(who, which);
         }
-        lent.note_answer(challenges);
-        let bond = lent.bond();
+        carrier.note_answer(challenges);
+        let bond = carrier.bond();
         if !reusable {
-            self.upstreams.discard(lent).close();
+            carrier.close();
             if bond == Bond::Authenticated {
                 self.own.remove(&who);
                 self.leave(application);
             }
         } else if bond == Bond::Free {
-            self.upstreams.give_back(lent, &target, None);
+            upstreams.give_back(carrier, &target, None);
         } else {
-            assert!(self.upstreams.reserve(lent, &target, None, &mut self.reserved[application]));
+            assert!(upstreams.reserve(carrier, &target, None, &mut self.reserved[application]));
         }
     }
 
@@ -113,7 +115,7 @@ async fn play(steps: Vec<Step>) {
         }
     });
     let mut world = World {
-        upstreams: Upstreams::new(1),
+        upstreams: Rc::new(Upstreams::new(1)),
         at,
         reserved: Default::default(),
         who: std::array::from_fn(|number| number),

@@ -8,7 +8,7 @@ use proptest::test_runner::RngSeed;
 use rustls::{ClientConnection, ContentType};
 
 use super::*;
-use crate::tls::record::RecordKey;
+use crate::tls::session::record::{self, RecordKey};
 
 const TLS13: &[&SupportedProtocolVersion] = &[&version::TLS13];
 const TLS12: &[&SupportedProtocolVersion] = &[&version::TLS12];

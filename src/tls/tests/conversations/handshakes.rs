@@ -4,6 +4,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{NamedGroup, ProtocolVersion};
 
 use super::*;
+use crate::tls::material::pem;
 use crate::tls::tests::pki::OpensslFolder;
 
 #[test]
@@ -14,7 +15,7 @@ fn what_is_negotiated_can_be_seen() {
     let negotiated = pair.client.negotiated();
     assert_eq!(negotiated.version, Some(ProtocolVersion::TLSv1_3));
     assert_eq!(negotiated.group, Some(NamedGroup::X25519MLKEM768), "post-quantum is preferred");
-    assert_eq!(negotiated.alpn, Some(NegotiatedAlpn::Http1));
+    assert_eq!(negotiated.alpn, Some(AlpnProtocol::Http1));
     assert!(negotiated.cipher_suite.is_some() && !negotiated.resumed);
     assert_eq!(pair.server.server_name(), Some(NAME));
 }
@@ -64,14 +65,17 @@ fn sni_is_what_the_profile_says() {
 }
 
 #[test]
-fn one_protocol_is_offered_and_a_server_without_it_is_told_apart() {
+fn what_is_offered_is_chosen_and_a_server_without_it_is_told_apart() {
     let rig = Rig::new();
     for (offered, spoken, result) in [
-        (Alpn::Http2, &[&b"h2"[..], b"http/1.1"][..], Ok(Some(NegotiatedAlpn::Http2))),
-        (Alpn::Http1, &[b"h2", b"http/1.1"], Ok(Some(NegotiatedAlpn::Http1))),
-        (Alpn::Http2, &[], Ok(None)),
-        (Alpn::None, &[b"h2"], Ok(None)),
-        (Alpn::Http2, &[b"http/1.1"], Err("NO_APPLICATION_PROTOCOL")),
+        (Alpn::HTTP2, &[&b"h2"[..], b"http/1.1"][..], Ok(Some(AlpnProtocol::Http2))),
+        (Alpn::HTTP1, &[b"h2", b"http/1.1"], Ok(Some(AlpnProtocol::Http1))),
+        (Alpn::HTTP2_OR_HTTP1, &[b"h2", b"http/1.1"], Ok(Some(AlpnProtocol::Http2))),
+        (Alpn::HTTP2_OR_HTTP1, &[b"http/1.1"], Ok(Some(AlpnProtocol::Http1))),
+        (Alpn::HTTP2_OR_HTTP1, &[b"spdy/3"], Err("NO_APPLICATION_PROTOCOL")),
+        (Alpn::HTTP2, &[], Ok(None)),
+        (Alpn::NONE, &[b"h2"], Ok(None)),
+        (Alpn::HTTP2, &[b"http/1.1"], Err("NO_APPLICATION_PROTOCOL")),
     ] {
         let client = profile(&rig.root, ProfileRequest { alpn: offered, ..request(NameCheck::FromHost) }, None);
         let server = rig.server_config(&[&version::TLS13, &version::TLS12], None, spoken);

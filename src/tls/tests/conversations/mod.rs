@@ -13,7 +13,7 @@ use crate::flow::Host;
 use crate::io::Lease;
 use crate::tls::provider::provider;
 use crate::tls::tests::pki::{Authority, Leaf};
-use crate::tls::trust::Strictness;
+use crate::tls::verify::trust::Strictness;
 use crate::tls::*;
 
 mod established;
@@ -35,7 +35,7 @@ fn request(names: NameCheck) -> ProfileRequest {
         identity: None,
         names,
         sni: SniSource::FromHost,
-        alpn: Alpn::Http1,
+        alpn: Alpn::HTTP1,
     }
 }
 

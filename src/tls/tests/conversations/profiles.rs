@@ -32,7 +32,7 @@ fn a_digest_tells_profiles_apart_by_everything_that_matters() {
         profile(&rig.root, exact(&["a"]), None),
         profile(&rig.root, exact(&["a", "b"]), None),
         profile(&rig.root, exact(&["a\", \"b"]), None),
-        profile(&rig.root, ProfileRequest { alpn: Alpn::Http2, ..base() }, None),
+        profile(&rig.root, ProfileRequest { alpn: Alpn::HTTP2, ..base() }, None),
         profile(&rig.root, ProfileRequest { sni: SniSource::Omit, ..base() }, None),
         profile(&rig.root, mutual(), Some(&identity)),
         profile(&rig.root, mutual(), Some(&rig.root.issue(&["a.example.com"], |_| {}))),

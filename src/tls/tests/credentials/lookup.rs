@@ -1,7 +1,7 @@
 //! istiod's table of secrets (`secrets_test.go`), for documents and mounted folders alike.
 
 use super::*;
-use crate::tls::secrets::{Part, Vault};
+use crate::tls::material::secrets::{Part, Vault};
 
 struct Row {
     what: &'static str,

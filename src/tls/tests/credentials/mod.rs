@@ -40,7 +40,7 @@ fn simple(trust: TrustSource) -> ProfileRequest {
         identity: None,
         names: NameCheck::ChainOnly,
         sni: SniSource::FromHost,
-        alpn: Alpn::Http1,
+        alpn: Alpn::HTTP1,
     }
 }
 

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::tls::names::Names;
 use crate::tls::request::NameCheck;
 use crate::tls::tests::pki::Authority;
-use crate::tls::trust::{Strictness, Trust};
 use crate::tls::verify::Verifier;
+use crate::tls::verify::names::Names;
+use crate::tls::verify::trust::{Strictness, Trust};
 
 /// The host of every request here that does not say otherwise.
 const HOST: &str = "api.example.com";

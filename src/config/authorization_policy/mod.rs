@@ -1,0 +1,168 @@
+//! `AuthorizationPolicy` (`security.istio.io`): its fields, and which of them can be judged where one pod's traffic leaves.
+//!
+//! What cannot be judged here is an error and not a warning: a DENY without one of its conditions would forbid more than
+//! is written, an ALLOW without one would let more out.
+
+mod rule;
+mod text_pattern;
+
+use std::collections::BTreeMap;
+
+use crate::config::metadata::{Meta, object_name, read_meta, read_selector};
+use crate::config::problem::Location;
+use crate::config::reader::{Field, Object, Report};
+use crate::config::yaml::quoted;
+
+pub use rule::{AuthorizationCondition, AuthorizationOperation, AuthorizationRule, AuthorizationSource, Wanted};
+pub use text_pattern::TextPattern;
+
+#[derive(Clone, Debug)]
+pub struct AuthorizationPolicy {
+    pub meta: Meta,
+    pub scope: AuthorizationScope,
+    pub action: AuthorizationAction,
+    /// Any of them; none matches nothing.
+    pub rules: Vec<AuthorizationRule>,
+    /// `istio.io/dry-run`: written to be looked at, not to hold.
+    pub dry_run: bool,
+}
+
+/// What of a pod's traffic a policy speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthorizationScope {
+    /// Everything that the pods of its namespace send (of all namespaces, in the root one); with a selector, those pods'.
+    Workloads(Option<BTreeMap<String, String>>),
+    /// What goes to these entries of its own namespace; empty when only targets of other kinds are written.
+    ServiceEntries(Vec<AuthorizationTarget>),
+}
+
+/// A ServiceEntry by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizationTarget {
+    pub name: String,
+    pub at: Location,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthorizationAction {
+    #[default]
+    Allow,
+    Deny,
+    /// Changes nothing; what matches is told.
+    Audit,
+}
+
+const ACTIONS: &[(&str, Option<AuthorizationAction>)] = &[
+    ("ALLOW", Some(AuthorizationAction::Allow)),
+    ("DENY", Some(AuthorizationAction::Deny)),
+    ("AUDIT", Some(AuthorizationAction::Audit)),
+    ("CUSTOM", None),
+];
+
+const DRY_RUN: &str = "istio.io/dry-run";
+
+pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<AuthorizationPolicy> {
+    let meta = read_meta(&mut object, at, report);
+    object.allow(&["status"]);
+    let mut spec = match object.optional("spec") {
+        Some(field) => Some(field.object(report)?),
+        None => None,
+    };
+    object.finish(report);
+    let mut scope = AuthorizationScope::Workloads(None);
+    let mut action = Some(AuthorizationAction::default());
+    let mut rules = Vec::new();
+    if let Some(spec) = &mut spec {
+        scope = read_scope(spec, report);
+        action = read_action(spec, report);
+        rules = spec.optional("rules").map(|field| rule::read_all(&field, report)).unwrap_or_default();
+    }
+    if let Some(spec) = spec {
+        if action == Some(AuthorizationAction::Deny) && rules.is_empty() {
+            spec.warning("a DENY without rules matches nothing; to deny everything write `rules: [{}]`", report);
+        }
+        spec.finish(report);
+    }
+    let meta = meta?;
+    let dry_run = is_dry_run(&meta);
+    Some(AuthorizationPolicy { meta, scope, action: action?, rules, dry_run })
+}
+
+fn is_dry_run(meta: &Meta) -> bool {
+    meta.annotations.get(DRY_RUN).is_some_and(|value| value == "true")
+}
+
+fn read_action(spec: &mut Object<'_>, report: &mut Report) -> Option<AuthorizationAction> {
+    if let Some(field) = spec.optional("provider") {
+        field.key_error("external authorizers are not supported; remove it, and use ALLOW, DENY or AUDIT", report);
+    }
+    let Some(field) = spec.optional("action") else { return Some(AuthorizationAction::default()) };
+    let action = field.choice(ACTIONS, report)?;
+    if action.is_none() {
+        field.error("CUSTOM needs an external authorizer, which is not supported; use ALLOW or DENY", report);
+    }
+    action
+}
+
+fn read_scope(spec: &mut Object<'_>, report: &mut Report) -> AuthorizationScope {
+    let selector = spec.optional("selector");
+    let one = spec.optional("targetRef");
+    let many = spec.optional("targetRefs");
+    let mut written = Vec::new();
+    if let Some(field) = &one {
+        written.push(field.clone());
+    }
+    if let Some(field) = &many {
+        let items = field.list(16, report);
+        if items.is_empty() {
+            field.error("an empty list targets nothing; remove it to speak of everything", report);
+        }
+        written.extend(items);
+    }
+    if one.is_some() && many.is_some() {
+        spec.error("only one of targetRef and targetRefs may be set", report);
+    }
+    match selector {
+        Some(field) if one.is_some() || many.is_some() => {
+            field.key_error("only one of selector and targetRefs may be set", report);
+            AuthorizationScope::ServiceEntries(Vec::new())
+        }
+        Some(field) => AuthorizationScope::Workloads(read_selector(&field, "matchLabels", report)),
+        None if written.is_empty() && many.is_none() => AuthorizationScope::Workloads(None),
+        None => {
+            AuthorizationScope::ServiceEntries(written.iter().filter_map(|field| read_target(field, report)).collect())
+        }
+    }
+}
+
+/// `None` for a target that is not a ServiceEntry: its policy holds there, and not at the egress of a pod.
+fn read_target(field: &Field<'_>, report: &mut Report) -> Option<AuthorizationTarget> {
+    const GROUP: &str = "networking.istio.io";
+    let mut object = field.object(report)?;
+    let group = object.optional_text("group", report).map_or("", |(_, text)| text);
+    let kind = object.required("kind").and_then(|field| Some((field.word(report)?, field)));
+    let name = object.required("name").and_then(|field| object_name(&field, report));
+    if let Some((field, _)) = object.optional_text("namespace", report) {
+        field.key_error("a target is always of the policy's own namespace; remove it", report);
+    }
+    object.finish(report);
+    let (kind, kind_field) = kind?;
+    match (group, kind) {
+        (GROUP, "ServiceEntry") => Some(AuthorizationTarget { name: name?, at: report.location(field.at()) }),
+        (_, "ServiceEntry") => {
+            field.error(format!("a ServiceEntry is of group {GROUP}, found {}", quoted(group)), report);
+            None
+        }
+        ("gateway.networking.k8s.io", "Gateway" | "GatewayClass") | ("" | "core", "Service") => {
+            kind_field.warning(
+                format!("a policy for a {kind} has no effect here: only ServiceEntry targets are judged"),
+                report,
+            );
+            None
+        }
+        _ => {
+            kind_field.error(format!("expected ServiceEntry (group {GROUP}), found {}", quoted(kind)), report);
+            None
+        }
+    }
+}

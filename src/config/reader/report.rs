@@ -1,0 +1,54 @@
+//! The problems of one file, gathered while it is read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::problem::{Location, Problem, Severity};
+use crate::config::yaml::Place;
+
+/// More problems than this in one file help nobody.
+const MAX_PROBLEMS: usize = 1000;
+
+/// The problems of one file.
+pub(crate) struct Report {
+    file: Arc<Path>,
+    problems: Vec<Problem>,
+    errors: usize,
+}
+
+impl Report {
+    pub fn new(file: &Path) -> Self {
+        Self { file: file.into(), problems: Vec::new(), errors: 0 }
+    }
+
+    pub fn error(&mut self, at: Place, message: impl Into<String>) {
+        self.errors += 1;
+        self.add(Severity::Error, at, message.into());
+    }
+
+    pub fn warning(&mut self, at: Place, message: impl Into<String>) {
+        self.add(Severity::Warning, at, message.into());
+    }
+
+    fn add(&mut self, severity: Severity, at: Place, message: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem { severity, at: Some(self.location(at)), message });
+        } else if self.problems.len() == MAX_PROBLEMS {
+            let message = format!("more than {MAX_PROBLEMS} problems; the rest of this file's is not shown");
+            self.problems.push(Problem { severity: Severity::Error, at: Some(self.location(at)), message });
+        }
+    }
+
+    /// Errors so far, shown or not: a resource is sound if none came up while it was read.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    pub fn location(&self, at: Place) -> Location {
+        Location { file: self.file.clone(), line: at.line, column: at.column }
+    }
+
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+}

@@ -1,0 +1,12 @@
+//! `gateways`: whether routes, or conditions of them, are for sidecars as well.
+
+use crate::config::reader::{Field, Report};
+
+/// The gateway that means every sidecar.
+const MESH: &str = "mesh";
+
+/// Whether gateways are named, and none is [`MESH`].
+pub(super) fn exclude_sidecars(field: &Field<'_>, report: &mut Report) -> bool {
+    let names = field.words(report);
+    !names.is_empty() && names.iter().all(|name| name != MESH)
+}

@@ -1,0 +1,175 @@
+//! One HTTP route of a `VirtualService`: what it takes, what becomes of that, and what is changed on the way.
+
+use std::time::Duration;
+
+use super::destination::{self, Destination};
+use super::fault::{self, Fault};
+use super::header_changes::{self, HeaderChanges};
+use super::http_match::{self, HttpMatch};
+use super::retries::{self, Retries};
+use crate::config::problem::Location;
+use crate::config::reader::{Field, Object, Report, Shape};
+use crate::config::yaml::quoted;
+
+#[derive(Clone, Debug)]
+pub struct HttpRoute {
+    pub name: Option<String>,
+    /// Any of them; none matches everything.
+    pub matches: Vec<HttpMatch>,
+    pub action: HttpAction,
+    pub rewrite: Rewrite,
+    /// `None` waits as long as it takes.
+    pub timeout: Option<Duration>,
+    pub retries: Option<Retries>,
+    pub fault: Fault,
+    pub request: HeaderChanges,
+    pub response: HeaderChanges,
+    pub at: Location,
+}
+
+#[derive(Clone, Debug)]
+pub enum HttpAction {
+    /// At least one, with a weight above zero in all.
+    Forward(Vec<Destination>),
+    Redirect(Redirect),
+    Direct {
+        status: u16,
+        body: String,
+    },
+}
+
+/// What is not given stays as it was requested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Replaces the whole path, query included.
+    pub uri: Option<String>,
+    pub authority: Option<String>,
+    pub scheme: Option<String>,
+    pub port: Option<u16>,
+    pub code: u16,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Replaces the prefix that matched, or the whole path where something else matched.
+    pub uri: Option<String>,
+    pub authority: Option<String>,
+}
+
+pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<HttpRoute> {
+    let mut routes = Vec::new();
+    for item in field.list(usize::MAX, report) {
+        let Some(object) = item.object(report) else { continue };
+        routes.extend(read(object, &item, report));
+    }
+    routes
+}
+
+fn read(mut object: Object<'_>, item: &Field<'_>, report: &mut Report) -> Option<HttpRoute> {
+    let name = object.optional_text("name", report).map(|(_, text)| text.to_owned());
+    let matches = object.optional("match").map(|field| http_match::read_all(&field, report)).unwrap_or_default();
+    let action = read_action(&mut object, item, report);
+    let rewrite = object.optional("rewrite").and_then(|field| read_rewrite(&field, report)).unwrap_or_default();
+    let timeout = object.optional("timeout").and_then(|field| field.duration(report));
+    let retries = object.optional("retries").and_then(|field| retries::read(&field, report));
+    let fault = object.optional("fault").and_then(|field| fault::read(&field, report)).unwrap_or_default();
+    let (request, response) = header_changes::read_both(&mut object, report);
+    for name in ["mirror", "mirrorPercent", "mirrorPercentage", "mirrors", "corsPolicy"] {
+        object.unsupported(name, Shape::Any, report);
+    }
+    if let Some(field) = object.optional("delegate") {
+        field.key_error("delegating to another VirtualService is not supported; write its routes here", report);
+    }
+    object.finish(report);
+    Some(HttpRoute {
+        name,
+        matches,
+        action: action?,
+        rewrite,
+        timeout: timeout.filter(|timeout| !timeout.is_zero()),
+        retries,
+        fault,
+        request,
+        response,
+        at: report.location(item.at()),
+    })
+}
+
+fn read_action(object: &mut Object<'_>, item: &Field<'_>, report: &mut Report) -> Option<HttpAction> {
+    let written = ["route", "redirect", "directResponse"].iter().filter(|name| object.has(name)).count();
+    if written != 1 && !object.has("delegate") {
+        item.error("expected one of route, redirect and directResponse", report);
+    }
+    let forward =
+        object.optional("route").and_then(|field| destination::read_all(&field, header_changes::read_both, report));
+    let redirect = object.optional("redirect").and_then(|field| read_redirect(&field, report));
+    let direct = object.optional("directResponse").and_then(|field| read_direct(&field, report));
+    forward.map(HttpAction::Forward).or(redirect.map(HttpAction::Redirect)).or(direct)
+}
+
+fn read_redirect(field: &Field<'_>, report: &mut Report) -> Option<Redirect> {
+    const CODES: [i64; 5] = [301, 302, 303, 307, 308];
+    const SCHEMES: &[(&str, &str)] = &[("http", "http"), ("https", "https")];
+    let mut object = field.object(report)?;
+    let code = object.optional("redirectCode").and_then(|field| {
+        let code = field.whole(&(300..=399), report)?;
+        if !CODES.contains(&code) {
+            field.error("expected 301, 302, 303, 307 or 308", report);
+        }
+        u16::try_from(code).ok()
+    });
+    let uri = object.optional("uri").and_then(|field| path(&field, report));
+    let authority = object.optional("authority").and_then(|field| authority(&field, report));
+    let scheme = object.optional("scheme").and_then(|field| field.choice(SCHEMES, report)).map(str::to_owned);
+    let port = object.optional("port").and_then(|field| field.port(report));
+    object.unsupported("derivePort", Shape::Word, report);
+    object.finish(report);
+    Some(Redirect { uri, authority, scheme, port, code: code.unwrap_or(301) })
+}
+
+fn read_direct(field: &Field<'_>, report: &mut Report) -> Option<HttpAction> {
+    let mut object = field.object(report)?;
+    let status = object.required("status").and_then(|field| field.whole(&(200..=599), report));
+    let body = object.optional("body").and_then(|field| {
+        let mut body = field.object(report)?;
+        let text = body.optional("string").and_then(|field| field.text(report));
+        if body.has("bytes") {
+            field.error("bytes are not supported; write string", report);
+        }
+        body.allow(&["bytes"]);
+        body.finish(report);
+        text
+    });
+    object.finish(report);
+    Some(HttpAction::Direct { status: u16::try_from(status?).ok()?, body: body.unwrap_or("").to_owned() })
+}
+
+fn read_rewrite(field: &Field<'_>, report: &mut Report) -> Option<Rewrite> {
+    let mut object = field.object(report)?;
+    let uri = object.optional("uri").and_then(|field| path(&field, report));
+    let authority = object.optional("authority").and_then(|field| authority(&field, report));
+    object.unsupported("uriRegexRewrite", Shape::Object(&["match", "rewrite"]), report);
+    object.finish(report);
+    Some(Rewrite { uri, authority })
+}
+
+/// What may stand in a request line as a path.
+fn path(field: &Field<'_>, report: &mut Report) -> Option<String> {
+    let text = field.word(report)?;
+    if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        field.error(format!("expected a path that begins with \"/\", found {}", quoted(text)), report);
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn authority(field: &Field<'_>, report: &mut Report) -> Option<String> {
+    let text = field.word(report)?;
+    match crate::flow::Authority::parse(text) {
+        Ok(_) => Some(text.to_owned()),
+        Err(error) => {
+            field.error(format!("{} is no host with or without a port: {error}", quoted(text)), report);
+            None
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `VirtualService`: its hosts, and whom its routes are for.
+
+mod byte_route;
+mod destination;
+mod fault;
+mod gateways;
+mod header_changes;
+mod http_match;
+mod http_route;
+mod retries;
+mod text_match;
+
+use crate::config::export_to::{self, ExportTo};
+use crate::config::metadata::{Meta, read_meta};
+use crate::config::names::{self, HostPattern};
+use crate::config::problem::Location;
+use crate::config::reader::{Field, Object, Report};
+
+use byte_route::Reads;
+pub use byte_route::{ByteMatch, ByteRoute};
+pub use destination::Destination;
+pub use fault::Fault;
+pub use header_changes::HeaderChanges;
+pub use http_match::HttpMatch;
+pub use http_route::{HttpAction, HttpRoute, Redirect, Rewrite};
+pub use retries::{Retries, RetryOn};
+pub use text_match::TextMatch;
+
+#[derive(Clone, Debug)]
+pub struct VirtualService {
+    pub meta: Meta,
+    pub hosts: Vec<HostPattern>,
+    pub export_to: Vec<ExportTo>,
+    /// The first that matches holds.
+    pub http: Vec<HttpRoute>,
+    /// For the application's own TLS, by its server name.
+    pub tls: Vec<ByteRoute>,
+    /// For bytes that are not looked into.
+    pub tcp: Vec<ByteRoute>,
+}
+
+pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<VirtualService> {
+    let meta = read_meta(&mut object, at, report);
+    object.allow(&["status"]);
+    let spec = object.required("spec");
+    object.finish(report);
+    let mut spec = spec?.object(report)?;
+
+    let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, true, report)).unwrap_or_default();
+    if let Some(field) = spec.optional("gateways")
+        && gateways::exclude_sidecars(&field, report)
+    {
+        field.key_warning("these routes are for gateways only, and have no effect here: add mesh", report);
+        // What a gateway makes of them is not known here, so nothing in them is held to be wrong.
+        spec.allow(&["hosts", "http", "tls", "tcp"]);
+        spec.finish(report);
+        let (http, tls, tcp) = (Vec::new(), Vec::new(), Vec::new());
+        return Some(VirtualService { meta: meta?, hosts: Vec::new(), export_to, http, tls, tcp });
+    }
+    let hosts = spec.required("hosts").map(|field| read_hosts(&field, report)).unwrap_or_default();
+    let http = spec.optional("http").map(|field| http_route::read_all(&field, report)).unwrap_or_default();
+    let tls = spec.optional("tls").map(|field| byte_route::read_all(&field, Reads::ServerName(&hosts), report));
+    let tcp = spec.optional("tcp").map(|field| byte_route::read_all(&field, Reads::Nothing, report));
+    let (tls, tcp) = (tls.unwrap_or_default(), tcp.unwrap_or_default());
+    if !["http", "tls", "tcp"].iter().any(|name| spec.has(name)) {
+        spec.error("a VirtualService must have at least one of http, tls and tcp", report);
+    }
+    spec.finish(report);
+    Some(VirtualService { meta: meta?, hosts, export_to, http, tls, tcp })
+}
+
+/// The hosts of routes for sidecars, by the rules of Istio's `ValidateVirtualService`.
+fn read_hosts(field: &Field<'_>, report: &mut Report) -> Vec<HostPattern> {
+    let items = field.list(usize::MAX, report);
+    if items.is_empty() {
+        field.error("at least one host is required", report);
+    }
+    let mut hosts: Vec<HostPattern> = Vec::new();
+    for item in items {
+        let Some(text) = item.word(report) else { continue };
+        match names::host_pattern(text) {
+            Ok(HostPattern::Any) => item.error(
+                "wildcard host * is not allowed for virtual services bound to the mesh gateway; name the hosts, such as \
+                 \"*.example.com\", or leave mesh out of `gateways`",
+                report,
+            ),
+            Ok(host) => {
+                // Each request must be one of one host: which of two that overlap would be a matter of order.
+                if let Some(other) = hosts.iter().find(|other| other.covers(&host) || host.covers(other)) {
+                    let message = format!("duplicate hosts in virtual service: {other} & {host}; keep one of them");
+                    item.error(message, report);
+                }
+                hosts.push(host);
+            }
+            Err(message) => item.error(message, report),
+        }
+    }
+    hosts
+}

@@ -1,0 +1,88 @@
+//! How far an exchange has come: where its two halves meet, and what its clocks and its log line read.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+
+use crate::io;
+
+/// How far an exchange has come.
+pub struct Progress {
+    /// When bytes last moved in either direction.
+    pub moved: Cell<Instant>,
+    /// The whole request has been handed to the upstream's carrier.
+    pub uploaded: Cell<bool>,
+    /// The application has been sent a byte of the final response: egret can no longer answer itself.
+    pub answering: Cell<bool>,
+    /// Status of the final response; 0 before it.
+    pub status: Cell<u16>,
+    /// When its head was complete.
+    pub head_at: Cell<Option<Instant>>,
+    /// Body bytes from the application.
+    pub from_client: Cell<u64>,
+    /// Body bytes to the application.
+    pub to_client: Cell<u64>,
+    /// A byte has come from the upstream.
+    pub heard: Cell<bool>,
+    /// When the whole request had been handed over.
+    uploaded_at: Cell<Option<Instant>>,
+    /// The application is waited for: it has not sent all of its request.
+    pub starved: Cell<bool>,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            moved: Cell::new(io::now()),
+            uploaded: Cell::new(false),
+            answering: Cell::new(false),
+            status: Cell::new(0),
+            head_at: Cell::new(None),
+            from_client: Cell::new(0),
+            to_client: Cell::new(0),
+            heard: Cell::new(false),
+            uploaded_at: Cell::new(None),
+            starved: Cell::new(false),
+        }
+    }
+
+    /// So much of the request's body has come; `whole`: with it the request is complete.
+    pub fn note_upload(&self, bytes: usize, whole: bool) {
+        self.count(&self.from_client, bytes);
+        self.uploaded.set(whole);
+        self.uploaded_at.set(whole.then(io::now));
+    }
+
+    /// So much of the response's body goes to the application.
+    pub fn note_download(&self, bytes: usize) {
+        self.count(&self.to_client, bytes);
+    }
+
+    /// The final response's head is here, and goes to the application.
+    pub fn note_answer(&self, status: u16) {
+        self.status.set(status);
+        self.head_at.set(Some(io::now()));
+        self.answering.set(true);
+    }
+
+    /// Waits until `timeout` has passed since the request was complete, as Envoy counts it; forever without one.
+    /// `since` is when that was, where it was before this try.
+    pub async fn overdue(&self, timeout: Option<Duration>, since: Option<Instant>) {
+        let Some(timeout) = timeout else { return future::pending().await };
+        loop {
+            let now = io::now();
+            let until = since.or(self.uploaded_at.get()).unwrap_or(now) + timeout;
+            if until <= now {
+                return;
+            }
+            io::sleep_until(until).await;
+        }
+    }
+
+    fn count(&self, counter: &Cell<u64>, bytes: usize) {
+        counter.set(counter.get() + bytes as u64);
+        self.moved.set(io::now());
+    }
+}

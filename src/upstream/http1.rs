@@ -1,0 +1,172 @@
+//! One exchange over an HTTP/1 connection: the request's bytes on their way up, the response's as they come.
+//!
+//! Bytes stay in the buffer that they were received in. Whether the connection may carry a further request is known when
+//! the response has ended (RFC 9112 §9.3); who gets it is the pool's affair.
+
+use super::message::{CarrierError, Form, Outgoing};
+use super::reader::Reader;
+use super::stream::{Stream, StreamError};
+use crate::http::{
+    BodyError, BodyLength, BodyScanner, HeadLimits, Parsed, RequestContext, ResponseHead, parse_response,
+};
+use crate::io::{Lease, SendFuture};
+
+/// What must be left of a body, or of one of its chunks, for large receives to pay.
+const BULK: u64 = 16 * 1024;
+
+/// Sends the head and the first bytes of the body in one piece.
+///
+/// # Errors
+/// The stream can seal nothing any more.
+pub(super) fn begin<'c>(
+    stream: &'c Stream,
+    request: Outgoing<'_>,
+    first: &[u8],
+) -> Result<SendFuture<'c>, StreamError> {
+    let Outgoing { head, raw, edits } = request;
+    if head.is_verbatim() && edits.is_empty() {
+        return stream.send_pieces(&[raw, first]);
+    }
+    let mut rewritten = Vec::new();
+    head.write_edited(raw, edits, &mut rewritten);
+    stream.send_pieces(&[&rewritten, first])
+}
+
+/// Much of a body is received in few, large pieces.
+pub fn expect(stream: &Stream, remaining: Option<u64>) {
+    stream.expect(remaining.filter(|&bytes| bytes > BULK).unwrap_or(0));
+}
+
+/// A response as it comes.
+pub struct Http1Response<'c> {
+    reader: Reader<'c>,
+    /// Of the head that was read last, in bytes.
+    length: usize,
+    scanner: BodyScanner,
+    /// The body lasts until the connection ends.
+    is_open_ended: bool,
+    /// Bytes came behind the end of the response: nobody asked for them, and the connection must not be used again.
+    surplus: bool,
+    heard: bool,
+}
+
+impl<'c> Http1Response<'c> {
+    pub(super) fn new(stream: &'c Stream) -> Self {
+        let scanner = BodyScanner::new(BodyLength::None);
+        let reader = Reader::new(stream);
+        Self { reader, length: 0, scanner, is_open_ended: false, surplus: false, heard: false }
+    }
+
+    pub(super) async fn head(
+        &mut self,
+        asked: RequestContext,
+        limits: HeadLimits,
+    ) -> Result<ResponseHead, CarrierError> {
+        loop {
+            match parse_response(self.reader.bytes(), asked, limits) {
+                Ok(Parsed::Complete { head, length }) => {
+                    self.length = length;
+                    self.scanner = BodyScanner::new(head.body);
+                    self.is_open_ended = head.is_close_delimited();
+                    return Ok(head);
+                }
+                Ok(Parsed::Partial) => {}
+                Err(error) => return Err(CarrierError::Protocol(error.to_string())),
+            }
+            match self.reader.fill().await {
+                Ok(true) => self.heard = true,
+                Ok(false) => return Err(CarrierError::Ended(None)),
+                Err(error) => return Err(CarrierError::Ended(Some(error))),
+            }
+        }
+    }
+
+    pub(super) fn take_head(&mut self) -> Lease {
+        self.reader.take(self.length)
+    }
+
+    pub(super) fn start(&mut self, form: Form) -> Result<Lease, CarrierError> {
+        let mut all = self.reader.take_all();
+        match form {
+            Form::Framed => {
+                let used = self.scanner.advance(&all[self.length..]).map_err(broken_body)?;
+                self.surplus = self.length + used < all.len();
+                all.truncate(self.length + used);
+                Ok(all)
+            }
+            Form::Data => {
+                let mut start = Vec::with_capacity(all.len());
+                start.extend_from_slice(&all[..self.length]);
+                self.unframe(&all[self.length..], &mut start)?;
+                Ok(Lease::from_vec(start))
+            }
+        }
+    }
+
+    pub(super) async fn next(&mut self, form: Form) -> Result<Option<Lease>, CarrierError> {
+        if self.scanner.is_complete() {
+            return Ok(self.end());
+        }
+        expect(self.reader.stream(), self.scanner.remaining());
+        match self.reader.next().await {
+            Ok(Some(bytes)) => self.part(bytes, form).map(Some),
+            Ok(None) if self.is_open_ended => Ok(self.end()),
+            Ok(None) => Err(CarrierError::Ended(None)),
+            Err(error) => Err(CarrierError::Ended(Some(error))),
+        }
+    }
+
+    fn end(&self) -> Option<Lease> {
+        self.reader.stream().expect(0);
+        None
+    }
+
+    /// What belongs to the response of `bytes`.
+    fn part(&mut self, mut bytes: Lease, form: Form) -> Result<Lease, CarrierError> {
+        match form {
+            Form::Framed => {
+                let used = self.scanner.advance(&bytes).map_err(broken_body)?;
+                self.surplus = used < bytes.len();
+                bytes.truncate(used);
+                Ok(bytes)
+            }
+            Form::Data => {
+                let mut data = Vec::with_capacity(bytes.len());
+                self.unframe(&bytes, &mut data)?;
+                Ok(Lease::from_vec(data))
+            }
+        }
+    }
+
+    /// Appends the data in `bytes` to `data`, without its framing.
+    fn unframe(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<(), CarrierError> {
+        let mut at = 0;
+        while at < bytes.len() && !self.scanner.is_complete() {
+            let chunk = self.scanner.next_chunk(&bytes[at..]).map_err(broken_body)?;
+            data.extend_from_slice(&bytes[at..][chunk.data]);
+            at += chunk.consumed;
+        }
+        self.surplus = at < bytes.len();
+        Ok(())
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        self.reader.stream().has_opened()
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        !self.is_open_ended && !self.surplus && self.reader.bytes().is_empty()
+    }
+
+    pub(super) fn has_spoken(&self) -> bool {
+        self.heard
+    }
+
+    pub(super) fn reader(&mut self) -> &mut Reader<'c> {
+        &mut self.reader
+    }
+}
+
+fn broken_body(error: BodyError) -> CarrierError {
+    CarrierError::Protocol(error.to_string())
+}
