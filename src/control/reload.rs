@@ -1,6 +1,7 @@
 //! From files to a published policy table, again and again. A reload that fails changes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::config::{self, Problem, Resources, Settings, SettingsOverrides, Severity};
+use crate::config::{self, HostPattern, Problem, Resources, Settings, SettingsOverrides, Severity};
 use crate::control::dns::Listed;
 use crate::control::resolve::Resolver;
 use crate::control::restart::{self, Waiting};
@@ -189,7 +190,14 @@ impl Reloader {
         self.occupancies.retain(|_, counts| Arc::strong_count(counts) > 1);
         self.healths.retain(|_, health| Arc::strong_count(health) > 1);
         let (occupancies, healths) = (&mut self.occupancies, &mut self.healths);
-        let mut materials = Live { store: &mut self.store, resolver: &self.resolver, names, occupancies, healths };
+        let mut materials = Live {
+            store: &mut self.store,
+            resolver: &self.resolver,
+            listed: &self.listed,
+            names,
+            occupancies,
+            healths,
+        };
         compile(resources, &self.sources.workload, &mut materials)
     }
 
@@ -264,6 +272,7 @@ fn report(problems: &[Problem]) {
 struct Live<'l> {
     store: &'l mut Store,
     resolver: &'l Resolver,
+    listed: &'l Listed,
     names: &'l mut HashSet<Hostname>,
     occupancies: &'l mut ByCluster<Occupancy>,
     healths: &'l mut ByCluster<Health>,
@@ -286,6 +295,14 @@ impl Materials for Live<'_> {
 
     fn asked_families(&self) -> AskedFamilies {
         self.resolver.asked_families()
+    }
+
+    fn automatic_addresses(&self, host: &HostPattern) -> Vec<IpAddr> {
+        self.listed.automatic().of(&host.to_string()).to_vec()
+    }
+
+    fn automatic_hosts(&self) -> Vec<(IpAddr, String)> {
+        self.listed.automatic().owners()
     }
 
     fn occupancy(&mut self, cluster: &str) -> Arc<Occupancy> {

@@ -7,25 +7,26 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::config::{
     ByteRoute, ConnectPolicy, DestinationRule, Endpoint, EndpointAddress, HostPattern, LoadBalancer, Location, Meta,
-    PortPolicy, PortProtocol, Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode, TunnelProtocol,
+    OutboundPolicy, PortPolicy, PortProtocol, Problem, Resolution, Resources, ServiceEntry, ServicePort, TlsMode,
+    TunnelProtocol,
 };
-use crate::flow::Hostname;
 use crate::policy::authorized::Authorized;
 use crate::policy::endpoints::{endpoints, in_mesh_tls};
 use crate::policy::guarded::Guarded;
-use crate::policy::health::Health;
 use crate::policy::imports::imported;
+use crate::policy::listed_hosts::is_eligible;
 use crate::policy::localities::arrange;
-use crate::policy::occupancy::Occupancy;
+use crate::policy::materials::Materials;
 use crate::policy::origination::{Carries, Context, Wanted, wanted};
 use crate::policy::policy_table::PolicyTable;
 use crate::policy::problems::Problems;
-use crate::policy::publish::Addresses;
 use crate::policy::reach::Reach;
 use crate::policy::routed_away::RoutedAway;
-use crate::policy::routes::{Claims, PortRoutes, Speaks};
+use crate::policy::routes::{Claims, PortRoutes, Speaks, everything};
 use crate::policy::rules::Rules;
 pub(super) use crate::policy::rules::policy_of;
 use crate::policy::scope::{Workload, oldest_first, outbound_policy, sidecar};
@@ -34,46 +35,8 @@ use crate::policy::sought::Sought;
 use crate::policy::splits::{Pending, byte_services};
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Origin, Source, Transport};
 use crate::policy::traps;
-use crate::tls::{ClientProfile, ProfileRequest};
-
-/// Which families of addresses names are asked for: of the others nothing is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AskedFamilies {
-    pub v4: bool,
-    pub v6: bool,
-}
-
-/// Where compiling gets what it cannot compute.
-pub trait Materials {
-    /// The loaded form of a request; asking again for the same may give the same.
-    ///
-    /// # Errors
-    /// Why the material cannot be had, in words for an operator: the cluster is refused with them.
-    fn profile(&mut self, wanted: &ProfileRequest) -> Result<Arc<ClientProfile>, String>;
-
-    /// The cell that holds the latest addresses of `name`, kept current from now on.
-    fn addresses(&mut self, name: &Hostname) -> Addresses;
-
-    /// As [`addresses`](Self::addresses), with those that the name had until a while ago: applications keep to them.
-    fn bound_addresses(&mut self, name: &Hostname) -> Addresses {
-        self.addresses(name)
-    }
-
-    /// The families whose addresses names are asked for.
-    fn asked_families(&self) -> AskedFamilies {
-        AskedFamilies { v4: true, v6: true }
-    }
-
-    /// The counts of the cluster of this name: the same for every table that has one, so that limits outlive reloads.
-    fn occupancy(&mut self, _cluster: &str) -> Arc<Occupancy> {
-        Arc::default()
-    }
-
-    /// The health of the endpoints of the cluster of this name, kept in the same way.
-    fn health(&mut self, _cluster: &str) -> Arc<Health> {
-        Arc::default()
-    }
-}
+use crate::policy::unlisted_port::UnlistedPort;
+use crate::tls::ProfileRequest;
 
 /// The table for one workload, and everything in the resources that will surprise its operator, in file order.
 pub fn compile(
@@ -128,7 +91,9 @@ impl<'a> Compiler<'a> {
         let short_names = Arc::new(ShortNames::of(&entries, &resources.virtual_services, workload));
         let authorized = Authorized::visible(resources, workload, &short_names, &mut problems);
         let elsewhere = authorized.everything();
-        let table = PolicyTable { settings, short_names, elsewhere, ..PolicyTable::default() };
+        let automatic = materials.automatic_hosts().into_iter();
+        let automatic = automatic.map(|(ip, host)| (ip, UnlistedPort::of(&host))).collect();
+        let table = PolicyTable { settings, short_names, automatic, elsewhere, ..PolicyTable::default() };
         let mut compiler = Compiler {
             workload,
             materials,
@@ -193,7 +158,14 @@ impl<'a> Compiler<'a> {
 
     fn add_http(&mut self, service: &Service<'a>, carries: Carries) {
         let id = self.table.clusters.len();
-        let claims = self.routes(service).claim_http(service.host, &service.entry.addresses, id);
+        let (own, places) = (self.automatic(service), self.places(service));
+        let may_be_another = self.table.settings.outbound_traffic_policy != OutboundPolicy::RegistryOnly
+            && service.entry.resolution != Resolution::DynamicDns;
+        let routes = self.routes(service);
+        let claims = routes.claim_http(service.host, &places, id);
+        if claims.won && may_be_another {
+            routes.claim_unnamed_http(&own, id);
+        }
         let protocol = if carries == Carries::Http2 { ClusterProtocol::Http2 } else { ClusterProtocol::Http1 };
         self.settle(service, &claims, protocol, carries);
     }
@@ -201,8 +173,8 @@ impl<'a> Compiler<'a> {
     fn add_tls(&mut self, service: &Service<'a>) {
         let id = self.table.clusters.len();
         let routed = self.claim_sni_routes(service, id);
-        let addresses = &service.entry.addresses;
-        let claims = routed.unwrap_or_else(|| self.routes(service).claim_tls(service.host, addresses, id));
+        let places = self.places(service);
+        let claims = routed.unwrap_or_else(|| self.routes(service).claim_tls(service.host, &places, id));
         self.settle(service, &claims, ClusterProtocol::Opaque, Carries::Tls);
     }
 
@@ -215,9 +187,9 @@ impl<'a> Compiler<'a> {
     /// A port without a declared protocol: requests by host, other bytes by address, and TLS of the application as such
     /// where a rule asks for TLS of ours.
     fn add_detected(&mut self, service: &Service<'a>) {
-        let addresses = &service.entry.addresses;
+        let places = self.places(service);
         let id = self.table.clusters.len();
-        let claims = self.routes(service).claim_detected_http(service.host, addresses, id);
+        let claims = self.routes(service).claim_detected_http(service.host, &places, id);
         self.settle(service, &claims, ClusterProtocol::SameAsClient, Carries::Http1);
 
         let bytes = self.table.clusters.len();
@@ -230,6 +202,20 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// Where the connections of a service may be going: to the addresses that its entry lists, else anywhere, and to those
+    /// that stand for its host. A longer prefix comes first, so these tell apart what has no name.
+    pub(super) fn places(&self, service: &Service<'_>) -> Vec<IpNet> {
+        let own = self.automatic(service);
+        if own.is_empty() { service.entry.addresses.clone() } else { [&everything()[..], &own].concat() }
+    }
+
+    fn automatic(&self, service: &Service<'_>) -> Vec<IpNet> {
+        if !is_eligible(service.entry, service.host) {
+            return Vec::new();
+        }
+        self.materials.automatic_addresses(service.host).into_iter().map(IpNet::from).collect()
+    }
+
     pub(super) fn routes(&mut self, service: &Service<'_>) -> &mut PortRoutes {
         self.table.ports.entry(service.port.number).or_default()
     }
@@ -240,9 +226,13 @@ impl<'a> Compiler<'a> {
             let owner = &self.table.clusters[*owner].origin.service_entry;
             if owner.at != service.entry.meta.at {
                 let port = service.port.number;
-                let message = format!(
-                    "{what} on port {port} stay with the older ServiceEntry {owner}: this entry gets none of them"
-                );
+                let rest = if self.automatic(service).is_empty() {
+                    "this entry gets none of them"
+                } else {
+                    "this entry gets those alone that go to its automatic address, which applications know where DNS is \
+                     captured (egret init --capture-dns)"
+                };
+                let message = format!("{what} on port {port} stay with the older ServiceEntry {owner}: {rest}");
                 self.problems.warn(&service.port.at, message);
             }
         }

@@ -6,7 +6,7 @@ use crate::config::{
     Endpoint, EndpointAddress, HostPattern, LoadBalancer, MeshLocation, PortPolicy, Resolution, ServiceEntry,
     ServicePort,
 };
-use crate::policy::compile::Materials;
+use crate::policy::materials::Materials;
 use crate::policy::problems::Problems;
 use crate::policy::publish::{Addresses, Published};
 use crate::policy::table::{EndpointSource, Endpoints};

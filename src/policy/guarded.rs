@@ -17,8 +17,8 @@ use ipnet::IpNet;
 
 use crate::config::{EndpointAddress, HostPattern};
 use crate::flow::{Hostname, OriginalDst};
-use crate::policy::compile::{AskedFamilies, Materials};
 use crate::policy::http_routes::HttpServices;
+use crate::policy::materials::{AskedFamilies, Materials};
 use crate::policy::publish::Addresses;
 use crate::policy::table::{Cluster, ClusterProtocol, Endpoints, Transport};
 

@@ -4,6 +4,7 @@
 //! nothing of how it came to be, of sockets, or of what becomes of an answer.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -17,6 +18,7 @@ use crate::policy::short_names::ShortNames;
 use crate::policy::splits::Split;
 use crate::policy::table::Cluster;
 use crate::policy::tunnels::TunnelEnds;
+use crate::policy::unlisted_port::UnlistedPort;
 
 /// What may leave, and how. Made by [`compile`](super::compile).
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub struct PolicyTable {
     pub(super) guarded: Guarded,
     pub(super) tunnel_ends: TunnelEnds,
     pub(super) short_names: Arc<ShortNames>,
+    /// Addresses that stand for a host, and what is said where one is dialled on a port that the host does not list.
+    pub(super) automatic: HashMap<IpAddr, UnlistedPort, RandomState>,
     /// What AuthorizationPolicies say of destinations that no entry names.
     pub(super) elsewhere: Option<Arc<Authorization>>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Real clients (dig, getent, Python), a real name server (dnsmasq) and servers that misbehave, in network namespaces.
 
+mod addresses;
 mod clients;
 mod flood;
 mod servers;

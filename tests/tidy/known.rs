@@ -5,8 +5,8 @@
 pub const CIRCLES: [&str; 2] = [
     "inject/edit.rs inject/mod.rs inject/parts.rs inject/pod_resources.rs inject/refusal.rs inject/scalar.rs \
      inject/shared.rs inject/wishes.rs inject/workload.rs",
-    "policy/compile.rs policy/endpoints.rs policy/guarded.rs policy/policy_table.rs policy/rules.rs policy/splits.rs \
-     policy/traps/mod.rs policy/tunnels.rs policy/virtual_services.rs",
+    "policy/compile.rs policy/policy_table.rs policy/rules.rs policy/splits.rs policy/traps/mod.rs policy/tunnels.rs \
+     policy/virtual_services.rs",
 ];
 
 /// Names that several types of a room have.

@@ -3,7 +3,8 @@
 //! It is asked before a policy is compiled, which needs the addresses, and after it is published.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use ipnet::IpNet;
@@ -33,16 +34,19 @@ impl Listed {
 
     /// Gives every eligible host of the resources its addresses; what could not be given, in words for an operator.
     pub fn assign(&self, resources: &Resources, workload: &Workload, wanted: AutomaticRanges) -> Vec<String> {
-        let (mut hosts, mut reserved) = (BTreeSet::new(), Vec::<IpNet>::new());
+        let (mut hosts, mut reserved) = (BTreeMap::<String, Vec<IpAddr>>::new(), Vec::<IpNet>::new());
         for_each_listed_host(resources, workload, |listed| {
             reserved.extend(&listed.entry.addresses);
             if listed.is_eligible() {
-                hosts.insert(listed.host.to_string());
+                let host = listed.host.to_string();
+                let given = listed.entry.status_addresses.iter().filter(|given| given.host == host);
+                let ips: Vec<IpAddr> = given.map(|given| given.value).collect();
+                hosts.entry(host).or_default().extend(ips);
             }
         });
         let (ranges, mut problems) = routes::without_overlaps(wanted);
         let mut automatic = self.automatic.borrow_mut();
-        let assigned = automatic.assign(ranges, hosts.iter().map(String::as_str), &reserved);
+        let assigned = automatic.assign(ranges, &hosts, &reserved);
         problems.extend(assigned.exhausted.iter().map(|exhausted| format!("automatic addresses: {exhausted}")));
         if let Some(state) = self.state.borrow_mut().as_mut() {
             state.append(&assigned.changed);

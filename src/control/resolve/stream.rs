@@ -119,7 +119,8 @@ impl StreamTransport {
                 stream.set_nodelay(true)?;
                 exchange(&mut stream, message).await
             }
-            StreamTransport::Tls(tls) => tls.exchange(server, message).await,
+            // Boxed: a handshake is large, and each name has a task that may be in one.
+            StreamTransport::Tls(tls) => Box::pin(tls.exchange(server, message)).await,
         }
     }
 
