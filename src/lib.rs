@@ -13,12 +13,14 @@ pub mod flow;
 pub mod config;
 pub mod confine;
 pub mod dns;
+pub mod grpc;
 pub mod http;
 pub mod io;
 pub mod observe;
 pub mod sniff;
 pub mod tls;
 
+pub mod http2;
 pub mod policy;
 
 pub mod explain;

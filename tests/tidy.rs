@@ -11,6 +11,8 @@ mod known;
 mod rooms;
 #[path = "tidy/rows.rs"]
 mod rows;
+#[path = "tidy/settings.rs"]
+mod settings;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -31,8 +33,8 @@ const FILE_LINES: usize = 500;
 /// Top-level modules from the bottom up; a module may use those of its own row and of the rows before it.
 const ORDER: [&[&str]; 9] = [
     &["flow"],
-    &["config", "confine", "dns", "http", "io", "observe", "sniff", "tls"],
-    &["policy"],
+    &["config", "confine", "dns", "grpc", "http", "io", "observe", "sniff", "tls"],
+    &["http2", "policy"],
     &["explain", "upstream"],
     &["proxy"],
     &["worker"],
@@ -306,43 +308,4 @@ fn the_rules_can_fail() {
     assert_eq!(used("src/io/mod.rs", "use super::policy; mod tls;"), "policy");
     assert_eq!(used("src/io/a.rs", "#[cfg(test)] mod tests { use crate::cli; }"), "");
     assert!(mentions("see /a/x", "/a/") && mentions("\"/a/\"", "/a/") && !mentions("at /b/a/x", "/a/"));
-}
-
-/// A setting that nobody reads is a promise that nobody keeps. To show it, in a dump or an explanation, is no effect.
-#[test]
-fn every_setting_has_an_effect() {
-    let sources = rust(&["src"]);
-    let declares = |item: &syn::Item| match item {
-        syn::Item::Struct(item) if item.ident == "Settings" => Some(item.fields.clone()),
-        _ => None,
-    };
-    let fields = sources.iter().flat_map(Source::program).find_map(|item| declares(&item)).expect("struct Settings");
-    let mut read = SettingsRead::default();
-    let shows = ["src/config", "src/explain", "src/control/dump.rs"];
-    for source in sources.iter().filter(|source| !shows.iter().any(|shown| source.path.starts_with(shown))) {
-        source.program().iter().for_each(|item| read.visit_item(item));
-    }
-    let names = fields.iter().filter_map(|field| field.ident.as_ref()).map(ToString::to_string);
-    let faults: Vec<_> =
-        names.filter(|name| !read.0.contains(name)).map(|name| format!("nobody reads {name}")).collect();
-    none(&faults);
-}
-
-/// The fields that are read of something called `settings`.
-#[derive(Default)]
-struct SettingsRead(BTreeSet<String>);
-
-impl<'ast> Visit<'ast> for SettingsRead {
-    fn visit_expr_field(&mut self, field: &'ast syn::ExprField) {
-        let is_settings = match &*field.base {
-            syn::Expr::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == "settings"),
-            syn::Expr::Field(base) => matches!(&base.member, syn::Member::Named(name) if name == "settings"),
-            syn::Expr::MethodCall(call) => call.method == "settings",
-            _ => false,
-        };
-        if let (true, syn::Member::Named(name)) = (is_settings, &field.member) {
-            self.0.insert(name.to_string());
-        }
-        visit::visit_expr_field(self, field);
-    }
 }

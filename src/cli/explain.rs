@@ -15,7 +15,7 @@ use crate::explain::{Question, Report, Target, offline};
 use crate::policy::Workload;
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub struct ExplainArgs {
     /// What the application connects to: http://HOST/…, https://HOST, tls://HOST:PORT or tcp://ADDRESS:PORT
     pub url: String,
     /// Explain by these files or folders of *.yaml, without a running proxy; repeatable
@@ -45,7 +45,7 @@ pub struct Args {
 }
 
 /// Prints the explanation. Exit 1 when the configuration has errors or no proxy answers, 2 when the URL is none.
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &ExplainArgs) -> ExitCode {
     let question = Question {
         url: args.url.clone(),
         address: args.address,
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn of_files(target: &Target, args: &Args) -> Result<Report, String> {
+fn of_files(target: &Target, args: &ExplainArgs) -> Result<Report, String> {
     let loaded = crate::config::load(&args.config);
     if loaded.has_errors() {
         let errors = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error);

@@ -32,7 +32,7 @@ const VERIFICATION_FAILED: u8 = 126;
 #[derive(Debug, Parser)]
 #[command(name = "init")]
 #[allow(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
-pub struct Args {
+pub struct InitArgs {
     /// Port of the proxy on 127.0.0.1 and ::1
     #[arg(long, env = "EGRET_PROXY_PORT", default_value = "15001", value_name = "PORT")]
     proxy_port: Port,
@@ -92,11 +92,11 @@ pub struct Args {
 }
 
 /// Does what the flags say.
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &InitArgs) -> ExitCode {
     let capture = match args.capture() {
         Ok(capture) => capture,
         Err(contradiction) => {
-            Args::command().bin_name("egret init").error(ErrorKind::ArgumentConflict, contradiction).exit()
+            InitArgs::command().bin_name("egret init").error(ErrorKind::ArgumentConflict, contradiction).exit()
         }
     };
     let done = match (args.cleanup, args.dry_run) {
@@ -155,7 +155,7 @@ fn clean_up() -> Result<(), RedirectError> {
     Ok(())
 }
 
-impl Args {
+impl InitArgs {
     /// What the flags ask for, or how they contradict each other.
     pub(super) fn capture(&self) -> Result<Capture, String> {
         let ports = |list: &CommaList<Port>| list.0.iter().map(|port| port.0).collect();

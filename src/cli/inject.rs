@@ -17,17 +17,17 @@ use crate::inject::{Options, inject, object_name};
 /// for egress are understood. What holds pods and gets no egret is named on standard error: other kinds, and everything in
 /// kube-system, kube-public, kube-node-lease and local-path-storage.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct InjectArgs {
     /// File to read; `-` for standard input
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     file: PathBuf,
     #[command(flatten)]
-    parts: PartsArgs,
+    parts: ContainerArgs,
 }
 
 /// What goes into every pod; `egret webhook` takes the same flags.
 #[derive(Clone, Debug, clap::Args)]
-pub struct PartsArgs {
+pub struct ContainerArgs {
     /// Image of egret
     #[arg(long, value_name = "IMAGE", env = "EGRET_IMAGE", default_value = concat!("egret:", env!("CARGO_PKG_VERSION")), value_parser = image)]
     image: String,
@@ -66,7 +66,7 @@ fn seccomp_profile(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-impl PartsArgs {
+impl ContainerArgs {
     pub(super) fn options(&self) -> Options {
         Options {
             image: self.image.clone(),
@@ -79,7 +79,7 @@ impl PartsArgs {
 }
 
 /// Reads, injects, prints.
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &InjectArgs) -> ExitCode {
     let name = args.file.display();
     let text = match read(&args.file) {
         Ok(text) => text,

@@ -24,29 +24,29 @@ pub struct Cli {
 #[allow(clippy::large_enum_variant, reason = "there is one in a process, for the moment of its start")]
 pub enum Command {
     /// Write the redirect rules of this network namespace, and prove that they work
-    Init(init::Args),
+    Init(init::InitArgs),
     /// Put egret into the pods of manifests
-    Inject(inject::Args),
+    Inject(inject::InjectArgs),
     /// Put egret into pods while they are created: an admission webhook
-    Webhook(webhook::Args),
+    Webhook(webhook::WebhookArgs),
     /// Run the proxy
-    Run(run::Args),
+    Run(run::RunArgs),
     /// Report every error and warning of configuration files at once
-    Check(check::Args),
+    Check(check::CheckArgs),
     /// Say what would happen to a request, and which resource decides it
-    Explain(explain::Args),
+    Explain(explain::ExplainArgs),
     /// Say whether this host can run the proxy and redirect to it, and what to do where it cannot
-    Doctor(doctor::Args),
+    Doctor(doctor::DoctorArgs),
     /// Ask a running proxy how it is
-    Status(show::Args),
+    Status(show::ShowArgs),
     /// List the credentials that a running proxy uses
-    Secrets(show::Args),
+    Secrets(show::ShowArgs),
     /// List what a running proxy decides by: port, host or SNI, address, and where that leads
-    Routes(show::Args),
+    Routes(show::ShowArgs),
     /// List where connections go now: addresses, their health, the names that they are of
-    Endpoints(show::Args),
+    Endpoints(show::ShowArgs),
     /// Count the connections that a running proxy carries
-    Connections(show::Args),
+    Connections(show::ShowArgs),
     /// Change how much a running proxy says
     Log(show::LogArgs),
     /// Block until the proxy is ready

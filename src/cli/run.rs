@@ -12,7 +12,7 @@ use crate::observe::logging;
 use crate::policy::Workload;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RunArgs {
     /// File or folder of *.yaml with ServiceEntry, DestinationRule, Sidecar, Secret and Settings documents; repeatable
     #[arg(long, value_name = "PATH", env = "EGRET_CONFIG", value_delimiter = ',', default_value = "/etc/egret")]
     config: Vec<PathBuf>,
@@ -113,7 +113,7 @@ fn steps(named: &[ConfineStep]) -> Steps {
     })
 }
 
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: RunArgs) -> ExitCode {
     let level = args.log_level.clone();
     let done =
         logging::start(&level).and_then(|()| options(args)).and_then(|o| control::run(o).map_err(|e| e.to_string()));
@@ -126,7 +126,7 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn options(args: Args) -> Result<RunOptions, String> {
+fn options(args: RunArgs) -> Result<RunOptions, String> {
     let labels = match &args.labels_file {
         None => args.labels.into_iter().collect(),
         Some(path) => {

@@ -17,7 +17,7 @@ const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where the proxy answers, and how to print what it says.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ShowArgs {
     /// The proxy's admin endpoint
     #[arg(long, value_name = "HOST:PORT", env = "EGRET_ADMIN", default_value = "127.0.0.1:15000")]
     admin: String,
@@ -46,7 +46,7 @@ pub struct WaitArgs {
 }
 
 /// `egret status`: what the process is doing; fails when it is not ready.
-pub fn status(args: &Args) -> ExitCode {
+pub fn status(args: &ShowArgs) -> ExitCode {
     let answers = || -> Result<(Value, Reply), String> { Ok((json(args, "/server_info")?, read(args, "/ready")?)) };
     finish(answers().map(|(info, ready)| {
         match args.output {
@@ -62,18 +62,18 @@ pub fn status(args: &Args) -> ExitCode {
 }
 
 /// `egret secrets`: the columns of `istioctl proxy-config secret`.
-pub fn secrets(args: &Args) -> ExitCode {
+pub fn secrets(args: &ShowArgs) -> ExitCode {
     table(args, "/certs", |rows: Vec<SecretRow>| secrets_text(&rows))
 }
 
 /// `egret routes`: what the table in force decides by.
-pub fn routes(args: &Args) -> ExitCode {
+pub fn routes(args: &ShowArgs) -> ExitCode {
     let header = ["PORT", "PROTOCOL", "HOST", "ADDRESS", "TLS", "CLUSTER", "ENTRY", "RULE", "ROUTE", "FROM"];
     table(args, "/routes", |rows: Vec<RouteRow>| grid(&header, rows.iter().map(route_columns)))
 }
 
 /// `egret endpoints`: the columns of `istioctl proxy-config endpoints`, and whence an address comes.
-pub fn endpoints(args: &Args) -> ExitCode {
+pub fn endpoints(args: &ShowArgs) -> ExitCode {
     let header = ["ENDPOINT", "STATUS", "OUTLIER CHECK", "WEIGHT", "RESOLVED FROM", "CONNECTIONS", "CLUSTER"];
     table(args, "/endpoints", |rows: Vec<EndpointRow>| grid(&header, rows.iter().map(endpoint_columns)))
 }
@@ -124,7 +124,7 @@ fn endpoint_columns(row: &EndpointRow) -> Vec<String> {
 }
 
 /// Prints the rows at `path`: for people as `shown` does, for programs as they came.
-fn table<R: DeserializeOwned>(args: &Args, path: &str, shown: impl FnOnce(Vec<R>) -> String) -> ExitCode {
+fn table<R: DeserializeOwned>(args: &ShowArgs, path: &str, shown: impl FnOnce(Vec<R>) -> String) -> ExitCode {
     let rows = json(args, path).and_then(|value| match args.output {
         Output::Json => Ok(format!("{value:#}\n")),
         Output::Text => serde_json::from_value(value)
@@ -138,7 +138,7 @@ fn table<R: DeserializeOwned>(args: &Args, path: &str, shown: impl FnOnce(Vec<R>
 }
 
 /// `egret connections`: how many connections of applications are open.
-pub fn connections(args: &Args) -> ExitCode {
+pub fn connections(args: &ShowArgs) -> ExitCode {
     finish(json(args, "/connections").map(|value| {
         match args.output {
             Output::Json => println!("{value:#}"),
@@ -176,11 +176,11 @@ pub fn wait(args: &WaitArgs) -> ExitCode {
     }
 }
 
-fn read(args: &Args, path: &str) -> Result<Reply, String> {
+fn read(args: &ShowArgs, path: &str) -> Result<Reply, String> {
     admin_client::get(&args.admin, path).map_err(|error: AskError| error.to_string())
 }
 
-fn json(args: &Args, path: &str) -> Result<Value, String> {
+fn json(args: &ShowArgs, path: &str) -> Result<Value, String> {
     let reply = read(args, path)?;
     if reply.status != 200 {
         return Err(format!("{path}: {} {}", reply.status, reply.body.trim_end()));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::inject::PartsArgs;
+use super::inject::ContainerArgs;
 use super::webhook_certificates::{self, CertificatesArgs};
 use crate::observe::logging;
 use crate::webhook::{self, Rules, WebhookOptions};
@@ -16,7 +16,7 @@ use crate::webhook::{self, Rules, WebhookOptions};
 /// which pods are refused is as with `egret inject`. The certificate is read again when its file changes.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Args {
+pub struct WebhookArgs {
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
@@ -51,11 +51,11 @@ struct ServeArgs {
     #[arg(long, value_name = "LEVEL", env = "EGRET_LOG_LEVEL", default_value = "info")]
     log_level: String,
     #[command(flatten)]
-    parts: PartsArgs,
+    parts: ContainerArgs,
 }
 
 /// Serves until SIGTERM, or prints certificates.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: WebhookArgs) -> ExitCode {
     let done = match args.action {
         Some(Action::Certificates(args)) => webhook_certificates::print(&args),
         None => serve(args.serve),

@@ -8,11 +8,12 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use crate::http::{BodyLength, HeadLimits, Method, Parsed, RequestContext, ResponseError, Version, parse_response};
+
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Larger than a dump of any policy that fits a pod.
 const MAX_RESPONSE: u64 = 256 * 1024 * 1024;
-const MAX_HEADERS: usize = 32;
 
 /// What egret answered; 503 from `/ready` is an answer, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,21 +122,24 @@ fn read_all(stream: &mut TcpStream, deadline: Instant) -> io::Result<Vec<u8>> {
 }
 
 fn parse(response: &[u8]) -> Result<Reply, &'static str> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut head = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(len) = head.parse(response).map_err(|_| "that is not HTTP/1")? else {
-        return Err("it closed before the head was whole");
+    let request = RequestContext { method: Method::Get, version: Version::Http11, upgrade: false };
+    let (head, length) = match parse_response(response, request, HeadLimits::default()) {
+        Ok(Parsed::Complete { head, length }) => (head, length),
+        Ok(Parsed::Partial) => return Err("it closed before the head was whole"),
+        Err(ResponseError::StatusLine) => return Err("that is not HTTP/1"),
+        Err(_) => return Err("its head cannot be read"),
     };
-    let status = head.code.ok_or("the head has no status")?;
-    let value = |name: &str| head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|h| h.value);
-    let promised = value("content-length").ok_or("the head has no Content-Length")?;
-    let promised: usize = std::str::from_utf8(promised).ok().and_then(|text| text.parse().ok()).ok_or("bad length")?;
-    let body = &response[len..];
-    if body.len() != promised {
+    let promised = match head.body {
+        BodyLength::None => 0,
+        BodyLength::Length(promised) => promised,
+        BodyLength::Chunked | BodyLength::UntilClose => return Err("the head has no Content-Length"),
+    };
+    let body = &response[length..];
+    if body.len() as u64 != promised {
         return Err("it closed before the answer was whole");
     }
     let body = String::from_utf8(body.to_vec()).map_err(|_| "the answer is not text")?;
-    Ok(Reply { status, body })
+    Ok(Reply { status: head.status, body })
 }
 
 #[cfg(test)]
@@ -152,7 +156,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nLIVE\n", Err("it closed before the answer was whole")),
             ("HTTP/1.1 200 OK\r\nContent-Le", Err("it closed before the head was whole")),
             ("HTTP/1.1 200 OK\r\n\r\n", Err("the head has no Content-Length")),
-            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Err("bad length")),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Err("its head cannot be read")),
             ("SSH-2.0-OpenSSH_9.6\r\n", Err("that is not HTTP/1")),
             ("", Err("it closed before the head was whole")),
         ] {

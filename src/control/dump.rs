@@ -2,13 +2,9 @@
 //!
 //! Secrets are named; nothing of what they hold is told.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::config::{
-    AccessLogFormat, ConnectPolicy, Location, Meta, MinimumVersion, Problem, Resources, Settings, Severity,
-};
+use crate::config::{Location, Meta, Problem, Resources, Severity};
 use crate::control::reload::Status;
 use crate::control::restart::Waiting;
 use crate::policy::{Document, PolicyTable};
@@ -32,7 +28,7 @@ pub(super) fn config_dump(
             "is_current": status.error().is_some(),
             "problems": problems(&failed.problems),
         })),
-        "settings": table.map(|table| settings(table.settings())),
+        "settings": table.map(|table| table.settings().to_json()),
         "waiting_for_restart": waiting(&status.waiting),
         "routes": table.map(PolicyTable::routes),
         "endpoints": table.map(PolicyTable::endpoints),
@@ -97,101 +93,12 @@ fn waiting(all: &[Waiting]) -> Vec<Value> {
     all.iter().map(one).collect()
 }
 
-/// As a Settings document would say it.
-fn settings(settings: &Settings) -> Value {
-    let Settings {
-        outbound_traffic_policy,
-        connect_policy,
-        access_log,
-        protocol_detection_timeout,
-        request_headers_timeout,
-        idle_timeout,
-        body_stall_timeout,
-        request_timeout,
-        connect_timeout,
-        tls_handshake_timeout,
-        tcp_keepalive,
-        tcp_user_timeout,
-        min_tls_version,
-        max_head_bytes,
-        max_head_fields,
-        max_connections,
-        dns_refresh_rate,
-        drain_duration,
-        minimum_drain_duration,
-        protected_addresses,
-        strict,
-    } = settings;
-    json!({
-        "outboundTrafficPolicy": { "mode": outbound_traffic_policy.name() },
-        "connectPolicy": match connect_policy {
-            ConnectPolicy::Deny => "DENY",
-            ConnectPolicy::RegistryOnly => "REGISTRY_ONLY",
-        },
-        "accessLog": match access_log {
-            AccessLogFormat::Text => "TEXT",
-            AccessLogFormat::Json => "JSON",
-            AccessLogFormat::Off => "OFF",
-        },
-        "protocolDetectionTimeout": duration(protocol_detection_timeout),
-        "requestHeadersTimeout": duration(request_headers_timeout),
-        "idleTimeout": duration(idle_timeout),
-        "bodyStallTimeout": duration(body_stall_timeout),
-        "requestTimeout": duration(request_timeout),
-        "connectTimeout": duration(connect_timeout),
-        "tlsHandshakeTimeout": duration(tls_handshake_timeout),
-        "tcpKeepalive": {
-            "time": duration(&tcp_keepalive.time),
-            "interval": duration(&tcp_keepalive.interval),
-            "probes": tcp_keepalive.probes,
-        },
-        "tcpUserTimeout": duration(tcp_user_timeout),
-        "minTlsVersion": match min_tls_version {
-            MinimumVersion::Tls12 => "TLSV1_2",
-            MinimumVersion::Tls13 => "TLSV1_3",
-        },
-        "maxHeadBytes": max_head_bytes,
-        "maxHeadFields": max_head_fields,
-        "maxConnections": max_connections,
-        "dnsRefreshRate": duration(dns_refresh_rate),
-        "drainDuration": duration(drain_duration),
-        "minimumDrainDuration": duration(minimum_drain_duration),
-        "protectedAddresses": protected_addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "strict": strict,
-    })
-}
-
-fn duration(duration: &Duration) -> String {
-    format!("{}s", duration.as_secs_f64())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::OutboundPolicy;
     use crate::config::load_text;
-
-    /// What is told can be written into a Settings document, and is then told again.
-    #[test]
-    fn settings_are_told_as_they_are_written() {
-        let changed = Settings {
-            outbound_traffic_policy: OutboundPolicy::RegistryOnly,
-            connect_policy: ConnectPolicy::RegistryOnly,
-            access_log: AccessLogFormat::Json,
-            connect_timeout: Duration::from_millis(1500),
-            min_tls_version: MinimumVersion::Tls13,
-            strict: true,
-            ..Settings::default()
-        };
-        for expected in [Settings::default(), changed] {
-            let spec = json!({ "apiVersion": "egret/v1", "kind": "Settings", "spec": settings(&expected) });
-            let loaded = load_text(Path::new("settings.yaml"), &spec.to_string());
-            assert_eq!(loaded.problems, []);
-            assert_eq!(loaded.resources.settings, expected);
-        }
-    }
 
     #[test]
     fn objects_have_their_places_and_secrets_keep_theirs() {

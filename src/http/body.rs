@@ -34,6 +34,8 @@ pub struct BodyScanner {
     line_bytes: u64,
     excess: u64,
     trailer: Trailer,
+    /// The trailer's bytes, for whoever wants them.
+    kept: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +84,21 @@ impl BodyScanner {
             BodyLength::Chunked => State::Size { digits: 0 },
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { state, size: 0, line_bytes: 0, excess: 0, trailer: Trailer::default() }
+        Self { state, size: 0, line_bytes: 0, excess: 0, trailer: Trailer::default(), kept: None }
+    }
+
+    /// As [`new`](Self::new), for a receiver that gets the trailer by itself: see [`take_trailer`](Self::take_trailer).
+    #[must_use]
+    pub fn keeping_trailer(length: BodyLength) -> Self {
+        Self { kept: Some(Vec::new()), ..Self::new(length) }
+    }
+
+    /// The field lines of the trailer, each with its CR LF, once the body is complete; empty when there are none.
+    pub fn take_trailer(&mut self) -> Vec<u8> {
+        let mut lines = self.kept.take().unwrap_or_default();
+        // The empty line that ends the section.
+        lines.truncate(lines.len().saturating_sub(2));
+        lines
     }
 
     /// Goes on through `input`. Returns how many of its bytes belong to the body and may be forwarded: all, unless the
@@ -180,7 +196,13 @@ impl BodyScanner {
             }
             State::DataCr => expect(byte, b'\r').map(|()| State::DataLf),
             State::DataLf => expect(byte, b'\n').map(|()| State::Size { digits: 0 }),
-            State::Trailer => Ok(if self.trailer.push(byte)? { State::Done } else { State::Trailer }),
+            State::Trailer => {
+                let is_last = self.trailer.push(byte)?;
+                if let Some(kept) = &mut self.kept {
+                    kept.push(byte);
+                }
+                Ok(if is_last { State::Done } else { State::Trailer })
+            }
             State::Failed(error) => Err(error),
             State::Done | State::Counted(_) | State::UntilClose | State::Data(_) => Ok(self.state),
         }

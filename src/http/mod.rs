@@ -8,6 +8,7 @@
 
 mod body;
 mod body_length;
+mod chunks;
 mod date;
 mod edits;
 mod error;
@@ -33,6 +34,7 @@ mod corpus;
 
 pub use body::{BodyScanner, Chunk};
 pub use body_length::BodyLength;
+pub use chunks::{CHUNK_END, chunk_start, last_chunk};
 pub use date::CivilTime;
 pub use edits::{FieldEdits, RequestEdits};
 pub use error::{BodyError, HeadError, RequestError, ResponseError};

@@ -86,6 +86,11 @@ const FORBIDDEN: [&str; 11] = [
     "proxy-authenticate",
 ];
 
+/// Whether a trailer may have a field of this name.
+pub(super) fn is_trailer_field(name: &[u8]) -> bool {
+    !is_forbidden(name)
+}
+
 fn is_forbidden(name: &[u8]) -> bool {
     // Dates are known when the body ends at the latest, and only describe it.
     let describes = name.eq_ignore_ascii_case(b"date") || name.eq_ignore_ascii_case(b"expires");

@@ -6,10 +6,10 @@
 
 use serde_yaml::Value;
 
-use super::Remark;
-use super::parts::Additions;
+use super::additions::Additions;
+use super::pod::{Path, Step, walk, walk_mut};
+use super::remark::Remark;
 use super::splice::{Source, Splice};
-use super::workload::{Path, Step};
 use crate::config::yaml::{self, Document, Entry, Node, Place};
 
 /// The text with all additions.
@@ -91,27 +91,6 @@ fn in_text(text: &str, roots: &[&Node], all: &[(Path, Additions)]) -> Result<Str
         }
     }
     Ok(source.with(splices))
-}
-
-/// The value at the end of a path that was found in this tree.
-pub(super) fn walk<'n>(root: &'n Node, steps: &[Step]) -> &'n Node {
-    steps.iter().fold(root, |node, step| {
-        let next = match step {
-            Step::Key(key) => node.child(key),
-            Step::Index(index) => node.items().get(*index),
-        };
-        next.expect("the path was found in this tree")
-    })
-}
-
-fn walk_mut<'n>(root: &'n mut Node, steps: &[Step]) -> Option<&'n mut Node> {
-    steps.iter().try_fold(root, |node, step| match (step, &mut node.value) {
-        (Step::Key(key), yaml::Value::Mapping(entries)) => {
-            entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.value)
-        }
-        (Step::Index(index), yaml::Value::Sequence(items)) => items.get_mut(*index),
-        _ => None,
-    })
 }
 
 fn splice(source: &Source<'_>, spec: &Node, key: &str, items: &[Value]) -> Option<Splice> {

@@ -4,8 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::workload::{self, Step};
-use super::{HOST_NETWORK, Options, Remark, consider};
+use super::injection::{HOST_NETWORK, consider};
+use super::options::Options;
+use super::pod::Step;
+use super::remark::Remark;
+use super::workload;
 use crate::config::yaml::{Entry, Node, Place, Value as Tree};
 
 /// What to change, and what the person who made the pod should know.

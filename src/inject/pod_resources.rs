@@ -6,11 +6,11 @@
 
 use serde_yaml::Value;
 
-use super::Remark;
-use super::parts::Additions;
+use super::additions::Additions;
+use super::pod::Pod;
 use super::quantity::{Nanos, ONE, nanos};
+use super::remark::Remark;
 use super::scalar::{Scalar, scalar};
-use super::workload::Pod;
 use crate::config::yaml::{Node, quoted};
 
 /// Resources that egret's containers ask for, and the annotation that says how much.

@@ -3,7 +3,7 @@
 //! egret must see the value that the API server sees, or a pod gets past a rule by its spelling. A quoted scalar is always
 //! text. Tags such as `!!bool` never get this far: [`yaml`](crate::config::yaml) refuses them with their place.
 
-use super::Remark;
+use super::remark::Remark;
 use crate::config::scalar::{Plain, classify};
 use crate::config::yaml::{Node, Value, quoted};
 

@@ -3,46 +3,10 @@
 //! A kind counts only with its own API group: custom resources that are called Job are not touched. Nothing that holds
 //! pods is passed over in silence: what egret does not go into is named, because its pods run unguarded.
 
-use super::{Remark, unknown_kinds};
+use super::pod::{Path, Pod, Step};
+use super::remark::Remark;
+use super::unknown_kinds;
 use crate::config::yaml::Node;
-
-/// A step from a value to one inside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Key(&'static str),
-    Index(usize),
-}
-
-/// The way to a pod's `spec`: which document, then which steps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Path {
-    pub document: usize,
-    pub steps: Vec<Step>,
-}
-
-/// A pod or a template of pods.
-#[derive(Debug)]
-pub(super) struct Pod<'d> {
-    /// Kind and name of the object that it stands in, for people: `Deployment sleep`.
-    pub owner: String,
-    pub path: Path,
-    pub metadata: Option<&'d Node>,
-    pub spec: &'d Node,
-}
-
-impl Pod<'_> {
-    /// An annotation's text and where it stands.
-    pub fn annotations(&self) -> impl Iterator<Item = (&str, &Node)> {
-        let annotations = self.metadata.and_then(|metadata| metadata.child("annotations"));
-        annotations.into_iter().flat_map(Node::entries).map(|entry| (&*entry.key, &entry.value))
-    }
-
-    /// A label or annotation, whichever there is; the label first, as Istio reads it.
-    pub fn mark(&self, name: &str) -> Option<&Node> {
-        let metadata = self.metadata?;
-        ["labels", "annotations"].iter().find_map(|part| metadata.child(part)?.child(name))
-    }
-}
 
 /// Namespaces of the cluster's own parts, which every pod needs. Istio never injects there either (`IgnoredNamespaces` in
 /// `pkg/kube/inject/initializer.go`): a redirect in front of the cluster's DNS would stop all others.

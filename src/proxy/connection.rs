@@ -11,6 +11,7 @@ use crate::flow::{ClientAddr, Host, Hostname, OriginalDst, ResponseFlags};
 use crate::io::{self, Socket};
 use crate::policy::{Cluster, Content, Decision, FirstLook, Flow, LogFields, PolicyTable, Refusal, Verdict};
 use crate::proxy::affinity;
+use crate::proxy::audit;
 use crate::proxy::close::Close;
 use crate::proxy::context::Context;
 use crate::proxy::detect::{Attention, Heard, listen};
@@ -19,7 +20,7 @@ use crate::proxy::failure;
 use crate::proxy::glance::Glance;
 use crate::proxy::guard;
 use crate::proxy::opaque::{End, RelayClocks, Relayed, relay_seen};
-use crate::proxy::peers::Parties;
+use crate::proxy::peers::Peers;
 use crate::proxy::record::ConnectionRecord;
 use crate::sniff::{self, Detection};
 use crate::upstream::{Clocks, Reader, Stream, Target};
@@ -34,26 +35,26 @@ pub async fn serve(context: &Rc<Context>, socket: Socket) {
     context.counters.connections_active.increment();
     context.memory.note_busy();
     match admit(context, &socket, since, at) {
-        Ok(parties) => serve_admitted(context, socket, &parties).await,
+        Ok(peers) => serve_admitted(context, socket, &peers).await,
         Err(refusal) => refuse(context, socket, refusal, since, at),
     }
     context.counters.connections_active.decrement();
     context.counters.connections_closed.increment();
 }
 
-async fn serve_admitted(context: &Rc<Context>, socket: Socket, parties: &Parties) {
+async fn serve_admitted(context: &Rc<Context>, socket: Socket, peers: &Peers) {
     let client = Stream::plaintext(socket);
-    let close = carry(context, &client, parties).await;
+    let close = carry(context, &client, peers).await;
     context.counters.client_received_bytes.add(client.socket().bytes_received());
     context.counters.client_sent_bytes.add(client.socket().bytes_sent());
     close.end(client).await;
 }
 
-fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Parties, guard::Refusal> {
+fn admit(context: &Context, socket: &Socket, since: SystemTime, at: Instant) -> Result<Peers, guard::Refusal> {
     let client = socket.peer_addr().map_err(|_| guard::Refusal::NotRedirected)?;
     let destination = OriginalDst::new(socket.original_dst(client).map_err(|_| guard::Refusal::NotRedirected)?);
     context.guard.check(destination)?;
-    Ok(Parties { client: ClientAddr::new(client), destination, since, at })
+    Ok(Peers { client: ClientAddr::new(client), destination, since, at })
 }
 
 fn refuse(context: &Rc<Context>, socket: Socket, refusal: guard::Refusal, since: SystemTime, at: Instant) {
@@ -66,24 +67,24 @@ fn refuse(context: &Rc<Context>, socket: Socket, refusal: guard::Refusal, since:
     let record = ConnectionRecord {
         flags: ResponseFlags::NO_ROUTE,
         termination: Some(refusal.to_string()),
-        ..ConnectionRecord::new(Parties { client, destination, since, at })
+        ..ConnectionRecord::new(Peers { client, destination, since, at })
     };
     record.log(context);
     socket.abort();
 }
 
-async fn carry(context: &Rc<Context>, client: &Stream, parties: &Parties) -> Close {
+async fn carry(context: &Rc<Context>, client: &Stream, peers: &Peers) -> Close {
     let mut reader = Reader::new(client);
     // Boxed, and over before requests are served: a connection at rest holds neither its room nor the table that it saw.
-    match Box::pin(carry_unread(context, &mut reader, *parties)).await {
+    match Box::pin(carry_unread(context, &mut reader, *peers)).await {
         Some(close) => close,
-        None => downstream::serve(context, &mut reader, parties).await,
+        None => downstream::serve(context, &mut reader, peers).await,
     }
 }
 
 /// Looks at a connection and carries its bytes, if they are not to be read; `None`: they are HTTP/1.
-async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Option<Close> {
-    let destination = parties.destination;
+async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers) -> Option<Close> {
+    let destination = peers.destination;
     loop {
         let attention = {
             let table = context.policy.table();
@@ -91,11 +92,11 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
                 FirstLook::Sniff(expected) => Attention::of(expected, table.settings()),
                 FirstLook::Decided(verdict) => {
                     let flow = Flow { destination, content: Content::Silence };
-                    return Some(by_verdict(context, &table, reader, &verdict, &flow, parties).await);
+                    return Some(by_verdict(context, &table, reader, &verdict, &flow, peers).await);
                 }
             }
         };
-        let heard = listen(context, reader, parties, attention).await;
+        let heard = listen(context, reader, peers, attention).await;
         // The table of this moment: it may be another one after a long silence.
         let table = context.policy.table();
         count_detection(context, &heard);
@@ -106,10 +107,10 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
             Heard::Unfinished if sniff::begins_tls(reader.bytes()) => {
                 let refusal = Refusal::Unreadable { why: "client_hello_timeout", dialled: destination };
                 context.counters.refused_protocol.increment();
-                refused(LogFields::of_connection().refused(&refusal), parties, None).log(context);
+                refused(LogFields::of_connection().refused(&refusal), peers, None).log(context);
                 return Some(Close::Abort);
             }
-            Heard::Unfinished => return Some(downstream::reject_unfinished(context, reader, parties).await),
+            Heard::Unfinished => return Some(downstream::reject_unfinished(context, reader, peers).await),
             Heard::Silence | Heard::Ambiguous if !attention.is_of(&table, destination) => continue,
             Heard::Silence => Content::Silence,
             Heard::Ambiguous => Content::Undecided,
@@ -121,7 +122,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, parties: P
         };
         let flow = Flow { destination, content: said };
         let verdict = table.decide(&flow, context.random.draw());
-        return Some(by_verdict(context, &table, reader, &verdict, &flow, parties).await);
+        return Some(by_verdict(context, &table, reader, &verdict, &flow, peers).await);
     }
 }
 
@@ -143,37 +144,37 @@ async fn by_verdict(
     reader: &mut Reader<'_>,
     verdict: &Verdict<'_>,
     flow: &Flow<'_>,
-    parties: Parties,
+    peers: Peers,
 ) -> Close {
     let target = match &verdict.decision {
-        Decision::Forward(cluster) => unread(cluster, parties),
-        Decision::Passthrough | Decision::ByName => Target::Passthrough(parties.destination),
+        Decision::Forward(cluster) => unread(cluster, peers),
+        Decision::Passthrough | Decision::ByName => Target::Passthrough(peers.destination),
         Decision::Refuse(_) | Decision::Answer(..) => {
             failure::count(verdict, &context.counters);
-            refused(verdict.log_fields(), parties, flow.server_name().cloned()).log(context);
+            refused(verdict.log_fields(), peers, flow.server_name().cloned()).log(context);
             return Close::Abort;
         }
     };
-    context.audit(verdict, flow);
+    audit::tell(&context.counters, verdict, flow);
     // Boxed: what a tunnel needs is not what a connection needs that speaks HTTP.
-    Box::pin(tunnel(context, table, reader, parties, target, flow)).await
+    Box::pin(tunnel(context, table, reader, peers, target, flow)).await
 }
 
 /// The target of a connection whose bytes are not read.
-fn unread(cluster: &Arc<Cluster>, parties: Parties) -> Target<'_> {
-    let hash = affinity::of_connection(cluster, parties.client);
-    let Parties { client, destination: original, .. } = parties;
+fn unread(cluster: &Arc<Cluster>, peers: Peers) -> Target<'_> {
+    let hash = affinity::of_connection(cluster, peers.client);
+    let Peers { client, destination: original, .. } = peers;
     Target::Cluster { cluster, original, client, hash, found: &[] }
 }
 
 /// Of a connection that is closed because passing it on would be past the policy, or plaintext by accident.
-fn refused(log: LogFields<'_>, parties: Parties, sni: Option<Hostname>) -> ConnectionRecord {
+fn refused(log: LogFields<'_>, peers: Peers, sni: Option<Hostname>) -> ConnectionRecord {
     ConnectionRecord {
         flags: log.flags,
         termination: log.details.map(str::to_owned),
         cluster: log.cluster.map(str::to_owned),
         sni,
-        ..ConnectionRecord::new(parties)
+        ..ConnectionRecord::new(peers)
     }
 }
 
@@ -182,13 +183,13 @@ async fn tunnel(
     context: &Rc<Context>,
     table: &PolicyTable,
     reader: &mut Reader<'_>,
-    parties: Parties,
+    peers: Peers,
     target: Target<'_>,
     flow: &Flow<'_>,
 ) -> Close {
     let is_unseen = flow.is_unread();
     let (cluster, sni) = (Some(target.name().to_owned()), flow.server_name().cloned());
-    let mut record = ConnectionRecord { cluster, sni, ..ConnectionRecord::new(parties) };
+    let mut record = ConnectionRecord { cluster, sni, ..ConnectionRecord::new(peers) };
     context.counters.count_opened(record.cluster.as_deref());
     record.counted = true;
     // What nobody has looked at, and no entry names, is looked at while it passes, for the log.

@@ -6,10 +6,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::flow::Hostname;
 use crate::observe::{LogSink, WorkerCounters};
+use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
-use crate::policy::{Flow, PolicyTable, Verdict};
 use crate::proxy::access_log::AccessLog;
 use crate::proxy::counters::Counters;
 use crate::proxy::drain::Drain;
@@ -57,21 +56,6 @@ impl Context {
             random: Random::new(seed),
             memory: Rc::default(),
             body_room: Cell::new(WORKER_ROOM),
-        }
-    }
-
-    /// Tells of a flow that AUDIT policies are about.
-    pub fn audit(&self, verdict: &Verdict<'_>, flow: &Flow<'_>) {
-        for policy in verdict.audits(flow) {
-            self.counters.audited.increment();
-            let sni = flow.server_name().map(Hostname::as_str);
-            let destination = flow.destination;
-            if let Some(request) = flow.request() {
-                let (method, target) = (request.method.escape_ascii(), request.target.escape_ascii());
-                tracing::info!(policy, %destination, host = %request.host, %method, %target, "audited request");
-            } else {
-                tracing::info!(policy, %destination, sni, "audited connection");
-            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::policy::{Expected, FirstLook, PolicyTable};
 use crate::proxy::close::Close;
 use crate::proxy::context::Context;
 use crate::proxy::downstream;
-use crate::proxy::peers::Parties;
+use crate::proxy::peers::Peers;
 use crate::sniff::{self, Detection};
 use crate::upstream::{Reader, Reserved, StreamError};
 
@@ -74,13 +74,13 @@ impl Attention {
 }
 
 /// Listens until it is clear what the connection is, or that nobody speaks.
-pub async fn listen(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties, attention: Attention) -> Heard {
+pub async fn listen(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers, attention: Attention) -> Heard {
     if reader.bytes().is_empty() {
         match attention.patience {
             None => {
                 let expired = &context.counters.expired_silence;
                 if let Some(close) =
-                    downstream::rest(context, reader, &mut Reserved::default(), parties.at, expired).await
+                    downstream::rest(context, reader, &mut Reserved::default(), peers.at, expired).await
                 {
                     return Heard::Nothing(close);
                 }

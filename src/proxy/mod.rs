@@ -7,6 +7,7 @@
 
 mod access_log;
 mod affinity;
+mod audit;
 mod clocks;
 mod close;
 mod connection;
@@ -31,6 +32,8 @@ mod record;
 mod request;
 mod routing;
 mod table_cache;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use connection::serve;

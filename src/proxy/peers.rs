@@ -6,7 +6,7 @@ use crate::flow::{ClientAddr, OriginalDst};
 
 /// Who talks to whom, and since when.
 #[derive(Clone, Copy, Debug)]
-pub struct Parties {
+pub struct Peers {
     pub client: ClientAddr,
     pub destination: OriginalDst,
     pub since: SystemTime,

@@ -9,14 +9,14 @@ use crate::io;
 use crate::observe::{AccessRecord, HttpExchange};
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
-use crate::proxy::peers::Parties;
+use crate::proxy::peers::Peers;
 use crate::proxy::progress::Progress;
 use crate::proxy::request::Request;
 
 /// What the log says of a connection whose bytes were not read.
 #[derive(Debug)]
 pub struct ConnectionRecord {
-    pub parties: Parties,
+    pub peers: Peers,
     pub flags: ResponseFlags,
     pub termination: Option<String>,
     pub transport_failure: Option<String>,
@@ -34,9 +34,9 @@ pub struct ConnectionRecord {
 
 impl ConnectionRecord {
     #[must_use]
-    pub fn new(parties: Parties) -> Self {
+    pub fn new(peers: Peers) -> Self {
         Self {
-            parties,
+            peers,
             flags: ResponseFlags::default(),
             termination: None,
             transport_failure: None,
@@ -66,7 +66,7 @@ impl ConnectionRecord {
             upstream_cluster: self.cluster.as_deref(),
             upstream_local_address: self.upstream_local,
             requested_server_name: self.sni.as_ref().map(Hostname::as_str),
-            ..blank(self.parties, self.parties.since, self.parties.at)
+            ..blank(self.peers, self.peers.since, self.peers.at)
         };
         context.counters.count_record(&record);
         context.access_log.write(&record, format);
@@ -78,7 +78,7 @@ impl ConnectionRecord {
 /// It borrows names from the policy table: nothing is allocated for a request that goes well.
 #[derive(Debug)]
 pub struct RequestRecord<'t> {
-    parties: Parties,
+    peers: Peers,
     pub status: u16,
     pub upstream: Option<SocketAddr>,
     pub upstream_local: Option<SocketAddr>,
@@ -94,9 +94,9 @@ pub struct RequestRecord<'t> {
 
 impl<'t> RequestRecord<'t> {
     #[must_use]
-    pub fn new(parties: Parties) -> Self {
+    pub fn new(peers: Peers) -> Self {
         Self {
-            parties,
+            peers,
             status: 0,
             upstream: None,
             upstream_local: None,
@@ -157,8 +157,8 @@ impl<'t> RequestRecord<'t> {
     /// Writes the request's line; `None` when no request could be read.
     pub fn log(&self, context: &Rc<Context>, request: Option<&Request>) {
         let format = context.policy.load().settings().access_log;
-        let since = request.map_or(self.parties.since, |request| request.since);
-        let started = request.map_or(self.parties.at, |request| request.at);
+        let since = request.map_or(self.peers.since, |request| request.since);
+        let started = request.map_or(self.peers.at, |request| request.at);
         let record = AccessRecord {
             http: Some(self.http(request)),
             response_code: self.status,
@@ -171,18 +171,18 @@ impl<'t> RequestRecord<'t> {
             upstream_cluster: self.cluster,
             upstream_local_address: self.upstream_local,
             route_name: self.route,
-            ..blank(self.parties, since, started)
+            ..blank(self.peers, since, started)
         };
         context.counters.count_record(&record);
         context.access_log.write(&record, format);
     }
 }
 
-fn blank<'a>(parties: Parties, since: SystemTime, started: Instant) -> AccessRecord<'a> {
+fn blank<'a>(peers: Peers, since: SystemTime, started: Instant) -> AccessRecord<'a> {
     AccessRecord {
         duration: io::now().saturating_duration_since(started),
-        downstream_local_address: Some(parties.destination),
-        downstream_remote_address: Some(parties.client),
+        downstream_local_address: Some(peers.destination),
+        downstream_remote_address: Some(peers.client),
         ..AccessRecord::blank(since)
     }
 }

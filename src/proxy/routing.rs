@@ -16,7 +16,7 @@ use crate::policy::{
 };
 use crate::proxy::affinity::Affinity;
 use crate::proxy::failure::Failure;
-use crate::proxy::peers::Parties;
+use crate::proxy::peers::Peers;
 use crate::proxy::request::Request;
 use crate::upstream::{self, Counted, Retry, Target};
 
@@ -52,19 +52,19 @@ impl<'t> Plan<'t> {
     ///
     /// # Errors
     /// The answer that the policy or its route gives itself.
-    pub fn of(verdict: &Verdict<'t>, parties: Parties, request: &Request) -> Result<Self, Failure> {
+    pub fn of(verdict: &Verdict<'t>, peers: Peers, request: &Request) -> Result<Self, Failure> {
         let target = match &verdict.decision {
-            Decision::Forward(cluster) => return Ok(Self::to(cluster, verdict.route, parties, request)),
-            Decision::Passthrough => Target::Passthrough(parties.destination),
-            Decision::ByName => Target::ByName { original: parties.destination, found: &[] },
+            Decision::Forward(cluster) => return Ok(Self::to(cluster, verdict.route, peers, request)),
+            Decision::Passthrough => Target::Passthrough(peers.destination),
+            Decision::ByName => Target::ByName { original: peers.destination, found: &[] },
             Decision::Answer(route, answer) => return Err(answered(route, answer, &verdict.log_fields(), request)),
             Decision::Refuse(refusal) => return Err(Failure::by_policy(refusal)),
         };
         Ok(Self { target, route: None, path: None, with_cookie: None })
     }
 
-    fn to(cluster: &'t Arc<Cluster>, route: Option<Route<'t>>, parties: Parties, request: &Request) -> Self {
-        let Parties { client, destination: original, .. } = parties;
+    fn to(cluster: &'t Arc<Cluster>, route: Option<Route<'t>>, peers: Peers, request: &Request) -> Self {
+        let Peers { client, destination: original, .. } = peers;
         let taken = if let Some(Route::Http(taken)) = route { Some(taken) } else { None };
         let route = taken.and_then(|taken| Some((taken.route, taken.destination?)));
         let path = taken.and_then(|taken| taken.rewritten(request.head.path(&request.raw).unwrap_or(b"/")));

@@ -18,7 +18,7 @@ const MAX_INTERIM: usize = 32;
 /// What is done with a response.
 pub struct Reception<'r> {
     /// What the request was, as far as its answer depends on it.
-    pub asked: RequestContext,
+    pub request: RequestContext,
     pub limits: HeadLimits,
     pub edits: &'r FieldEdits,
     /// Whether an answer of this status is thrown away for another try.
@@ -120,7 +120,7 @@ async fn final_head(
     progress: &Progress,
 ) -> Result<ResponseHead, ExchangeError> {
     for _ in 0..=MAX_INTERIM {
-        let read = downlink.head(reception.asked, reception.limits).await;
+        let read = downlink.head(reception.request, reception.limits).await;
         progress.heard.set(downlink.has_spoken());
         let head = read?;
         if !head.is_interim {

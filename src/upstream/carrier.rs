@@ -126,13 +126,13 @@ pub enum Downlink<'c> {
 }
 
 impl<'c> Downlink<'c> {
-    /// The next head: interim ones, each to be [taken](Self::take_head) before the next, and then the final one.
+    /// The next head of the answer to `request`: interim ones, each to be [taken](Self::take_head) before the next, and then the final one.
     ///
     /// # Errors
     /// None came.
-    pub async fn head(&mut self, asked: RequestContext, limits: HeadLimits) -> Result<ResponseHead, CarrierError> {
+    pub async fn head(&mut self, request: RequestContext, limits: HeadLimits) -> Result<ResponseHead, CarrierError> {
         let Self::Http1(response) = self;
-        response.head(asked, limits).await
+        response.head(request, limits).await
     }
 
     /// The bytes of the head that was read last: of an interim response, or of one behind which another protocol begins.

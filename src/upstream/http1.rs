@@ -59,11 +59,11 @@ impl<'c> Http1Response<'c> {
 
     pub(super) async fn head(
         &mut self,
-        asked: RequestContext,
+        request: RequestContext,
         limits: HeadLimits,
     ) -> Result<ResponseHead, CarrierError> {
         loop {
-            match parse_response(self.reader.bytes(), asked, limits) {
+            match parse_response(self.reader.bytes(), request, limits) {
                 Ok(Parsed::Complete { head, length }) => {
                     self.length = length;
                     self.scanner = BodyScanner::new(head.body);
@@ -170,3 +170,7 @@ impl<'c> Http1Response<'c> {
 fn broken_body(error: BodyError) -> CarrierError {
     CarrierError::Protocol(error.to_string())
 }
+
+#[cfg(test)]
+#[path = "tests/http1.rs"]
+mod tests;

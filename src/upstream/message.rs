@@ -4,6 +4,7 @@ use super::stream::StreamError;
 use crate::http::{RequestEdits, RequestHead};
 
 /// The request that a carrier is given.
+#[derive(Clone, Copy)]
 pub struct Outgoing<'r> {
     pub head: &'r RequestHead,
     /// The bytes that `head` was read from.

@@ -9,6 +9,7 @@ mod balance;
 mod candidates;
 mod carrier;
 mod connect;
+mod duplex;
 mod hash_table;
 mod http1;
 mod in_use;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 pub use carrier::{Carrier, Downlink, Uplink};
 pub use connect::{Clocks, ConnectError, Patience, keepalive};
+pub use duplex::Duplex;
 pub use hash_table::hash;
 pub use http1::expect;
 pub use in_use::{Bond, InUse};

@@ -33,10 +33,10 @@ pub(super) fn note_failure(target: &Target<'_>, error: &ConnectError) {
 pub(super) fn usable(
     target: &Target<'_>,
     usable: &mut Vec<Candidate>,
-    dice: impl FnOnce() -> u64,
+    random: impl FnOnce() -> u64,
 ) -> Result<(), ConnectError> {
     usable.clear();
-    let level = fallen_level(target, dice);
+    let level = pick_level(target, random);
     let mut all = 0;
     target.each_candidate(|candidate| {
         all += 1;
@@ -62,7 +62,7 @@ pub(super) fn is_ejected(target: &Target<'_>, address: SocketAddr) -> bool {
 }
 
 /// The level whose turn it is; `None` where there is one alone.
-fn fallen_level(target: &Target<'_>, dice: impl FnOnce() -> u64) -> Option<usize> {
+fn pick_level(target: &Target<'_>, random: impl FnOnce() -> u64) -> Option<usize> {
     let Target::Cluster { cluster, .. } = target else { return None };
     if cluster.outlier_detection.is_none() || !cluster.endpoints.has_levels() {
         return None;
@@ -72,7 +72,7 @@ fn fallen_level(target: &Target<'_>, dice: impl FnOnce() -> u64) -> Option<usize
         levels[level].all += 1;
         levels[level].healthy += u32::from(!cluster.health.is_ejected(address));
     });
-    fallen(&levels, dice())
+    pick(&levels, random())
 }
 
 /// The endpoints of one level.
@@ -84,10 +84,10 @@ struct Level {
 
 /// Each level carries what the ones before it cannot. One is taken to carry everything until two in seven of it have
 /// failed: Envoy's overprovisioning, by 1.4.
-fn fallen(levels: &[Level], dice: u64) -> Option<usize> {
+fn pick(levels: &[Level], random: u64) -> Option<usize> {
     let carries = |level: &Level| (u64::from(level.healthy) * 140 / u64::from(level.all.max(1))).min(100);
     let together: u64 = levels.iter().map(carries).sum::<u64>().min(100);
-    let mut left = dice % together.max(1);
+    let mut left = random % together.max(1);
     levels.iter().position(|level| match left.checked_sub(carries(level)) {
         Some(rest) => {
             left = rest;
@@ -137,12 +137,12 @@ mod tests {
         ] {
             let made: Vec<Level> = levels.iter().map(|(healthy, all)| Level { all: *all, healthy: *healthy }).collect();
             let mut found = vec![0; levels.len()];
-            for dice in 0..700 {
-                found[fallen(&made, dice).expect("something is healthy")] += 1;
+            for random in 0..700 {
+                found[pick(&made, random).expect("something is healthy")] += 1;
             }
             let percent: Vec<u32> = found.iter().map(|times| times / 7).collect();
             assert_eq!(percent, expected, "{levels:?}");
         }
-        assert_eq!(fallen(&[Level { all: 2, healthy: 0 }, Level { all: 1, healthy: 0 }], 5), None);
+        assert_eq!(pick(&[Level { all: 2, healthy: 0 }, Level { all: 1, healthy: 0 }], 5), None);
     }
 }

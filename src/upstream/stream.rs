@@ -203,6 +203,14 @@ impl Stream {
         Ok(self.socket.send(bytes))
     }
 
+    /// Ready when the queue has room, for a future that sends as it can.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_room(cx)
+    }
+
     /// Waits until the kernel has taken everything queued.
     ///
     /// # Errors
@@ -268,24 +276,45 @@ impl Stream {
 
     /// Resolves with the reason when the peer resets the connection, whatever is still unread.
     pub async fn lost(&self) -> io::Error {
-        match self.socket.ended().await {
-            Ok(()) => self.left().await,
-            Err(error) => error,
+        loop {
+            if let Err(error) = self.unheard().await {
+                return error;
+            }
+            if let Some(error) = self.ask().await {
+                return error;
+            }
         }
     }
 
-    /// Resolves with the reason when the peer resets the connection after it has finished sending. The kernel reports
-    /// nothing that comes behind a FIN, so from then on it is asked.
+    /// Resolves with the reason when the peer resets the connection where no receive tells of it: after it has finished
+    /// sending, or while nothing is received since the other side takes nothing.
     pub async fn left(&self) -> io::Error {
-        if self.socket.ended().await.is_err() {
-            return future::pending().await;
-        }
         loop {
-            if let Some(error) = self.socket.take_error() {
+            if self.unheard().await.is_err() {
+                return future::pending().await;
+            }
+            if let Some(error) = self.ask().await {
                 return error;
             }
+        }
+    }
+
+    /// Resolves where the kernel reports a reset to nobody who does not ask; or with the error that a receive was told.
+    async fn unheard(&self) -> io::Result<()> {
+        poll_fn(|cx| match pin!(self.socket.ended()).poll(cx) {
+            Poll::Pending if self.socket.is_resting() => Poll::Ready(Ok(())),
+            ended => ended,
+        })
+        .await
+    }
+
+    /// What the kernel says, or nothing after a while.
+    async fn ask(&self) -> Option<io::Error> {
+        let error = self.socket.take_error();
+        if error.is_none() {
             crate::io::sleep(ASK_AGAIN).await;
         }
+        error
     }
 
     /// Whether a request may be sent on this idle stream. Takes in what the TLS peer may say at any time (session

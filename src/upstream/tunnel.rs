@@ -33,11 +33,11 @@ pub(super) async fn open(stream: &Stream, tunnel: &Tunnel) -> Result<Option<Leas
     let target = tunnel.to_string();
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     stream.send(request.into_bytes())?.await.map_err(StreamError::from)?;
-    let asked = RequestContext { method: Method::Connect, version: Version::Http11, upgrade: false };
+    let request_context = RequestContext { method: Method::Connect, version: Version::Http11, upgrade: false };
     let mut received: Vec<u8> = Vec::new();
     let mut interim = 0;
     loop {
-        match parse_response(&received, asked, LIMITS) {
+        match parse_response(&received, request_context, LIMITS) {
             Ok(Parsed::Complete { head, length }) if head.is_interim && interim < MAX_INTERIM => {
                 interim += 1;
                 received.drain(..length);

@@ -1,10 +1,11 @@
 //! docs/settings.md against the command line: every flag, variable, short form and default of every command, and the
 //! fields of the Settings document with the flags of their names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{ArgAction, CommandFactory};
 use egret::cli::Cli;
+use egret::config::{SETTINGS, TakesEffect};
 use serde_yaml::Value;
 
 use crate::page::{Page, Section, none, root, spans};
@@ -108,16 +109,6 @@ fn every_flag_is_documented_with_its_variable_and_default() {
     none(&faults);
 }
 
-/// `maxHeadBytes` → `max-head-bytes`, `tcpKeepalive.time` → `tcp-keepalive-time`.
-fn kebab(field: &str) -> String {
-    let letter = |c: char| match c {
-        '.' => "-".to_owned(),
-        _ if c.is_ascii_uppercase() => format!("-{}", c.to_ascii_lowercase()),
-        _ => c.to_string(),
-    };
-    field.chars().map(letter).collect()
-}
-
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -151,23 +142,27 @@ fn every_setting_is_documented_with_its_default_and_when_it_takes_effect() {
     let rows = &page.section(DOCUMENT).rows;
     let rows: Vec<&Vec<String>> = rows.iter().filter(|row| row.len() == 6).collect();
     let name = |row: &[String]| spans(&row[0]).concat().trim_end_matches(".mode").to_owned();
+    let defaults: BTreeMap<String, String> = defaults().into_iter().collect();
     let mut faults = Vec::new();
-    for (field, default) in defaults() {
-        let Some(row) = rows.iter().find(|row| name(row) == field) else {
-            faults.push(format!("{PAGE}: no row for the setting {field}; add it to \"{DOCUMENT}\""));
+    for setting in SETTINGS {
+        let key = setting.key;
+        let Some(row) = rows.iter().find(|row| name(row) == key) else {
+            faults.push(format!("{PAGE}: no row for the setting {key}; add it to \"{DOCUMENT}\""));
             continue;
         };
-        let flag = format!("--{}", kebab(&field));
-        let variable = format!("EGRET_{}", kebab(&field).replace('-', "_").to_uppercase());
-        let expected = [(1, &flag, "flag"), (2, &variable, "variable"), (3, &default, "default")];
+        let (flag, variable) = (format!("--{}", setting.flag()), setting.variable());
+        let expected = [(1, &flag, "flag"), (2, &variable, "variable"), (3, &defaults[key], "default")];
         let wrong = expected.iter().filter(|(cell, text, _)| !text.is_empty() && spans(&row[*cell]).concat() != **text);
-        faults.extend(wrong.map(|(_, text, what)| format!("{PAGE}: the {what} of {field} is `{text}`")));
-        if !["reload", "restart", "no effect"].iter().any(|when| row[5].contains(when)) {
-            faults.push(format!("{PAGE}: {field} does not say when a change takes effect: reload or restart"));
+        faults.extend(wrong.map(|(_, text, what)| format!("{PAGE}: the {what} of {key} is `{text}`")));
+        let when = match setting.takes_effect {
+            TakesEffect::Reload => "reload",
+            TakesEffect::Restart => "**restart**",
+        };
+        if !row[5].starts_with(when) {
+            faults.push(format!("{PAGE}: a change of {key} takes effect at a {when}; begin the last column with it"));
         }
     }
-    let known: BTreeSet<String> = defaults().into_iter().map(|(field, _)| field).collect();
-    let other = rows.iter().map(|row| name(row)).filter(|field| !known.contains(field));
+    let other = rows.iter().map(|row| name(row)).filter(|field| SETTINGS.iter().all(|setting| setting.key != field));
     faults.extend(other.map(|field| format!("{PAGE}: there is no setting {field}; remove the row")));
     none(&faults);
 }

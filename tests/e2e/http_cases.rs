@@ -21,6 +21,7 @@ use crate::lab::pki::Leaf;
 use crate::lab::server::Server;
 use crate::lab::{Family, Lab, PATIENCE};
 use cases::{After, Case, End, Gets, Receives};
+use egret::http;
 use upstream::Upstream;
 
 const PLAIN: &str = "plain.example";

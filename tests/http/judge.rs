@@ -2,7 +2,7 @@
 //!
 //! Two readers must agree: egret's own, which refuses what is ambiguous, and httparse, which knows nothing of it.
 
-use egret::http::{BodyScanner, HeadLimits, Parsed, parse_request};
+use super::http::{BodyScanner, HeadLimits, Parsed, parse_request};
 
 use super::upstream::Message;
 

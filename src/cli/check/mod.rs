@@ -24,7 +24,7 @@ use pods::{Gathered, pods};
 
 /// Check configuration files: every error and warning, with file, line and column
 #[derive(clap::Args, Clone, Debug)]
-pub struct Args {
+pub struct CheckArgs {
     /// Files, or folders of *.yaml
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
@@ -44,7 +44,7 @@ pub struct Args {
 }
 
 /// Exits with 1 if there is an error; warnings alone are no failure.
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &CheckArgs) -> ExitCode {
     let mut loaded = config::load(&args.paths);
     loaded.problems.extend(nothing_read(&loaded, args));
     let in_use = problems_in_use(&loaded.resources, args);
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// A check of nothing finds nothing, and must not look like one that did.
-fn nothing_read(loaded: &Loaded, args: &Args) -> Option<Problem> {
+fn nothing_read(loaded: &Loaded, args: &CheckArgs) -> Option<Problem> {
     if !loaded.files.is_empty() || loaded.has_errors() {
         return None;
     }
@@ -73,7 +73,7 @@ fn nothing_read(loaded: &Loaded, args: &Args) -> Option<Problem> {
 }
 
 /// What shows only when resources stand together and their credentials are read, once each.
-fn problems_in_use(resources: &Resources, args: &Args) -> Vec<Problem> {
+fn problems_in_use(resources: &Resources, args: &CheckArgs) -> Vec<Problem> {
     let pods = pods(resources, args.namespace.as_deref(), &args.labels);
     let mut found = Gathered::of(&pods);
     let (now, mut expiring) = (jiff::Timestamp::now().as_second(), Vec::new());
@@ -212,8 +212,8 @@ mod tests {
         assert_eq!((&report["problems"][1]["line"], &report["problems"][1]["column"]), (&6.into(), &18.into()));
     }
 
-    fn args(file: &Path, secrets: &Path) -> Args {
-        Args {
+    fn args(file: &Path, secrets: &Path) -> CheckArgs {
+        CheckArgs {
             paths: vec![file.to_owned()],
             namespace: None,
             labels: Vec::new(),
@@ -261,7 +261,7 @@ mod tests {
                 None => assert_eq!(text, "", "{tls}"),
                 Some(part) => assert!(text.contains(part), "{tls}: {part:?} is not in {text:?}"),
             }
-            let other_pod = Args { labels: vec![("app".into(), "other".into())], ..args(&file, folder.path()) };
+            let other_pod = CheckArgs { labels: vec![("app".into(), "other".into())], ..args(&file, folder.path()) };
             let unseen = problems_in_use(&loaded.resources, &other_pod);
             let credential = |p: &Problem| said.is_some_and(|said| p.message.contains(said));
             assert_eq!(unseen.iter().any(credential), said.is_some() && !selects, "{tls}: {unseen:?}");
@@ -306,8 +306,11 @@ mod tests {
         let loaded = config::load_text(Path::new("f.yaml"), text);
         assert_eq!(loaded.problems, [], "{text}");
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let args =
-            Args { namespace: namespace.map(str::to_owned), labels, ..args(Path::new("-"), Path::new("/nowhere")) };
+        let args = CheckArgs {
+            namespace: namespace.map(str::to_owned),
+            labels,
+            ..args(Path::new("-"), Path::new("/nowhere"))
+        };
         problems_in_use(&loaded.resources, &args).into_iter().map(|problem| problem.message).collect()
     }
 

@@ -18,14 +18,14 @@ use finding::{Finding, Verdict};
 /// capability it judges what concerns the proxy and says what it could not try. Flags of `egret init` are taken from
 /// the same EGRET_ variables. Exit code 1 when a line is `fail`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DoctorArgs {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
 /// Looks at everything and prints it.
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &DoctorArgs) -> ExitCode {
     let findings: Vec<Finding> = host::findings().into_iter().chain(redirection::findings()).collect();
     match args.output {
         Output::Text => print!("{}", text(&findings)),

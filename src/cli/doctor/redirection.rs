@@ -22,7 +22,7 @@ type Survey = [(Backend, Result<Ipv6, RedirectError>)];
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![capabilities(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())];
     // What `egret init` would be asked to do with the same variables and no flags.
-    let capture = init::Args::try_parse_from(["init"]).map_err(|error| error.to_string()).and_then(|a| a.capture());
+    let capture = init::InitArgs::try_parse_from(["init"]).map_err(|error| error.to_string()).and_then(|a| a.capture());
     match capture {
         Ok(capture) => {
             let survey = backend::survey(&capture);

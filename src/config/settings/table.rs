@@ -1,10 +1,59 @@
-//! The settings of the process, and their defaults.
+//! The settings of the process. A setting is a field here, its default, and its row in [`SETTINGS`]: documents, flags,
+//! variables, `/config_dump` and what a reload cannot change are made of the rows.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::value::{Named, ValueKind};
 use crate::config::sidecar::OutboundPolicy;
+
+/// How a setting is called outside, what it may be, and when a change of it takes effect.
+#[derive(Debug)]
+pub struct Setting {
+    /// In a document; with a dot, a field of a block.
+    pub key: &'static str,
+    /// Of the flag.
+    pub help: &'static str,
+    pub value: ValueKind<Settings>,
+    pub takes_effect: TakesEffect,
+}
+
+/// When a process takes a changed value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakesEffect {
+    Reload,
+    /// A reload keeps the value of the start and says so.
+    Restart,
+}
+
+impl Setting {
+    /// The name of the flag, without `--`: `maxHeadBytes` → `max-head-bytes`, `tcpKeepalive.time` → `tcp-keepalive-time`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        let mut flag = String::new();
+        for letter in self.key.chars() {
+            match letter {
+                '.' => flag.push('-'),
+                _ if letter.is_ascii_uppercase() => flag.extend(['-', letter.to_ascii_lowercase()]),
+                _ => flag.push(letter),
+            }
+        }
+        flag
+    }
+
+    /// The environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("EGRET_{}", self.flag().replace('-', "_").to_ascii_uppercase())
+    }
+
+    /// The block and the field in it; no block where the key has no dot.
+    pub(super) fn path(&self) -> (Option<&'static str>, &'static str) {
+        self.key.split_once('.').map_or((None, self.key), |(block, field)| (Some(block), field))
+    }
+}
 
 /// `egret/v1` Settings: the process itself. Every field is also a flag of `egret run` or an `EGRET_` variable, which win.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +95,157 @@ pub struct Settings {
     pub strict: bool,
 }
 
+/// Every setting, in the order of the documentation.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "outboundTrafficPolicy",
+        help: "What happens to destinations that no ServiceEntry names: ALLOW_ANY, REGISTRY_ONLY or ALLOW_ANY_DYNAMIC_DNS",
+        value: ValueKind::OutboundPolicy(|settings| &mut settings.outbound_traffic_policy),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "connectPolicy",
+        help: "What becomes of CONNECT: DENY, or REGISTRY_ONLY to pass it on where a ServiceEntry names its host and port",
+        value: ValueKind::Word { place: |settings| &mut settings.connect_policy, name: "MODE", any_case: false },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "accessLog",
+        help: "The access log's format: TEXT, JSON or OFF",
+        value: ValueKind::Word { place: |settings| &mut settings.access_log, name: "FORMAT", any_case: true },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "protocolDetectionTimeout",
+        help: "How long to wait for an application's first bytes before the server is taken to speak first; 0s waits for ever",
+        value: ValueKind::Duration(|settings| &mut settings.protocol_detection_timeout, ANY),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "requestHeadersTimeout",
+        help: "Longest wait for a whole request head",
+        value: ValueKind::Duration(|settings| &mut settings.request_headers_timeout, positive),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "idleTimeout",
+        help: "How long a keep-alive connection may wait for its next request",
+        value: ValueKind::Duration(|settings| &mut settings.idle_timeout, positive),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "bodyStallTimeout",
+        help: "Longest wait for more of a request body that is not complete; 0s is no limit",
+        value: ValueKind::Duration(|settings| &mut settings.body_stall_timeout, ANY),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "requestTimeout",
+        help: "Longest time from a request's head to the end of its response; 0s is no limit",
+        value: ValueKind::Duration(|settings| &mut settings.request_timeout, ANY),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "connectTimeout",
+        help: "Longest wait for a TCP connection, where no DestinationRule has a connectTimeout",
+        value: ValueKind::Duration(|settings| &mut settings.connect_timeout, positive),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "tlsHandshakeTimeout",
+        help: "Longest wait for a TLS handshake, or for a forward proxy's answer, where no DestinationRule has a connectTimeout, which covers them too",
+        value: ValueKind::Duration(|settings| &mut settings.tls_handshake_timeout, positive),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "tcpKeepalive.time",
+        help: "How long a connection is silent before TCP's first keep-alive probe; 0s sends none",
+        value: ValueKind::Duration(|settings| &mut settings.tcp_keepalive.time, keepalive_time),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "tcpKeepalive.interval",
+        help: "Time from one keep-alive probe to the next",
+        value: ValueKind::Duration(|settings| &mut settings.tcp_keepalive.interval, keepalive_interval),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "tcpKeepalive.probes",
+        help: "Keep-alive probes without an answer after which a connection is dead",
+        value: ValueKind::Count(|settings| &mut settings.tcp_keepalive.probes, KEEPALIVE_PROBES),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "tcpUserTimeout",
+        help: "How long what was sent to a server may stay unacknowledged; 0s leaves it to the operating system",
+        value: ValueKind::Duration(|settings| &mut settings.tcp_user_timeout, ANY),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "minTlsVersion",
+        help: "Lowest TLS version spoken to servers: TLSV1_2 or TLSV1_3",
+        value: ValueKind::Word { place: |settings| &mut settings.min_tls_version, name: "VERSION", any_case: false },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "maxHeadBytes",
+        help: "Largest request or response head, such as 60Ki",
+        value: ValueKind::Bytes(|settings| &mut settings.max_head_bytes, HEAD_BYTES),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "maxHeadFields",
+        help: "Most fields in a head",
+        value: ValueKind::Count(|settings| &mut settings.max_head_fields, HEAD_FIELDS),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "maxConnections",
+        help: "Connections of applications at once",
+        value: ValueKind::Count(|settings| &mut settings.max_connections, CONNECTIONS),
+        // Workers size their engines by it: buffers, and slots for connections.
+        takes_effect: TakesEffect::Restart,
+    },
+    Setting {
+        key: "dnsRefreshRate",
+        help: "How often names that give no TTL are resolved again, and the longest wait after a failure; at least 1s",
+        value: ValueKind::Duration(|settings| &mut settings.dns_refresh_rate, a_second_or_more),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "drainDuration",
+        help: "How long established connections may live on after SIGTERM",
+        value: ValueKind::Duration(|settings| &mut settings.drain_duration, ANY),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "minimumDrainDuration",
+        help: "How long to stay after SIGTERM although nothing is open, for an application that is ending too",
+        value: ValueKind::Duration(|settings| &mut settings.minimum_drain_duration, ANY),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "protectedAddresses",
+        help: "Networks that only an entry which lists the address opens under REGISTRY_ONLY: a comma between each, or `none`",
+        value: ValueKind::Networks(|settings| &mut settings.protected_addresses),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "strict",
+        help: "Where the application picks the address, the name it asks for must resolve to it",
+        value: ValueKind::Switch(|settings| &mut settings.strict),
+        takes_effect: TakesEffect::Reload,
+    },
+];
+
+/// Below a kibibyte ordinary requests fail; above a mebibyte a single head could hold more than all others together.
+const HEAD_BYTES: RangeInclusive<i64> = 1024..=1 << 20;
+const HEAD_FIELDS: RangeInclusive<i64> = 1..=10_000;
+const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+/// What the kernel takes (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and `MAX_TCP_KEEPCNT` in linux/tcp.h).
+const KEEPALIVE_SECONDS: RangeInclusive<u64> = 1..=32_767;
+const KEEPALIVE_PROBES: RangeInclusive<i64> = 1..=127;
+
 /// TCP keep-alive: the first probe after `time` of silence, then one every `interval`; dead after `probes` without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
@@ -72,6 +272,12 @@ pub enum MinimumVersion {
     Tls13,
 }
 
+/// Istio's words for them (`meshConfig.tlsDefaults.minProtocolVersion`).
+impl Named for MinimumVersion {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("TLSV1_2", MinimumVersion::Tls12), ("TLSV1_3", MinimumVersion::Tls13)];
+}
+
 /// What becomes of CONNECT, which asks a forward proxy for a tunnel that nobody can look into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectPolicy {
@@ -81,12 +287,22 @@ pub enum ConnectPolicy {
     RegistryOnly,
 }
 
+impl Named for ConnectPolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("DENY", ConnectPolicy::Deny), ("REGISTRY_ONLY", ConnectPolicy::RegistryOnly)];
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     #[default]
     Text,
     Json,
     Off,
+}
+
+impl Named for AccessLogFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
 }
 
 /// Link-local networks (RFC 3927, RFC 4291 §2.5.6), and where clouds answer with a machine's credentials outside of them:
@@ -131,4 +347,29 @@ impl Default for Settings {
             strict: false,
         }
     }
+}
+
+/// Every duration is a value.
+const ANY: fn(Duration) -> Result<(), String> = |_| Ok(());
+
+fn positive(duration: Duration) -> Result<(), String> {
+    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(()) }
+}
+
+/// Shorter, and name servers would be asked without a pause whenever one fails.
+fn a_second_or_more(rate: Duration) -> Result<(), String> {
+    if rate < Duration::from_secs(1) { Err("must be at least \"1s\"".to_owned()) } else { Ok(()) }
+}
+
+/// Zero is none.
+fn keepalive_time(time: Duration) -> Result<(), String> {
+    if time.is_zero() { Ok(()) } else { keepalive_interval(time) }
+}
+
+fn keepalive_interval(time: Duration) -> Result<(), String> {
+    if time.subsec_nanos() == 0 && KEEPALIVE_SECONDS.contains(&time.as_secs()) {
+        return Ok(());
+    }
+    let (least, most) = (KEEPALIVE_SECONDS.start(), KEEPALIVE_SECONDS.end());
+    Err(format!("the kernel counts in whole seconds: from \"{least}s\" to \"{most}s\""))
 }

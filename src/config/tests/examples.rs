@@ -9,8 +9,8 @@ use serde::Deserialize;
 use crate::config::scalar::{self, Plain};
 use crate::config::yaml::{Node, Value, documents};
 use crate::config::{
-    EndpointAddress, HostPattern, LoadBalancer, Loaded, OutboundPolicy, PortProtocol, Resolution, Settings, TlsMode,
-    load,
+    EndpointAddress, HostPattern, LoadBalancer, Loaded, OutboundPolicy, PortProtocol, Resolution, SETTINGS, Settings,
+    TlsMode, load,
 };
 
 fn examples() -> PathBuf {
@@ -120,9 +120,11 @@ fn tcp_origination() {
 fn settings_show_every_field_at_its_default() {
     assert_eq!(example("settings.yaml").resources.settings, Settings::default());
     let text = fs::read_to_string(examples().join("settings.yaml")).unwrap();
-    let fields = text.lines().filter(|line| line.starts_with("  ") && line.as_bytes()[2].is_ascii_lowercase());
-    // One less than lines: `name` of the metadata.
-    assert_eq!(fields.count() - 1, 21, "a field of Settings is missing from the example, or from this test");
+    let spec = &serde_yaml::from_str::<serde_yaml::Value>(&text).unwrap()["spec"];
+    for setting in SETTINGS {
+        let value = setting.key.split('.').fold(spec, |value, name| &value[name]);
+        assert!(!value.is_null(), "{} is missing from the example", setting.key);
+    }
 }
 
 /// A second opinion: `serde_yaml` reads the same keys and values, in the same order, from every example.

@@ -6,3 +6,4 @@ mod examples;
 mod folders;
 mod limits;
 mod mistakes;
+mod settings;

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use futures_lite::future::zip;
 
 use super::super::{Lease, PeekState, SendBuf, Socket, timeout};
+use super::peer::Then;
 use super::random::Random;
-use super::world::{Then, World};
+use super::world::World;
 
 /// By the simulated clock: nobody who goes on takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,12 +3,18 @@
 #![allow(unsafe_code, reason = "it reads and writes the memory of operations, as a kernel would")]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::world::{Peer, Then, World};
+use socket2::SockRef;
+
+use super::peer::{Ends, Peer, Then};
+use super::world::World;
+use crate::io::EngineKind;
 use crate::io::buffers::Pool;
+use crate::io::driver::queries::Queries;
 use crate::io::driver::{Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 
 /// Far more turns than a play takes: reaching it is a loop without an end.
@@ -22,6 +28,8 @@ pub(super) struct Simulated {
     pending: Vec<Pending>,
     /// Completions that have come about and are not told yet. Those of one operation are told in their order.
     late: Vec<Completion>,
+    /// A send has got rid of some of its bytes.
+    has_moved: bool,
     turns: u64,
     counters: DriverCounters,
 }
@@ -31,6 +39,25 @@ struct Pending {
     submission: Submission,
     progress: usize,
     cancelled: bool,
+}
+
+fn not_connected() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOTCONN)
+}
+
+/// # Safety
+/// `address` is a valid socket address of the internet.
+unsafe fn read_address(address: *const libc::sockaddr) -> SocketAddr {
+    // SAFETY: the caller vouches for it.
+    let family = unsafe { (*address).sa_family };
+    if i32::from(family) == libc::AF_INET6 {
+        // SAFETY: the family says what it is.
+        let v6 = unsafe { &*address.cast::<libc::sockaddr_in6>() };
+        return SocketAddr::from((v6.sin6_addr.s6_addr, u16::from_be(v6.sin6_port)));
+    }
+    // SAFETY: as above.
+    let v4 = unsafe { &*address.cast::<libc::sockaddr_in>() };
+    SocketAddr::from((v4.sin_addr.s_addr.to_ne_bytes(), u16::from_be(v4.sin_port)))
 }
 
 /// What came of trying an operation.
@@ -46,7 +73,12 @@ impl Simulated {
     pub(super) fn new(pool: &Rc<Pool>, world: &Rc<World>) -> Self {
         let (world, pool) = (Rc::clone(world), Rc::clone(pool));
         let (free, pending, late) = (Vec::new(), Vec::new(), Vec::new());
-        Self { world, pool, free, pending, late, turns: 0, counters: DriverCounters::default() }
+        Self { world, pool, free, pending, late, has_moved: false, turns: 0, counters: DriverCounters::default() }
+    }
+
+    fn ends(&self, socket: BorrowedFd<'_>) -> io::Result<Ends> {
+        let ends = self.world.with_peer(socket.as_raw_fd(), |peer| peer.ends).flatten();
+        ends.ok_or_else(not_connected)
     }
 
     /// Tries each operation, in any order, or (`dawdling`) leaves it for later. Did anything come about?
@@ -54,7 +86,8 @@ impl Simulated {
         let before = self.late.len();
         let mut left: Vec<OpId> = self.pending.iter().map(|pending| pending.id).collect();
         while !left.is_empty() {
-            let id = left.swap_remove(self.world.random(|random| random.below(left.len() as u64)) as usize);
+            let chosen = if self.is_ring() { self.world.random(|random| random.below(left.len() as u64)) } else { 0 };
+            let id = left.remove(chosen as usize);
             if dawdling && self.world.random(|random| random.one_in(2)) {
                 continue;
             }
@@ -65,25 +98,24 @@ impl Simulated {
                 Tried::Last(result, buffer) => (result, buffer, false),
             };
             if !more {
-                self.pending.swap_remove(place);
+                self.pending.remove(place);
             }
             self.late.push(Completion { id, result, more, buffer });
         }
-        self.late.len() > before
+        std::mem::take(&mut self.has_moved) || self.late.len() > before
     }
 
     fn attempt(&mut self, place: usize) -> Tried {
-        let Pending { cancelled, .. } = self.pending[place];
-        if !cancelled {
+        if !self.pending[place].cancelled {
             return self.carry_out(place);
         }
-        if self.world.strikes("cancelled and successful")
+        if self.world.strikes_ring("cancelled and successful")
             && let tried @ (Tried::More(..) | Tried::Last(..)) = self.carry_out(place)
         {
             return tried;
         }
         self.world.note("cancelled");
-        Tried::Last(-libc::ECANCELED, None)
+        Tried::Last(Self::cancelled(&self.pending[place]), None)
     }
 
     fn carry_out(&mut self, place: usize) -> Tried {
@@ -94,7 +126,7 @@ impl Simulated {
             Submission::Send { fd, start, length, manner } => {
                 // SAFETY: the memory is the operation's until it ends: the contract of `Driver::submit`.
                 let bytes = unsafe { std::slice::from_raw_parts(start, length as usize) };
-                self.send(fd, &[bytes], manner)
+                self.send(place, fd, &[bytes], manner)
             }
             Submission::SendMany { fd, header, manner, .. } => {
                 // SAFETY: as above; the header's vector names the pieces.
@@ -104,9 +136,13 @@ impl Simulated {
                 // SAFETY: as above.
                 let piece = |v: &libc::iovec| unsafe { std::slice::from_raw_parts(v.iov_base.cast::<u8>(), v.iov_len) };
                 let pieces: Vec<&[u8]> = vector.iter().map(piece).collect();
-                self.send(fd, &pieces, manner)
+                self.send(place, fd, &pieces, manner)
             }
-            Submission::Connect { .. } => Tried::Last(-libc::ECONNREFUSED, None),
+            Submission::Connect { fd, address, .. } => {
+                // SAFETY: the memory is the operation's until it ends, and holds an address of the family that it names.
+                let address = unsafe { read_address(address) };
+                self.connect(place, fd, address)
+            }
             // Nobody writes it, so that it is read by mistake only.
             Submission::ReadEvent { .. } if self.world.random(|random| random.one_in(200)) => Tried::Last(8, None),
             Submission::ReadEvent { .. } => Tried::Nothing,
@@ -122,7 +158,7 @@ impl Simulated {
             return Tried::Last(-self.world.random(|random| random.one_of(&all)), None);
         }
         let fd = self.world.arrive().expect("somebody is to come");
-        if many && !self.world.random(|random| random.one_in(4)) {
+        if many && !(self.is_ring() && self.world.random(|random| random.one_in(4))) {
             Tried::More(fd, None)
         } else {
             Tried::Last(fd, None)
@@ -133,7 +169,7 @@ impl Simulated {
         if let Some(fault) = self.receive_fault(fd) {
             return fault;
         }
-        if !self.is_silent(fd) && self.world.strikes("no buffers, it says") {
+        if !self.is_silent(fd) && self.world.strikes_ring("no buffers, it says") {
             return Tried::Last(-libc::ENOBUFS, None);
         }
         let Some(rest) = self.rest(fd) else { return self.end(fd) };
@@ -147,7 +183,8 @@ impl Simulated {
         self.say(fd, memory);
         let pending = &mut self.pending[place];
         pending.progress += count;
-        let is_over = pending.progress >= limit as usize || self.world.strikes("receive ends");
+        let is_over = self.world.kind == EngineKind::Uring
+            && (pending.progress >= limit as usize || self.world.strikes("receive ends"));
         if is_over { Tried::Last(count as i32, Some(buffer)) } else { Tried::More(count as i32, Some(buffer)) }
     }
 
@@ -162,39 +199,35 @@ impl Simulated {
         Tried::Last(count as i32, None)
     }
 
-    /// Nothing comes any more, not even the end. Faults without end would be no silence.
+    /// Faults without end would be no silence.
     fn is_silent(&self, fd: RawFd) -> bool {
-        let silent = self.world.with_peer(fd, |peer| peer.said == peer.says.len() && peer.then == Then::Silence);
-        silent.expect("the socket is a peer's")
+        self.world.with_peer(fd, |peer| peer.is_silent()).expect("the socket is a peer's")
     }
 
     /// What concerns only this attempt; the connection goes on.
     fn receive_fault(&self, fd: RawFd) -> Option<Tried> {
-        (!self.is_silent(fd) && self.world.strikes("receive interrupted")).then(|| {
+        (!self.is_silent(fd) && self.world.strikes_ring("receive interrupted")).then(|| {
             let all = [libc::EINTR, libc::EAGAIN, libc::ECANCELED];
             Tried::Last(-self.world.random(|random| random.one_of(&all)), None)
         })
     }
 
-    /// How much the peer has still to say.
+    /// How much can be received now.
     fn rest(&self, fd: RawFd) -> Option<usize> {
-        let rest = self.world.with_peer(fd, |peer| peer.says.len() - peer.said).expect("the socket is a peer's");
+        let rest = self.world.with_peer(fd, |peer| peer.receivable()).expect("the socket is a peer's");
         (rest > 0).then_some(rest)
     }
 
     fn say(&self, fd: RawFd, memory: &mut [u8]) {
-        self.world.with_peer(fd, |peer| {
-            memory.copy_from_slice(&peer.says[peer.said..][..memory.len()]);
-            peer.said += memory.len();
-        });
+        self.world.with_peer(fd, |peer| peer.say(memory));
     }
 
-    /// The peer has said everything.
+    /// What is behind the last byte.
     fn end(&mut self, fd: RawFd) -> Tried {
-        match self.world.with_peer(fd, |peer| peer.then) {
+        match self.world.with_peer(fd, |peer| peer.end()) {
             Some(Then::Fin) => {
                 // Some kernels name a buffer even for the end.
-                let wasted = self.world.random(|random| random.one_in(4));
+                let wasted = self.is_ring() && self.world.random(|random| random.one_in(4));
                 Tried::Last(0, if wasted { self.free.pop() } else { None })
             }
             Some(Then::Reset(errno)) => {
@@ -205,38 +238,75 @@ impl Simulated {
         }
     }
 
-    fn send(&self, fd: RawFd, pieces: &[&[u8]], manner: Manner) -> Tried {
-        let is_deaf = |peer: &mut Peer| peer.hears == Some((peer.heard.len(), None)) && manner == Manner::Patient;
-        if self.world.with_peer(fd, is_deaf) == Some(true) {
-            return Tried::Nothing;
-        }
-        if self.world.strikes("send interrupted") {
+    fn is_ring(&self) -> bool {
+        self.world.kind == EngineKind::Uring
+    }
+
+    fn send(&mut self, place: usize, fd: RawFd, pieces: &[&[u8]], manner: Manner) -> Tried {
+        let (all, progress) = (pieces.concat(), self.pending[place].progress);
+        // epoll's driver waits for room in any case.
+        let waits = manner != Manner::Quiet || !self.is_ring();
+        let room = match self.world.with_peer(fd, |peer| {
+            assert!(!peer.has_fin(), "bytes after the FIN");
+            peer.room()
+        }) {
+            Some(Ok(0)) if waits => return Tried::Nothing,
+            Some(Ok(room)) => room,
+            Some(Err(errno)) => {
+                self.world.note("connection fails for sending");
+                return Tried::Last(if progress > 0 { progress as i32 } else { -errno }, None);
+            }
+            None => return Tried::Last(-libc::ENOTCONN, None),
+        };
+        if progress == 0 && self.world.strikes_ring("send interrupted") {
             return Tried::Last(-self.world.random(|random| random.one_of(&[libc::EINTR, libc::EAGAIN])), None);
         }
-        let all = pieces.concat();
-        let mut count = all.len();
-        if count > 1 && self.world.strikes("short send") {
+        let mut count = room.min(all.len() - progress);
+        let is_short = count > 1 && self.world.strikes("short send");
+        if is_short {
             count = self.world.random(|random| random.up_to(count - 1));
         }
-        let room = self.world.with_peer(fd, |peer| {
-            assert!(!peer.has_fin(), "bytes after the FIN");
-            let room = peer.hears.map_or(usize::MAX, |(most, _)| most - peer.heard.len());
-            let taken = count.min(room);
-            peer.heard.extend_from_slice(&all[..taken]);
-            (taken, peer.hears.and_then(|(_, errno)| errno))
-        });
-        match room.expect("the socket is a peer's") {
-            (0, Some(errno)) => {
-                self.world.note("connection fails for sending");
-                Tried::Last(-errno, None)
-            }
-            (0, None) => Tried::Last(-libc::EAGAIN, None),
-            (taken, _) => Tried::Last(taken as i32, None),
+        self.world.with_peer(fd, |peer| peer.take(&all[progress..][..count]));
+        let sent = progress + count;
+        self.pending[place].progress = sent;
+        self.has_moved |= count > 0;
+        match sent {
+            0 => Tried::Last(-libc::EAGAIN, None),
+            _ if sent == all.len() || !waits || is_short && self.is_ring() => Tried::Last(sent as i32, None),
+            _ => Tried::Nothing,
+        }
+    }
+
+    fn connect(&mut self, place: usize, fd: RawFd, address: SocketAddr) -> Tried {
+        // Nobody answered, and nobody will.
+        if self.pending[place].progress > 0 {
+            return Tried::Nothing;
+        }
+        self.pending[place].progress = 1;
+        let adopt = |near: OwnedFd| {
+            // SAFETY: both descriptors are open; the engine's is replaced as a whole, by one that it cannot tell from it.
+            let result = unsafe { libc::dup3(near.as_raw_fd(), fd, libc::O_CLOEXEC) };
+            assert_eq!(result, fd, "{}", io::Error::last_os_error());
+        };
+        match self.world.dial(fd, address, adopt) {
+            Some(result) => Tried::Last(result, None),
+            None => Tried::Nothing,
+        }
+    }
+
+    /// What a cancelled operation comes to.
+    fn cancelled(pending: &Pending) -> i32 {
+        match pending.submission.is_send() && pending.progress > 0 {
+            true => pending.progress as i32,
+            false => -libc::ECANCELED,
         }
     }
 
     /// Tells some of what has come about.
     fn tell(&mut self, done: &mut Vec<Completion>) {
+        if !self.is_ring() {
+            return done.append(&mut self.late);
+        }
         // A completion queue of four entries, now and then.
         let most = self.world.random(|random| random.one_of(&[1, 4, 1000]));
         for _ in 0..most.min(self.late.len()) {
@@ -257,7 +327,34 @@ impl Simulated {
     }
 }
 
-impl crate::io::driver::queries::Queries for Simulated {}
+impl Queries for Simulated {
+    fn local_addr(&self, socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+        Ok(self.ends(socket)?.local)
+    }
+
+    fn peer_addr(&self, socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+        let ends = self.ends(socket)?;
+        let is_connected = self.world.with_peer(socket.as_raw_fd(), |peer| peer.is_connected()) == Some(true);
+        if is_connected { Ok(ends.remote) } else { Err(not_connected()) }
+    }
+
+    fn original_dst(&self, socket: BorrowedFd<'_>, _: SocketAddr) -> io::Result<SocketAddr> {
+        Ok(self.ends(socket)?.original)
+    }
+
+    fn take_error(&self, socket: BorrowedFd<'_>) -> Option<io::Error> {
+        let error = self.world.with_peer(socket.as_raw_fd(), Peer::take_error).flatten();
+        error.map(io::Error::from_raw_os_error)
+    }
+
+    fn is_quiet(&self, socket: BorrowedFd<'_>) -> bool {
+        self.world.with_peer(socket.as_raw_fd(), |peer| peer.is_silent()) == Some(true)
+    }
+
+    fn unacknowledged(&self, socket: BorrowedFd<'_>) -> usize {
+        self.world.with_peer(socket.as_raw_fd(), |peer| peer.unacknowledged()).unwrap_or(0)
+    }
+}
 
 impl Driver for Simulated {
     unsafe fn submit(&mut self, id: OpId, submission: &Submission) {
@@ -271,15 +368,23 @@ impl Driver for Simulated {
     }
 
     fn cancel(&mut self, id: OpId) {
-        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.id == id) {
-            pending.cancelled = true;
+        let Some(place) = self.pending.iter().position(|pending| pending.id == id) else { return };
+        if self.is_ring() {
+            self.pending[place].cancelled = true;
+            return;
         }
+        // Nothing of it is in the kernel.
+        let pending = self.pending.remove(place);
+        self.late.push(Completion { id, result: Self::cancelled(&pending), more: false, buffer: None });
     }
 
     fn forget(&mut self, fd: RawFd) {
         let is_on = |pending: &Pending| pending.submission.descriptor() == fd;
         assert!(!self.pending.iter().any(is_on), "descriptor {fd} is closed under an operation");
-        self.world.leave(fd);
+        // SAFETY: the descriptor is open: the contract of `Driver::forget`.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        let resets = SockRef::from(&socket).linger().is_ok_and(|linger| linger == Some(Duration::ZERO));
+        self.world.leave(fd, resets);
     }
 
     fn provide(&mut self, ids: &mut Vec<u16>) {
@@ -298,24 +403,27 @@ impl Driver for Simulated {
         };
         self.world.pass(Duration::from_micros(self.world.random(|random| random.below(50))));
         loop {
-            self.try_all(true);
+            let is_lively = self.world.run_programs() | self.world.travel() | self.try_all(true);
             self.tell(done);
-            if !done.is_empty() || deadline.is_some_and(|deadline| self.world.now() >= deadline) {
+            let is_over = deadline.is_some_and(|deadline| self.world.now() >= deadline);
+            if self.world.programs.take_news() || !done.is_empty() || is_over {
                 self.counters.completions += done.len() as u64;
                 return Ok(());
             }
-            if !self.late.is_empty() || self.try_all(false) {
+            if is_lively || !self.late.is_empty() || self.try_all(false) {
                 self.world.pass(Duration::from_micros(self.world.random(|random| random.below(300))));
-            } else if let Some(deadline) = deadline {
-                self.world.pass(deadline.saturating_duration_since(self.world.now()));
-            } else {
-                panic!("nothing will ever happen: {} operations, {}", self.pending.len(), self.world);
+                continue;
             }
+            let next = deadline.into_iter().chain(self.world.programs.next_timer()).min();
+            let Some(next) = next else {
+                panic!("nothing will ever happen: {} operations, {}", self.pending.len(), self.world);
+            };
+            self.world.pass(next.saturating_duration_since(self.world.now()));
         }
     }
 
     fn can_batch(&self) -> bool {
-        true
+        self.is_ring()
     }
 
     fn counters(&self) -> DriverCounters {

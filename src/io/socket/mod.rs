@@ -66,8 +66,13 @@ impl Socket {
         Ended { socket: self }
     }
 
+    /// Whether nothing receives at the moment, since what came is not taken: the peer's end would not be noticed.
+    pub fn is_resting(&self) -> bool {
+        self.connection.is_resting()
+    }
+
     /// What the kernel has to report and has not reported yet (`SO_ERROR`): a reset that came behind a FIN, of which
-    /// no receive tells. Told once.
+    /// no receive tells, or while nothing [receives](Self::is_resting). Told once.
     pub fn take_error(&self) -> Option<io::Error> {
         self.connection.ask(|driver, socket| driver.take_error(socket))
     }
@@ -104,6 +109,14 @@ impl Socket {
     pub fn send(&self, bytes: impl Into<SendBuf>) -> SendFuture<'_> {
         self.connection.enqueue(bytes.into());
         SendFuture { socket: self }
+    }
+
+    /// Ready when the queue is below the high-water mark, for a future that sends as it can.
+    ///
+    /// # Errors
+    /// The connection's error, or `EPIPE` after [`shutdown_write`](Self::shutdown_write).
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.poll_room(cx)
     }
 
     /// Resolves when the kernel has taken everything that was queued.

@@ -146,6 +146,12 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Nothing receives, though the peer has not ended: what came is not taken, or no buffer is free.
+    pub(in crate::io) fn is_resting(&self) -> bool {
+        let side = self.receive.borrow();
+        side.end.is_none() && !matches!(side.arming, Arming::Multishot(_) | Arming::Single(_))
+    }
+
     /// What has arrived; begins to watch the connection if nothing does yet.
     pub(in crate::io) fn peek(self: &Rc<Self>) -> PeekState {
         self.arm();

@@ -19,7 +19,7 @@ use crate::proxy::close::Close;
 use crate::proxy::context::Context;
 use crate::proxy::exchange;
 use crate::proxy::failure::Failure;
-use crate::proxy::peers::Parties;
+use crate::proxy::peers::Peers;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::request::{Request, head_limits};
 use crate::upstream::{Reader, Reserved, StreamError};
@@ -33,7 +33,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves requests until the connection ends, and says how it must be closed.
-pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Parties) -> Close {
+pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, peers: &Peers) -> Close {
     let mut idle_since = io::now();
     // It ends with this connection.
     let mut reserved = Reserved::default();
@@ -45,7 +45,7 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, parties: &Par
         }
         // Boxed, so that a connection at rest does not carry the room that an exchange needs. One that is busy keeps the
         // box from request to request.
-        if let Some(close) = Box::pin(serve_while_busy(context, reader, &mut reserved, *parties)).await {
+        if let Some(close) = Box::pin(serve_while_busy(context, reader, &mut reserved, *peers)).await {
             return close;
         }
         reader.stream().relax();
@@ -101,7 +101,7 @@ async fn serve_while_busy(
     context: &Rc<Context>,
     reader: &mut Reader<'_>,
     reserved: &mut Reserved,
-    parties: Parties,
+    peers: Peers,
 ) -> Option<Close> {
     context.memory.note_busy();
     loop {
@@ -109,7 +109,7 @@ async fn serve_while_busy(
         let request = match read_request(context, reader, bounds).await {
             Ok(request) => request,
             Err(None) => return Some(Close::Abort),
-            Err(Some(failure)) => return Some(reject(context, reader, parties, &failure).await),
+            Err(Some(failure)) => return Some(reject(context, reader, peers, &failure).await),
         };
         // The table of this moment: a new policy applies from the next request on.
         let table = context.policy.table();
@@ -119,7 +119,7 @@ async fn serve_while_busy(
             reply: Reply::Http1(Http1Reply::new(reader, &request, &context.drain, &state)),
             body: RequestBody::Http1(Http1Body::new(reader, request.head.body, &state)),
         };
-        exchange::run(context, &table, reserved, parties, incoming).await;
+        exchange::run(context, &table, reserved, peers, incoming).await;
         if let Some(close) = state.close_after(&request, reader.bytes()) {
             return Some(close);
         }
@@ -187,9 +187,9 @@ fn parse(reader: &Reader<'_>, limits: HeadLimits) -> Result<Option<(RequestHead,
 }
 
 /// Answers an application that has begun what may have become a request, and did not go on in time.
-pub async fn reject_unfinished(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties) -> Close {
+pub async fn reject_unfinished(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers) -> Close {
     context.counters.timeouts_head.increment();
-    reject(context, reader, parties, &late()).await
+    reject(context, reader, peers, &late()).await
 }
 
 fn late() -> Failure {
@@ -197,8 +197,8 @@ fn late() -> Failure {
 }
 
 /// Answers bytes that are no acceptable request. Nothing after them can be read as one, so the connection ends.
-async fn reject(context: &Rc<Context>, reader: &mut Reader<'_>, parties: Parties, failure: &Failure) -> Close {
-    let mut record = RequestRecord::new(parties);
+async fn reject(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers, failure: &Failure) -> Close {
+    let mut record = RequestRecord::new(peers);
     record.fail(failure);
     if failure.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
         context.counters.requests_malformed.increment();

@@ -19,7 +19,7 @@ use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::failure::Failure;
 use crate::proxy::held::Held;
 use crate::proxy::opaque::{self, End, RelayClocks};
-use crate::proxy::peers::Parties;
+use crate::proxy::peers::Peers;
 use crate::proxy::progress::Progress;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::request::{Request, head_limits};
@@ -34,14 +34,14 @@ pub async fn run(
     context: &Rc<Context>,
     table: &PolicyTable,
     reserved: &mut Reserved,
-    parties: Parties,
+    peers: Peers,
     incoming: Incoming<'_, '_>,
 ) {
     let Incoming { request, body, reply } = incoming;
-    let record = RequestRecord::new(parties);
+    let record = RequestRecord::new(peers);
     let (progress, held) = (Progress::new(), Held::new(request, &context.body_room));
     let mut exchange =
-        Exchange { context, table, reserved, parties, request, body, reply, record, progress, held, tunnel_end: None };
+        Exchange { context, table, reserved, peers, request, body, reply, record, progress, held, tunnel_end: None };
     if let Err(failure) = exchange.attempt().await {
         exchange.answer(&failure).await;
     }
@@ -65,7 +65,7 @@ struct Exchange<'e, 's> {
     table: &'e PolicyTable,
     /// The servers' connections that this connection of the application has for itself.
     reserved: &'e mut Reserved,
-    parties: Parties,
+    peers: Peers,
     request: &'e Request,
     body: RequestBody<'e, 's>,
     reply: Reply<'e>,
@@ -80,7 +80,7 @@ impl<'e> Exchange<'e, '_> {
     /// # Errors
     /// What to answer instead of the upstream's response.
     async fn attempt(&mut self) -> Result<(), Failure> {
-        let (head, dialled) = (&self.request.head, Host::Ip(self.parties.destination.ip()));
+        let (head, dialled) = (&self.request.head, Host::Ip(self.peers.destination.ip()));
         let host = match &head.authority {
             // It names where the tunnel leads; the request itself goes where the application connected to.
             Some(authority) if !head.is_connect() => &authority.host,
@@ -169,7 +169,7 @@ impl<'e> Exchange<'e, '_> {
     /// Counts and tells that nobody else gets `carrier`'s connection any more, if that is new.
     fn note_bond(&self, before: Bond, carrier: &Carrier<'_>) {
         if before == Bond::Free && carrier.bond() != Bond::Free {
-            let (client, address) = (self.parties.client, carrier.address());
+            let (client, address) = (self.peers.client, carrier.address());
             self.context.counters.upstream_reserved.increment();
             tracing::debug!(%client, %address, "connection reserved: NTLM, Negotiate or Kerberos authenticates it");
         }
@@ -198,7 +198,7 @@ impl<'e> Exchange<'e, '_> {
             Err(ExchangeError::Timeout)
         };
         match future::or(lending, future::or(async { Err(waited.await) }, overdue)).await {
-            Ok(lent) => lent.map_err(|error| self.note_failure(&error)),
+            Ok(had) => had.map_err(|error| self.note_failure(&error)),
             Err(error) => Err(self.failure_of(error)),
         }
     }
@@ -261,7 +261,7 @@ impl<'e> Exchange<'e, '_> {
         let (request, reply, progress, held) = (self.request, &self.reply, &self.progress, &self.held);
         let settings = self.table.settings();
         let reception = Reception {
-            asked: request.head.context(),
+            request: request.head.context(),
             limits: head_limits(settings),
             edits: plan.response_edits(),
             is_unwanted: &|status| held.is_intact() && tries.after_status(status),

@@ -9,6 +9,7 @@ use crate::config::Fault;
 use crate::flow::{Host, ResponseFlags};
 use crate::io;
 use crate::policy::{Content, Decision, Flow, PolicyTable, Refusal, Route, TunnelRefusal, Verdict};
+use crate::proxy::audit;
 use crate::proxy::failure::{self, Failure};
 use crate::proxy::routing::{self, Plan};
 use crate::upstream::Target;
@@ -46,7 +47,7 @@ impl<'e> Exchange<'e, '_> {
 
     /// Gives `look` the request as a flow.
     fn with_flow<T>(&self, host: &Host, look: impl FnOnce(&Flow<'_>) -> T) -> T {
-        let (head, destination) = (&self.request.head, self.parties.destination);
+        let (head, destination) = (&self.request.head, self.peers.destination);
         routing::viewed(host, self.request, |view| {
             let content = match &head.authority {
                 Some(end) if head.is_connect() => Content::Connect(end, view),
@@ -60,8 +61,8 @@ impl<'e> Exchange<'e, '_> {
         let fields = verdict.log_fields();
         self.record.route(fields.route, fields.cluster);
         failure::count(verdict, &self.context.counters);
-        let plan = Plan::of(verdict, self.parties, self.request)?;
-        self.with_flow(host, |flow| self.context.audit(verdict, flow));
+        let plan = Plan::of(verdict, self.peers, self.request)?;
+        self.with_flow(host, |flow| audit::tell(&self.context.counters, verdict, flow));
         Ok(plan)
     }
 
@@ -75,7 +76,7 @@ impl<'e> Exchange<'e, '_> {
     }
 
     async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {
-        let falls_on = |share: u32, dice: u64| dice % 1_000_000 < u64::from(share);
+        let falls_on = |share: u32, random: u64| random % 1_000_000 < u64::from(share);
         if let Some((delay, share)) = fault.delay
             && falls_on(share, self.context.random.draw())
         {

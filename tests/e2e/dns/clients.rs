@@ -2,8 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use super::entry;
-use super::tools::{RealNames, dig, short};
+use crate::dns::entry;
+use crate::dns::tools::{RealNames, dig, short};
 use crate::lab::eventually;
 
 fn listed() -> String {

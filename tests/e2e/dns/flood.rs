@@ -9,7 +9,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::tools::{Server, dig, short};
+use crate::dns::tools::{Server, dig, short};
 use crate::lab::{Lab, PATIENCE, eventually};
 
 const SERVER: &str = "10.77.0.1:53";
@@ -20,7 +20,7 @@ fn lab(options: &str) -> Lab {
     lab.pod.write_etc("resolv.conf", &format!("nameserver 10.77.0.1\n{options}"));
     let port = "{number: 5432, name: tcp, protocol: TCP}";
     let more = "  resolution: STATIC\n  addresses: [192.0.2.7]\n  endpoints: [{address: 203.0.113.1}]\n";
-    lab.configure("a.yaml", &super::entry("x.example.com", port, more));
+    lab.configure("a.yaml", &crate::dns::entry("x.example.com", port, more));
     lab.egret_command(&["init", "--capture-dns"]).succeeded();
     lab
 }

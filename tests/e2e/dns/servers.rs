@@ -6,8 +6,8 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record};
 
-use super::entry;
-use super::tools::{Server, dig, short};
+use crate::dns::entry;
+use crate::dns::tools::{Server, dig, short};
 use crate::lab::Lab;
 
 fn lab(resolv_conf: &str) -> Lab {

@@ -4,10 +4,10 @@
 
 use serde_yaml::{Mapping, Value};
 
-use super::Options;
+use super::annotations::Annotations;
 use super::names::secret_volume;
-use super::wishes::Wishes;
-use super::workload::Pod;
+use super::options::Options;
+use super::pod::Pod;
 use crate::config::yaml::Node;
 
 /// Names of egret's containers.
@@ -40,21 +40,21 @@ impl Additions {
     }
 }
 
-pub(super) fn of(pod: &Pod<'_>, wishes: &Wishes, options: &Options) -> Additions {
+pub(super) fn of(pod: &Pod<'_>, annotations: &Annotations, options: &Options) -> Additions {
     let mut init = template(INIT_TEMPLATE);
     set(&mut init, &["image"], options.image.as_str());
-    wishes.init.iter().for_each(|flag| append(&mut init, "args", flag.as_str()));
-    let secrets = secrets(wishes, options);
-    let proxy = proxy(wishes, options, &secrets);
+    annotations.init.iter().for_each(|flag| append(&mut init, "args", flag.as_str()));
+    let secrets = secrets(annotations, options);
+    let proxy = proxy(annotations, options, &secrets);
     let (init_containers, containers) =
-        if wishes.classic { (vec![init], vec![proxy]) } else { (vec![init, proxy], Vec::new()) };
-    Additions { init_containers, containers, volumes: volumes(pod, wishes, options, &secrets) }
+        if annotations.classic { (vec![init], vec![proxy]) } else { (vec![init, proxy], Vec::new()) };
+    Additions { init_containers, containers, volumes: volumes(pod, annotations, options, &secrets) }
 }
 
 /// Names of all Secrets to be mounted, each once.
-fn secrets<'a>(wishes: &'a Wishes, options: &'a Options) -> Vec<&'a str> {
+fn secrets<'a>(annotations: &'a Annotations, options: &'a Options) -> Vec<&'a str> {
     let mut all: Vec<&str> = Vec::new();
-    for secret in options.secrets.iter().chain(&wishes.secrets) {
+    for secret in options.secrets.iter().chain(&annotations.secrets) {
         if !all.contains(&&**secret) {
             all.push(secret);
         }
@@ -62,13 +62,13 @@ fn secrets<'a>(wishes: &'a Wishes, options: &'a Options) -> Vec<&'a str> {
     all
 }
 
-fn proxy(wishes: &Wishes, options: &Options, secrets: &[&str]) -> Value {
+fn proxy(annotations: &Annotations, options: &Options, secrets: &[&str]) -> Value {
     let mut proxy = template(PROXY_TEMPLATE);
     set(&mut proxy, &["image"], options.image.as_str());
-    if let Some(level) = wishes.log_level {
+    if let Some(level) = annotations.log_level {
         append(&mut proxy, "args", format!("--log-level={level}"));
     }
-    for (part, resource, quantity) in &wishes.resources {
+    for (part, resource, quantity) in &annotations.resources {
         set(&mut proxy, &["resources", part, resource], quantity.as_str());
     }
     if let Some(profile) = &options.seccomp_profile {
@@ -83,7 +83,7 @@ fn proxy(wishes: &Wishes, options: &Options, secrets: &[&str]) -> Value {
         ];
         append(&mut proxy, "volumeMounts", mapping(mount));
     }
-    if wishes.classic {
+    if annotations.classic {
         // Both are told to end at the same moment, and the application may call somebody while it does.
         append(&mut proxy, "args", "--minimum-drain-duration=5s");
         // The kubelet starts the next container only after this hook has ended.
@@ -96,9 +96,9 @@ fn proxy(wishes: &Wishes, options: &Options, secrets: &[&str]) -> Value {
     proxy
 }
 
-fn volumes(pod: &Pod<'_>, wishes: &Wishes, options: &Options, secrets: &[&str]) -> Vec<Value> {
+fn volumes(pod: &Pod<'_>, annotations: &Annotations, options: &Options, secrets: &[&str]) -> Vec<Value> {
     let mut all: Vec<Value> = serde_yaml::from_str(VOLUMES_TEMPLATE).expect("the template is tested");
-    let config_map = wishes.config_map.as_ref().unwrap_or(&options.config_map);
+    let config_map = annotations.config_map.as_ref().unwrap_or(&options.config_map);
     set(&mut all[0], &["configMap", "name"], config_map.as_str());
     // A Secret that is not there yet must not keep the application from starting: egret answers 503 until it is.
     all.extend(secrets.iter().map(|secret| {

@@ -2,15 +2,16 @@
 //!
 //! A value that `egret init` would refuse is refused here, with its place, rather than in a pod that does not start.
 
+use super::names::object_name;
+use super::pod::Pod;
 use super::quantity::nanos;
-use super::workload::Pod;
-use super::{Remark, object_name};
+use super::remark::Remark;
 use crate::config::yaml::{self, Node, quoted};
 use crate::redirect::capture::{Cidr, CommaList, Included, Interface, Port};
 
 /// What differs from one pod to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wishes {
+pub(super) struct Annotations {
     /// Flags of `egret init`.
     pub init: Vec<String>,
     pub classic: bool,
@@ -26,18 +27,18 @@ pub(super) struct Wishes {
 /// Annotations that concern what egret does not do; they may well be there for a reason.
 const INBOUND: [&str; 2] = ["includeInboundPorts", "excludeInboundPorts"];
 
-pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, problems: &mut Vec<Remark>) -> Wishes {
-    let mut wishes = Wishes { classic, ..Wishes::default() };
+pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, problems: &mut Vec<Remark>) -> Annotations {
+    let mut found = Annotations { classic, ..Annotations::default() };
     for (name, node) in pod.annotations() {
         let read = match name.split_once('/') {
-            Some(("traffic.sidecar.istio.io", what)) => traffic(what, node, &mut wishes),
-            Some(("sidecar.istio.io", what)) => sidecar(what, node, &mut wishes),
+            Some(("traffic.sidecar.istio.io", what)) => traffic(what, node, &mut found),
+            Some(("sidecar.istio.io", what)) => sidecar(what, node, &mut found),
             Some(("proxy.istio.io", "config")) if captures_dns(node) => {
                 let message = format!("{name}: ISTIO_META_DNS_CAPTURE has no effect with egret");
                 notes.push(Remark::new(node.at, message));
                 Ok(true)
             }
-            Some(("egret", what)) => own(what, node, &mut wishes),
+            Some(("egret", what)) => own(what, node, &mut found),
             _ => Ok(true),
         };
         match read {
@@ -50,7 +51,7 @@ pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, proble
             Err(why) => problems.push(Remark::new(node.at, format!("{name}: {why}"))),
         }
     }
-    wishes
+    found
 }
 
 /// A ProxyConfig, which is YAML in a text, that asks for Istio's DNS proxy.
@@ -64,7 +65,7 @@ fn captures_dns(config: &Node) -> bool {
 }
 
 /// Whether the annotation has an effect.
-fn traffic(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String> {
+fn traffic(what: &str, node: &Node, found: &mut Annotations) -> Result<bool, String> {
     let text = text(node)?;
     let flag = match what {
         "includeOutboundIPRanges" => text.parse::<Included>().map(|_| "include-outbound-cidrs"),
@@ -74,36 +75,36 @@ fn traffic(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String>
         "excludeInterfaces" => text.parse::<CommaList<Interface>>().map(|_| "exclude-interfaces"),
         _ => return Ok(INBOUND.contains(&what)),
     };
-    wishes.init.push(format!("--{}={text}", flag?));
+    found.init.push(format!("--{}={text}", flag?));
     Ok(true)
 }
 
-fn sidecar(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String> {
+fn sidecar(what: &str, node: &Node, found: &mut Annotations) -> Result<bool, String> {
     let text = text(node)?;
     match (what, text) {
         ("inject", _) | ("interceptionMode", "REDIRECT") => {}
         ("interceptionMode", _) => return Err(format!("egret redirects; {} is not supported", quoted(text))),
-        ("nativeSidecar", "true" | "false") => wishes.classic = text == "false",
+        ("nativeSidecar", "true" | "false") => found.classic = text == "false",
         ("nativeSidecar", _) => return Err(format!("expected \"true\" or \"false\", found {}", quoted(text))),
-        ("logLevel", _) => wishes.log_level = log_level(text)?,
-        ("proxyCPU", _) => wishes.resources.push(("requests", "cpu", quantity(text)?)),
-        ("proxyCPULimit", _) => wishes.resources.push(("limits", "cpu", quantity(text)?)),
-        ("proxyMemory", _) => wishes.resources.push(("requests", "memory", quantity(text)?)),
-        ("proxyMemoryLimit", _) => wishes.resources.push(("limits", "memory", quantity(text)?)),
+        ("logLevel", _) => found.log_level = log_level(text)?,
+        ("proxyCPU", _) => found.resources.push(("requests", "cpu", quantity(text)?)),
+        ("proxyCPULimit", _) => found.resources.push(("limits", "cpu", quantity(text)?)),
+        ("proxyMemory", _) => found.resources.push(("requests", "memory", quantity(text)?)),
+        ("proxyMemoryLimit", _) => found.resources.push(("limits", "memory", quantity(text)?)),
         _ => return Ok(false),
     }
     Ok(true)
 }
 
 /// What Istio has no word for: it fetches Secrets from the API server, egret has them mounted.
-fn own(what: &str, node: &Node, wishes: &mut Wishes) -> Result<bool, String> {
+fn own(what: &str, node: &Node, found: &mut Annotations) -> Result<bool, String> {
     let text = text(node)?;
     match what {
         "secrets" => {
             let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-            wishes.secrets = names.map(object_name).collect::<Result<_, _>>()?;
+            found.secrets = names.map(object_name).collect::<Result<_, _>>()?;
         }
-        "config-map" => wishes.config_map = Some(object_name(text)?),
+        "config-map" => found.config_map = Some(object_name(text)?),
         _ => return Err("no such annotation; egret's own are egret/secrets and egret/config-map".to_owned()),
     }
     Ok(true)

@@ -1,14 +1,15 @@
 //! May egret go into this pod? Not where it would be of no use: an application that runs as the proxy's user, or that may
 //! change the rules, gets past it; and a pod has room for one redirector.
 
-use super::parts::{INIT, PROXY, PROXY_ID};
-use super::workload::Pod;
-use super::{Remark, scalar};
+use super::additions::{INIT, PROXY, PROXY_ID};
+use super::pod::Pod;
+use super::remark::Remark;
+use super::scalar;
 use crate::config::yaml::{Node, Place, quoted};
 
-/// The verdict about one pod.
+/// What becomes of one pod.
 #[derive(Debug)]
-pub(super) enum Judgement {
+pub(super) enum Eligibility {
     /// Egret goes in.
     Wanted,
     /// It is there already, or is not wanted.
@@ -23,7 +24,7 @@ pub(super) enum Judgement {
 const RIVALS: [&str; 4] = ["istio-proxy", "istio-init", "linkerd-proxy", "linkerd-init"];
 
 /// `image` is egret's own.
-pub(super) fn judge(pod: &Pod<'_>, image: &str) -> Judgement {
+pub(super) fn judge(pod: &Pod<'_>, image: &str) -> Eligibility {
     if let Some(mark) = pod.mark("sidecar.istio.io/inject") {
         match wanted(mark.text().unwrap_or_default()) {
             Some(true) => {}
@@ -33,12 +34,12 @@ pub(super) fn judge(pod: &Pod<'_>, image: &str) -> Judgement {
             None => {
                 let says = quoted(mark.text().unwrap_or_default());
                 let message = format!("sidecar.istio.io/inject: expected \"true\" or \"false\", found {says}");
-                return Judgement::Refused(vec![Remark::new(mark.at, message)]);
+                return Eligibility::Refused(vec![Remark::new(mark.at, message)]);
             }
         }
     }
     if scalar::boolean(pod.spec, "hostNetwork") == Ok(true) {
-        return Judgement::OnHostNetwork(pod.spec.child("hostNetwork").map_or(pod.spec.at, |host| host.at));
+        return Eligibility::OnHostNetwork(pod.spec.child("hostNetwork").map_or(pod.spec.at, |host| host.at));
     }
     let named = |wanted: &str| containers(pod).find(|(container, _)| name(container) == wanted);
     let mut reasons = whole_pod(pod);
@@ -60,9 +61,9 @@ pub(super) fn judge(pod: &Pod<'_>, image: &str) -> Judgement {
     let others = containers(pod).filter(|(container, _)| !complete || ![INIT, PROXY].contains(&name(container)));
     reasons.extend(others.flat_map(|(container, stays)| of_container(container, stays)));
     match proxy {
-        _ if !reasons.is_empty() => Judgement::Refused(reasons),
+        _ if !reasons.is_empty() => Eligibility::Refused(reasons),
         Some((proxy, _)) => left(pod, proxy, "egret is in this pod already"),
-        None => Judgement::Wanted,
+        None => Eligibility::Wanted,
     }
 }
 
@@ -90,8 +91,8 @@ fn repository(image: &str) -> &str {
     name.split(':').next().unwrap_or_default()
 }
 
-fn left(pod: &Pod<'_>, because: &Node, why: &str) -> Judgement {
-    Judgement::Done(Remark::new(because.at, format!("{} is left as it is: {why}", pod.owner)))
+fn left(pod: &Pod<'_>, because: &Node, why: &str) -> Eligibility {
+    Eligibility::Done(Remark::new(because.at, format!("{} is left as it is: {why}", pod.owner)))
 }
 
 /// What Istio reads as yes and as no; a slip of the pen is neither, and must not leave a pod unguarded.

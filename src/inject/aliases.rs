@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Remark;
-use super::edit::walk;
-use super::parts::Additions;
-use super::workload::Path;
+use super::additions::Additions;
+use super::pod::{Path, walk};
+use super::remark::Remark;
 use crate::config::yaml::{Node, Place};
 
 /// Why additions cannot go where they would: both places of each that is shared.

@@ -1,0 +1,144 @@
+//! The settings as flags and `EGRET_` variables: what the command line says wins over the files.
+
+use std::collections::BTreeMap;
+
+use clap::builder::{BoolValueParser, TypedValueParser};
+use clap::{Arg, ArgMatches, Command};
+
+use super::table::{SETTINGS, Setting, Settings};
+use super::value::ValueKind;
+
+/// Flags and variables that override the Settings of the configuration files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsOverrides {
+    /// By the setting's key, as it was given, once it was found valid.
+    given: BTreeMap<&'static str, String>,
+}
+
+impl SettingsOverrides {
+    /// Puts every flag that was given over what the files say.
+    pub fn apply(&self, settings: &mut Settings) {
+        for setting in SETTINGS {
+            let Some(text) = self.given.get(setting.key) else { continue };
+            setting.value.parse(text, settings).expect("what was given has been parsed before");
+        }
+    }
+}
+
+impl clap::Args for SettingsOverrides {
+    fn augment_args(command: Command) -> Command {
+        command.args(SETTINGS.iter().map(argument))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for SettingsOverrides {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |setting: &Setting| Some((setting.key, matches.get_one::<String>(setting.key)?.clone()));
+        Ok(Self { given: SETTINGS.iter().filter_map(given).collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.given.extend(Self::from_arg_matches(matches)?.given);
+        Ok(())
+    }
+}
+
+fn argument(setting: &'static Setting) -> Arg {
+    let argument = Arg::new(setting.key).long(setting.flag()).env(setting.variable());
+    let argument = argument.help(setting.help).value_name(setting.value.name());
+    if matches!(setting.value, ValueKind::Switch(_)) {
+        let parser = BoolValueParser::new().map(|on| on.to_string());
+        return argument.num_args(0..=1).default_missing_value("true").value_parser(parser);
+    }
+    argument
+        .value_parser(move |text: &str| setting.value.parse(text, &mut Settings::default()).map(|()| text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{AccessLogFormat, ConnectPolicy, Keepalive, MinimumVersion, OutboundPolicy};
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        overrides: SettingsOverrides,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<SettingsOverrides, clap::Error> {
+        Command::try_parse_from([&["egret"], arguments].concat()).map(|command| command.overrides)
+    }
+
+    #[test]
+    fn nothing_given_changes_nothing() {
+        let mut settings = Settings { max_connections: 7, ..Settings::default() };
+        parse(&[]).unwrap().apply(&mut settings);
+        assert_eq!(settings, Settings { max_connections: 7, ..Settings::default() });
+    }
+
+    #[test]
+    fn every_flag_reaches_its_field() {
+        let all = "--outbound-traffic-policy registry_only --connect-policy registry_only --access-log json --protocol-detection-timeout 0s \
+                   --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
+                   --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 --tcp-keepalive-time 16s \
+                   --tcp-keepalive-interval 17s --tcp-keepalive-probes 18 --tcp-user-timeout 19s \
+                   --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
+                   --drain-duration 12s --minimum-drain-duration 15s --protected-addresses 10.0.0.1,fd00::/8 --strict";
+        let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let mut settings = Settings::default();
+        overrides.apply(&mut settings);
+        let expected = Settings {
+            outbound_traffic_policy: OutboundPolicy::RegistryOnly,
+            connect_policy: ConnectPolicy::RegistryOnly,
+            access_log: AccessLogFormat::Json,
+            protocol_detection_timeout: Duration::ZERO,
+            request_headers_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(2),
+            body_stall_timeout: Duration::from_secs(13),
+            request_timeout: Duration::from_secs(14),
+            connect_timeout: Duration::from_secs(3),
+            tls_handshake_timeout: Duration::from_secs(4),
+            tcp_keepalive: Keepalive { time: Duration::from_secs(16), interval: Duration::from_secs(17), probes: 18 },
+            tcp_user_timeout: Duration::from_secs(19),
+            min_tls_version: MinimumVersion::Tls13,
+            max_head_bytes: 8192,
+            max_head_fields: 9,
+            max_connections: 10,
+            dns_refresh_rate: Duration::from_secs(11),
+            drain_duration: Duration::from_secs(12),
+            minimum_drain_duration: Duration::from_secs(15),
+            protected_addresses: vec!["10.0.0.1/32".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            strict: true,
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn flags_are_checked_like_files() {
+        for (flag, value, message) in [
+            ("--access-log", "xml", "expected one of TEXT, JSON, OFF"),
+            ("--min-tls-version", "TLSV1_1", "expected one of TLSV1_2, TLSV1_3"),
+            ("--idle-timeout", "0s", "longer than zero"),
+            ("--idle-timeout", "10", "expected a duration"),
+            ("--dns-refresh-rate", "999ms", "at least \"1s\""),
+            ("--max-head-bytes", "1Gi", "must be from 1024 to 1048576"),
+            ("--max-connections", "0", "must be from 1 to 1000000"),
+            ("--protected-addresses", "10.0.0.0/33", "neither an IP address nor a CIDR"),
+            ("--max-connections", "many", "expected a whole number"),
+            ("--tcp-keepalive-time", "1500ms", "counts in whole seconds"),
+            ("--tcp-keepalive-interval", "0s", "counts in whole seconds"),
+            ("--tcp-keepalive-probes", "128", "must be from 1 to 127"),
+        ] {
+            let error = parse(&[flag, value]).unwrap_err().to_string();
+            assert!(error.contains(message), "{flag} {value}: {error}");
+        }
+    }
+}

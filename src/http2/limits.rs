@@ -1,0 +1,108 @@
+//! What an HTTP/2 connection may ask of egret, and how it is put to the `h2` crate.
+
+use std::time::Duration;
+
+/// Limits of one connection, the same whichever side egret is. Names are those of RFC 9113 and Envoy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Streams that the peer may have open at once (`SETTINGS_MAX_CONCURRENT_STREAMS`). Envoy's default since 1.36.
+    pub max_concurrent_streams: u32,
+    /// Bytes of a body that may be on their way before they are taken, per stream (`SETTINGS_INITIAL_WINDOW_SIZE`): what a
+    /// stalled stream can make egret hold.
+    pub initial_stream_window: u32,
+    /// The same for all streams of the connection: what a connection can make egret hold. Larger by far than a stream's, so
+    /// that a few stalled streams do not stop the others.
+    pub initial_connection_window: u32,
+    /// Bytes of the largest frame that is accepted (`SETTINGS_MAX_FRAME_SIZE`): 16,384 to 16,777,215.
+    pub max_frame_size: u32,
+    /// Bytes of the table by which the peer compresses its heads (`SETTINGS_HEADER_TABLE_SIZE`).
+    pub header_table_size: u32,
+    /// Bytes of a decoded header block, as RFC 9113 §6.5.2 counts them: 32 more for each field. Above, a request is
+    /// answered with 431 by the codec; above four times as much the connection ends.
+    pub max_header_list_size: u32,
+    /// Bytes of one stream that may be queued for sending before its source waits.
+    pub send_buffer: usize,
+    /// Streams reset by the peer before they were even looked at, at once.
+    pub max_pending_reset_streams: usize,
+    /// Streams that were reset here and are remembered, so that what the peer has sent meanwhile is recognised, and how long.
+    pub max_remembered_resets: usize,
+    pub remember_resets: Duration,
+    /// Streams that the peer may break the protocol on during the connection's life.
+    pub max_protocol_errors: usize,
+    /// How many frames the peer may send that carry nothing.
+    pub idle_frames: FrameBudget,
+}
+
+/// A budget of frames without effect (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, empty DATA, CONTINUATION, unknown
+/// ones). A stream that ends in order pays for ten, a DATA frame that egret sends for two; a reset costs ten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameBudget {
+    /// Most that is saved up, and what a connection begins with.
+    pub burst: u32,
+    /// What is added each second.
+    pub per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 1024,
+            initial_stream_window: 256 << 10,
+            initial_connection_window: 16 << 20,
+            max_frame_size: 16 << 10,
+            header_table_size: 4096,
+            max_header_list_size: 128 << 10,
+            send_buffer: 64 << 10,
+            max_pending_reset_streams: 1024,
+            max_remembered_resets: 100,
+            remember_resets: Duration::from_secs(1),
+            max_protocol_errors: 1024,
+            idle_frames: FrameBudget { burst: 10_000, per_second: 1_000 },
+        }
+    }
+}
+
+impl Limits {
+    /// For a connection that an application has opened.
+    #[must_use]
+    pub fn server(&self) -> h2::server::Builder {
+        let mut builder = h2::server::Builder::new();
+        builder
+            .max_concurrent_streams(self.max_concurrent_streams)
+            .initial_window_size(self.initial_stream_window)
+            .initial_connection_window_size(self.initial_connection_window)
+            .max_frame_size(self.max_frame_size)
+            .header_table_size(self.header_table_size)
+            .max_header_list_size(self.max_header_list_size)
+            .max_send_buffer_size(self.send_buffer)
+            .max_pending_accept_reset_streams(self.max_pending_reset_streams)
+            .max_concurrent_reset_streams(self.max_remembered_resets)
+            .reset_stream_duration(self.remember_resets)
+            .max_local_error_reset_streams(Some(self.max_protocol_errors))
+            // RFC 8441: WebSocket over a stream.
+            .enable_connect_protocol();
+        builder
+    }
+
+    /// For a connection to a server.
+    #[must_use]
+    pub fn client(&self) -> h2::client::Builder {
+        /// RFC 9113 §6.5.2 recommends no fewer; so many are assumed until the server has said.
+        const UNTIL_SETTINGS: usize = 100;
+        let mut builder = h2::client::Builder::new();
+        builder
+            .enable_push(false)
+            .initial_max_send_streams(UNTIL_SETTINGS)
+            .initial_window_size(self.initial_stream_window)
+            .initial_connection_window_size(self.initial_connection_window)
+            .max_frame_size(self.max_frame_size)
+            .header_table_size(self.header_table_size)
+            .max_header_list_size(self.max_header_list_size)
+            .max_send_buffer_size(self.send_buffer)
+            .max_pending_accept_reset_streams(self.max_pending_reset_streams)
+            .max_concurrent_reset_streams(self.max_remembered_resets)
+            .reset_stream_duration(self.remember_resets)
+            .max_local_error_reset_streams(Some(self.max_protocol_errors));
+        builder
+    }
+}

@@ -1,0 +1,141 @@
+//! What is between the codec and the connection: counts frames both ways, and knows when something last came.
+//!
+//! Once the peer has sent too many frames that carry nothing, no more is read: the connection is about to be ended, and each
+//! further byte would be work.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frame_meter::FrameMeter;
+use super::frame_walker::FrameWalker;
+use super::limits::FrameBudget;
+use crate::io::now;
+
+/// Bytes of a client's connection preface (RFC 9113 §3.4).
+const PREFACE: usize = 24;
+
+/// Which side of the connection egret is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Server,
+    Client,
+}
+
+/// A connection under the codec.
+pub(super) struct Wire<T> {
+    io: T,
+    state: Rc<WireState>,
+}
+
+/// What the owner of the connection may know of it.
+pub(super) struct WireState {
+    received: RefCell<FrameWalker>,
+    sent: RefCell<FrameWalker>,
+    meter: RefCell<FrameMeter>,
+    heard: Cell<Instant>,
+    /// Whoever ends the connection when too much has come.
+    watcher: RefCell<Option<Waker>>,
+}
+
+impl<T> Wire<T> {
+    pub(super) fn new(io: T, side: Side, budget: FrameBudget) -> (Self, Rc<WireState>) {
+        let now = now();
+        let before = |speaks: Side| if side == speaks { PREFACE } else { 0 };
+        let state = Rc::new(WireState {
+            received: RefCell::new(FrameWalker::new(before(Side::Server))),
+            sent: RefCell::new(FrameWalker::new(before(Side::Client))),
+            meter: RefCell::new(FrameMeter::new(budget, now)),
+            heard: Cell::new(now),
+            watcher: RefCell::default(),
+        });
+        (Self { io, state: Rc::clone(&state) }, state)
+    }
+}
+
+impl WireState {
+    /// When something last came.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard.get()
+    }
+
+    /// Ready when the peer has sent too many frames that carry nothing.
+    pub(super) fn poll_flooded(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.meter.borrow().is_exhausted() {
+            return Poll::Ready(());
+        }
+        let mut watcher = self.watcher.borrow_mut();
+        if !watcher.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *watcher = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn note_received(&self, bytes: &[u8]) {
+        self.heard.set(now());
+        let mut meter = self.meter.borrow_mut();
+        self.received.borrow_mut().walk(bytes, |frame| meter.received(frame, now));
+        if meter.is_exhausted()
+            && let Some(watcher) = self.watcher.take()
+        {
+            watcher.wake();
+        }
+    }
+
+    fn note_sent(&self, bytes: &[u8]) {
+        let mut meter = self.meter.borrow_mut();
+        self.sent.borrow_mut().walk(bytes, |frame| meter.sent(frame));
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.state.poll_flooded(cx).is_ready() {
+            return Poll::Pending;
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, into))?;
+        self.state.note_received(&into.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        self.state.note_sent(&bytes[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, pieces))?;
+        let mut left = written;
+        for piece in pieces {
+            let part = left.min(piece.len());
+            self.state.note_sent(&piece[..part]);
+            left -= part;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
