@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::config::{self, HostPattern, Problem, Resources, Settings, SettingsOverrides, Severity};
-use crate::control::dns::Listed;
+use crate::control::dns::{Listed, NameServerTransport};
 use crate::control::resolve::Resolver;
 use crate::control::restart::{self, Waiting};
 use crate::control::watch::at_rest;
@@ -75,6 +75,7 @@ pub struct Reloader {
     store: Store,
     resolver: Resolver,
     listed: Listed,
+    transport: NameServerTransport,
     occupancies: ByCluster<Occupancy>,
     healths: ByCluster<Health>,
     table: Option<Published<PolicyTable>>,
@@ -96,6 +97,7 @@ impl Reloader {
             store,
             resolver,
             listed,
+            transport: NameServerTransport::default(),
             occupancies,
             healths,
             table: None,
@@ -119,6 +121,11 @@ impl Reloader {
         }
         let mut resources = loaded.resources;
         self.sources.overrides.apply(&mut resources.settings);
+        if let Err(message) = resources.settings.check() {
+            problems.push(Problem { severity: Severity::Error, at: resources.settings_at, message });
+            self.keep(problems);
+            return self.replace_credentials().await;
+        }
         problems.extend(self.hold_what_needs_a_restart(&mut resources));
         self.store.set_minimum(resources.settings.min_tls_version);
         self.store.refresh(&resources.secrets);
@@ -158,10 +165,14 @@ impl Reloader {
         self.store.begin_round();
         let mut names = HashSet::new();
         let begun = Instant::now();
-        let ranges = AutomaticRanges::default();
-        let refused = self.listed.assign(resources, &self.sources.workload, ranges);
+        let settings = &resources.settings;
+        let ranges =
+            AutomaticRanges { v4: settings.ip_autoallocate_ipv4_prefix.0, v6: settings.ip_autoallocate_ipv6_prefix.0 };
+        let mut refused = self.listed.assign(resources, &self.sources.workload, ranges);
+        refused.extend(self.transport.apply(settings, &mut self.store, &self.resolver.name_servers()));
         let (table, mut problems) = self.compile(resources, &mut names);
         problems.extend(refused.into_iter().map(warning));
+        let table_policy = table.settings().outbound_traffic_policy;
         let compiled = begun.elapsed();
         self.resolver.protect(table.protected());
         self.resolver.set_refresh_rate(resources.settings.dns_refresh_rate);
@@ -179,7 +190,8 @@ impl Reloader {
             Some(published) => published.publish(table),
             None => self.table = Some(Published::new(table)),
         }
-        self.listed.publish(resources, &self.sources.workload, self.resolver.asked_families());
+        let (policy, families) = (table_policy, self.resolver.asked_families());
+        self.listed.publish(resources, &self.sources.workload, policy, families);
         self.resolver.retain(&names);
         self.store.end_round();
         problems

@@ -19,8 +19,9 @@ pub struct AutomaticRanges {
     pub v6: Option<Ipv6Net>,
 }
 
+#[cfg(test)]
 impl Default for AutomaticRanges {
-    /// Istio's: class E, and the range for benchmarks (RFC 5180).
+    /// The settings' own.
     fn default() -> Self {
         let v6 = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0);
         Self { v4: Some(Ipv4Net::new_assert(Ipv4Addr::new(240, 240, 0, 0), 16)), v6: Some(Ipv6Net::new_assert(v6, 48)) }

@@ -5,8 +5,10 @@
 mod addresses;
 mod clients;
 mod flood;
+mod policy;
 mod servers;
 mod tools;
+mod upstream;
 
 /// A ServiceEntry of one host.
 pub fn entry(host: &str, port: &str, more: &str) -> String {

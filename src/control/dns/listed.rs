@@ -13,7 +13,7 @@ use super::names::Names;
 use super::proxy::DnsProxy;
 use super::routes;
 use super::state_file::StateFile;
-use crate::config::Resources;
+use crate::config::{DnsPolicy, OutboundPolicy, Resources};
 use crate::dns::automatic_addresses::{AutomaticAddresses, AutomaticRanges};
 use crate::policy::{AskedFamilies, Workload, for_each_listed_host};
 
@@ -60,7 +60,13 @@ impl Listed {
     }
 
     /// Tells the listener of the policy that is in force now.
-    pub fn publish(&self, resources: &Resources, workload: &Workload, families: AskedFamilies) {
-        self.proxy.publish(Names::of(resources, workload, &self.automatic.borrow(), families));
+    /// `policy` is the workload's.
+    pub fn publish(&self, resources: &Resources, workload: &Workload, policy: OutboundPolicy, families: AskedFamilies) {
+        let names = Names::of(resources, workload, &self.automatic.borrow(), families);
+        let refuses = resources.settings.dns_policy == DnsPolicy::AnswerListedOnly;
+        if refuses && policy != OutboundPolicy::RegistryOnly {
+            tracing::warn!("dnsPolicy ANSWER_LISTED_ONLY has no effect: it needs outboundTrafficPolicy REGISTRY_ONLY");
+        }
+        self.proxy.publish(if refuses { names.answering_listed_only(policy) } else { names });
     }
 }
