@@ -111,13 +111,12 @@ impl<S: Clone> ValueKind<S> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::OutboundPolicy(_) => "MODE",
-            Self::Word { name, .. } => name,
+            Self::Word { name, .. } | Self::Text(_, name) => name,
             Self::Switch(_) => "BOOLEAN",
             Self::Duration(..) => "DURATION",
             Self::Count(..) => "N",
             Self::Bytes(..) => "BYTES",
             Self::Networks(_) => "CIDR,…",
-            Self::Text(_, name) => name,
         }
     }
 
