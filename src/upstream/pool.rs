@@ -190,6 +190,9 @@ impl Pool {
         // What is let go of here drains: it ends with its last stream.
         connections.retain(|connection| connection.is_open(limits, now));
         let found = connections.iter().find(|connection| connection.has_room(limits)).map(Rc::clone);
+        if let Some(last) = found.as_ref().filter(|connection| connection.requests_left(limits) == 1) {
+            connections.retain(|connection| !Rc::ptr_eq(connection, last));
+        }
         if connections.is_empty() {
             self.shared.remove(key);
         }
@@ -228,7 +231,7 @@ impl Pool {
     pub fn sweep(&mut self, now: Instant) {
         self.wary.retain(|_, until| now < *until);
         self.shared.retain(|_, connections| {
-            connections.retain(|connection| connection.is_usable() && !connection.is_expired(now));
+            connections.retain(|connection| !connection.is_over(now) && !connection.is_expired(now));
             !connections.is_empty()
         });
         self.retain(|entry| {

@@ -31,7 +31,8 @@ pub struct SharedConnection {
     requests: Cell<u32>,
     /// Of them those that are not over.
     streams: Cell<usize>,
-    since: Instant,
+    /// From when on it takes no further streams (`maxConnectionDuration`).
+    until: Option<Instant>,
     /// When its last stream ended.
     idle_since: Cell<Instant>,
     idle_timeout: Cell<Duration>,
@@ -71,7 +72,7 @@ impl SharedConnection {
             share,
             requests: Cell::new(0),
             streams: Cell::new(0),
-            since: now,
+            until: pool.and_then(|pool| pool.max_connection_duration).map(|time| now + time),
             idle_since: Cell::new(now),
             idle_timeout: Cell::new(POOLED_IDLE),
         }))
@@ -95,11 +96,18 @@ impl SharedConnection {
 
     /// Whether it may be lent again at all, now or when streams have ended.
     pub(super) fn is_open(&self, limits: Option<&PoolLimits>, now: Instant) -> bool {
-        let spent = limits.and_then(|limits| limits.max_requests_per_connection);
-        let duration = limits.and_then(|limits| limits.max_connection_duration);
-        self.handle.is_usable()
-            && spent.is_none_or(|most| self.requests.get() < most)
-            && duration.is_none_or(|time| now < self.since + time)
+        self.requests_left(limits) > 0 && !self.is_over(now)
+    }
+
+    /// How many more requests it may carry.
+    pub(super) fn requests_left(&self, limits: Option<&PoolLimits>) -> u32 {
+        let most = limits.and_then(|limits| limits.max_requests_per_connection).unwrap_or(u32::MAX);
+        most.saturating_sub(self.requests.get())
+    }
+
+    /// Whether nothing more will be carried, whatever the limits are: it has ended, is ending, or has lasted long enough.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        !self.handle.is_usable() || self.until.is_some_and(|until| until <= now)
     }
 
     /// Whether a stream can be had now.
@@ -117,11 +125,6 @@ impl SharedConnection {
     pub(super) fn idle_for(&self, share: &Rc<Share>) -> Option<Instant> {
         let counts = self.share.as_ref().is_some_and(|of| Rc::ptr_eq(of, share));
         (counts && self.streams.get() == 0).then(|| self.idle_since.get())
-    }
-
-    /// Whether it still stands.
-    pub(super) fn is_usable(&self) -> bool {
-        self.handle.is_usable()
     }
 
     /// Opens a stream; `is_last`: the request has no body.
