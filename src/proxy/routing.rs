@@ -224,6 +224,13 @@ impl Tries<'_> {
         (self.may_follow_stale() && self.is_granted()) || (!was_sent && self.after_reset(false))
     }
 
+    /// A server has said that it did not look at the request: whatever it asks for, it may be sent again, if there may be
+    /// another try at all.
+    #[must_use]
+    pub fn after_refusal(&self) -> bool {
+        !self.is_tied && self.left > 0 && self.is_granted()
+    }
+
     /// The same before anything is sent: whether a connection that may be dead already can be used at all.
     #[must_use]
     pub fn may_follow_stale(&self) -> bool {

@@ -64,10 +64,6 @@ fn of_port(entry: &ServiceEntry, port: &ServicePort) -> Option<String> {
             "port {number} has no protocol and the entry no `addresses`: every connection to port {number} that is not \
              HTTP is taken, whatever its destination; declare the protocol"
         )),
-        PortProtocol::Http2 | PortProtocol::Grpc if !wildcard_range => Some(format!(
-            "port {number} is declared HTTP/2, which is not spoken to servers yet: requests go out as HTTP/1.1, and with \
-             TLS of ours as ALPN http/1.1; a server that knows only HTTP/2 will not answer"
-        )),
         PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb if wildcard_range => {
             Some(format!(
                 "`addresses` are not matched on the HTTP port {number}: requests go by their Host, which must be one of \

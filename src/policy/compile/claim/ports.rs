@@ -1,6 +1,7 @@
 //! What each port claims, by its protocol, and the cluster of what it wins.
 
 use crate::config::PortProtocol;
+use crate::policy::compile::cluster::upstream_protocol;
 use crate::policy::compile::compiler::Compiler;
 use crate::policy::service::{PayloadKind, Service};
 use crate::policy::table::cluster::ClusterProtocol;
@@ -10,9 +11,8 @@ impl<'a> Compiler<'a> {
     /// Claims the flows of a port, and makes its clusters.
     pub(in crate::policy) fn add_service(&mut self, service: &Service<'a>) {
         match service.port.protocol {
-            PortProtocol::Http => self.add_http(service, PayloadKind::Http1),
-            PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => {
-                self.add_http(service, PayloadKind::Http2);
+            PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb => {
+                self.add_http(service);
             }
             PortProtocol::Https | PortProtocol::Tls => self.add_tls(service),
             PortProtocol::Tcp | PortProtocol::Redis => self.add_bytes(service, FirstSpeaker::Either),
@@ -22,10 +22,10 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn add_http(&mut self, service: &Service<'a>, payload: PayloadKind) {
+    fn add_http(&mut self, service: &Service<'a>) {
         let id = self.table.clusters.len();
         let claims = self.matches_of(service).claim_http(service.host, &service.entry.addresses, id);
-        let protocol = if payload == PayloadKind::Http2 { ClusterProtocol::Http2 } else { ClusterProtocol::Http1 };
+        let (protocol, payload) = upstream_protocol::of(service);
         self.settle(service, &claims, protocol, payload);
     }
 

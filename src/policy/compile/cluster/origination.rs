@@ -138,10 +138,11 @@ fn sni(tls: &ClientTls, context: &Context<'_>) -> SniSource {
     }
 }
 
-/// A server that takes what is offered will speak it: so never `h2`, which requests are not sent in.
+/// A server that takes what is offered will speak it: so only what requests are sent in.
 fn alpn(payload: PayloadKind) -> Alpn {
     match payload {
-        PayloadKind::Http1 | PayloadKind::Http2 => Alpn::HTTP1,
+        PayloadKind::Http1 => Alpn::HTTP1,
+        PayloadKind::Http2 => Alpn::HTTP2,
         PayloadKind::Bytes | PayloadKind::Tls => Alpn::NONE,
     }
 }
