@@ -232,7 +232,7 @@ fn patterns(
     report: &mut Report,
     parse: fn(&str) -> Result<TextPattern, String>,
 ) -> Wanted<TextPattern> {
-    read_wanted(object, names, report, parse, |item, message, report| item.set_aside(message, report))
+    read_wanted(object, names, report, parse, Field::set_aside)
 }
 
 /// The two lists of a field whose values are the same everywhere.
@@ -242,7 +242,7 @@ fn wanted<T>(
     report: &mut Report,
     parse: fn(&str) -> Result<T, String>,
 ) -> Wanted<T> {
-    read_wanted(object, names, report, parse, |item, message, report| item.error(message, report))
+    read_wanted(object, names, report, parse, Field::error)
 }
 
 /// Each list must not be empty where it is written.
