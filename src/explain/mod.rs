@@ -186,6 +186,11 @@ fn refused(
             let why = unknown(table, target, dst);
             (DecisionKind::Deny, format!("{why}; unknown destinations are forbidden: {end}"))
         }
+        (Refusal::UnlistedPort(of), _) => {
+            let host = &of.host;
+            let outcome = format!("the address stands for {host}, whose ServiceEntry has no such port: {end}");
+            (DecisionKind::Deny, outcome)
+        }
         (Refusal::Forbidden { details, cluster }, _) => {
             let whither = cluster.map_or("what no ServiceEntry lists", |cluster| &cluster.name);
             let outcome =

@@ -34,5 +34,6 @@ pub use table::listing::{Document, EndpointRow, EndpointStatus, RouteRow};
 pub use table::must_sniff::AskedFamilies;
 pub use table::policy_table::PolicyTable;
 pub use table::tunnels::TunnelRefusal;
+pub use table::unlisted_port::UnlistedPort;
 pub use table::verdict::{Decision, LogFields, Refusal, Route, Verdict};
 pub use table::weighted_routes::WeightedRoute;
