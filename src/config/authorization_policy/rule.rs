@@ -232,7 +232,7 @@ fn patterns(
     report: &mut Report,
     parse: fn(&str) -> Result<TextPattern, String>,
 ) -> Wanted<TextPattern> {
-    read_wanted(object, names, report, parse, |item, message, report| item.set_aside(message, report))
+    read_wanted(object, names, report, parse, Wrong::ForItsPods)
 }
 
 /// The two lists of a field whose values are the same everywhere.
@@ -242,7 +242,14 @@ fn wanted<T>(
     report: &mut Report,
     parse: fn(&str) -> Result<T, String>,
 ) -> Wanted<T> {
-    read_wanted(object, names, report, parse, |item, message, report| item.error(message, report))
+    read_wanted(object, names, report, parse, Wrong::ForAll)
+}
+
+/// For whom a value that cannot be read is an error.
+#[derive(Clone, Copy)]
+enum Wrong {
+    ForAll,
+    ForItsPods,
 }
 
 /// Each list must not be empty where it is written.
@@ -251,14 +258,22 @@ fn read_wanted<T>(
     [any_of, none_of]: [&'static str; 2],
     report: &mut Report,
     parse: fn(&str) -> Result<T, String>,
-    complain: fn(&Field<'_>, String, &mut Report),
+    wrong: Wrong,
 ) -> Wanted<T> {
     let mut list = |name, report: &mut Report| {
         let field = object.optional(name);
         field.map(|field| {
             each(&field, report, |item, report| {
                 let text = item.word(report)?;
-                parse(text).map_err(|message| complain(item, format!("{}: {message}", quoted(text)), report)).ok()
+                let message = match parse(text) {
+                    Ok(value) => return Some(value),
+                    Err(message) => format!("{}: {message}", quoted(text)),
+                };
+                match wrong {
+                    Wrong::ForAll => item.error(message, report),
+                    Wrong::ForItsPods => item.set_aside(message, report),
+                }
+                None
             })
         })
     };

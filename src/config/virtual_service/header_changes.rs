@@ -95,13 +95,11 @@ fn read_fields(
         if !text.chars().all(|c| c == '\t' || !c.is_control()) {
             value.error("a header field's value has no control characters", report);
         }
-        match literal(text) {
-            Some(text) => found.push((entry.key.clone(), text.trim().to_owned())),
-            None => {
-                let message =
-                    "Envoy's %…% formats are not supported yet: this field is left as it is; write the value out";
-                value.warning(message, report);
-            }
+        if let Some(text) = literal(text) {
+            found.push((entry.key.clone(), text.trim().to_owned()));
+        } else {
+            let message = "Envoy's %…% formats are not supported yet: this field is left as it is; write the value out";
+            value.warning(message, report);
         }
     }
     found

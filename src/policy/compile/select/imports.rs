@@ -62,10 +62,9 @@ fn lists(listener: &EgressListener, host: &HostPattern, namespace: &str, workloa
         match &listed.from {
             ImportedFrom::Anywhere => is_listed = true,
             ImportedFrom::Same => is_listed |= namespace == workload.namespace,
-            ImportedFrom::Nowhere => {}
             ImportedFrom::Namespace(name) => is_listed |= name == namespace,
             ImportedFrom::Except(from) if from.as_ref().is_none_or(|name| name == namespace) => return false,
-            ImportedFrom::Except(_) => {}
+            ImportedFrom::Nowhere | ImportedFrom::Except(_) => {}
         }
     }
     is_listed
