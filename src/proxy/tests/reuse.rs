@@ -66,3 +66,49 @@ fn connections_are_used_as_often_and_as_long_as_both_sides_allow() {
         }
     });
 }
+
+/// A kept connection was verified under a policy that is no more: it ends at once, not when it has been idle for long.
+#[test]
+fn a_kept_connection_does_not_outlive_its_policy() {
+    let before = Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 443));
+    let tls = format!("{{tls: {{mode: SIMPLE, caCertificates: {}}}}}", before.ca_file());
+    let before = before.with(&rule(HOST, &tls));
+    let server = before.server_config(HOST);
+    // Another name is asked for, which makes another profile.
+    let after = Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 443));
+    let other = format!("{{tls: {{mode: SIMPLE, sni: other.example, caCertificates: {}}}}}", before.ca_file());
+    let after = after.with(&rule(HOST, &other));
+    for_each_seed(10, |seed| {
+        before.play(seed, async |stage| {
+            let ended = Rc::new(Cell::new(None));
+            let (told, server) = (Rc::clone(&ended), server.clone());
+            stage.world.serve(address("203.0.113.1:443"), move |far| {
+                let (told, server, world) = (Rc::clone(&told), server.clone(), Rc::clone(far.world()));
+                async move {
+                    let Ok(wire) = Wire::accept(far, &server).await else { return };
+                    let mut talk = Talk::new(wire);
+                    while talk.request().await.is_ok_and(|request| request.is_some()) {
+                        talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                    }
+                    told.set(Some(world.now()));
+                }
+            });
+            let asked = async |what: &'static str| {
+                let (world, done) = (Rc::clone(&stage.world), Rc::new(Cell::new(0)));
+                let status = Rc::clone(&done);
+                stage.spawn(what, async move {
+                    status.set(open(&world, "203.0.113.9:80").get(HOST, "/").await.unwrap().status);
+                });
+                stage.world.ended().await;
+                done.get()
+            };
+            assert_eq!(asked("the first answer").await, 200);
+            stage.policy.publish(after.table());
+            stage.context.upstreams.policy_changed(&stage.policy.load());
+            let changed = stage.world.now();
+            crate::io::sleep(Duration::from_millis(500)).await;
+            assert!(ended.get().is_some_and(|at| at - changed < Duration::from_millis(500)), "it is still open");
+            assert_eq!(asked("the second answer").await, 200);
+        });
+    });
+}
