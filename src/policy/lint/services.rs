@@ -125,7 +125,7 @@ fn of_requests_settings(
 ) {
     let Some((rule, traffic)) = rule.and_then(|rule| Some((rule, rule.traffic_policy.as_ref()?))) else { return };
     let own = traffic.ports.iter().find(|(number, _)| *number == port.number).map(|(_, own)| own);
-    if let Some(message) = of_upgrade(port, own.unwrap_or(&traffic.all), carries) {
+    if let Some(message) = of_upgrade(port, own.unwrap_or(&traffic.all), payload) {
         problems.warn(&rule.meta.at, message);
     }
     let only_bytes = entry.ports.iter().all(|port| !may_carry_requests(port.protocol));
@@ -145,11 +145,11 @@ fn of_requests_settings(
 }
 
 /// An upgrade to HTTP/2 that does not happen, as it does not in Istio, which says nothing.
-fn of_upgrade(port: &ServicePort, policy: &PortPolicy, carries: Carries) -> Option<String> {
+fn of_upgrade(port: &ServicePort, policy: &PortPolicy, payload: PayloadKind) -> Option<String> {
     let pool = policy.connection_pool.as_ref().filter(|pool| pool.h2_upgrade == Some(H2Upgrade::Upgrade))?;
     let number = port.number;
     match port.protocol {
-        _ if !matches!(carries, Carries::Http1 | Carries::Http2) => None,
+        _ if !matches!(payload, PayloadKind::Http1 | PayloadKind::Http2) => None,
         PortProtocol::Auto => Some(format!(
             "h2UpgradePolicy UPGRADE has no effect on port {number}, which has no protocol: its servers are spoken to as the \
              application speaks; declare the port HTTP or HTTP2"
