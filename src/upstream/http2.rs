@@ -233,6 +233,10 @@ impl<'c> Http2Response<'c> {
         }
     }
 
+    pub(super) fn head_bytes(&self) -> &[u8] {
+        &self.head
+    }
+
     pub(super) fn take_head(&mut self) -> Lease {
         Lease::from_vec(std::mem::take(&mut self.head))
     }
