@@ -2,7 +2,7 @@
 //!
 //! Rows are read back by the command line, so they own what they say. Nothing is decided here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::config::{EndpointAddress, Location, OutboundPolicy, PortProtocol};
 use crate::flow::Hostname;
 use crate::policy::http_routes::{Action, Destination, HttpRoute};
 use crate::policy::policy_table::PolicyTable;
+use crate::policy::routes::Held;
 use crate::policy::splits::Split;
 use crate::policy::table::{Cluster, ClusterProtocol, EndpointSource, Endpoints, Source, Transport};
 use crate::tls::ProfileMode;
@@ -103,7 +104,7 @@ impl PolicyTable {
         });
         let ports: BTreeMap<_, _> = self.ports.iter().collect();
         let held = ports.into_iter().flat_map(|(port, routes)| {
-            routes.held().into_iter().flat_map(|held| {
+            self.told(routes.held()).flat_map(|held| {
                 let rows = match held.holder.split {
                     Some(id) => split(&self.splits[id]),
                     None => vec![of_cluster(&self.clusters[held.holder.cluster])],
@@ -125,6 +126,16 @@ impl PolicyTable {
             OutboundPolicy::RegistryOnly => ("BlackHoleCluster", "REFUSED"),
         };
         routed.chain(held).chain([unmatched(cluster, tls)]).collect()
+    }
+
+    /// Without matches by addresses that stand for hosts, where a host is matched otherwise as well.
+    fn told(&self, held: BTreeSet<Held>) -> impl Iterator<Item = Held> {
+        let stands = |text: &str| text.parse().is_ok_and(|ip| self.automatic.contains_key(&ip));
+        let (automatic, told): (Vec<Held>, Vec<Held>) =
+            held.into_iter().partition(|held| stands(&held.address) || stands(&held.host));
+        let known: HashSet<_> = told.iter().map(|held| held.holder.cluster).collect();
+        let alone = automatic.into_iter().filter(move |held| !known.contains(&held.holder.cluster));
+        told.into_iter().chain(alone)
     }
 
     /// Where every cluster leads now.

@@ -20,6 +20,8 @@ use crate::config::HostPattern;
 use crate::flow::{Host, Hostname};
 use crate::policy::hosts::HostMap;
 
+pub(super) use held::Held;
+
 /// Position of a cluster in its table.
 pub(super) type ClusterId = usize;
 /// Position of a split in its table.
