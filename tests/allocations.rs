@@ -223,7 +223,7 @@ fn warm_lab() -> (Lab, Worker) {
 fn a_request_over_warm_connections_allocates_nothing() {
     const WARM: usize = 300;
     const COUNTED: usize = 2000;
-    // `PAUSE` of proxy/http1.rs.
+    // `PAUSE` of proxy/downstream/http1.rs.
     const PAUSE: Duration = Duration::from_millis(20);
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (lab, worker) = warm_lab();

@@ -17,7 +17,7 @@ use crate::control::watch::at_rest;
 use crate::dns::automatic_addresses::AutomaticRanges;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{AskedFamilies, Health, Materials, Occupancy, PolicyTable, Workload, compile};
+use crate::policy::{AskedFamilies, Health, Materials, Occupancy, PolicyTable, Workload, compile, take_unjudged};
 use crate::tls::{ClientProfile, ProfileRequest, Store};
 
 /// Longest wait for the first answers to new names before a table is published without them.
@@ -114,12 +114,12 @@ impl Reloader {
     pub async fn reload(&mut self) -> bool {
         let begun = Instant::now();
         let loaded = at_rest(&self.sources.config, || config::load(&self.sources.config));
-        let mut problems = loaded.problems;
+        let (mut problems, mut resources) = (loaded.problems, loaded.resources);
+        problems.extend(take_unjudged(&mut resources, std::slice::from_ref(&self.sources.workload), true));
         if has_errors(&problems) {
             self.keep(problems);
             return self.replace_credentials().await;
         }
-        let mut resources = loaded.resources;
         self.sources.overrides.apply(&mut resources.settings);
         if let Err(message) = resources.settings.check() {
             problems.push(Problem { severity: Severity::Error, at: resources.settings_at, message });

@@ -133,7 +133,7 @@ fn carries_requests(answer: &Answer<'_>) -> bool {
 
 /// The host that a route puts in the place of the request's. TLS names and checks it, where the rule does not say what.
 fn rewritten_host(answer: &Answer<'_>) -> Option<Host> {
-    let authority = answer.http_route()?.rewrite.authority.as_deref()?;
+    let authority = answer.destination()?.authority.as_deref()?;
     Authority::parse(authority).ok().map(|authority| authority.host)
 }
 

@@ -27,6 +27,7 @@ mod schemes;
 mod target;
 mod trailer;
 mod values;
+mod websocket;
 
 #[cfg(test)]
 #[path = "tests/corpus.rs"]
@@ -46,3 +47,4 @@ pub use request::{RequestHead, parse_request};
 pub use response::{ClientContext, Delivery, RequestContext, ResponseHead, parse_response};
 pub use target::TargetForm;
 pub use values::any_value;
+pub use websocket::{websocket_accept, websocket_key};

@@ -28,13 +28,15 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientConnection, ClientEnd, ClientResponse, ClientStream, Driver, ResponseParts, connect};
+pub use client::{
+    ClientConnection, ClientEnd, ClientResponse, ClientStream, Driver, OpenStream, ResponseParts, connect,
+};
 pub use h2::Reason;
 pub use keepalive::KeepaliveClocks;
 pub use limits::{FrameBudget, Limits};
 pub use outgoing_head::{Unsayable, outgoing_request, outgoing_response, outgoing_trailers};
 pub use received_body::{Received, ReceivedBody};
-pub use request_head::{Unfit, canonical_limits, write_request_head};
+pub use request_head::{Beside, Unfit, canonical_limits, needs_websocket_key, write_request_head};
 pub use responder::Responder;
 pub use response_head::{Answered, has_no_body, write_response_head};
 pub use sent_body::SentBody;

@@ -53,6 +53,11 @@ impl ReceivedBody {
         self.state == BodyState::Over
     }
 
+    /// Whether data has come that was not handed out.
+    pub fn has_arrived(&mut self) -> bool {
+        self.stream.flow_control().used_capacity() > self.taken
+    }
+
     /// The next piece of the body; `None` at its end. What was handed out before counts as passed on.
     ///
     /// # Errors

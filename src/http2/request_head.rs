@@ -24,13 +24,27 @@ pub enum Unfit {
     TooManyFields,
 }
 
-/// Appends the head of HTTP/1.1 that asks for what `parts` ask for. `is_over`: no body follows.
+/// What of a request its header block does not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'b> {
+    /// No body follows.
+    pub is_over: bool,
+    /// `Sec-WebSocket-Key`, which HTTP/1 needs and extended CONNECT does not have.
+    pub websocket_key: Option<&'b str>,
+}
+
+/// Appends the head of HTTP/1.1 that asks for what `parts` ask for.
 ///
 /// The limits count what was received: each part of a cookie, and a Host beside `:authority`, though neither stays.
 ///
 /// # Errors
 /// Why it is not served. What was appended is of no use then.
-pub fn write_request_head(parts: &Parts, is_over: bool, limits: HeadLimits, out: &mut Vec<u8>) -> Result<(), Unfit> {
+pub fn write_request_head(
+    parts: &Parts,
+    beside: Beside<'_>,
+    limits: HeadLimits,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
     check_size(parts, limits)?;
     check_fields(&parts.headers)?;
     let upgrade = parts.extensions.get::<h2::ext::Protocol>();
@@ -53,17 +67,28 @@ pub fn write_request_head(parts: &Parts, is_over: bool, limits: HeadLimits, out:
         write_field(out, b"connection", b"upgrade");
         write_field(out, b"upgrade", protocol.as_str().as_bytes());
     }
+    if let Some(key) = beside.websocket_key {
+        write_field(out, b"sec-websocket-key", key.as_bytes());
+    }
     write_fields(&parts.headers, out);
     if parts.headers.contains_key(header::TE) {
         // RFC 9110 §10.1.4: it speaks of one connection, and says so in HTTP/1.
         write_field(out, b"connection", b"te");
     }
     let has_length = parts.headers.contains_key(header::CONTENT_LENGTH);
-    if !is_over && !has_length && !is_tunnel && upgrade.is_none() {
+    if !beside.is_over && !has_length && !is_tunnel && upgrade.is_none() {
         write_field(out, b"transfer-encoding", b"chunked");
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
+}
+
+/// Whether the request is WebSocket over extended CONNECT, which has no key of its own (RFC 8441 §5).
+#[must_use]
+pub fn needs_websocket_key(parts: &Parts) -> bool {
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
+    let is_websocket = protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"));
+    is_websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY)
 }
 
 /// The limits that the canonical head of a request within `limits` is within: it has some lines of its own.

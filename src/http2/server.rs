@@ -24,10 +24,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::limits::Limits;
 use super::outgoing::Piece;
 use super::received_body::ReceivedBody;
-use super::request_head::{Unfit, canonical_limits, write_request_head};
+use super::request_head::{Beside, Unfit, canonical_limits, needs_websocket_key, write_request_head};
 use super::responder::Responder;
 use super::wire::{Side, Wire, WireState};
-use crate::http::{HeadLimits, Parsed, RequestError, RequestHead, parse_request};
+use crate::http::{HeadLimits, Parsed, RequestError, RequestHead, parse_request, websocket_key};
 use crate::io::{self, Sleep};
 
 /// One request.
@@ -51,13 +51,20 @@ pub enum Unserved {
 }
 
 impl Incoming {
-    /// The request as the head of HTTP/1.1 that asks for the same, and what that says.
+    /// The request as the head of HTTP/1.1 that asks for the same, and what that says. `nonce` is asked for where the head
+    /// needs a key of WebSocket.
     ///
     /// # Errors
     /// Why it is not served.
-    pub fn head(&self, limits: HeadLimits) -> Result<(Vec<u8>, RequestHead), Unserved> {
+    pub fn head(
+        &self,
+        limits: HeadLimits,
+        nonce: impl FnOnce() -> [u8; 16],
+    ) -> Result<(Vec<u8>, RequestHead), Unserved> {
         let mut raw = Vec::with_capacity(512);
-        write_request_head(&self.parts, self.body.is_over(), limits, &mut raw)?;
+        let key = needs_websocket_key(&self.parts).then(|| websocket_key(nonce()));
+        let beside = Beside { is_over: self.body.is_over(), websocket_key: key.as_deref() };
+        write_request_head(&self.parts, beside, limits, &mut raw)?;
         match parse_request(&raw, canonical_limits(limits))? {
             Parsed::Complete { head, length } if length == raw.len() => Ok((raw, head)),
             // A complete head was written; that it is none would be a mistake of ours, and is refused as the peer's.

@@ -23,7 +23,8 @@ use crate::proxy::opaque::{End, RelayClocks, Relayed, relay_seen};
 use crate::proxy::peers::Peers;
 use crate::proxy::record::ConnectionRecord;
 use crate::sniff::{self, Detection};
-use crate::upstream::{Clocks, Reader, Stream, Target};
+use crate::tls::AlpnProtocol;
+use crate::upstream::{Clocks, Reader, Stream, Target, TunnelEnd};
 
 /// Serves one accepted connection to its end.
 ///
@@ -77,13 +78,23 @@ async fn carry(context: &Rc<Context>, client: &Stream, peers: &Peers) -> Close {
     let mut reader = Reader::new(client);
     // Boxed, and over before requests are served: a connection at rest holds neither its room nor the table that it saw.
     match Box::pin(carry_unread(context, &mut reader, *peers)).await {
-        Some(close) => close,
-        None => downstream::serve(context, &mut reader, peers).await,
+        Carried::Over(close) => close,
+        Carried::Http1 => downstream::serve_http1(context, &mut reader, peers).await,
+        Carried::Http2 => Box::pin(downstream::serve_http2(context, &mut reader, *peers)).await,
     }
 }
 
-/// Looks at a connection and carries its bytes, if they are not to be read; `None`: they are HTTP/1.
-async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers) -> Option<Close> {
+/// What became of a connection that was looked at.
+enum Carried {
+    /// Its bytes were carried, or refused.
+    Over(Close),
+    /// They are requests, and are still to be read.
+    Http1,
+    Http2,
+}
+
+/// Looks at a connection and carries its bytes, if they are not to be read.
+async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers) -> Carried {
     let destination = peers.destination;
     loop {
         let attention = {
@@ -92,7 +103,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
                 FirstLook::Sniff(expected) => Attention::of(expected, table.settings()),
                 FirstLook::Decided(verdict) => {
                     let flow = Flow { destination, content: Content::Silence };
-                    return Some(by_verdict(context, &table, reader, &verdict, &flow, peers).await);
+                    return Carried::Over(by_verdict(context, &table, reader, &verdict, &flow, peers).await);
                 }
             }
         };
@@ -102,15 +113,18 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
         count_detection(context, &heard);
         let hello;
         let said = match heard {
-            Heard::Nothing(close) => return Some(close),
-            Heard::Protocol(Detection::Http1) => return None,
+            Heard::Nothing(close) => return Carried::Over(close),
+            Heard::Protocol(Detection::Http1) => return Carried::Http1,
+            Heard::Protocol(Detection::Http2) if attention.is_for_requests() => return Carried::Http2,
             Heard::Unfinished if sniff::begins_tls(reader.bytes()) => {
                 let refusal = Refusal::Unreadable { why: "client_hello_timeout", dialled: destination };
                 context.counters.refused_protocol.increment();
                 refused(LogFields::of_connection().refused(&refusal), peers, None).log(context);
-                return Some(Close::Abort);
+                return Carried::Over(Close::Abort);
             }
-            Heard::Unfinished => return Some(downstream::reject_unfinished(context, reader, peers).await),
+            Heard::Unfinished => {
+                return Carried::Over(downstream::reject_unfinished(context, reader, peers).await);
+            }
             Heard::Silence | Heard::Ambiguous if !attention.is_of(&table, destination) => continue,
             Heard::Silence => Content::Silence,
             Heard::Ambiguous => Content::Undecided,
@@ -122,7 +136,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
         };
         let flow = Flow { destination, content: said };
         let verdict = table.decide(&flow, context.random.draw());
-        return Some(by_verdict(context, &table, reader, &verdict, &flow, peers).await);
+        return Carried::Over(by_verdict(context, &table, reader, &verdict, &flow, peers).await);
     }
 }
 
@@ -209,7 +223,8 @@ async fn tunnel(
         Ok(Some(upstream)) => {
             let relayed = {
                 let mut back = Reader::resuming(&upstream);
-                relay_seen(reader, &mut back, clocks(&target), &glance).await
+                relay_seen(TunnelEnd::connection(reader), TunnelEnd::connection(&mut back), clocks(&target), &glance)
+                    .await
             };
             record.sni = record.sni.take().or(glance.into_sni());
             context.counters.count_expiry(&relayed.end);
@@ -232,7 +247,7 @@ async fn dial(
     let found = find(context, table, target, record).await?;
     let target = &target.at(&found);
     let host = Host::Ip(target.original().ip());
-    let security = match target.security(&host) {
+    let security = match target.security(&host, AlpnProtocol::Http1) {
         Ok(security) => security,
         Err(reason) => {
             context.counters.refused_transport.increment();
@@ -243,7 +258,7 @@ async fn dial(
     };
     match context.upstreams.dial(target, &security, &Clocks::of(table.settings())).await {
         Ok(upstream) => {
-            context.counters.count_connect(&upstream);
+            context.counters.count_connect(upstream.negotiated());
             record.upstream = upstream.socket().peer_addr().ok();
             record.upstream_local = upstream.socket().local_addr().ok();
             Some(upstream)

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::flow::ResponseFlags;
+use crate::grpc;
 use crate::http::AmbiguousPath;
 use crate::observe::WorkerCounters;
 use crate::policy::{Decision, LogFields, Refusal, Route, Verdict};
@@ -124,6 +125,26 @@ impl Failure {
         Self { transport, ..Self::new(0, ResponseFlags::UPSTREAM_CLOSED, &details, String::new()) }
     }
 
+    /// The server reset the request's stream before it answered: `how` in Envoy's words.
+    #[must_use]
+    pub fn upstream_reset(how: &str, why: &str) -> Self {
+        Self::before_response(503, ResponseFlags::UPSTREAM_RESET, how, Some(why.to_owned()))
+    }
+
+    /// The same in the middle of its answer.
+    #[must_use]
+    pub fn upstream_reset_late(why: &str) -> Self {
+        let words = Underscored([Some("remote reset"), Some(why)]);
+        let details = format!("upstream_reset_after_response_started{{{words}}}");
+        Self { transport: Some(why.to_owned()), ..Self::new(0, ResponseFlags::UPSTREAM_RESET, &details, String::new()) }
+    }
+
+    /// The server is spoken to in a protocol that has no words for the request.
+    #[must_use]
+    pub fn unsayable(what: &str) -> Self {
+        Self::new(502, ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "http2_cannot_carry_the_request", what.to_owned())
+    }
+
     /// The upstream's answer breaks HTTP.
     #[must_use]
     pub fn upstream_protocol(what: &str) -> Self {
@@ -158,6 +179,15 @@ impl Failure {
             Clock::Response => (504, ResponseFlags::UPSTREAM_TIMEOUT, "response_timeout", "upstream request timeout"),
         };
         Self::new(status, flags, details, body.to_owned())
+    }
+
+    /// What a gRPC client is told instead of the status.
+    #[must_use]
+    pub fn grpc_status(&self) -> grpc::Status {
+        if self.flags.contains(ResponseFlags::UPSTREAM_OVERFLOW) {
+            return grpc::Status::ResourceExhausted;
+        }
+        grpc::Status::of_http(self.status)
     }
 
     /// With these flags as well.

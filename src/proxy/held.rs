@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::http::BodyLength;
-use crate::io::Lease;
+use crate::io::SendBuf;
 use crate::proxy::request::Request;
 
 /// Most that is held of one body, in bytes.
@@ -45,10 +45,16 @@ impl<'w> Held<'w> {
 
     /// What goes first: all that has gone before, and then `part`.
     #[must_use]
-    pub fn replay(&self, part: Lease) -> Lease {
+    pub fn replay(&self, part: SendBuf) -> SendBuf {
         let before = self.gone.borrow().clone();
-        self.hold(&part);
-        if before.is_empty() { part } else { Lease::from_vec([&before, &part[..]].concat()) }
+        self.hold(part.as_ref());
+        if before.is_empty() { part } else { SendBuf::Owned([&before, part.as_ref()].concat()) }
+    }
+
+    /// Trailers go, of which nothing is held.
+    pub fn give_up(&self) {
+        self.is_intact.set(false);
+        self.let_go();
     }
 
     /// Notes that `part` goes.

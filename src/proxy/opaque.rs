@@ -7,7 +7,7 @@ use futures_lite::future;
 
 use crate::io;
 use crate::proxy::glance::Glance;
-use crate::upstream::{Reader, Stream, StreamError};
+use crate::upstream::{StreamError, TunnelEnd, TunnelSink, TunnelSource};
 
 /// Where so many bytes come at once, more will, and large receives pay.
 const MUCH: usize = 16 * 1024;
@@ -46,25 +46,25 @@ pub struct RelayClocks {
     pub duration: Option<Duration>,
 }
 
-/// Carries bytes between `client` and `upstream` (what their readers hold already included) until both have ended, one
+/// Carries bytes between `client` and `upstream` (what has arrived already included) until both have ended, one
 /// has failed, or time is up. A FIN is passed on as a FIN, so a half-closed connection keeps working the other way.
-pub async fn relay(client: &mut Reader<'_>, upstream: &mut Reader<'_>, clocks: RelayClocks) -> Relayed {
+pub async fn relay(client: TunnelEnd<'_, '_>, upstream: TunnelEnd<'_, '_>, clocks: RelayClocks) -> Relayed {
     relay_seen(client, upstream, clocks, &Glance::averted()).await
 }
 
 /// As [`relay`]; what the application says first is shown to `glance` while it passes.
 pub async fn relay_seen(
-    client: &mut Reader<'_>,
-    upstream: &mut Reader<'_>,
+    client: TunnelEnd<'_, '_>,
+    upstream: TunnelEnd<'_, '_>,
     clocks: RelayClocks,
     glance: &Glance,
 ) -> Relayed {
     let traffic = Traffic { sent: Cell::new(0), received: Cell::new(0), moved: Cell::new(io::now()) };
-    let (near, far) = (client.stream(), upstream.stream());
+    let (near, far) = (client.sink, upstream.sink);
     let averted = Glance::averted();
     let out = async {
         let Traffic { sent, received, moved } = &traffic;
-        match pump(client, far, sent, received, moved, glance).await {
+        match pump(client.source, far, sent, received, moved, glance).await {
             Ok(()) => Ok(None),
             Err(PumpError::Reading(error)) => Err(End::Client(error)),
             // An upstream that takes no more may have sent something before: the application gets all of it.
@@ -73,7 +73,7 @@ pub async fn relay_seen(
     };
     let back = async {
         let Traffic { sent, received, moved } = &traffic;
-        pump(upstream, near, received, sent, moved, &averted).await.map_err(PumpError::on_way_back)
+        pump(upstream.source, near, received, sent, moved, &averted).await.map_err(PumpError::on_way_back)
     };
     let both = async {
         match future::try_zip(out, back).await {
@@ -83,7 +83,7 @@ pub async fn relay_seen(
         }
     };
     // An application that has finished sending may still leave, and the server say nothing for long.
-    let left = async { End::Client(near.left().await.into()) };
+    let left = async { End::Client(near.left().await) };
     let end = future::or(both, future::or(left, expire(&traffic.moved, clocks))).await;
     Relayed { sent: traffic.sent.get(), received: traffic.received.get(), end }
 }
@@ -111,8 +111,8 @@ impl PumpError {
 
 /// One direction: `count` is its bytes, `against` those of the other one.
 async fn pump(
-    from: &mut Reader<'_>,
-    to: &Stream,
+    mut from: TunnelSource<'_, '_>,
+    to: TunnelSink<'_>,
     count: &Cell<u64>,
     against: &Cell<u64>,
     moved: &Cell<Instant>,
@@ -127,16 +127,12 @@ async fn pump(
         }
         run += bytes.len();
         if glance.is_open() {
-            glance.see(&bytes);
+            glance.see(bytes.as_ref());
         }
-        if bytes.len() >= MUCH {
-            from.stream().expect_more(run >= STREAM);
-        } else {
-            from.stream().expect(0);
-        }
+        from.expect_more(bytes.len() >= MUCH, run >= STREAM);
         to.send(bytes).map_err(PumpError::Writing)?.await.map_err(|e| PumpError::Writing(e.into()))?;
     }
-    to.shutdown_write().await.map_err(|e| PumpError::Writing(e.into()))
+    to.finish().await.map_err(|e| PumpError::Writing(e.into()))
 }
 
 /// Resolves when nothing moved for the idle timeout, or the whole took too long. One timer, however much moves.

@@ -8,6 +8,7 @@ use crate::flow::{Hostname, ResponseFlags};
 use crate::io;
 use crate::observe::{AccessRecord, HttpExchange};
 use crate::proxy::context::Context;
+use crate::proxy::downstream::Answered;
 use crate::proxy::failure::Failure;
 use crate::proxy::peers::Peers;
 use crate::proxy::progress::Progress;
@@ -130,6 +131,13 @@ impl<'t> RequestRecord<'t> {
         self.bytes_sent = failure.body.len() as u64;
     }
 
+    /// Notes what its answer became on the wire: a gRPC client is told in a response of status 200.
+    pub fn note_answer(&mut self, answered: Answered) {
+        if let Answered::Grpc(_) = answered {
+            self.status = 200;
+        }
+    }
+
     /// Notes what the transfer counted. `since` is when the request's head was complete.
     pub fn take_progress(&mut self, progress: &Progress, since: Instant) {
         self.bytes_received = progress.from_client.get();
@@ -141,11 +149,11 @@ impl<'t> RequestRecord<'t> {
     }
 
     fn http<'r>(&self, request: Option<&'r Request>) -> HttpExchange<'r> {
-        let Some(Request { raw, head, .. }) = request else { return HttpExchange::default() };
+        let Some(Request { raw, head, protocol, .. }) = request else { return HttpExchange::default() };
         HttpExchange {
             method: Some(head.method_text.of(raw)),
             path: head.path(raw).or(Some(head.target.of(raw))),
-            protocol: Some(head.version.as_str()),
+            protocol: Some(protocol.as_str()),
             upstream_service_time: self.service_time,
             forwarded_for: head.forwarded_for.map(|at| at.of(raw)),
             user_agent: head.user_agent.map(|at| at.of(raw)),

@@ -5,12 +5,11 @@
 use std::time::Duration;
 
 use crate::http::{FieldEdits, HeadLimits, RequestContext, ResponseHead};
-use crate::io::SendFuture;
 use crate::proxy::downstream::{Reply, RequestBody};
 use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::held::Held;
 use crate::proxy::progress::Progress;
-use crate::upstream::{Downlink, Uplink};
+use crate::upstream::{Downlink, Part, Sending, Uplink};
 
 /// Most interim (1xx) responses before the final one; a server that sends more is not answering.
 const MAX_INTERIM: usize = 32;
@@ -49,7 +48,7 @@ pub struct Received {
 pub async fn upload(
     body: &mut RequestBody<'_, '_>,
     uplink: Uplink<'_>,
-    sending: Option<SendFuture<'_>>,
+    sending: Option<Sending<'_>>,
     held: &Held<'_>,
     progress: &Progress,
 ) -> Result<(), ExchangeError> {
@@ -61,9 +60,13 @@ pub async fn upload(
         progress.starved.set(true);
         let part = body.next().await?;
         progress.starved.set(false);
-        held.hold(&part);
-        progress.note_upload(part.len(), body.is_complete());
-        let Some(sending) = uplink.send(part) else { return Ok(()) };
+        match &part {
+            Part::Bytes(bytes) => held.hold(bytes.as_ref()),
+            Part::Trailers(_) => held.give_up(),
+        }
+        let is_last = body.is_complete();
+        progress.note_upload(part.bytes().len(), is_last);
+        let Some(sending) = uplink.send(part, is_last) else { return Ok(()) };
         if sending.await.is_err() {
             progress.uploaded.set(false);
             return Ok(());
@@ -90,7 +93,8 @@ pub async fn download(
     let form = reply.begin(&head, reception.is_bound && !head.keep_alive);
     let bytes = if head.is_upgrade { downlink.take_head() } else { downlink.start(form)? };
     progress.note_download(bytes.len() - head.length);
-    reply.start(&head, bytes, reception.edits)?.await.map_err(|_| ExchangeError::Client)?;
+    let is_over = !head.is_upgrade && downlink.is_over();
+    reply.start(&head, bytes, reception.edits, is_over)?.await.map_err(|_| ExchangeError::Client)?;
     let mut received = Received {
         upstream_reusable: false,
         upgraded: head.is_upgrade,
@@ -101,8 +105,8 @@ pub async fn download(
         return Ok(received);
     }
     while let Some(part) = downlink.next(form).await? {
-        progress.note_download(part.len());
-        let sending = reply.data(part)?;
+        progress.note_download(part.bytes().len());
+        let sending = reply.part(part, downlink.is_over())?;
         // All that came in one receive leaves in one send; it is here anyway.
         if !downlink.has_more() {
             sending.await.map_err(|_| ExchangeError::Client)?;

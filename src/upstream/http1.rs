@@ -3,11 +3,12 @@
 //! Bytes stay in the buffer that they were received in. Whether the connection may carry a further request is known when
 //! the response has ended (RFC 9112 §9.3); who gets it is the pool's affair.
 
-use super::message::{CarrierError, Form, Outgoing};
+use super::message::{CarrierError, Form, Outgoing, Part};
 use super::reader::Reader;
 use super::stream::{Stream, StreamError};
 use crate::http::{
-    BodyError, BodyLength, BodyScanner, HeadLimits, Parsed, RequestContext, ResponseHead, parse_response,
+    BodyError, BodyLength, BodyScanner, CHUNK_END, HeadLimits, Parsed, RequestContext, RequestHead, ResponseHead,
+    chunk_start, last_chunk, parse_response,
 };
 use crate::io::{Lease, SendFuture};
 
@@ -23,13 +24,58 @@ pub(super) fn begin<'c>(
     request: Outgoing<'_>,
     first: &[u8],
 ) -> Result<SendFuture<'c>, StreamError> {
-    let Outgoing { head, raw, edits } = request;
-    if head.is_verbatim() && edits.is_empty() {
-        return stream.send_pieces(&[raw, first]);
-    }
+    let Outgoing { head, raw, edits, form, is_over } = request;
     let mut rewritten = Vec::new();
-    head.write_edited(raw, edits, &mut rewritten);
-    stream.send_pieces(&[&rewritten, first])
+    let head_bytes = if head.is_verbatim() && edits.is_empty() {
+        raw
+    } else {
+        head.write_edited(raw, edits, &mut rewritten);
+        &rewritten
+    };
+    if has_to_be_framed(head, form) {
+        return send_chunk(stream, head_bytes, first, is_over.then_some(&[]));
+    }
+    stream.send_pieces(&[head_bytes, first])
+}
+
+/// Whether the parts of a body that comes in `form` have to be made chunks.
+pub(super) fn has_to_be_framed(head: &RequestHead, form: Form) -> bool {
+    form == Form::Data && head.body == BodyLength::Chunked
+}
+
+/// Sends `before`, then `data` as a chunk, and where the body ends with it the last chunk with these trailers.
+///
+/// # Errors
+/// The stream can seal nothing any more.
+fn send_chunk<'c>(
+    stream: &'c Stream,
+    before: &[u8],
+    data: &[u8],
+    trailers: Option<&[u8]>,
+) -> Result<SendFuture<'c>, StreamError> {
+    let start = if data.is_empty() { Vec::new() } else { chunk_start(data.len()) };
+    let end = if data.is_empty() { &[] } else { CHUNK_END };
+    let last = trailers.map(last_chunk).unwrap_or_default();
+    stream.send_pieces(&[before, &start, data, end, &last])
+}
+
+/// Sends a further part of a body; `chunks`: it [has to be framed](has_to_be_framed). `is_last`: the body ends with it.
+///
+/// # Errors
+/// The stream can seal nothing any more.
+pub(super) fn send_part(
+    stream: &Stream,
+    part: Part,
+    is_last: bool,
+    chunks: bool,
+) -> Result<SendFuture<'_>, StreamError> {
+    match part {
+        Part::Bytes(bytes) if chunks => send_chunk(stream, &[], bytes.as_ref(), is_last.then_some(&[])),
+        Part::Bytes(bytes) => stream.send(bytes),
+        Part::Trailers(lines) if chunks => send_chunk(stream, &[], &[], Some(&lines)),
+        // Behind a body whose length was told, HTTP/1 has no trailers.
+        Part::Trailers(_) => stream.send(Vec::new()),
+    }
 }
 
 /// Much of a body is received in few, large pieces.
@@ -43,18 +89,30 @@ pub struct Http1Response<'c> {
     /// Of the head that was read last, in bytes.
     length: usize,
     scanner: BodyScanner,
+    body: BodyLength,
     /// The body lasts until the connection ends.
     is_open_ended: bool,
     /// Bytes came behind the end of the response: nobody asked for them, and the connection must not be used again.
     surplus: bool,
     heard: bool,
+    /// Trailers that are to be handed out: the body ends with them.
+    trailers: Option<Lease>,
 }
 
 impl<'c> Http1Response<'c> {
     pub(super) fn new(stream: &'c Stream) -> Self {
         let scanner = BodyScanner::new(BodyLength::None);
         let reader = Reader::new(stream);
-        Self { reader, length: 0, scanner, is_open_ended: false, surplus: false, heard: false }
+        Self {
+            reader,
+            length: 0,
+            scanner,
+            body: BodyLength::None,
+            is_open_ended: false,
+            surplus: false,
+            heard: false,
+            trailers: None,
+        }
     }
 
     pub(super) async fn head(
@@ -67,6 +125,7 @@ impl<'c> Http1Response<'c> {
                 Ok(Parsed::Complete { head, length }) => {
                     self.length = length;
                     self.scanner = BodyScanner::new(head.body);
+                    self.body = head.body;
                     self.is_open_ended = head.is_close_delimited();
                     return Ok(head);
                 }
@@ -95,6 +154,7 @@ impl<'c> Http1Response<'c> {
                 Ok(all)
             }
             Form::Data => {
+                self.scanner = BodyScanner::keeping_trailer(self.body);
                 let mut start = Vec::with_capacity(all.len());
                 start.extend_from_slice(&all[..self.length]);
                 self.unframe(&all[self.length..], &mut start)?;
@@ -103,20 +163,28 @@ impl<'c> Http1Response<'c> {
         }
     }
 
-    pub(super) async fn next(&mut self, form: Form) -> Result<Option<Lease>, CarrierError> {
+    pub(super) async fn next(&mut self, form: Form) -> Result<Option<Part>, CarrierError> {
+        if let Some(trailers) = self.trailers.take() {
+            return Ok(Some(Part::Trailers(trailers)));
+        }
         if self.scanner.is_complete() {
             return Ok(self.end());
         }
         expect(self.reader.stream(), self.scanner.remaining());
         match self.reader.next().await {
-            Ok(Some(bytes)) => self.part(bytes, form).map(Some),
+            Ok(Some(bytes)) => self.part(bytes, form).map(|part| Some(part.into())),
             Ok(None) if self.is_open_ended => Ok(self.end()),
             Ok(None) => Err(CarrierError::Ended(None)),
             Err(error) => Err(CarrierError::Ended(Some(error))),
         }
     }
 
-    fn end(&self) -> Option<Lease> {
+    /// Whether nothing more of the body comes.
+    pub(super) fn is_over(&self) -> bool {
+        self.scanner.is_complete() && self.trailers.is_none()
+    }
+
+    fn end(&self) -> Option<Part> {
         self.reader.stream().expect(0);
         None
     }
@@ -140,13 +208,12 @@ impl<'c> Http1Response<'c> {
 
     /// Appends the data in `bytes` to `data`, without its framing.
     fn unframe(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<(), CarrierError> {
-        let mut at = 0;
-        while at < bytes.len() && !self.scanner.is_complete() {
-            let chunk = self.scanner.next_chunk(&bytes[at..]).map_err(broken_body)?;
-            data.extend_from_slice(&bytes[at..][chunk.data]);
-            at += chunk.consumed;
+        let used = self.scanner.unframe(bytes, data).map_err(broken_body)?;
+        self.surplus = used < bytes.len();
+        if self.scanner.is_complete() {
+            let lines = self.scanner.take_trailer();
+            self.trailers = (!lines.is_empty()).then(|| Lease::from_vec(lines));
         }
-        self.surplus = at < bytes.len();
         Ok(())
     }
 

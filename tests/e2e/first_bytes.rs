@@ -215,8 +215,8 @@ fn who_speaks_late_is_judged_all_the_same() {
     assert_eq!(tls.accepted(), 0);
 }
 
-/// HTTP/2 without TLS and other bytes: not to a host whose requests leave as TLS, by its rule or by a route, and to
-/// everybody else.
+/// Bytes that are no requests: not to a host whose requests leave as TLS, by its rule or by a route, and to everybody else.
+/// HTTP/2 without TLS is requests.
 #[test]
 fn one_host_with_tls_does_not_shut_a_port_for_others() {
     let lab = Lab::new();
@@ -237,7 +237,11 @@ fn one_host_with_tls_does_not_shut_a_port_for_others() {
         .concat(),
     );
     let egret = lab.egret(&[]);
-    for bytes in [PREFACE, b"\0\x01\x02", b"*1\r\n$4\r\nPING\r\n"] {
+    for served in [secure, routed, at(2, 8080)] {
+        let answer = echoed(&lab, served, PREFACE).expect("the settings of a server");
+        assert_eq!(answer[3..9], [4, 0, 0, 0, 0, 0], "{served}");
+    }
+    for bytes in [&b"\0\x01\x02"[..], b"*1\r\n$4\r\nPING\r\n"] {
         for shut in [secure, routed, at(2, 8080)] {
             assert_eq!(echoed(&lab, shut, bytes), None, "{shut} {}", bytes.escape_ascii());
             egret.log_line(&[" neither_http1_nor_tls_on_a_port_with_tls_origination ", &format!(" {shut} ")]);

@@ -36,7 +36,8 @@ impl Block<'_> {
 
     fn written(&self) -> Result<String, Unfit> {
         let mut out = Vec::new();
-        write_request_head(&self.parts(), self.is_over, LIMITS, &mut out)?;
+        let beside = Beside { is_over: self.is_over, websocket_key: None };
+        write_request_head(&self.parts(), beside, LIMITS, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
     }
 }
@@ -99,9 +100,11 @@ fn extended_connect_becomes_an_upgrade() {
         Block { method: "CONNECT", is_over: false, fields: &[("sec-websocket-version", "13")], ..GET }.parts();
     parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
     let mut out = Vec::new();
-    write_request_head(&parts, false, LIMITS, &mut out).unwrap();
+    assert!(needs_websocket_key(&parts));
+    let beside = Beside { is_over: false, websocket_key: Some("a2V5") };
+    write_request_head(&parts, beside, LIMITS, &mut out).unwrap();
     let expected = "GET /p?q HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                    sec-websocket-version: 13\r\n\r\n";
+                    sec-websocket-key: a2V5\r\nsec-websocket-version: 13\r\n\r\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected);
     let Ok(Parsed::Complete { head, .. }) = parse_request(expected.as_bytes(), LIMITS) else { panic!("{expected}") };
     assert_eq!(head.upgrade.unwrap().of(expected.as_bytes()), b"websocket");

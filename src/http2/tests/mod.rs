@@ -53,7 +53,8 @@ where
 async fn echo(incoming: Incoming) {
     let Incoming { parts, mut body, responder, .. } = incoming;
     let mut head = Vec::new();
-    write_request_head(&parts, body.is_over(), crate::http::HeadLimits::default(), &mut head).unwrap();
+    let beside = Beside { is_over: body.is_over(), websocket_key: None };
+    write_request_head(&parts, beside, crate::http::HeadLimits::default(), &mut head).unwrap();
     let response = outgoing_response(b"HTTP/1.1 200 OK\r\nx-from: egret\r\n\r\n").unwrap();
     if responder.head(response, false).is_err() || responder.data(head, false).is_err() {
         return;

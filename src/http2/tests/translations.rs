@@ -43,7 +43,8 @@ proptest! {
         let request = outgoing_request(head.as_bytes(), &Scheme::HTTPS).unwrap();
         let (parts, ()) = request.into_parts();
         let mut back = Vec::new();
-        write_request_head(&parts, !has_body, limits, &mut back).unwrap();
+        let beside = Beside { is_over: !has_body, websocket_key: None };
+        write_request_head(&parts, beside, limits, &mut back).unwrap();
         prop_assert_eq!(String::from_utf8(back).unwrap(), head);
     }
 
@@ -55,7 +56,8 @@ proptest! {
         if let Ok(request) = outgoing_request(&bytes, &Scheme::HTTP) {
             let (parts, ()) = request.into_parts();
             let mut raw = Vec::new();
-            if write_request_head(&parts, true, HeadLimits::default(), &mut raw).is_ok()
+            let beside = Beside { is_over: true, websocket_key: None };
+            if write_request_head(&parts, beside, HeadLimits::default(), &mut raw).is_ok()
                 && let Ok(Parsed::Complete { length, .. }) = parse_request(&raw, HeadLimits::default())
             {
                 prop_assert_eq!(length, raw.len());

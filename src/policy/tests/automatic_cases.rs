@@ -4,7 +4,7 @@ use crate::config::PortProtocol::{Auto, Http, Mysql, Tcp, Tls};
 use crate::config::Resolution::{Dns, DynamicDns};
 use crate::config::{OutboundPolicy, Resources, ServiceEntry};
 use crate::policy::PolicyTable;
-use crate::policy::compile::compile;
+use crate::policy::compile::compiler::compile;
 use crate::policy::tests::fixture::{Asked, decided, entry, unreadable, verdict, workload};
 use crate::policy::{Content, Decision, Refusal};
 

@@ -12,7 +12,7 @@ use crate::config::{
     TrafficPolicy,
 };
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
-use crate::policy::publish::{Addresses, Published};
+use crate::policy::runtime::publish::{Addresses, Published};
 use crate::policy::{
     ClusterProtocol, Content, Decision, FirstLook, Flow, Materials, PolicyTable, Refusal, RequestView, Route, Verdict,
     Workload, compile,
@@ -262,9 +262,9 @@ pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
 }
 
 fn shown(verdict: &Verdict<'_>) -> String {
-    if let Some(Route::Bytes(split)) = verdict.route {
-        let each = split.destinations.iter().map(|to| {
-            let found = split.cluster(to).map_or_else(|| format!("no {}", to.name), |cluster| cluster.name.clone());
+    if let Some(Route::Bytes(route)) = verdict.route {
+        let each = route.destinations.iter().map(|to| {
+            let found = route.cluster(to).map_or_else(|| format!("no {}", to.name), |cluster| cluster.name.clone());
             format!("{}*{found}", to.weight)
         });
         return each.collect::<Vec<_>>().join(" ");

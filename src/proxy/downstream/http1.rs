@@ -21,7 +21,7 @@ use crate::proxy::exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::peers::Peers;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::request::{Request, head_limits};
+use crate::proxy::request::{Protocol, Request, head_limits};
 use crate::upstream::{Reader, Reserved, StreamError};
 
 /// How long an idle connection of a draining process may still begin a request: one that is on its way when the drain
@@ -162,7 +162,8 @@ async fn read_request(context: &Context, reader: &mut Reader<'_>, bounds: Bounds
         };
         complete?
     };
-    Ok(Request { raw: reader.take(length), head, at, since })
+    let protocol = Protocol::of(head.version);
+    Ok(Request { raw: reader.take(length), head, protocol, at, since })
 }
 
 async fn read_on(reader: &mut Reader<'_>, limits: HeadLimits) -> Result<(RequestHead, usize), Option<Failure>> {

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use crate::http::{
     BodyLength, ClientContext, Delivery, FieldEdits, Method, ReplyOptions, ResponseHead, Version, local_reply_with,
 };
-use crate::io::{Lease, SendBuf, SendFuture};
+use crate::io::{Lease, SendBuf};
 use crate::proxy::close::Close;
 use crate::proxy::drain::Drain;
 use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::Request;
-use crate::upstream::{Form, Reader, Stream};
+use crate::upstream::{Form, Part, Reader, Sending, Stream};
 
 /// What an exchange leaves behind on its connection. Its body and its reply write it, the connection reads it afterwards.
 #[derive(Default)]
@@ -85,7 +85,7 @@ impl<'i> Http1Reply<'i> {
         }
         let mut out = Vec::new();
         head.write_to(raw, &mut out, self.context(true));
-        self.data(out.into())?.await.map_err(|_| ExchangeError::Client)
+        self.send(out.into())?.await.map_err(|_| ExchangeError::Client)
     }
 
     pub fn begin(&self, head: &ResponseHead, ends_bond: bool) -> Form {
@@ -98,25 +98,28 @@ impl<'i> Http1Reply<'i> {
         if dechunk { Form::Data } else { Form::Framed }
     }
 
-    pub fn start(
-        &self,
-        head: &ResponseHead,
-        bytes: Lease,
-        edits: &FieldEdits,
-    ) -> Result<SendFuture<'_>, ExchangeError> {
+    pub fn start(&self, head: &ResponseHead, bytes: Lease, edits: &FieldEdits) -> Result<Sending<'_>, ExchangeError> {
         let context = self.context(matches!(self.state.stage.get(), Stage::Begun { keep_alive: true, .. }));
         let is_untouched = head.is_verbatim(context) && edits.is_empty() && !head.is_upgrade;
         if is_untouched && !head.delivery(context).dechunk {
-            return self.data(bytes.into());
+            return self.send(bytes.into());
         }
         let mut out = Vec::with_capacity(bytes.len() + 64);
         head.write_edited(&bytes[..head.length], edits, &mut out, context);
         out.extend_from_slice(&bytes[head.length..]);
-        self.data(out.into())
+        self.send(out.into())
     }
 
-    pub fn data(&self, part: SendBuf) -> Result<SendFuture<'_>, ExchangeError> {
-        self.client.send(part).map_err(|_| ExchangeError::Client)
+    /// Trailers that come by themselves are not for a client of HTTP/1.0, which is the only one that gets data alone.
+    pub fn part(&self, part: Part) -> Result<Sending<'_>, ExchangeError> {
+        match part {
+            Part::Bytes(bytes) => self.send(bytes),
+            Part::Trailers(_) => Ok(Sending::Done),
+        }
+    }
+
+    fn send(&self, bytes: SendBuf) -> Result<Sending<'_>, ExchangeError> {
+        self.client.send(bytes).map(Sending::Http1).map_err(|_| ExchangeError::Client)
     }
 
     pub fn end(&self) {
@@ -154,7 +157,7 @@ impl<'i> Http1Reply<'i> {
         };
         let fields = failure.fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let reply = local_reply_with(failure.status, &fields.collect::<Vec<_>>(), &failure.body, options);
-        let sent = match self.data(reply.into()) {
+        let sent = match self.send(reply.into()) {
             Ok(sending) => sending.await.is_ok(),
             Err(_) => false,
         };
@@ -177,12 +180,13 @@ mod tests {
 
     use super::*;
     use crate::http::{HeadLimits, Parsed, parse_request};
-    use crate::io::Lease;
+    use crate::proxy::request::Protocol;
 
     fn request(text: &str) -> Request {
         let raw = Lease::from_vec(text.as_bytes().to_vec());
         let Ok(Parsed::Complete { head, .. }) = parse_request(&raw, HeadLimits::default()) else { panic!("{text}") };
-        Request { raw, head, at: Instant::now(), since: SystemTime::now() }
+        let protocol = Protocol::of(head.version);
+        Request { raw, head, protocol, at: Instant::now(), since: SystemTime::now() }
     }
 
     #[test]

@@ -3,14 +3,17 @@
 //! All of a protocol's own affairs stay behind these types: framing, which request is next, how the connection ends.
 //! Enums rather than traits: which protocol it is, is known once a connection, and each byte passes here.
 
+use super::answered::Answered;
 use super::http1_body::Http1Body;
 use super::http1_reply::Http1Reply;
+use super::http2_body::Http2Body;
+use super::http2_reply::Http2Reply;
 use crate::http::{FieldEdits, ResponseHead};
-use crate::io::{Lease, SendBuf, SendFuture};
+use crate::io::{Lease, SendBuf};
 use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::Request;
-use crate::upstream::{Form, Reader};
+use crate::upstream::{Form, Part, Sending, TunnelEnd, TunnelSink, TunnelSource};
 
 /// One request and its way back.
 pub struct Incoming<'i, 's> {
@@ -22,44 +25,68 @@ pub struct Incoming<'i, 's> {
 /// Where the body of a request comes from.
 pub enum RequestBody<'i, 's> {
     Http1(Http1Body<'i, 's>),
+    Http2(Http2Body),
 }
 
-impl<'s> RequestBody<'_, 's> {
-    /// What has arrived of the body; possibly nothing. The bytes are in the form in which they came.
+impl<'i, 's: 'i> RequestBody<'i, 's> {
+    /// The form in which its bytes come.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        match self {
+            Self::Http1(_) => Form::Framed,
+            Self::Http2(_) => Form::Data,
+        }
+    }
+
+    /// What has arrived of the body; possibly nothing.
     ///
     /// # Errors
     /// The body breaks its framing.
-    pub fn arrived(&mut self) -> Result<Lease, ExchangeError> {
-        let Self::Http1(body) = self;
-        body.arrived()
+    pub fn arrived(&mut self) -> Result<SendBuf, ExchangeError> {
+        match self {
+            Self::Http1(body) => body.arrived().map(SendBuf::from),
+            Self::Http2(body) => body.arrived(),
+        }
     }
 
     /// Waits for more of the body.
     ///
     /// # Errors
     /// The body breaks its framing, or the application is gone.
-    pub async fn next(&mut self) -> Result<Lease, ExchangeError> {
-        let Self::Http1(body) = self;
-        body.next().await
+    pub async fn next(&mut self) -> Result<Part, ExchangeError> {
+        match self {
+            Self::Http1(body) => body.next().await.map(Part::from),
+            Self::Http2(body) => body.next().await,
+        }
     }
 
     /// Whether all of the body has been taken.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let Self::Http1(body) = self;
-        body.is_complete()
+        match self {
+            Self::Http1(body) => body.is_complete(),
+            Self::Http2(body) => body.is_complete(),
+        }
     }
 
-    /// The application's bytes themselves, where the server has switched to another protocol.
-    pub fn tunnel(&mut self) -> &mut Reader<'s> {
-        let Self::Http1(body) = self;
-        body.reader()
+    /// The application's side of the tunnel, where the server has switched to another protocol. `reply`: of the same
+    /// request.
+    pub fn tunnel<'a>(&'a mut self, reply: &'a Reply<'i>) -> TunnelEnd<'a, 's> {
+        match (self, reply) {
+            (Self::Http2(body), Reply::Http2(reply)) => {
+                let sink = TunnelSink::Response(reply.responder());
+                TunnelEnd { source: TunnelSource::Stream(body.stream()), sink }
+            }
+            (Self::Http1(body), _) => TunnelEnd::connection(body.reader()),
+            (Self::Http2(_), Reply::Http1(_)) => unreachable!("one protocol brings a request and takes its answer"),
+        }
     }
 }
 
 /// Where the answer to a request goes. Shared between the two halves of an exchange, and whoever waits for its end.
 pub enum Reply<'i> {
     Http1(Http1Reply<'i>),
+    Http2(Http2Reply<'i>),
 }
 
 impl Reply<'_> {
@@ -68,20 +95,25 @@ impl Reply<'_> {
     /// # Errors
     /// The application is gone.
     pub async fn interim(&self, head: &ResponseHead, raw: &[u8]) -> Result<(), ExchangeError> {
-        let Self::Http1(reply) = self;
-        reply.interim(head, raw).await
+        match self {
+            Self::Http1(reply) => reply.interim(head, raw).await,
+            Self::Http2(reply) => reply.interim(head, raw),
+        }
     }
 
     /// The final response has this head. Returns the form in which its body is to be handed over. `ends_bond`: with it the
     /// server's connection ends that knows the application, whose own must end then too.
     #[must_use]
     pub fn begin(&self, head: &ResponseHead, ends_bond: bool) -> Form {
-        let Self::Http1(reply) = self;
-        reply.begin(head, ends_bond)
+        match self {
+            Self::Http1(reply) => reply.begin(head, ends_bond),
+            Self::Http2(_) => Form::Data,
+        }
     }
 
     /// Queues the head and what came with it of the body: `bytes` are those of the head, and behind them those of the body
-    /// in the form that [`begin`](Self::begin) asked for. The future resolves when there is room for more.
+    /// in the form that [`begin`](Self::begin) asked for; `is_over`: no more follow. The future resolves when there is room
+    /// for more.
     ///
     /// # Errors
     /// The application is gone.
@@ -90,47 +122,66 @@ impl Reply<'_> {
         head: &ResponseHead,
         bytes: Lease,
         edits: &FieldEdits,
-    ) -> Result<SendFuture<'_>, ExchangeError> {
-        let Self::Http1(reply) = self;
-        reply.start(head, bytes, edits)
+        is_over: bool,
+    ) -> Result<Sending<'_>, ExchangeError> {
+        match self {
+            Self::Http1(reply) => reply.start(head, bytes, edits),
+            Self::Http2(reply) => reply.start(head, bytes, edits, is_over),
+        }
     }
 
     /// Queues a part of the body, as [`start`](Self::start) does.
     ///
     /// # Errors
     /// The application is gone.
-    pub fn data(&self, part: impl Into<SendBuf>) -> Result<SendFuture<'_>, ExchangeError> {
-        let Self::Http1(reply) = self;
-        reply.data(part.into())
+    pub fn part(&self, part: Part, is_over: bool) -> Result<Sending<'_>, ExchangeError> {
+        match self {
+            Self::Http1(reply) => reply.part(part),
+            Self::Http2(reply) => reply.part(part, is_over),
+        }
     }
 
     /// The response, or what it led to, is complete.
     pub fn end(&self) {
-        let Self::Http1(reply) = self;
-        reply.end();
+        match self {
+            Self::Http1(reply) => reply.end(),
+            Self::Http2(reply) => reply.end(),
+        }
     }
 
     /// As [`end`](Self::end), and the server's connection has ended that knew the application.
     pub fn end_with_bond(&self) {
-        let Self::Http1(reply) = self;
-        reply.end_with_bond();
+        match self {
+            Self::Http1(reply) => reply.end_with_bond(),
+            // Nothing is ever bound to it: what authenticates a connection is HTTP/1's.
+            Self::Http2(reply) => reply.end(),
+        }
     }
 
     /// There is no answer, or no rest of it: the application must not take what it has for complete.
     pub fn reset(&self) {
-        let Self::Http1(reply) = self;
-        reply.reset();
+        match self {
+            Self::Http1(reply) => reply.reset(),
+            Self::Http2(reply) => reply.reset(),
+        }
     }
 
     /// Answers in the server's stead.
-    pub async fn answer(&self, failure: &Failure) {
-        let Self::Http1(reply) = self;
-        reply.answer(failure).await;
+    pub async fn answer(&self, failure: &Failure) -> Answered {
+        match self {
+            Self::Http1(reply) => {
+                reply.answer(failure).await;
+                Answered::Http
+            }
+            Self::Http2(reply) => reply.answer(failure),
+        }
     }
 
     /// Resolves when nobody waits for the answer any more.
     pub async fn lost(&self) {
-        let Self::Http1(reply) = self;
-        reply.lost().await;
+        match self {
+            Self::Http1(reply) => reply.lost().await,
+            Self::Http2(reply) => reply.lost().await,
+        }
     }
 }

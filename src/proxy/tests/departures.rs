@@ -81,7 +81,7 @@ async fn leave(world: &Rc<World>, stalls: Stalls, patience: Duration) {
     let sending = async {
         let _ = talk.send(request.as_bytes()).await;
         let _ = talk.send(&vec![b'b'; body]).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     futures_lite::future::or(sending, world.sleep(patience)).await;
     // Of a FIN nobody can tell whether the answer is still wanted; who is sent something learns it.

@@ -139,8 +139,8 @@ impl Stage {
     }
 
     /// A program that must end within [`PATIENCE`]; what it waits for is `what`.
-    pub(super) fn spawn(&self, what: impl ToString, program: impl Future<Output = ()> + 'static) {
-        let (world, what) = (Rc::clone(&self.world), what.to_string());
+    pub(super) fn spawn(&self, what: impl Into<String>, program: impl Future<Output = ()> + 'static) {
+        let (world, what) = (Rc::clone(&self.world), what.into());
         self.world.spawn(async move { patiently(&world, &what, program).await });
     }
 }

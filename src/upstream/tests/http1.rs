@@ -42,7 +42,7 @@ async fn read(stream: &Stream, form: Form) -> Result<(Vec<u16>, String, bool), C
     assert!(response.has_spoken());
     let mut body = response.start(form)?[head.length..].to_vec();
     while let Some(part) = response.next(form).await? {
-        body.extend_from_slice(&part);
+        body.extend_from_slice(part.bytes());
     }
     Ok((statuses, String::from_utf8(body).unwrap(), response.is_clean()))
 }

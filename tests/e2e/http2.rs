@@ -1,0 +1,328 @@
+//! HTTP/2 from applications, without TLS: each stream is a request of its own, whatever the server speaks.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use h2::Reason;
+
+use crate::lab::documents::{origination, service_entry};
+use crate::lab::http2_client::{Body, Http2Client, call, head, reset_reason, whole};
+use crate::lab::nginx::{self, Nginx};
+use crate::lab::pki::Leaf;
+use crate::lab::server::{HttpServer, Pattern, Server};
+use crate::lab::{Family, Lab, PATIENCE, eventually};
+
+const HOST: &str = "web.example";
+
+fn site() -> SocketAddr {
+    SocketAddr::new(Lab::address(Family::V4, 1), 80)
+}
+
+fn open(lab: &Lab) -> Http2Client {
+    Http2Client::new(lab.connect(site()).unwrap())
+}
+
+/// A lab with one host of the protocol HTTP, without TLS.
+fn plain_lab() -> Lab {
+    let lab = Lab::new();
+    lab.names.set(HOST, &[site().ip()]);
+    lab.configure("web.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    lab
+}
+
+#[test]
+fn curl_gets_a_site_over_http2_whose_server_gets_tls() {
+    let lab = Lab::new();
+    lab.names.set(HOST, &[site().ip()]);
+    let pair = lab.authority.issue(HOST, Leaf::Good).write(lab.dir(), HOST);
+    let nginx = Nginx::start(&lab, &nginx::site(site().ip(), &pair, "TLSv1.3"), SocketAddr::new(site().ip(), 443));
+    lab.configure("web.yaml", &origination(HOST, Some(&lab.ca_file())));
+    let egret = lab.egret(&[]);
+    let format = "%{http_version} %{http_code}\n";
+    for path in ["/one", "/two"] {
+        let url = format!("http://web.example{path}");
+        let said = lab.curl(&["--http2-prior-knowledge", "-o", "/dev/null", "-w", format, &url]).succeeded();
+        assert_eq!(said.stdout, "2 200\n");
+        egret.log_line(&[&format!("\"GET {path} HTTP/2\" 200 - via_upstream"), "outbound|80||web.example"]);
+    }
+    eventually("nginx has seen both", || nginx.seen().len() == 2);
+    assert!(nginx.seen().iter().all(|seen| seen.tls == "TLSv1.3"));
+}
+
+/// What came, and in which form, at a server that speaks HTTP/1.1.
+fn recorder(lab: &Lab, answer: &'static [u8]) -> (Server, mpsc::Receiver<(String, Vec<u8>)>) {
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let server = Server::start(lab, site(), move |stream| {
+        let mut server = HttpServer::new(stream);
+        while let Some(request) = server.request()? {
+            tell.lock().unwrap().send((request.head.text, request.body)).unwrap();
+            server.send(answer)?;
+        }
+        Ok(())
+    });
+    (server, told)
+}
+
+#[test]
+fn requests_are_translated_with_bodies_cookies_and_trailers() {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: x-hop\r\nX-Hop: 1\r\nX-A: 1\r\n\r\n\
+        3\r\nabc\r\n0\r\nX-Sum: 6\r\n\r\n";
+    let lab = plain_lab();
+    let (_server, told) = recorder(&lab, ANSWER);
+    let egret = lab.egret(&[]);
+    let client = open(&lab);
+    let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers"), ("x-b", "2")];
+    let body = Body { data: b"hello", trailers: &[("x-check", "5")] };
+    let answer = client.request(head("POST", HOST, "/up?q=1", &fields), Some(body)).unwrap();
+    assert_eq!((answer.status, &answer.body[..], answer.field("x-a")), (200, &b"abc"[..], Some("1")));
+    assert_eq!(
+        (answer.field("x-hop"), answer.field("transfer-encoding"), answer.field("connection")),
+        (None, None, None)
+    );
+    assert_eq!(answer.trailers.unwrap()["x-sum"], "6");
+    let (text, body) = told.recv().unwrap();
+    assert!(text.starts_with("POST /up?q=1 HTTP/1.1\r\nhost: web.example\r\n"), "{text}");
+    for line in ["cookie: a=1; b=2\r\n", "te: trailers\r\n", "transfer-encoding: chunked\r\n", "x-b: 2\r\n"] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+    assert_eq!(body, b"hello");
+    egret.log_line(&["\"POST /up?q=1 HTTP/2\" 200 - via_upstream - \"-\" 5 3 ", "\"web.example\""]);
+
+    // A length that is known stays, and a request without a body has neither length nor chunks.
+    client
+        .request(head("PUT", HOST, "/", &[("content-length", "2")]), Some(Body { data: b"hi", trailers: &[] }))
+        .unwrap();
+    let (text, body) = told.recv().unwrap();
+    assert!(text.contains("content-length: 2\r\n") && !text.contains("transfer-encoding"), "{text}");
+    assert_eq!(body, b"hi");
+    client.get(HOST, "/").unwrap();
+    let (text, _) = told.recv().unwrap();
+    assert!(!text.contains("content-length") && !text.contains("transfer-encoding"), "{text}");
+}
+
+#[test]
+fn answers_without_a_body_end_with_their_head() {
+    let lab = plain_lab();
+    let _server = Server::start(&lab, site(), |stream| {
+        let mut server = HttpServer::new(stream);
+        while let Some(request) = server.request()? {
+            server.send(match request.target.as_str() {
+                "/204" => b"HTTP/1.1 204 No Content\r\n\r\n",
+                "/304" => b"HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nContent-Length: 5\r\n\r\n",
+                "/head" => b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+                "/hints" => {
+                    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                }
+                _ => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            })?;
+        }
+        Ok(())
+    });
+    let _egret = lab.egret(&[]);
+    let client = open(&lab);
+    for (method, path, status, length) in [
+        ("GET", "/204", 204, None),
+        ("GET", "/304", 304, Some("5")),
+        ("HEAD", "/head", 200, Some("1000")),
+        ("GET", "/empty", 200, Some("0")),
+        ("GET", "/hints", 200, Some("2")),
+    ] {
+        let answer = client.request(head(method, HOST, path, &[]), None).unwrap();
+        assert_eq!((answer.status, answer.field("content-length")), (status, length), "{path}");
+    }
+}
+
+#[test]
+fn many_streams_share_a_connection_and_none_waits_for_another() {
+    let lab = plain_lab();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let _server = Server::start(&lab, site(), move |stream| {
+        let mut server = HttpServer::new(stream);
+        while let Some(request) = server.request()? {
+            if request.target == "/slow" {
+                released.lock().unwrap().recv().unwrap();
+            }
+            let body = request.target;
+            server.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
+        }
+        Ok(())
+    });
+    let egret = lab.egret(&[]);
+    let client = open(&lab);
+    client.run(async {
+        let (slow, _) =
+            client.sender().ready().await.unwrap().send_request(head("GET", HOST, "/slow", &[]), true).unwrap();
+        let mut answers = Vec::new();
+        for number in 0..200 {
+            let head = head("GET", HOST, &format!("/{number}"), &[]);
+            answers.push(client.sender().ready().await.unwrap().send_request(head, true).unwrap().0);
+        }
+        for (number, answer) in answers.into_iter().enumerate() {
+            assert_eq!(whole(answer).await.unwrap().body, format!("/{number}").into_bytes());
+        }
+        release.send(()).unwrap();
+        assert_eq!(whole(slow).await.unwrap().body, b"/slow");
+    });
+    assert_eq!(egret.metric("egret_connections_accepted_total"), Some(1.0));
+}
+
+#[test]
+fn large_bodies_go_both_ways() {
+    let lab = plain_lab();
+    let _server = Server::start(&lab, site(), |stream| {
+        let mut server = HttpServer::new(stream);
+        while let Some(request) = server.request()? {
+            server.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len()).as_bytes())?;
+            server.send(&request.body)?;
+        }
+        Ok(())
+    });
+    let _egret = lab.egret(&[]);
+    let client = open(&lab);
+    let body = Pattern::new().take(8 << 20);
+    let answer = client.request(head("POST", HOST, "/", &[]), Some(Body { data: &body, trailers: &[] })).unwrap();
+    assert!(answer.body == body);
+}
+
+/// A refused stream gets its own answer; the connection and the others stay.
+#[test]
+fn streams_are_judged_one_by_one() {
+    let lab = plain_lab();
+    let (_server, _told) = recorder(&lab, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    lab.configure(
+        "deny.yaml",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: deny}\nspec: {action: DENY, rules: [{to: \
+         [{operation: {paths: [/secret]}}]}]}\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: \
+         web}\nspec: {hosts: [web.example], http: [{match: [{uri: {prefix: /late}}], timeout: 50ms, route: [{destination: {host: \
+         web.example}}]}, {match: [{uri: {exact: /none}}], directResponse: {status: 404}}, {route: [{destination: {host: \
+         web.example}}]}]}\n",
+    );
+    let egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
+    let client = open(&lab);
+    for (host, path, status, grpc) in [
+        (HOST, "/", 200, None),
+        (HOST, "/secret", 403, Some(("7", "RBAC: access denied"))),
+        ("other.example", "/", 502, Some(("14", ""))),
+        (HOST, "/none", 404, Some(("12", ""))),
+        (HOST, "/", 200, None),
+    ] {
+        assert_eq!(client.get(host, path).unwrap().status, status, "{host}{path}");
+        let Some((code, message)) = grpc else { continue };
+        // A gRPC client gets a status of gRPC, in a head that is the end too.
+        let answer = client.request(call(host, path), Some(Body::default())).unwrap();
+        assert_eq!((answer.status, answer.field("content-type")), (200, Some("application/grpc")), "{host}{path}");
+        assert_eq!(answer.field("grpc-status"), Some(code), "{host}{path}");
+        assert_eq!(answer.field("grpc-message").unwrap_or_default(), message, "{host}{path}");
+        assert!(answer.body.is_empty() && answer.trailers.is_none());
+    }
+    egret.log_line(&["\"GET /secret HTTP/2\" 403 - rbac_access_denied_matched_policy"]);
+    egret.log_line(&["\"POST /secret HTTP/2\" 200 - rbac_access_denied_matched_policy"]);
+    egret.log_line(&["\"GET / HTTP/2\" 502 - direct_response", "\"other.example\"", "BlackHoleCluster"]);
+    assert_eq!(egret.metric("egret_connections_accepted_total"), Some(1.0));
+}
+
+#[test]
+fn what_has_no_twin_in_http1_is_reset_and_what_is_refused_there_is_refused_here() {
+    let lab = plain_lab();
+    let (_server, _told) = recorder(&lab, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let egret = lab.egret(&["--max-head-bytes", "4096"]);
+    let client = open(&lab);
+    let long = "x".repeat(5000);
+    for fields in [&[("host", "other.example")][..], &[("x-a", "blank ")]] {
+        let outcome = client.request(head("GET", HOST, "/", fields), None);
+        assert_eq!(reset_reason(&outcome), Some(Reason::PROTOCOL_ERROR), "{fields:?}");
+    }
+    for (fields, status) in [(&[("x-long", long.as_str())][..], 431), (&[], 200)] {
+        assert_eq!(client.request(head("GET", HOST, "/", fields), None).unwrap().status, status, "{fields:?}");
+    }
+    assert_eq!(client.request(head("get", HOST, "/", &[]), None).unwrap().status, 400);
+    egret.log_line(&["431 DPE http2.headers_too_large"]);
+    egret.log_line(&["400 DPE http1.codec_error"]);
+}
+
+/// RFC 9113 §8.1: whoever resets a stream wants nothing more of it.
+#[test]
+fn a_cancelled_stream_ends_its_request_at_the_server() {
+    let lab = plain_lab();
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let _server = Server::start(&lab, site(), move |stream| {
+        let mut server = HttpServer::new(stream);
+        while let Some(request) = server.request()? {
+            if request.target == "/wait" {
+                tell.lock().unwrap().send("begun").unwrap();
+                let ended = server.request();
+                tell.lock().unwrap().send(if matches!(ended, Ok(Some(_))) { "another" } else { "ended" }).unwrap();
+                return Ok(());
+            }
+            server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        }
+        Ok(())
+    });
+    let egret = lab.egret(&[]);
+    let client = open(&lab);
+    client.run(async {
+        let (answer, mut stream) =
+            client.sender().ready().await.unwrap().send_request(head("GET", HOST, "/wait", &[]), true).unwrap();
+        while told.try_recv() != Ok("begun") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stream.send_reset(Reason::CANCEL);
+        drop(answer);
+        let (other, _) =
+            client.sender().ready().await.unwrap().send_request(head("GET", HOST, "/", &[]), true).unwrap();
+        assert_eq!(whole(other).await.unwrap().status, 200);
+    });
+    assert_eq!(told.recv_timeout(PATIENCE), Ok("ended"));
+    egret.log_line(&["\"GET /wait HTTP/2\" 0 DC downstream_remote_disconnect"]);
+}
+
+/// RFC 8441: WebSocket over a stream, to a server that knows it in HTTP/1.1.
+#[test]
+fn a_websocket_over_a_stream_reaches_an_http1_server() {
+    let lab = plain_lab();
+    let _server = Server::start(&lab, site(), |stream| {
+        let mut server = HttpServer::new(stream);
+        let (_, target, request) = server.request_head()?.unwrap();
+        let key = request.field("sec-websocket-key").unwrap();
+        let proof = if target == "/wrong" { "wrong".to_owned() } else { egret::http::websocket_accept(key.as_bytes()) };
+        assert_eq!((request.field("upgrade"), request.field("connection")), (Some("websocket"), Some("upgrade")));
+        server.send(format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {proof}\r\n\r\nhello ").as_bytes())?;
+        let mut byte = [0];
+        while std::io::Read::read(server.connection().stream(), &mut byte)? == 1 {
+            server.send(&byte.map(|byte| byte.to_ascii_uppercase()))?;
+        }
+        server.send(b"!")
+    });
+    let egret = lab.egret(&[]);
+    let client = open(&lab);
+    // The server's settings allow it, which have come with the first answer at the latest.
+    assert_eq!(client.get("nobody.invalid", "/").map(|answer| answer.status).unwrap_or(502) / 100, 5);
+    let connect = |path: &str| {
+        let mut request = head("CONNECT", HOST, path, &[("sec-websocket-version", "13")]);
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        request
+    };
+    let answer = client.run(async {
+        let (answer, mut stream) =
+            client.sender().ready().await.unwrap().send_request(connect("/chat"), false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.headers().get("sec-websocket-accept").is_none() && answer.headers().get("upgrade").is_none());
+        stream.send_data("there".into(), true).unwrap();
+        let (mut body, mut text) = (answer.into_body(), Vec::new());
+        while let Some(data) = body.data().await {
+            text.extend_from_slice(&data.unwrap());
+        }
+        String::from_utf8(text).unwrap()
+    });
+    assert_eq!(answer, "hello THERE!");
+    egret.log_line(&["\"GET /chat HTTP/2\" 101 - via_upstream"]);
+    let wrong = client.request(connect("/wrong"), Some(Body::default()));
+    assert!(wrong.as_ref().map_or(true, |answer| answer.status == 502), "{wrong:?}");
+}
