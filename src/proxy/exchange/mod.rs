@@ -192,8 +192,13 @@ impl<'e> Exchange<'e, '_> {
     }
 
     /// A connection, had within the route's time where the request is complete already.
-    async fn lend(&mut self, plan: &Plan<'_>, wanted: Connection<'_>, begun: Instant) -> Result<Carrier<'e>, Failure> {
-        let Connection { security, protocol, reuse } = wanted;
+    async fn lend(
+        &mut self,
+        plan: &Plan<'_>,
+        connection: Connection<'_>,
+        begun: Instant,
+    ) -> Result<Carrier<'e>, Failure> {
+        let Connection { security, protocol, reuse } = connection;
         let upstreams = &self.context.upstreams;
         match upstreams.lend_reserved(self.reserved, &plan.target, security) {
             Ok(None) => {}
