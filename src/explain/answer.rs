@@ -7,7 +7,7 @@ use crate::flow::OriginalDst;
 use crate::http::any_value;
 use crate::policy::{
     Content, Decision, Declared, Destination, Expected, FirstLook, Flow, HttpRoute, PolicyTable, RequestView, Route,
-    Split, Verdict,
+    Verdict, WeightedRoute,
 };
 
 /// One answer of the table.
@@ -33,8 +33,16 @@ impl<'t> Answer<'t> {
         }
     }
 
+    /// Where the route of a request sends it.
+    pub(super) fn destination(&self) -> Option<&'t Destination> {
+        match &self.verdict.route {
+            Some(Route::Http(taken)) => taken.destination,
+            Some(Route::Bytes(_)) | None => None,
+        }
+    }
+
     /// The route for bytes that took the connection.
-    pub(super) fn byte_route(&self) -> Option<&'t Split> {
+    pub(super) fn byte_route(&self) -> Option<&'t WeightedRoute> {
         match self.verdict.route {
             Some(Route::Bytes(split)) => Some(split),
             Some(Route::Http(_)) | None => None,

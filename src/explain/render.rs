@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::known::Material;
 use crate::config::{EndpointAddress, HashKey, LoadBalancer, Settings};
 use crate::flow::Host;
-use crate::policy::{Answer, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, Split};
+use crate::policy::{Answer, Cluster, ClusterProtocol, EndpointSource, Endpoints, HttpRoute, WeightedRoute};
 use crate::tls::{IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -93,7 +93,7 @@ fn names(request: &ProfileRequest, host: &Host) -> String {
 }
 
 /// A route for connections that are not read.
-pub(super) fn split(split: &Split) -> String {
+pub(super) fn split(split: &WeightedRoute) -> String {
     format!("{}, a route for bytes", split.source)
 }
 

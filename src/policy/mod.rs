@@ -1,63 +1,39 @@
 //! Resources → one immutable table; decisions about flows; publishing.
 //!
-//! Compiling happens on the control thread: `scope` says what a workload sees, `rules` which DestinationRule holds for a
-//! host, `origination` what its TLS asks for, `endpoints` where connections go; `routes` keeps who won which match.
-//! Deciding happens on the workers and only reads: [`PolicyTable`]. Every conflict is settled as Istio settles it; where
-//! Istio would let traffic out in plaintext by accident, the cluster is refused.
-mod authorization;
-mod authorized;
+//! `compile/` makes the table, on the control thread; `table/` is the table and answers, on the workers; `facts` is what they
+//! ask about; `lint/` warns of what will surprise an operator; `runtime/` is what tables share while they are in force. Every
+//! conflict is settled as Istio settles it; where Istio would let traffic out in plaintext by accident, the cluster is refused.
+
 mod compile;
-mod decide;
-mod endpoints;
 mod facts;
-mod first_look;
-mod guarded;
-mod health;
-mod hosts;
-mod http_routes;
-mod imports;
-mod listed_hosts;
-mod listing;
-mod localities;
-mod occupancy;
-mod origination;
-mod policy_table;
-mod problems;
-pub mod publish;
-mod reach;
-mod routed_away;
-mod routes;
-mod rule_groups;
-mod rules;
-mod scope;
-mod short_names;
-mod sought;
-mod splits;
-mod spoken;
+mod lint;
+mod runtime;
+mod service;
 mod table;
-mod traps;
-mod tunnels;
-mod verdict;
-mod virtual_services;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use crate::config::{POOLED_IDLE, PoolLimits};
-pub use compile::{AskedFamilies, Materials, compile};
+pub use compile::compiler::compile;
+pub use compile::materials::Materials;
+pub use compile::select::listed_hosts::{AUTOALLOCATE_LABEL, ListedHost, for_each_listed_host};
+pub use compile::select::rules::NOT_FOR_THIS_WORKLOAD;
+pub use compile::select::scope::{ROOT_NAMESPACE, Workload};
+pub use compile::select::unjudged::take_unjudged;
 pub use facts::{AnyValue, Content, Flow, RequestView};
-pub use first_look::{Expected, FirstLook};
-pub use health::{Health, Outcome};
-pub use http_routes::{Action, Answer, Destination, HttpRoute, RouteMatch};
-pub use listed_hosts::{AUTOALLOCATE_LABEL, ListedHost, for_each_listed_host};
-pub use listing::{Document, EndpointRow, EndpointStatus, RouteRow};
-pub use occupancy::{Gauge, Occupancy};
-pub use policy_table::PolicyTable;
-pub use reach::Unreachable;
-pub use routes::Declared;
-pub use rules::NOT_FOR_THIS_WORKLOAD;
-pub use scope::{ROOT_NAMESPACE, Workload};
-pub use splits::Split;
-pub use table::*;
-pub use tunnels::TunnelRefusal;
-pub use verdict::{Decision, LogFields, Refusal, Route, Verdict};
+pub use runtime::health::{Health, Outcome};
+pub use runtime::occupancy::{Gauge, Occupancy};
+pub use runtime::publish;
+pub use table::cluster::*;
+pub use table::destination_guard::Unreachable;
+pub use table::first_look::{Expected, FirstLook};
+pub use table::http_routes::{Action, Answer, Destination, HttpRoute, RouteMatch};
+pub use table::listener_matches::Declared;
+pub use table::listing::{Document, EndpointRow, EndpointStatus, RouteRow};
+pub use table::must_sniff::AskedFamilies;
+pub use table::policy_table::PolicyTable;
+pub use table::tunnels::TunnelRefusal;
+pub use table::unlisted_port::UnlistedPort;
+pub use table::verdict::{Decision, LogFields, Refusal, Route, Verdict};
+pub use table::weighted_routes::WeightedRoute;

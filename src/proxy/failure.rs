@@ -236,6 +236,7 @@ impl Failure {
 fn body(refusal: &Refusal<'_>) -> String {
     match refusal {
         Refusal::BlackHole | Refusal::NoCluster(_) | Refusal::NoRoute(_) => String::new(),
+        Refusal::UnlistedPort(of) => format!("{} has no such port in its ServiceEntry", of.host),
         Refusal::Forbidden { .. } => "RBAC: access denied".to_owned(),
         Refusal::Unreachable { why, .. } => why.reason().to_owned(),
         Refusal::AmbiguousPath => AmbiguousPath.to_string(),

@@ -176,8 +176,9 @@ fn is_detail(text: &str) -> bool {
 
 /// Every word that the program has for why something ended; those of routes are among them.
 fn details() -> BTreeSet<String> {
-    let sources = ["src/proxy", "src/http/error.rs", "src/policy/reach.rs", "src/policy/guarded.rs"];
-    let all = sources.iter().flat_map(|source| tokens(source)).collect::<Vec<_>>();
+    let of_policy = ["destination_guard", "must_sniff", "verdict"].map(|file| format!("src/policy/table/{file}.rs"));
+    let sources = ["src/proxy", "src/http/error.rs"].map(str::to_owned).into_iter().chain(of_policy);
+    let all = sources.flat_map(|source| tokens(&source)).collect::<Vec<_>>();
     let found: BTreeSet<String> =
         all.iter().filter_map(|t| text(t)).filter(|t| is_detail(t)).map(str::to_owned).collect();
     assert!(found.len() > 30, "the details were not found: {found:?}");

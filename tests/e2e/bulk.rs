@@ -47,7 +47,11 @@ fn receive(client: &mut HttpClient<impl io::Read + Write>, framing: Framing) -> 
 fn a_gibibyte_down() {
     // `EGRET_GIBIBYTES` asks for more.
     let gibibytes = std::env::var("EGRET_GIBIBYTES").map_or(1, |all| all.parse::<u64>().expect("a number of GiB"));
-    let length = gibibytes * GIBIBYTE;
+    much_down(gibibytes * GIBIBYTE);
+}
+
+/// `length` bytes of one body, in little memory.
+pub fn much_down(length: u64) {
     let lab = lab();
     let _server = upstream(&lab, move |stream| {
         let mut server = HttpServer::new(stream);
@@ -63,12 +67,17 @@ fn a_gibibyte_down() {
     let framing = client.head().unwrap().framing();
     assert_eq!(receive(&mut client, framing).unwrap(), (length, true));
     let memory = egret.memory();
-    println!("after a download of {gibibytes} GiB: {memory:?}");
+    println!("after a download of {length} bytes: {memory:?}");
     assert!(memory.peak_kib < PEAK_LIMIT_KIB, "{memory:?}");
 }
 
 #[test]
 fn a_gibibyte_up() {
+    much_up(GIBIBYTE);
+}
+
+/// `length` bytes of one body, in little memory.
+pub fn much_up(length: u64) {
     let lab = lab();
     let (sender, verdict) = mpsc::channel();
     let sender = Mutex::new(sender);
@@ -82,17 +91,16 @@ fn a_gibibyte_up() {
     });
     let egret = lab.egret(&[]);
     let mut client = HttpClient::new(lab.connect(at(80)).unwrap());
-    client.send(format!("PUT / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {GIBIBYTE}\r\n\r\n").as_bytes()).unwrap();
-    Pattern::new().write(GIBIBYTE, client.stream()).unwrap();
+    client.send(format!("PUT / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n").as_bytes()).unwrap();
+    Pattern::new().write(length, client.stream()).unwrap();
     assert_eq!(client.response().unwrap().head.status, 201);
-    assert_eq!(verdict.recv().unwrap(), (GIBIBYTE, true));
+    assert_eq!(verdict.recv().unwrap(), (length, true));
     let memory = egret.memory();
-    println!("after an upload of 1 GiB: {memory:?}");
+    println!("after an upload of {length} bytes: {memory:?}");
     assert!(memory.peak_kib < PEAK_LIMIT_KIB, "{memory:?}");
 }
 
 const CONNECTIONS: usize = 200;
-const REQUESTS: usize = 500;
 
 /// Body sizes of the files that nginx serves: the edges of buffers and records among them.
 const SIZES: [usize; 12] = [0, 1, 2, 100, 1023, 4096, 16_383, 16_384, 16_385, 65_537, 262_144, 1_048_576];
@@ -124,9 +132,9 @@ fn files(lab: &Lab) -> Nginx {
 }
 
 /// All requests of one connection; the connection stays open.
-fn converse(lab: &Lab, index: usize, pattern: &Pattern) -> HttpClient {
+fn converse(lab: &Lab, index: usize, requests: usize, pattern: &Pattern) -> HttpClient {
     let mut client = HttpClient::new(lab.connect(at(80)).unwrap());
-    for request in 0..REQUESTS {
+    for request in 0..requests {
         let size = size(index, request);
         let kind = if request % 3 == 0 { "chunked" } else { "length" };
         let response = client.get(HOST, &format!("/{kind}/{size}")).unwrap();
@@ -142,6 +150,11 @@ fn converse(lab: &Lab, index: usize, pattern: &Pattern) -> HttpClient {
 
 #[test]
 fn every_byte_of_a_hundred_thousand_responses() {
+    every_byte_of_responses(500);
+}
+
+/// So many on each of [`CONNECTIONS`].
+pub fn every_byte_of_responses(requests: usize) {
     let lab = lab();
     let nginx = files(&lab);
     let egret = lab.egret(&[]);
@@ -151,15 +164,15 @@ fn every_byte_of_a_hundred_thousand_responses() {
         let start = |index| {
             scope.spawn({
                 let (lab, pattern) = (&lab, Arc::clone(&pattern));
-                move || converse(lab, index, &pattern)
+                move || converse(lab, index, requests, &pattern)
             })
         };
         let threads: Vec<_> = (0..CONNECTIONS).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    eventually("nginx has logged everything", || nginx.seen().len() == CONNECTIONS * REQUESTS);
+    eventually("nginx has logged everything", || nginx.seen().len() == CONNECTIONS * requests);
     let connections = nginx.connections().len();
-    println!("{} requests over {connections} upstream connections; {:?}", CONNECTIONS * REQUESTS, egret.memory());
+    println!("{} requests over {connections} upstream connections; {:?}", CONNECTIONS * requests, egret.memory());
     assert!(connections <= CONNECTIONS, "{connections} upstream connections: they are not reused");
     drop(open);
     drop(nginx);
@@ -167,7 +180,7 @@ fn every_byte_of_a_hundred_thousand_responses() {
 }
 
 #[test]
-fn bodies_of_every_size_go_up() {
+pub fn bodies_of_every_size_go_up() {
     let lab = lab();
     let _server = upstream(&lab, |stream| {
         let mut server = HttpServer::new(stream);

@@ -22,6 +22,7 @@ mod dns;
 mod doctor;
 mod document;
 mod engines;
+mod epoll;
 mod explain;
 mod families;
 mod first_bytes;

@@ -95,7 +95,7 @@ fn a_server_that_speaks_first_needs_no_wait_where_no_policy_looks() {
 }
 
 #[test]
-fn a_declared_tcp_port_needs_no_wait() {
+pub fn a_declared_tcp_port_needs_no_wait() {
     for family in BOTH {
         let lab = Lab::new();
         let at = outside(family, 2525);
@@ -109,7 +109,7 @@ fn a_declared_tcp_port_needs_no_wait() {
 }
 
 #[test]
-fn the_application_may_finish_first() {
+pub fn the_application_may_finish_first() {
     for family in BOTH {
         let lab = Lab::new();
         let at = outside(family, 7001);
@@ -127,7 +127,7 @@ fn the_application_may_finish_first() {
 }
 
 #[test]
-fn the_server_may_finish_first() {
+pub fn the_server_may_finish_first() {
     for family in BOTH {
         let lab = Lab::new();
         let at = outside(family, 7002);
@@ -149,7 +149,7 @@ fn the_server_may_finish_first() {
 }
 
 #[test]
-fn a_reset_is_passed_on_as_a_reset() {
+pub fn a_reset_is_passed_on_as_a_reset() {
     let lab = Lab::new();
     let (resets, waits) = (outside(Family::V4, 7003), outside(Family::V4, 7004));
     let _resetting = Server::start(&lab, resets, |mut stream| {
@@ -359,7 +359,7 @@ fn nothing_unread_passes_where_tls_is_originated() {
 }
 
 #[test]
-fn both_directions_at_once() {
+pub fn both_directions_at_once() {
     const LENGTH: u64 = 8 << 20;
     for family in BOTH {
         let lab = Lab::new();
@@ -389,7 +389,7 @@ fn both_directions_at_once() {
 
 /// TCP's urgent byte travels beside the stream unless a program asks for it (tcp(7)); what is in the stream arrives.
 #[test]
-fn around_an_urgent_byte_the_stream_is_whole() {
+pub fn around_an_urgent_byte_the_stream_is_whole() {
     let lab = Lab::new();
     let at = outside(Family::V4, 7006);
     let _server = Server::start(&lab, at, |mut stream| {

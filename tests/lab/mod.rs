@@ -155,20 +155,24 @@ fn join(pod: &Namespace, outside: &Namespace) {
         "ip",
         &["link", "add", "v0", "netns", pod.name(), "type", "veth", "peer", "name", "v1", "netns", outside.name()],
     );
-    pod.ip(&["addr", "add", "10.77.0.2/24", "dev", "v0"]);
-    outside.ip(&["addr", "add", "10.77.0.1/24", "dev", "v1"]);
-    pod.ip(&["-6", "addr", "add", "fd77::2/64", "dev", "v0", "nodad"]);
-    outside.ip(&["-6", "addr", "add", "fd77::1/64", "dev", "v1", "nodad"]);
-    for (namespace, link) in [(pod, "v0"), (outside, "v1")] {
-        namespace.ip(&["link", "set", "lo", "up"]);
-        namespace.ip(&["link", "set", link, "up"]);
-    }
-    pod.ip(&["route", "add", "default", "via", "10.77.0.1"]);
-    pod.ip(&["-6", "route", "add", "default", "via", "fd77::1"]);
-    for n in 1..=9 {
-        outside.ip(&["addr", "add", &format!("203.0.113.{n}/32"), "dev", "lo"]);
-        outside.ip(&["-6", "addr", "add", &format!("2001:db8::{n}/128"), "dev", "lo", "nodad"]);
-    }
+    pod.ip_batch(
+        "addr add 10.77.0.2/24 dev v0
+         addr add fd77::2/64 dev v0 nodad
+         link set lo up
+         link set v0 up
+         route add default via 10.77.0.1
+         route add ::/0 via fd77::1",
+    );
+    let servers =
+        (1..=9).map(|n| format!("addr add 203.0.113.{n}/32 dev lo\naddr add 2001:db8::{n}/128 dev lo nodad\n"));
+    outside.ip_batch(&format!(
+        "addr add 10.77.0.1/24 dev v1
+         addr add fd77::1/64 dev v1 nodad
+         link set lo up
+         link set v1 up
+         {}",
+        servers.collect::<String>()
+    ));
 }
 
 /// Waits until `condition` holds; panics with `what` when it does not within [`PATIENCE`].

@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use nix::sched::{CloneFlags, setns};
 
-use super::process::{finish, run};
+use super::process::{finish, finish_with, run};
 
 const PREFIX: &str = "egret-lab-";
 
@@ -46,6 +46,14 @@ impl Namespace {
         let mut all = vec!["-n", &self.name];
         all.extend(arguments);
         run("ip", &all);
+    }
+
+    /// Runs each line of `commands` on this namespace, by one process.
+    #[track_caller]
+    pub fn ip_batch(&self, commands: &str) {
+        let mut command = Command::new("ip");
+        command.args(["-n", &self.name, "-batch", "-"]);
+        finish_with(command, commands.as_bytes()).succeeded();
     }
 
     /// A command that will run in this namespace.

@@ -4,6 +4,7 @@
 //! thread that started it (`--pdeathsig`), so a test that is killed leaves nothing running.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -46,9 +47,21 @@ impl Finished {
 
 /// Runs a command to its end.
 #[track_caller]
-pub fn finish(mut command: Command) -> Finished {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+pub fn finish(command: Command) -> Finished {
+    finish_with(command, b"")
+}
+
+/// Runs a command to its end, with `input` to read; no more than a pipe holds.
+#[track_caller]
+pub fn finish_with(mut command: Command, input: &[u8]) -> Finished {
+    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+    if let Some(mut pipe) = child.stdin.take() {
+        // A command that has ended already says why.
+        let _ = pipe.write_all(input);
+    }
+    let output = child.wait_with_output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Finished {
         status: output.status,
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

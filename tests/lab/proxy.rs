@@ -1,7 +1,9 @@
 //! egret itself in the pod: `egret init` as root, `egret run` as uid 1337, and what can be read of the process.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -74,17 +76,32 @@ impl Lab {
         finish(self.pod.command(utf8(&binary), arguments))
     }
 
-    /// A copy that the proxy's user may execute; the build's own folder is often private.
+    /// A place where the proxy's user may execute it; the build's own folder is often private. A second name of the same
+    /// file where that can be, so that all labs' processes share its pages.
     fn binary(&self) -> PathBuf {
         let copy = self.dir().join("egret");
         if !copy.exists() {
             let built = std::env::var("EGRET_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_egret").to_owned());
-            // Not by this process: a child that another test makes meanwhile would hold the file open for writing, and
-            // what is open for writing cannot be executed.
-            super::process::run("install", &["-m", "755", &built, utf8(&copy)]);
+            let for_all = fs::metadata(&built).is_ok_and(|built| built.permissions().mode() & 0o005 == 0o005);
+            if !for_all || fs::hard_link(&built, &copy).is_err() {
+                // Not by this process: a child that another test makes meanwhile would hold the file open for writing, and
+                // what is open for writing cannot be executed.
+                super::process::run("install", &["-m", "755", &built, utf8(&copy)]);
+            }
         }
         copy
     }
+}
+
+thread_local! {
+    static ON_EPOLL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test whose proxies are on epoll, where the run itself leaves the choice to them.
+pub fn on_epoll(test: impl FnOnce()) {
+    ON_EPOLL.set(true);
+    test();
+    ON_EPOLL.set(false);
 }
 
 /// Which engine every proxy of this run of the tests has, by the variable `EGRET_TEST_ENGINE`.
@@ -101,6 +118,7 @@ pub enum Engine {
 impl Engine {
     pub fn of_this_run() -> Engine {
         match std::env::var("EGRET_TEST_ENGINE").as_deref() {
+            Err(_) | Ok("" | "auto") if ON_EPOLL.get() => Engine::Epoll,
             Err(_) | Ok("" | "auto") => Engine::Auto,
             Ok("uring") => Engine::Uring,
             Ok("epoll") => Engine::Epoll,

@@ -1,5 +1,6 @@
 //! `egret/v1` Settings: the process itself, from a file (here) and from flags (`flags`). `table` declares the settings.
 
+mod dns;
 mod flags;
 mod http2;
 mod table;
@@ -11,6 +12,7 @@ use crate::config::metadata::{Meta, read_meta};
 use crate::config::problem::Location;
 use crate::config::reader::{Object, Report};
 
+pub use dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 pub use flags::SettingsOverrides;
 pub use http2::Http2;
 pub use table::{AccessLogFormat, ConnectPolicy, Keepalive, MinimumVersion, SETTINGS, Setting, Settings, TakesEffect};

@@ -27,7 +27,9 @@ fn all_changed() -> Settings {
             "idleFramesPerSecond": 136
         },
         "maxConnections": 20,
-        "dnsRefreshRate": "16s", "drainDuration": "17s", "minimumDrainDuration": "100ms", "protectedAddresses": [],
+        "dnsRefreshRate": "16s", "dnsPolicy": "ANSWER_LISTED_ONLY", "dnsTransport": "TLS",
+        "dnsServerName": "dns.example", "dnsCaCertificates": "/ca.pem", "ipAutoallocateIpv4Prefix": "10.9.0.0/16",
+        "ipAutoallocateIpv6Prefix": "none", "drainDuration": "17s", "minimumDrainDuration": "100ms", "protectedAddresses": [],
         "strict": true,
     }));
     assert_eq!(loaded.problems, []);

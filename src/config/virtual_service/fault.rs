@@ -35,24 +35,31 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Fault> {
     let delay = object.optional("delay").and_then(|field| {
         let mut object = field.object(report)?;
         let share = read_share(&mut object, report);
-        let duration: Option<Duration> = object.required("fixedDelay").and_then(|field| field.duration(report));
+        let duration: Option<Duration> = object.optional("fixedDelay").and_then(|field| field.duration(report));
+        if !object.has("fixedDelay") {
+            object.warning("without fixedDelay it has no effect", report);
+        }
         object.finish(report);
         Some((duration?, share))
     });
-    let abort = object.optional("abort").and_then(|field| {
-        let mut object = field.object(report)?;
-        let share = read_share(&mut object, report);
-        let abort = if let Some(field) = object.optional("grpcStatus") {
-            read_grpc_status(&field, report).map(Abort::Grpc)
-        } else {
-            let status = object.required("httpStatus").and_then(|field| field.whole(&(200..=599), report));
-            status.and_then(|status| u16::try_from(status).ok()).map(Abort::Http)
-        };
-        object.finish(report);
-        Some((abort?, share))
-    });
+    let abort = object.optional("abort").and_then(|field| read_abort(&field, report));
     object.finish(report);
     Some(Fault { delay, abort })
+}
+
+fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(Abort, u32)> {
+    let mut object = field.object(report)?;
+    let share = read_share(&mut object, report);
+    let http = object.optional("httpStatus").and_then(|field| field.whole(&(200..=599), report));
+    let grpc = object.optional("grpcStatus").and_then(|field| read_grpc_status(&field, report));
+    match (object.has("httpStatus"), object.has("grpcStatus")) {
+        (true, true) => object.error("only one of httpStatus and grpcStatus may be set", report),
+        (false, false) => object.warning("without httpStatus or grpcStatus it has no effect", report),
+        _ => {}
+    }
+    object.finish(report);
+    let http = http.and_then(|status| u16::try_from(status).ok()).map(Abort::Http);
+    Some((http.or(grpc.map(Abort::Grpc))?, share))
 }
 
 /// By its name, as in Envoy and Istio.

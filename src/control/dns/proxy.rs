@@ -20,6 +20,8 @@ use crate::dns::about;
 use crate::dns::answer::{self, LARGEST, Reason};
 use crate::dns::name_table::{Found, is_within};
 use crate::dns::query::{ClientEdns, ClientQuery, Received};
+use crate::dns::resolv_conf::ResolvConf;
+use crate::flow::Hostname;
 use crate::observe::Exposition;
 
 /// Queries that may wait for a name server at once.
@@ -77,6 +79,16 @@ impl DnsProxy {
         self.names.borrow().clone()
     }
 
+    /// `resolv.conf` as it is now.
+    pub(super) fn conf(&self) -> Rc<ResolvConf> {
+        self.forwarder.conf()
+    }
+
+    /// Whether name servers are asked over TLS alone.
+    pub(super) fn is_secure(&self) -> bool {
+        self.forwarder.is_secure()
+    }
+
     /// Closes what is no longer needed, and says what was not said one by one.
     pub(super) fn sweep(&self) {
         self.forwarder.sweep();
@@ -110,14 +122,14 @@ impl DnsProxy {
             let answer = answer::code(&query, ResponseCode::ServFail, Some(Reason::NotReady));
             return answered(Outcome::Error, answer);
         };
-        match self.from_table(names, &query, via) {
+        match self.answer_from_table(names, &query, via) {
             Some((outcome, answer)) => answered(outcome, answer),
             None => Look::Pending(Pending { query, bytes: bytes.to_vec(), via, since }),
         }
     }
 
     /// `None`: a name server is to say.
-    fn from_table(&self, names: &Names, query: &ClientQuery, via: Via) -> Option<(Outcome, Vec<u8>)> {
+    fn answer_from_table(&self, names: &Names, query: &ClientQuery, via: Via) -> Option<(Outcome, Vec<u8>)> {
         let conf = self.forwarder.conf();
         let host = query.host();
         let found = host.as_deref().map_or(Found::Unlisted, |host| names.table.find(host, &conf.search));
@@ -146,7 +158,7 @@ impl DnsProxy {
             Found::Unlisted => {
                 let refuses = names.unlisted == Unlisted::Refused;
                 let in_cluster = || {
-                    let search = conf.search.iter().map(|domain| domain.as_str());
+                    let search = conf.search.iter().map(Hostname::as_str);
                     host.as_deref().is_some_and(|host| is_within(host, search.chain(["cluster.local"])))
                 };
                 if !refuses || in_cluster() {

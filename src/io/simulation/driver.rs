@@ -52,11 +52,11 @@ unsafe fn read_address(address: *const libc::sockaddr) -> SocketAddr {
     let family = unsafe { (*address).sa_family };
     if i32::from(family) == libc::AF_INET6 {
         // SAFETY: the family says what it is.
-        let v6 = unsafe { &*address.cast::<libc::sockaddr_in6>() };
+        let v6 = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
         return SocketAddr::from((v6.sin6_addr.s6_addr, u16::from_be(v6.sin6_port)));
     }
     // SAFETY: as above.
-    let v4 = unsafe { &*address.cast::<libc::sockaddr_in>() };
+    let v4 = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
     SocketAddr::from((v4.sin_addr.s_addr.to_ne_bytes(), u16::from_be(v4.sin_port)))
 }
 
@@ -296,10 +296,8 @@ impl Simulated {
 
     /// What a cancelled operation comes to.
     fn cancelled(pending: &Pending) -> i32 {
-        match pending.submission.is_send() && pending.progress > 0 {
-            true => pending.progress as i32,
-            false => -libc::ECANCELED,
-        }
+        let is_partly_sent = pending.submission.is_send() && pending.progress > 0;
+        if is_partly_sent { pending.progress as i32 } else { -libc::ECANCELED }
     }
 
     /// Tells some of what has come about.

@@ -55,6 +55,7 @@ pub(super) struct Peer {
 
 /// What a peer has that a program speaks for.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "they are independent of one another")]
 struct Way {
     /// What the engine's kernel and the peer's kernel hold.
     send_buffer: usize,
@@ -87,8 +88,20 @@ impl Peer {
     /// One of a play.
     pub(super) fn scripted(number: usize, says: Vec<u8>, then: Then, hears: Option<(usize, Option<i32>)>) -> Self {
         let arrived = says.len();
-        let (said, end_arrived, sending, heard) = (0, true, Vec::new(), Vec::new());
-        Self { number, says, said, arrived, then, end_arrived, sending, heard, hears, far: None, ends: None, way: None }
+        Self {
+            number,
+            says,
+            said: 0,
+            arrived,
+            then,
+            end_arrived: true,
+            sending: Vec::new(),
+            heard: Vec::new(),
+            hears,
+            far: None,
+            ends: None,
+            way: None,
+        }
     }
 
     /// One that a program speaks for.
@@ -197,10 +210,10 @@ impl Peer {
         if way.broken.is_some() || way.has_failed {
             return false;
         }
-        match self.sending.is_empty() {
-            false => way.is_left || self.window() > 0,
-            true => !way.fin && (way.is_closed || self.has_fin()),
+        if self.sending.is_empty() {
+            return !way.fin && (way.is_closed || self.has_fin());
         }
+        way.is_left || self.window() > 0
     }
 
     /// What the peer's kernel has room for.

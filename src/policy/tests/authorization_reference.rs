@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::config::{
     AuthorizationAction, AuthorizationCondition, AuthorizationOperation, AuthorizationRule, TextPattern, Wanted,
 };
-use crate::policy::authorization::{Authorization, Policy};
+use crate::policy::table::authorization::{Authorization, Policy};
 use crate::policy::tests::fixture::{dst, host, name};
 use crate::policy::{Content, RequestView};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::load_text;
 use crate::flow::Hostname;
-use crate::policy::publish::{Addresses, Published};
+use crate::policy::runtime::publish::{Addresses, Published};
 use crate::policy::tests::fixture::{dst, unreadable, workload};
 use crate::policy::{Decision, Declared, Expected, FirstLook, Materials, PolicyTable, compile};
 use crate::tls::{ClientProfile, ProfileRequest};

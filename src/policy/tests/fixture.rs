@@ -1,6 +1,7 @@
 //! Resources in few words, for tests.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::config::{
     TrafficPolicy,
 };
 use crate::flow::{Authority, Host, Hostname, OriginalDst};
-use crate::policy::publish::{Addresses, Published};
+use crate::policy::runtime::publish::{Addresses, Published};
 use crate::policy::{
     ClusterProtocol, Content, Decision, FirstLook, Flow, Materials, PolicyTable, Refusal, RequestView, Route, Verdict,
     Workload, compile,
@@ -75,13 +76,14 @@ pub(crate) fn entry(hosts: &[&str], addresses: &[&str], resolution: Resolution) 
         endpoints: Vec::new(),
         export_to: Vec::new(),
         subject_alt_names: Vec::new(),
+        status_addresses: Vec::new(),
         workload_selector: None,
     }
 }
 
 /// A network, or an address as a network of its own.
 pub(crate) fn network(text: &str) -> ipnet::IpNet {
-    text.parse().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
+    text.parse().unwrap_or_else(|_| text.parse::<IpAddr>().unwrap().into())
 }
 
 pub(crate) fn port(number: u16, protocol: PortProtocol, target_port: Option<u16>) -> ServicePort {
@@ -180,6 +182,8 @@ pub(crate) fn outliers() -> OutlierDetection {
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     pub(crate) names: Vec<Hostname>,
+    /// Addresses that stand for hosts.
+    pub(crate) automatic: Vec<(IpAddr, &'static str)>,
 }
 
 pub(crate) const NOT_LOADED: &str = "nothing is loaded in tests";
@@ -192,6 +196,15 @@ impl Materials for Asked {
     fn addresses(&mut self, name: &Hostname) -> Addresses {
         self.names.push(name.clone());
         Published::new(Vec::new())
+    }
+
+    fn automatic_addresses(&self, host: &HostPattern) -> Vec<IpAddr> {
+        let own = self.automatic.iter().filter(|(_, owner)| *owner == host.to_string());
+        own.map(|(ip, _)| *ip).collect()
+    }
+
+    fn automatic_hosts(&self) -> Vec<(IpAddr, String)> {
+        self.automatic.iter().map(|(ip, host)| (*ip, (*host).to_owned())).collect()
     }
 }
 
@@ -249,9 +262,9 @@ pub(crate) fn verdict(table: &PolicyTable, flow: &str) -> String {
 }
 
 fn shown(verdict: &Verdict<'_>) -> String {
-    if let Some(Route::Bytes(split)) = verdict.route {
-        let each = split.destinations.iter().map(|to| {
-            let found = split.cluster(to).map_or_else(|| format!("no {}", to.name), |cluster| cluster.name.clone());
+    if let Some(Route::Bytes(route)) = verdict.route {
+        let each = route.destinations.iter().map(|to| {
+            let found = route.cluster(to).map_or_else(|| format!("no {}", to.name), |cluster| cluster.name.clone());
             format!("{}*{found}", to.weight)
         });
         return each.collect::<Vec<_>>().join(" ");

@@ -2,8 +2,10 @@
 
 mod authorization_cases;
 mod authorization_reference;
+mod automatic_cases;
 mod first_look_cases;
 pub(crate) mod fixture;
+mod lint_cases;
 mod merge_cases;
 mod mesh_cases;
 mod reference;
@@ -11,7 +13,6 @@ mod route_cases;
 mod route_guard_cases;
 mod rule_cases;
 mod scenarios;
-mod split_cases;
 mod strict_property;
-mod trap_cases;
 mod verdict_cases;
+mod weighted_route_cases;

@@ -240,7 +240,7 @@ fn is_told_apart(all: &[Declared], range: &IpNet) -> bool {
 
 fn named(verdict: &Verdict<'_>) -> Answer {
     match (verdict.route, &verdict.decision) {
-        (Some(Route::Bytes(split)), _) => Some(split.destinations[0].name.replace("outbound|80||", "")),
+        (Some(Route::Bytes(route)), _) => Some(route.destinations[0].name.replace("outbound|80||", "")),
         (_, Decision::Forward(cluster)) => Some(format!("{} {}", cluster.origin.service_entry.name, cluster.host)),
         _ => None,
     }
@@ -271,7 +271,7 @@ fn agree(table: &PolicyTable, all: &[Declared]) {
     }
 }
 
-pub(super) fn entries() -> impl Strategy<Value = Vec<ServiceEntry>> {
+pub(in crate::policy) fn entries() -> impl Strategy<Value = Vec<ServiceEntry>> {
     let hosts = prop::collection::vec(prop::sample::select(vec!["a.t", "b.t", "*.t", "*.a.t"]), 1..3);
     let ranges = ["1.1.1.1", "1.1.1.2", "1.1.1.1/24", "1.1.0.0/16", "0.0.0.0/0", "::1", "::/64"];
     let addresses = prop_oneof![Just(Vec::new()), prop::collection::vec(prop::sample::select(ranges.to_vec()), 1..3),];
@@ -302,7 +302,16 @@ fn routes() -> impl Strategy<Value = Vec<VirtualService>> {
             destinations += 1;
             let host = name(&format!("d{destinations}.example"));
             let (request, response) = Default::default();
-            let to = Destination { host, port: None, subset: None, weight: 1, request, response, at: place("to") };
+            let to = Destination {
+                host,
+                port: None,
+                subset: None,
+                weight: 1,
+                request,
+                response,
+                authority: None,
+                at: place("to"),
+            };
             ByteRoute { matches, destinations: vec![to], at: place("route") }
         };
         let networks = |all: &[&str]| all.iter().map(|range| network(range).trunc()).collect::<Vec<_>>();
@@ -336,7 +345,8 @@ fn routes() -> impl Strategy<Value = Vec<VirtualService>> {
 fn a_name_that_a_route_has_taken() {
     let (request, response) = Default::default();
     let host = name("d1.example");
-    let to = Destination { host, port: None, subset: None, weight: 1, request, response, at: place("to") };
+    let to =
+        Destination { host, port: None, subset: None, weight: 1, request, response, authority: None, at: place("to") };
     let matches = vec![ByteMatch { sni_hosts: vec![pattern("*.a.t")], ..ByteMatch::default() }];
     let resources = Resources {
         service_entries: vec![entry(&["b.t", "*.a.t"], &["1.1.1.1"], Resolution::None).with_port(80, Tls).named("e0")],

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{Resources, load_text};
 use crate::flow::Hostname;
-use crate::policy::publish::{Addresses, Published};
+use crate::policy::runtime::publish::{Addresses, Published};
 use crate::policy::tests::fixture::{decided, host, name, verdict, workload};
 use crate::policy::{
     Content, Decision, Endpoints, LogFields, Materials, PolicyTable, Refusal, RequestView, Route, Transport,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::config::{HostPattern, PortProtocol, Resources, ServiceEntry};
 use crate::flow::{Host, Hostname};
-use crate::policy::publish::{Addresses, Published};
+use crate::policy::runtime::publish::{Addresses, Published};
 use crate::policy::tests::fixture::{decided, host, workload};
 use crate::policy::tests::reference::entries;
 use crate::policy::{

@@ -47,10 +47,14 @@ spec:
   - {to: [{operation: {ports: ['666']}}]}
 ";
 
-fn table(more: &str) -> PolicyTable {
-    let loaded = load_text(Path::new("f.yaml"), &format!("{}---\n{more}", ENTRIES.trim_start()));
+fn loaded(text: &str) -> PolicyTable {
+    let loaded = load_text(Path::new("f.yaml"), text);
     assert_eq!(loaded.problems, []);
     compiled(&loaded.resources).0
+}
+
+fn table(more: &str) -> PolicyTable {
+    loaded(&format!("{}---\n{more}", ENTRIES.trim_start()))
 }
 
 fn settings(spec: &str) -> PolicyTable {
@@ -63,9 +67,12 @@ fn verdict<'t, T>(table: &'t PolicyTable, flow: &str, look: impl FnOnce(Verdict<
     let words: Vec<&str> = flow.split(' ').collect();
     let destination = dst(words[1]);
     let named = words.get(2).copied().filter(|host| *host != "-");
-    let (host, end) = (host(named.unwrap_or("192.0.2.1")), Authority::parse(named.unwrap_or("x")).unwrap());
+    let end = Authority::parse(named.unwrap_or("x")).unwrap();
+    let dialled = destination.ip().to_string();
+    let host = host(named.filter(|_| words[0] != "connect").unwrap_or(&dialled));
     let (authority, target) = (named.unwrap_or_default().as_bytes(), words.get(3).unwrap_or(&"/").as_bytes());
-    let view = RequestView { host: &host, authority, method: b"GET", target, any_value: &|_, _| false };
+    let method: &[u8] = if words[0] == "connect" { b"CONNECT" } else { b"GET" };
+    let view = RequestView { host: &host, authority, method, target, any_value: &|_, _| false };
     let sni = named.filter(|_| words[0] == "tls").map(name);
     let content = match words[0] {
         "http" => Content::Request(&view),
@@ -123,6 +130,51 @@ fn each_outcome_has_its_line() {
         (&closed, "silence 169.254.169.254:9000", "0 - protected_address outbound|9000||far.example -"),
     ] {
         assert_eq!(logged(table, flow), expected, "{flow}");
+    }
+}
+
+/// Two entries and a policy of the first; tunnels are carried.
+const FORWARD_PROXY: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: proxy}
+spec:
+  hosts: [proxy.example]
+  addresses: [192.0.2.8]
+  ports: [{number: 3128, name: http, protocol: HTTP}]
+  resolution: NONE
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: end}
+spec:
+  hosts: [end.example]
+  ports: [{number: 443, name: https, protocol: HTTPS}]
+  resolution: DNS
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: methods}
+spec:
+  action: ALLOW
+  targetRefs: [{group: networking.istio.io, kind: ServiceEntry, name: proxy}]
+  rules: [{to: [{operation: {methods: [METHODS]}}]}]
+---
+apiVersion: egret/v1
+kind: Settings
+spec: {connectPolicy: REGISTRY_ONLY}
+";
+
+/// To ask a forward proxy for a tunnel is a request to it.
+#[test]
+fn a_forward_proxys_policies_judge_who_asks_for_a_tunnel() {
+    for (methods, expected) in
+        [("GET, CONNECT", "* - via_upstream"), ("GET", "403 - rbac_access_denied_matched_policy[none]")]
+    {
+        let table = loaded(&FORWARD_PROXY.trim_start().replace("METHODS", methods));
+        let expected = format!("{expected} outbound|3128||proxy.example default");
+        assert_eq!(logged(&table, "connect 192.0.2.8:3128 end.example:443"), expected, "{methods}");
+        assert_eq!(logged(&table, "connect 192.0.2.8:3128 end.example:444"), "403 - connect_denied - -", "{methods}");
     }
 }
 

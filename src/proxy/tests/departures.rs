@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::stage::{PATIENCE, Site, Stage, address, http_entry, open, rule};
 use super::talk::Talk;
@@ -81,7 +81,7 @@ async fn leave(world: &Rc<World>, stalls: Stalls, patience: Duration) {
     let sending = async {
         let _ = talk.send(request.as_bytes()).await;
         let _ = talk.send(&vec![b'b'; body]).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     futures_lite::future::or(sending, world.sleep(patience)).await;
     // Of a FIN nobody can tell whether the answer is still wanted; who is sent something learns it.
@@ -139,5 +139,51 @@ fn perform(stage: &Stage, stalls: Stalls, patience: Duration) {
             let answer = open(&world, "203.0.113.9:80").get(HOST, "/").await.unwrap();
             assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
         }
+    });
+}
+
+/// When an application's reset came to the server, if it did.
+type Told = Rc<Cell<Option<Instant>>>;
+
+#[test]
+fn the_server_is_told_within_a_second() {
+    let site = Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 80));
+    for_each_seed(40, |seed| {
+        let has_finished = Random::new(seed).one_in(2);
+        println!("behind a FIN: {has_finished}");
+        site.play(seed, async |stage| {
+            let (asked, told) = (Rc::new(Cell::new(false)), Told::default());
+            let of_server = (Rc::clone(&asked), Rc::clone(&told));
+            stage.world.serve(address("203.0.113.1:80"), move |far| {
+                let (asked, told) = of_server.clone();
+                async move {
+                    let world = Rc::clone(far.world());
+                    let mut talk = Talk::new(Wire::plain(far));
+                    talk.request().await.unwrap();
+                    asked.set(true);
+                    assert!(talk.rest().await.is_err(), "a request that is given up is no request that is over");
+                    told.set(Some(world.now()));
+                }
+            });
+            let world = Rc::clone(&stage.world);
+            stage.spawn("the server is told", async move {
+                let talk = open(&world, "203.0.113.9:80");
+                talk.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+                if has_finished {
+                    talk.wire.finish().await;
+                }
+                while !asked.get() {
+                    world.sleep(Duration::from_millis(1)).await;
+                }
+                world.sleep(Duration::from_millis(700)).await;
+                assert_eq!(told.get(), None, "the answer is still wanted");
+                let left = world.now();
+                talk.wire.far.reset();
+                while told.get().is_none() {
+                    world.sleep(Duration::from_millis(1)).await;
+                }
+                assert!(told.get().is_some_and(|told| told - left < Duration::from_secs(1)), "late");
+            });
+        });
     });
 }

@@ -13,6 +13,7 @@ mod judge;
 mod many_at_once;
 mod pooled_deaths;
 mod relays;
+mod reuse;
 mod stage;
 mod stalls;
 mod talk;

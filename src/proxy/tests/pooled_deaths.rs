@@ -170,9 +170,9 @@ fn judge(case: Case, second: &io::Result<Answer>, seen: &Seen) {
     }
 }
 
-fn play(site: &Site, tls: &Arc<ServerConfig>, seed: u64, case: Case) {
+fn play(site: &Site, tls: &Arc<ServerConfig>, play: u64, case: Case) {
     println!("{case:?}");
-    site.play(seed, async |stage: &Stage| {
+    site.play(play, async |stage: &Stage| {
         let seen = Rc::new(Seen::default());
         for (at, tls) in [("203.0.113.1:80", None), ("203.0.113.2:443", Some(Arc::clone(tls)))] {
             let seen = Rc::clone(&seen);

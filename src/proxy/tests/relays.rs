@@ -113,9 +113,9 @@ fn a_reset_arrives_behind_what_was_said() {
                 let far = open(&world, "203.0.113.7:5432");
                 let far = Rc::into_inner(far.wire).expect("nobody else has it").far;
                 if is_server {
-                    hear(far, says, true).await
+                    hear(far, says, true).await;
                 } else {
-                    reset(far, says).await
+                    reset(far, says).await;
                 }
                 world.sleep(Duration::from_secs(2)).await;
             });

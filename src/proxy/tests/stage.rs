@@ -93,15 +93,16 @@ impl Site {
         let sink = LogSink::over(log.clone()).unwrap();
         let output = simulate(seed, async |world, listener| {
             let counters = Arc::new(WorkerCounters::default());
+            let policy = Published::new(self.table());
             let context = Context::new(
-                Published::new(self.table()),
+                policy.clone(),
                 Guard { own_ports: vec![15001], allow_loopback: false },
                 Arc::clone(&counters),
                 sink.clone(),
                 Names::new(tokio::sync::mpsc::channel(1).0),
                 seed,
             );
-            let stage = Stage { world, context: Rc::new(context), counters };
+            let stage = Stage { world, context: Rc::new(context), policy, counters };
             let accepting = async {
                 loop {
                     let (socket, context) = (listener.accept().await.unwrap(), Rc::clone(&stage.context));
@@ -129,6 +130,7 @@ impl Site {
 pub(super) struct Stage {
     pub(super) world: Rc<World>,
     pub(super) context: Rc<Context>,
+    pub(super) policy: Published<PolicyTable>,
     pub(super) counters: Arc<WorkerCounters>,
 }
 
@@ -139,8 +141,8 @@ impl Stage {
     }
 
     /// A program that must end within [`PATIENCE`]; what it waits for is `what`.
-    pub(super) fn spawn(&self, what: impl ToString, program: impl Future<Output = ()> + 'static) {
-        let (world, what) = (Rc::clone(&self.world), what.to_string());
+    pub(super) fn spawn(&self, what: impl Into<String>, program: impl Future<Output = ()> + 'static) {
+        let (world, what) = (Rc::clone(&self.world), what.into());
         self.world.spawn(async move { patiently(&world, &what, program).await });
     }
 }

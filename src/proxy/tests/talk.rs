@@ -3,12 +3,14 @@
 use std::io;
 use std::rc::Rc;
 
+use bytes::BytesMut;
+
 use super::wire::Wire;
 
 pub(super) struct Talk {
     pub(super) wire: Rc<Wire>,
     /// Received and not yet consumed.
-    pending: Vec<u8>,
+    pending: BytesMut,
     /// Everything received, of a server that notes it.
     pub(super) raw: Vec<u8>,
 }
@@ -45,7 +47,7 @@ fn framing(head: &str) -> Framing {
 
 impl Talk {
     pub(super) fn new(wire: Wire) -> Self {
-        Self { wire: Rc::new(wire), pending: Vec::new(), raw: Vec::new() }
+        Self { wire: Rc::new(wire), pending: BytesMut::new(), raw: Vec::new() }
     }
 
     pub(super) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
@@ -92,7 +94,7 @@ impl Talk {
     pub(super) async fn head(&mut self) -> io::Result<Option<String>> {
         loop {
             if let Some(end) = find(&self.pending, b"\r\n\r\n") {
-                let head = self.pending.drain(..end + 4).collect::<Vec<_>>();
+                let head = self.pending.split_to(end + 4);
                 return Ok(Some(String::from_utf8_lossy(&head).into_owned()));
             }
             if !self.fill().await? {
@@ -129,9 +131,10 @@ impl Talk {
 
     async fn line(&mut self) -> io::Result<String> {
         loop {
-            if let Some(end) = find(&self.pending, b"\r\n") {
-                let line = self.pending.drain(..end + 2).collect::<Vec<_>>();
-                return Ok(String::from_utf8_lossy(&line[..end]).into_owned());
+            if let Some(end) = memchr::memchr(b'\n', &self.pending) {
+                let line = self.pending.split_to(end + 1);
+                let text = line.strip_suffix(b"\r\n").ok_or_else(|| io::Error::other("a line without CR"))?;
+                return Ok(String::from_utf8_lossy(text).into_owned());
             }
             self.must_fill().await?;
         }
@@ -141,20 +144,20 @@ impl Talk {
         while self.pending.len() < count {
             self.must_fill().await?;
         }
-        Ok(self.pending.drain(..count).collect())
+        Ok(self.pending.split_to(count).to_vec())
     }
 
     /// The next `count` bytes; fewer when the peer ends or fails before.
     pub(super) async fn take(&mut self, count: usize) -> Vec<u8> {
         while self.pending.len() < count && self.fill().await.is_ok_and(|more| more) {}
         let count = count.min(self.pending.len());
-        self.pending.drain(..count).collect()
+        self.pending.split_to(count).to_vec()
     }
 
     /// Whatever arrives until the peer's end.
     pub(super) async fn rest(&mut self) -> io::Result<Vec<u8>> {
         while self.fill().await? {}
-        Ok(std::mem::take(&mut self.pending))
+        Ok(self.pending.split().to_vec())
     }
 
     async fn must_fill(&mut self) -> io::Result<()> {

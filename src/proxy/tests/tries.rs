@@ -28,8 +28,7 @@ fn covers(on: &str, fate: Fate) -> bool {
     on.split(',').any(|word| match (word, fate) {
         (_, Fate::Status(200)) => false,
         ("503", fate) => fate == Fate::Status(503),
-        (_, Fate::Refused) => true,
-        ("5xx", _) => true,
+        (_, Fate::Refused) | ("5xx", _) => true,
         ("gateway-error", fate) => fate == Fate::Reset || fate == Fate::Status(503),
         ("reset", fate) => fate == Fate::Reset,
         _ => false,
@@ -76,6 +75,65 @@ fn a_request_is_tried_as_often_as_its_route_says() {
             });
         });
     });
+}
+
+#[test]
+fn what_was_read_and_reset_is_sent_as_often_as_the_route_says() {
+    for_each_seed(3, |seed| {
+        for (retries, method, pooled, expected) in [
+            ("retries: {attempts: 2, retryOn: reset-before-request}", "POST", false, 1),
+            ("retries: {attempts: 2, retryOn: reset-before-request}", "GET", true, 1),
+            ("retries: {attempts: 2, retryOn: \"reset-before-request,503\"}", "PUT", false, 1),
+            ("retries: {attempts: 2, retryOn: reset}", "POST", false, 3),
+            ("retries: {attempts: 2, retryOn: reset}", "GET", true, 3),
+            ("retries: {attempts: 1, retryOn: 5xx}", "GET", true, 2),
+            // Once on the kept connection, and once more since it may have been over before.
+            ("retries: {attempts: 1}", "GET", true, 2),
+            ("retries: {attempts: 1}", "GET", false, 1),
+            ("retries: {attempts: 0}", "GET", true, 1),
+            ("retries: {attempts: 0, retryOn: reset}", "GET", true, 1),
+            ("timeout: 20s", "GET", true, 2),
+            ("timeout: 20s", "POST", true, 1),
+        ] {
+            println!("{retries}, {method}, pooled: {pooled}");
+            let site = Site::new().naming(HOST, &["203.0.113.1"]);
+            let site = site.with(&http_entry(HOST, 80, 80)).with(&route(HOST, retries));
+            let (log, ()) = site.play(seed, async |stage| {
+                let seen = Rc::new(Cell::new(0));
+                let of_server = Rc::clone(&seen);
+                stage.world.serve(address("203.0.113.1:80"), move |far| reset_bad(far, Rc::clone(&of_server)));
+                let world = Rc::clone(&stage.world);
+                stage.spawn("an answer", async move {
+                    let mut talk = open(&world, "203.0.113.9:80");
+                    if pooled {
+                        assert_eq!(talk.get(HOST, "/good").await.unwrap().status, 200);
+                    }
+                    let fields = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+                    let request = format!("{method} /bad HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n");
+                    talk.send(request.as_bytes()).await.unwrap();
+                    assert_eq!(talk.answer_to(method).await.unwrap().status, 503);
+                    assert_eq!(seen.get(), expected);
+                });
+            });
+            let is_spent = expected > 1 && (retries.contains("reset") || retries.contains("5xx"));
+            let line = log.iter().find(|line| line.contains(" /bad ") && line.contains(" 503 ")).expect("its line");
+            assert!(line.contains("UC") && line.contains("URX") == is_spent, "{line}");
+        }
+    });
+}
+
+/// Answers requests for `/good`, and resets its connection at all others, which it counts.
+async fn reset_bad(far: Far, seen: Rc<Cell<usize>>) {
+    let mut talk = Talk::new(Wire::plain(far));
+    while let Ok(Some((head, _))) = talk.request().await {
+        if !head.contains(" /good ") {
+            seen.set(seen.get() + 1);
+            return talk.wire.far.reset();
+        }
+        if talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn meet(far: Far, fate: Fate) {

@@ -1,0 +1,81 @@
+//! VirtualServices → the routes of requests.
+
+use crate::config::{self, HeaderChanges, HttpAction, VirtualService};
+use crate::policy::compile::compiler::Compiler;
+use crate::policy::compile::link::destinations::{Carried, edits};
+use crate::policy::compile::select::names::qualified_pattern;
+use crate::policy::compile::select::scope::oldest_first;
+use crate::policy::lint;
+use crate::policy::table::cluster::Source;
+use crate::policy::table::http_routes::{Action, Answer, Destination, HttpRoute, HttpService};
+
+impl<'a> Compiler<'a> {
+    /// Adds the routes of `services` that the workload sees. Entries must have been added before.
+    pub(in crate::policy) fn add_virtual_services(&mut self, services: &'a [VirtualService]) {
+        for service in oldest_first(services, |service| &service.meta) {
+            let namespace = self.workload.namespace_of(&service.meta);
+            if self.workload.sees(namespace, &service.export_to) && !service.http.is_empty() {
+                self.add_virtual_service(service, namespace);
+            }
+        }
+    }
+
+    fn add_virtual_service(&mut self, service: &'a VirtualService, namespace: &str) {
+        let source =
+            Source { namespace: namespace.to_owned(), name: service.meta.name.clone(), at: service.meta.at.clone() };
+        let id = self.table.services.services.len();
+        lint::of_routes(service, &mut self.problems);
+        for host in service.hosts.iter().map(|host| qualified_pattern(host, namespace)) {
+            let host = &host;
+            if self.hosts.contains(host) && !self.hosts_of_requests.contains(host) {
+                lint::of_unseen_requests(service, &host.to_string(), &mut self.problems);
+            }
+            let holder = *self.table.services.by_host.get_or_insert_with(host, || id);
+            if holder != id {
+                let older = &self.table.services.services[holder].source;
+                let message =
+                    format!("{host} stays with the older VirtualService {older}: these routes do not hold for it");
+                self.problems.warn(&service.meta.at, message);
+            }
+        }
+        let routes = service.http.iter().filter_map(|route| self.route(route, &source)).collect();
+        self.table.services.services.push(HttpService { source, routes });
+    }
+
+    /// `None` for a route that is for other pods.
+    fn route(&mut self, route: &'a config::HttpRoute, source: &Source) -> Option<HttpRoute> {
+        let mut matches = route.matches.clone();
+        matches.retain(|one| {
+            self.workload.matches(&one.source_labels)
+                && one.source_namespace.as_ref().is_none_or(|namespace| *namespace == self.workload.namespace)
+        });
+        if matches.is_empty() && !route.matches.is_empty() {
+            return None;
+        }
+        let action = match &route.action {
+            HttpAction::Forward(all) => {
+                let changes = (&route.request, &route.response);
+                let each = all.iter().map(|to| {
+                    let to = self.destination(to, changes, Carried::Requests, &source.namespace);
+                    Destination { authority: to.authority.or_else(|| route.rewrite.authority.clone()), ..to }
+                });
+                Action::Forward(each.collect())
+            }
+            HttpAction::Redirect(redirect) => Action::Answer(Answer::Redirect(redirect.clone())),
+            HttpAction::Direct { status, body } => {
+                Action::Answer(Answer::Direct { status: *status, body: body.clone() })
+            }
+        };
+        Some(HttpRoute {
+            name: route.name.clone().unwrap_or_else(|| source.name.clone()),
+            source: source.clone(),
+            action,
+            timeout: route.timeout,
+            retries: route.retries.clone(),
+            fault: route.fault,
+            rewrite: route.rewrite.clone(),
+            response: edits(&route.response, &HeaderChanges::default()),
+            matches,
+        })
+    }
+}
