@@ -116,8 +116,10 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
             Heard::Nothing(close) => return Carried::Over(close),
             Heard::Protocol(Detection::Http1) => return Carried::Http1,
             Heard::Protocol(Detection::Http2) => return Carried::Http2,
-            Heard::Unfinished if sniff::begins_tls(reader.bytes()) => {
-                let refusal = Refusal::Unreadable { why: "client_hello_timeout", dialled: destination };
+            Heard::Unfinished if begins_unlike_requests(reader.bytes()) => {
+                let is_tls = sniff::begins_tls(reader.bytes());
+                let why = if is_tls { "client_hello_timeout" } else { "http2_preface_timeout" };
+                let refusal = Refusal::Unreadable { why, dialled: destination };
                 context.counters.refused_protocol.increment();
                 refused(LogFields::of_connection().refused(&refusal), peers, None).log(context);
                 return Carried::Over(Close::Abort);
@@ -138,6 +140,11 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
         let verdict = table.decide(&flow, context.random.draw());
         return Carried::Over(by_verdict(context, &table, reader, &verdict, &flow, peers).await);
     }
+}
+
+/// What is to be no request of HTTP/1 gets no answer of HTTP/1.
+fn begins_unlike_requests(bytes: &[u8]) -> bool {
+    sniff::begins_tls(bytes) || sniff::begins_http2(bytes)
 }
 
 fn count_detection(context: &Context, heard: &Heard) {

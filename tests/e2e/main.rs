@@ -30,6 +30,8 @@ mod framing;
 mod fuzz_corpus;
 mod harness;
 mod http2;
+mod http2_adversity;
+mod http2_life;
 mod http2_upstream;
 mod http_cases;
 mod http_clocks;

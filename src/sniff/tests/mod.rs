@@ -32,6 +32,16 @@ fn every_way(bytes: &[u8], detect: impl Fn(&[u8]) -> Detection) -> Detection {
 }
 
 #[test]
+fn http2_has_begun_where_no_request_has() {
+    for begun in [&b"PRI "[..], b"PRI * HTTP/2.0\r\n\r\nS", HTTP2_PREFACE, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0"] {
+        assert!(begins_http2(begun), "{}", begun.escape_ascii());
+    }
+    for other in [&b""[..], b"P", b"PRI", b"PRINT ", b"PRI / HTTP/1.1\r\n", b"\x16"] {
+        assert!(!begins_http2(other), "{}", other.escape_ascii());
+    }
+}
+
+#[test]
 fn text_protocols() {
     use Detection::{Http1, Http2, NeedMore, Opaque};
     for (bytes, verdict) in [

@@ -1,0 +1,119 @@
+//! An HTTP/2 client that writes frames byte by byte (RFC 9113 §4), so that it can say what no library would.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const CONTINUATION: u8 = 9;
+
+pub const END_STREAM: u8 = 1;
+pub const ACK: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+/// Error codes (§7).
+pub const CANCEL: u32 = 8;
+pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+#[derive(Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The error code of RST_STREAM or GOAWAY.
+    pub fn code(&self) -> u32 {
+        let at = if self.kind == GOAWAY { 4 } else { 0 };
+        u32::from_be_bytes(*self.payload[at..].first_chunk().expect("four bytes"))
+    }
+}
+
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = u32::try_from(payload.len()).expect("a frame's length").to_be_bytes();
+    [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A header block, each field a literal that is not indexed (RFC 7541 §6.2.2).
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        out.push(0);
+        for text in [name, value] {
+            out.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text"));
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+    out
+}
+
+/// GET of `path`.
+pub fn get(stream: u32, host: &str, path: &str) -> Vec<u8> {
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", host), (":path", path)];
+    frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(&fields))
+}
+
+pub fn reset(stream: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
+}
+
+pub struct RawHttp2 {
+    stream: TcpStream,
+}
+
+impl RawHttp2 {
+    /// Has sent the preface and `settings`.
+    pub fn new(stream: TcpStream, settings: &[(u16, u32)]) -> Self {
+        let mut client = Self { stream };
+        let mut payload = Vec::new();
+        for (id, value) in settings {
+            payload.extend_from_slice(&id.to_be_bytes());
+            payload.extend_from_slice(&value.to_be_bytes());
+        }
+        let opening = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, &payload)].concat();
+        client.send(&opening).expect("a new connection takes as much");
+        client
+    }
+
+    /// What `stream` has yet to say, where another has sent the preface.
+    pub fn from(stream: TcpStream) -> Self {
+        Self { stream }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The next frame; an error at the end. Settings are acknowledged.
+    pub fn frame(&mut self) -> io::Result<Frame> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head)?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.stream.read_exact(&mut payload)?;
+        if kind == SETTINGS && flags & ACK == 0 {
+            self.send(&frame(SETTINGS, ACK, 0, b""))?;
+        }
+        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+    }
+
+    /// The next frame of one of `kinds`.
+    pub fn next_of(&mut self, kinds: &[u8]) -> io::Result<Frame> {
+        loop {
+            let frame = self.frame()?;
+            if kinds.contains(&frame.kind) {
+                return Ok(frame);
+            }
+        }
+    }
+}
