@@ -32,6 +32,7 @@ mod harness;
 mod http2;
 mod http2_adversity;
 mod http2_life;
+mod http2_twins;
 mod http2_upstream;
 mod http_cases;
 mod http_clocks;

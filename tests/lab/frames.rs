@@ -15,6 +15,9 @@ pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
+/// Bytes that a frame may have as long as nobody has said otherwise.
+const MAX_FRAME: usize = 16_384;
+
 /// Error codes (§7).
 pub const CANCEL: u32 = 8;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
@@ -41,16 +44,76 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A header block, each field a literal that is not indexed (RFC 7541 §6.2.2).
-pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn block<T: AsRef<[u8]>>(fields: &[(T, T)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in fields {
         out.push(0);
-        for text in [name, value] {
-            out.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text"));
-            out.extend_from_slice(text.as_bytes());
+        for text in [name.as_ref(), value.as_ref()] {
+            put_length(&mut out, text.len());
+            out.extend_from_slice(text);
         }
     }
     out
+}
+
+/// An integer of a prefix of 7 bits (RFC 7541 §5.1).
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    let Some(mut rest) = length.checked_sub(0x7f) else {
+        return out.push(length.to_le_bytes()[0]);
+    };
+    out.push(0x7f);
+    while rest >= 0x80 {
+        out.push(rest.to_le_bytes()[0] | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest.to_le_bytes()[0]);
+}
+
+/// HEADERS and as many CONTINUATION frames as the fields need.
+pub fn headers<T: AsRef<[u8]>>(stream: u32, flags: u8, fields: &[(T, T)]) -> Vec<u8> {
+    let block = block(fields);
+    let pieces = block.len().div_ceil(MAX_FRAME).max(1);
+    let piece = |at: usize| {
+        let (kind, flags) = if at == 0 { (HEADERS, flags) } else { (CONTINUATION, 0) };
+        let end = if at + 1 == pieces { END_HEADERS } else { 0 };
+        let payload = block.chunks(MAX_FRAME).nth(at).unwrap_or_default();
+        frame(kind, flags | end, stream, payload)
+    };
+    (0..pieces).flat_map(piece).collect()
+}
+
+/// The status that a header block begins with: in the static table, or three digits (RFC 7541 §6, Appendices A and B).
+pub fn status(block: &[u8]) -> Option<u16> {
+    const STATUS: u8 = 8;
+    const KNOWN: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
+    let (&first, rest) = block.split_first()?;
+    if let Some(known) = first.checked_sub(0x80 | STATUS) {
+        return KNOWN.get(usize::from(known)).copied();
+    }
+    // A literal whose name is in the table, added to it or not.
+    if first & 0xc0 != 0x40 && first & 0xf0 > 0x10 || first & 0x0f != STATUS {
+        return None;
+    }
+    match *rest {
+        [3, a, b, c, ..] => std::str::from_utf8(&[a, b, c]).ok()?.parse().ok(),
+        [0x82, a, b, ..] => digits(u64::from(u16::from_be_bytes([a, b])) << 48),
+        [0x83, a, b, c, ..] => digits(u64::from(u32::from_be_bytes([a, b, c, 0xff])) << 32),
+        _ => None,
+    }
+}
+
+/// Three digits in the Huffman code: 0 to 2 have five bits, the others six.
+fn digits(mut bits: u64) -> Option<u16> {
+    let mut number = 0;
+    for _ in 0..3 {
+        let (digit, length) = match bits >> 59 {
+            five @ 0..=2 => (five, 5),
+            _ => ((bits >> 58).checked_sub(0x16).filter(|digit| *digit <= 9)?, 6),
+        };
+        number = number * 10 + u16::try_from(digit).ok()?;
+        bits <<= length;
+    }
+    Some(number)
 }
 
 /// GET of `path`.
