@@ -229,7 +229,7 @@ impl Tunnel {
 
 impl<'c> Http2Response<'c> {
     fn new(open: OpenResponse<'c>, tunnel: Tunnel, takes_trailers: bool) -> Self {
-        Self { takes_trailers, tunnel, ..Self::of(ResponseState::Open(open)) }
+        Self { tunnel, takes_trailers, ..Self::of(ResponseState::Open(open)) }
     }
 
     /// There is no stream.
@@ -238,10 +238,16 @@ impl<'c> Http2Response<'c> {
     }
 
     fn of(state: ResponseState<'c>) -> Self {
-        let limits = HeadLimits::default();
-        let (takes_trailers, is_chunked, is_closed, heard) = (false, false, false, false);
-        let (head, tunnel) = (Vec::new(), Tunnel::None);
-        Self { state, head, limits, tunnel, takes_trailers, is_chunked, is_closed, heard }
+        Self {
+            state,
+            head: Vec::new(),
+            limits: HeadLimits::default(),
+            tunnel: Tunnel::None,
+            takes_trailers: false,
+            is_chunked: false,
+            is_closed: false,
+            heard: false,
+        }
     }
 
     pub(super) async fn head(
