@@ -158,6 +158,8 @@ fn guards(objects: &[String]) -> [Option<&'static str>; 4] {
     let table = table(objects);
     ["1.1.1.1:80", "1.1.1.2:80", "1.1.1.3:80", "9.9.9.9:80"].map(|to| {
         let found = unreadable(&table, to);
+        let waits = matches!(table.first_look(dst(to), 0), FirstLook::Sniff(Expected { must_be_read: true, .. }));
+        assert!(waits || found.is_none(), "bytes that must not pass unread are waited for: {objects:?}");
         [TLS, JUDGED].into_iter().flatten().find(|why| Some(*why) == found)
     })
 }

@@ -115,8 +115,13 @@ impl Play {
         talk.send(&bytes).await?;
         match deed {
             Deed::Closes | Deed::UntilClose => {
+                if deed == Deed::Closes {
+                    // Who was told so does not ask again, though nothing shows yet that it is true.
+                    self.world.sleep(Duration::from_micros(self.draw(|random| random.below(20_000)))).await;
+                }
                 talk.wire.finish().await;
-                talk.rest().await?;
+                let rest = talk.rest().await?;
+                assert!(rest.is_empty(), "behind `Connection: close` came {:?}", rest.escape_ascii().to_string());
                 Ok(false)
             }
             Deed::Early => talk.request_body(head).await.map(|_| true),
