@@ -282,6 +282,8 @@ flags! {
     DOWNSTREAM_CLOSED = 6, "DC";
     /// The request timed out waiting for the upstream.
     UPSTREAM_TIMEOUT = 7, "UT";
+    /// The upstream reset the request's stream.
+    UPSTREAM_RESET = 9, "UR";
     /// The upstream closed the connection.
     UPSTREAM_CLOSED = 10, "UC";
     /// Idle too long.

@@ -12,7 +12,7 @@ use crate::cli::run::label;
 use crate::config::{Problem, Severity};
 use crate::control::admin_client;
 use crate::explain::{Question, Report, Target, offline};
-use crate::policy::Workload;
+use crate::policy::{Workload, take_unjudged};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExplainArgs {
@@ -77,13 +77,14 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
 }
 
 fn of_files(target: &Target, args: &ExplainArgs) -> Result<Report, String> {
-    let loaded = crate::config::load(&args.config);
+    let mut loaded = crate::config::load(&args.config);
+    let namespace = args.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let workload = Workload { namespace, labels: args.labels.iter().cloned().collect() };
+    loaded.problems.extend(take_unjudged(&mut loaded.resources, std::slice::from_ref(&workload), true));
     if loaded.has_errors() {
         let errors = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error);
         return Err(errors.map(Problem::to_string).collect::<Vec<_>>().join("\n"));
     }
-    let namespace = args.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let workload = Workload { namespace, labels: args.labels.iter().cloned().collect() };
     Ok(offline(target, &loaded.resources, &workload))
 }
 

@@ -21,6 +21,8 @@ pub(super) enum Resource {
     DestinationRule(DestinationRule),
     Sidecar(Sidecar),
     Secret(Secret),
+    /// A Secret with an error, so that nobody is told that it is missing.
+    UnsoundSecret(Meta),
     Settings(Meta, Settings),
     VirtualService(VirtualService),
     AuthorizationPolicy(AuthorizationPolicy),
@@ -33,7 +35,7 @@ impl Resource {
             Resource::ServiceEntry(_) => "ServiceEntry",
             Resource::DestinationRule(_) => "DestinationRule",
             Resource::Sidecar(_) => "Sidecar",
-            Resource::Secret(_) => "Secret",
+            Resource::Secret(_) | Resource::UnsoundSecret(_) => "Secret",
             Resource::Settings(..) => "Settings",
             Resource::VirtualService(_) => "VirtualService",
             Resource::AuthorizationPolicy(_) => "AuthorizationPolicy",
@@ -48,7 +50,7 @@ impl Resource {
             Resource::Secret(secret) => &secret.meta,
             Resource::VirtualService(service) => &service.meta,
             Resource::AuthorizationPolicy(policy) => &policy.meta,
-            Resource::Settings(meta, _) => meta,
+            Resource::Settings(meta, _) | Resource::UnsoundSecret(meta) => meta,
         }
     }
 }
@@ -129,8 +131,10 @@ fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, reso
         Kind::Secret => secret::read(object, at, report).map(Resource::Secret),
         Kind::Settings => settings::read(object, at, report).map(|(meta, settings)| Resource::Settings(meta, settings)),
     };
-    if report.errors() == errors_before {
-        resources.extend(resource);
+    match resource {
+        sound if report.errors() == errors_before => resources.extend(sound),
+        Some(Resource::Secret(secret)) => resources.push(Resource::UnsoundSecret(secret.meta)),
+        _ => {}
     }
 }
 

@@ -131,6 +131,7 @@ impl Loader {
             Resource::AuthorizationPolicy(policy) => resources.authorization_policies.push(policy),
             Resource::Sidecar(sidecar) => resources.sidecars.push(sidecar),
             Resource::Secret(secret) => resources.secrets.push(secret),
+            Resource::UnsoundSecret(meta) => resources.unsound_secrets.push(meta),
             Resource::Settings(meta, settings) => {
                 resources.settings = settings;
                 resources.settings_at = Some(meta.at);

@@ -41,7 +41,10 @@ pub(super) fn read_meta(object: &mut Object<'_>, at: Location, report: &mut Repo
 pub(super) fn object_name(field: &Field<'_>, report: &mut Report) -> Option<String> {
     let name = field.word(report)?;
     if !names::is_dns_subdomain(name) {
-        let message = format!("{} is no name of an object: use lower-case letters, digits, '-' and '.'", quoted(name));
+        let message = format!(
+            "{} is no name of an object: use lower-case letters, digits, '-' and '.', at most 253",
+            quoted(name)
+        );
         field.error(message, report);
         return None;
     }

@@ -105,9 +105,16 @@ pub(super) fn is_port_name(text: &str) -> bool {
     is_dns_label(&text.to_ascii_lowercase())
 }
 
-/// RFC 1123 subdomain, as Kubernetes wants the names of objects. Never a path: no `/`, no `..`.
+/// RFC 1123 subdomain as Kubernetes reads it (`IsDNS1123Subdomain`), and wants of the names of objects: at most 253 in all,
+/// however long each part. Never a path: no `/`, no `..`.
 pub(super) fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label)
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let part = |part: &str| {
+        let edge = |b: Option<&u8>| b.is_some_and(|b| inner(*b));
+        let bytes = part.as_bytes();
+        edge(bytes.first()) && edge(bytes.last()) && part.bytes().all(|b| inner(b) || b == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(part)
 }
 
 /// A key of a label: `[prefix/]name`.
@@ -187,10 +194,10 @@ mod tests {
 
     #[test]
     fn kubernetes_names() {
-        for good in ["a", "a-b", "0", "my-nginx.mesh-external.svc"] {
+        for good in ["a", "a-b", "0", "my-nginx.mesh-external.svc", &"a".repeat(253)] {
             assert!(is_dns_subdomain(good), "{good}");
         }
-        for bad in ["", "-a", "a-", "A", "a_b", "a..b", "../x", "a/b", ".", &"a".repeat(64)] {
+        for bad in ["", "-a", "a-", "A", "a_b", "a..b", "../x", "a/b", ".", &"a".repeat(254)] {
             assert!(!is_dns_subdomain(bad), "{bad}");
         }
         for (text, expected) in [("HTTPS", true), ("a-B9", true), ("-A", false), ("A_b", false), ("a.b", false)] {

@@ -6,6 +6,7 @@
 
 use super::authorization_policy::AuthorizationPolicy;
 use super::destination_rule::DestinationRule;
+use super::metadata::Meta;
 use super::problem::Location;
 use super::secret::Secret;
 use super::service_entry::ServiceEntry;
@@ -22,6 +23,8 @@ pub struct Resources {
     pub authorization_policies: Vec<AuthorizationPolicy>,
     pub sidecars: Vec<Sidecar>,
     pub secrets: Vec<Secret>,
+    /// Secrets that have an error. They are in the files, so that it would be wrong to call them missing.
+    pub unsound_secrets: Vec<Meta>,
     pub settings: Settings,
     /// Where the Settings document stands, if there is one.
     pub settings_at: Option<Location>,

@@ -1,6 +1,7 @@
 //! From files to a published policy table, again and again. A reload that fails changes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::config::{self, Problem, Resources, Settings, SettingsOverrides, Severity};
-use crate::control::dns::Listed;
+use crate::config::{self, HostPattern, Problem, Resources, Settings, SettingsOverrides, Severity};
+use crate::control::dns::{Listed, NameServerTransport};
 use crate::control::resolve::Resolver;
 use crate::control::restart::{self, Waiting};
 use crate::control::watch::at_rest;
 use crate::dns::automatic_addresses::AutomaticRanges;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{AskedFamilies, Health, Materials, Occupancy, PolicyTable, Workload, compile};
+use crate::policy::{AskedFamilies, Health, Materials, Occupancy, PolicyTable, Workload, compile, take_unjudged};
 use crate::tls::{ClientProfile, ProfileRequest, Store};
 
 /// Longest wait for the first answers to new names before a table is published without them.
@@ -74,6 +75,7 @@ pub struct Reloader {
     store: Store,
     resolver: Resolver,
     listed: Listed,
+    transport: NameServerTransport,
     occupancies: ByCluster<Occupancy>,
     healths: ByCluster<Health>,
     table: Option<Published<PolicyTable>>,
@@ -95,6 +97,7 @@ impl Reloader {
             store,
             resolver,
             listed,
+            transport: NameServerTransport::default(),
             occupancies,
             healths,
             table: None,
@@ -111,13 +114,18 @@ impl Reloader {
     pub async fn reload(&mut self) -> bool {
         let begun = Instant::now();
         let loaded = at_rest(&self.sources.config, || config::load(&self.sources.config));
-        let mut problems = loaded.problems;
+        let (mut problems, mut resources) = (loaded.problems, loaded.resources);
+        problems.extend(take_unjudged(&mut resources, std::slice::from_ref(&self.sources.workload), true));
         if has_errors(&problems) {
             self.keep(problems);
             return self.replace_credentials().await;
         }
-        let mut resources = loaded.resources;
         self.sources.overrides.apply(&mut resources.settings);
+        if let Err(message) = resources.settings.check() {
+            problems.push(Problem { severity: Severity::Error, at: resources.settings_at, message });
+            self.keep(problems);
+            return self.replace_credentials().await;
+        }
         problems.extend(self.hold_what_needs_a_restart(&mut resources));
         self.store.set_minimum(resources.settings.min_tls_version);
         self.store.refresh(&resources.secrets);
@@ -157,10 +165,14 @@ impl Reloader {
         self.store.begin_round();
         let mut names = HashSet::new();
         let begun = Instant::now();
-        let ranges = AutomaticRanges::default();
-        let refused = self.listed.assign(resources, &self.sources.workload, ranges);
+        let settings = &resources.settings;
+        let ranges =
+            AutomaticRanges { v4: settings.ip_autoallocate_ipv4_prefix.0, v6: settings.ip_autoallocate_ipv6_prefix.0 };
+        let mut refused = self.listed.assign(resources, &self.sources.workload, ranges);
+        refused.extend(self.transport.apply(settings, &mut self.store, &self.resolver.name_servers()));
         let (table, mut problems) = self.compile(resources, &mut names);
         problems.extend(refused.into_iter().map(warning));
+        let table_policy = table.settings().outbound_traffic_policy;
         let compiled = begun.elapsed();
         self.resolver.protect(table.protected());
         self.resolver.set_refresh_rate(resources.settings.dns_refresh_rate);
@@ -178,7 +190,8 @@ impl Reloader {
             Some(published) => published.publish(table),
             None => self.table = Some(Published::new(table)),
         }
-        self.listed.publish(resources, &self.sources.workload, self.resolver.asked_families());
+        let (policy, families) = (table_policy, self.resolver.asked_families());
+        self.listed.publish(resources, &self.sources.workload, policy, families);
         self.resolver.retain(&names);
         self.store.end_round();
         problems
@@ -189,7 +202,14 @@ impl Reloader {
         self.occupancies.retain(|_, counts| Arc::strong_count(counts) > 1);
         self.healths.retain(|_, health| Arc::strong_count(health) > 1);
         let (occupancies, healths) = (&mut self.occupancies, &mut self.healths);
-        let mut materials = Live { store: &mut self.store, resolver: &self.resolver, names, occupancies, healths };
+        let mut materials = Live {
+            store: &mut self.store,
+            resolver: &self.resolver,
+            listed: &self.listed,
+            names,
+            occupancies,
+            healths,
+        };
         compile(resources, &self.sources.workload, &mut materials)
     }
 
@@ -264,6 +284,7 @@ fn report(problems: &[Problem]) {
 struct Live<'l> {
     store: &'l mut Store,
     resolver: &'l Resolver,
+    listed: &'l Listed,
     names: &'l mut HashSet<Hostname>,
     occupancies: &'l mut ByCluster<Occupancy>,
     healths: &'l mut ByCluster<Health>,
@@ -286,6 +307,14 @@ impl Materials for Live<'_> {
 
     fn asked_families(&self) -> AskedFamilies {
         self.resolver.asked_families()
+    }
+
+    fn automatic_addresses(&self, host: &HostPattern) -> Vec<IpAddr> {
+        self.listed.automatic().of(&host.to_string()).to_vec()
+    }
+
+    fn automatic_hosts(&self) -> Vec<(IpAddr, String)> {
+        self.listed.automatic().owners()
     }
 
     fn occupancy(&mut self, cluster: &str) -> Arc<Occupancy> {

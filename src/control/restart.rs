@@ -61,7 +61,9 @@ mod tests {
                     REGISTRY_ONLY, accessLog: JSON, protocolDetectionTimeout: 1s, requestHeadersTimeout: 2s, idleTimeout: \
                     3s, bodyStallTimeout: 4s, requestTimeout: 6s, connectTimeout: 7s, tlsHandshakeTimeout: 8s, \
                     tcpKeepalive: {time: 9s, interval: 11s, probes: 12}, tcpUserTimeout: 13s, minTlsVersion: TLSV1_3, \
-                    maxHeadBytes: 2Ki, maxHeadFields: 14, maxConnections: 20, dnsRefreshRate: 16s, drainDuration: 17s, \
+                    maxHeadBytes: 2Ki, maxHeadFields: 14, maxConnections: 20, dnsRefreshRate: 16s, dnsPolicy: \
+                    ANSWER_LISTED_ONLY, dnsTransport: TLS, dnsServerName: dns.example, dnsCaCertificates: /ca.pem, \
+                    ipAutoallocateIpv4Prefix: 10.9.0.0/16, ipAutoallocateIpv6Prefix: none, drainDuration: 17s, \
                     minimumDrainDuration: 18s, protectedAddresses: [], strict: true}\n";
         let loaded = load_text(Path::new("settings.yaml"), text);
         assert_eq!(loaded.problems, []);

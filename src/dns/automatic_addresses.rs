@@ -4,7 +4,7 @@
 //! that where it is written down, because clients keep answers longer than they should. Where one is looked for follows
 //! from the host's name, so that it is mostly the same even where nothing is written down. It knows no policy.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,8 +19,9 @@ pub struct AutomaticRanges {
     pub v6: Option<Ipv6Net>,
 }
 
+#[cfg(test)]
 impl Default for AutomaticRanges {
-    /// Istio's: class E, and the range for benchmarks (RFC 5180).
+    /// The settings' own.
     fn default() -> Self {
         let v6 = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0);
         Self { v4: Some(Ipv4Net::new_assert(Ipv4Addr::new(240, 240, 0, 0), 16)), v6: Some(Ipv6Net::new_assert(v6, 48)) }
@@ -40,10 +41,12 @@ impl AutomaticRanges {
     }
 }
 
+/// Taken addresses that are stepped over before a range counts as full: as many as the default range has.
+const MAX_STEPS: u128 = 1 << 16;
+
 /// Who has which address. Hosts are written as policy writes them, a wildcard with its `*.`.
 #[derive(Debug, Default)]
 pub struct AutomaticAddresses {
-    ranges: AutomaticRanges,
     by_host: BTreeMap<String, Vec<IpAddr>>,
     owner: HashMap<IpAddr, String>,
 }
@@ -89,31 +92,34 @@ impl AutomaticAddresses {
         self.by_host.iter().map(|(host, ips)| line(host, ips)).collect()
     }
 
-    /// Gives each host an address of each range. `reserved` are networks that entries list: they are never given, and an
+    /// Gives each host an address of each range, unless `wanted` has one of the family for it: somebody gave it that before,
+    /// and it is taken from whoever has it here. `reserved` are networks that entries list: they are never given, and an
     /// address that is within one is taken back.
-    pub fn assign<'h>(
+    pub fn assign(
         &mut self,
         ranges: AutomaticRanges,
-        hosts: impl IntoIterator<Item = &'h str>,
+        wanted: &BTreeMap<String, Vec<IpAddr>>,
         reserved: &[IpNet],
     ) -> Assigned {
-        self.ranges = ranges;
-        let wanted: HashSet<&str> = hosts.into_iter().collect();
+        let given = wanted.iter().flat_map(|(host, ips)| ips.iter().map(move |ip| (*ip, host.as_str())));
+        let given: HashMap<IpAddr, &str> = given.collect();
+        let is_reserved = |ip: &IpAddr| reserved.iter().any(|network| network.contains(ip));
+        let is_taken = |ip: &IpAddr| given.contains_key(ip) || is_reserved(ip);
         // In the order of their names, whatever the order of the files.
-        let mut sorted: Vec<&str> = wanted.iter().copied().collect();
-        sorted.sort_unstable();
         let mut assigned = Assigned::default();
-        for host in sorted {
+        for (host, own) in wanted {
             let before = self.by_host.get(host).cloned().unwrap_or_default();
-            let is_good = |ip: &IpAddr| ranges.hold(*ip) && !reserved.iter().any(|network| network.contains(ip));
-            let mut ips: Vec<IpAddr> = before.iter().copied().filter(is_good).collect();
+            let own: Vec<IpAddr> = own.iter().copied().filter(|ip| given.get(ip) == Some(&host.as_str())).collect();
+            let has_own = |ip: &IpAddr| own.iter().any(|given| given.is_ipv4() == ip.is_ipv4());
+            let is_good = |ip: &IpAddr| ranges.hold(*ip) && !has_own(ip) && !is_taken(ip);
+            let mut ips: Vec<IpAddr> = before.iter().copied().filter(is_good).chain(own.iter().copied()).collect();
             for range in ranges.all() {
-                if ips.iter().any(|ip| range.contains(ip)) {
+                if ips.iter().any(|ip| ip.is_ipv4() == range.addr().is_ipv4()) {
                     continue;
                 }
-                match self.free(range, host, reserved).or_else(|| self.reclaim(range, &wanted, reserved)) {
+                match self.free(range, host, &is_taken).or_else(|| self.reclaim(range, wanted, &is_taken)) {
                     Some(ip) => ips.push(ip),
-                    None => assigned.exhausted.push(Exhausted { host: host.to_owned(), range }),
+                    None => assigned.exhausted.push(Exhausted { host: host.clone(), range }),
                 }
             }
             ips.sort_unstable();
@@ -137,38 +143,46 @@ impl AutomaticAddresses {
         self.owner.get(&ip).map(String::as_str)
     }
 
-    /// Every address that was ever given, also to hosts that are listed no more.
+    /// Every address that was ever given and who has it, or had it last: clients may use it still.
     #[must_use]
-    pub fn given(&self) -> Vec<IpAddr> {
-        self.owner.keys().copied().collect()
+    pub fn owners(&self) -> Vec<(IpAddr, String)> {
+        self.owner.iter().map(|(ip, host)| (*ip, host.clone())).collect()
     }
 
     fn set(&mut self, host: &str, ips: Vec<IpAddr>) {
         for old in self.by_host.insert(host.to_owned(), ips.clone()).unwrap_or_default() {
-            self.owner.remove(&old);
+            if self.owner.get(&old).is_some_and(|owner| owner == host) {
+                self.owner.remove(&old);
+            }
         }
         for ip in ips {
-            self.owner.insert(ip, host.to_owned());
+            let other = self.owner.insert(ip, host.to_owned()).filter(|other| other != host);
+            if let Some(others) = other.and_then(|other| self.by_host.get_mut(&other)) {
+                others.retain(|theirs| *theirs != ip);
+            }
         }
     }
 
     /// The first free address from the one on that the host's name points to.
-    fn free(&self, range: IpNet, host: &str, reserved: &[IpNet]) -> Option<IpAddr> {
+    fn free(&self, range: IpNet, host: &str, is_taken: &impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
         let usable = usable(range);
         let mut hasher = XxHash64::with_seed(0);
         hasher.write(host.as_bytes());
         let start = u128::from(hasher.finish()) % usable;
-        // More are taken than there can be hosts only where the range is small.
-        let most = usable.min(self.owner.len() as u128 + reserved_within(range, reserved) + 1);
-        (0..most)
+        (0..usable.min(MAX_STEPS))
             .map(|step| nth(range, (start + step) % usable))
-            .find(|ip| !self.owner.contains_key(ip) && !reserved.iter().any(|network| network.contains(ip)))
+            .find(|ip| !self.owner.contains_key(ip) && !is_taken(ip))
     }
 
     /// The address of a host that is listed no more.
-    fn reclaim(&mut self, range: IpNet, wanted: &HashSet<&str>, reserved: &[IpNet]) -> Option<IpAddr> {
-        let is_free = |ip: &&IpAddr| range.contains(*ip) && !reserved.iter().any(|network| network.contains(*ip));
-        let mut idle = self.by_host.iter().filter(|(host, _)| !wanted.contains(host.as_str()));
+    fn reclaim(
+        &mut self,
+        range: IpNet,
+        wanted: &BTreeMap<String, Vec<IpAddr>>,
+        is_taken: &impl Fn(&IpAddr) -> bool,
+    ) -> Option<IpAddr> {
+        let is_free = |ip: &&IpAddr| range.contains(*ip) && !is_taken(ip);
+        let mut idle = self.by_host.iter().filter(|(host, _)| !wanted.contains_key(*host));
         let (host, ip) = idle.find_map(|(host, ips)| Some((host.clone(), *ips.iter().find(is_free)?)))?;
         self.set(&host, Vec::new());
         self.by_host.remove(&host);
@@ -196,12 +210,6 @@ fn nth(range: IpNet, offset: u128) -> IpAddr {
         IpNet::V4(range) => Ipv4Addr::from(u32::from(range.network()).wrapping_add(offset as u32 + 1)).into(),
         IpNet::V6(range) => Ipv6Addr::from(u128::from(range.network()).wrapping_add(offset + 1)).into(),
     }
-}
-
-/// At most how many addresses of `range` are reserved.
-fn reserved_within(range: IpNet, reserved: &[IpNet]) -> u128 {
-    let within = reserved.iter().filter(|network| range.contains(*network) || network.contains(&range));
-    within.map(|network| 1_u128 << (network.max_prefix_len() - network.prefix_len()).min(64)).sum()
 }
 
 #[cfg(test)]

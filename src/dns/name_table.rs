@@ -54,7 +54,7 @@ impl NameTable {
     #[must_use]
     pub fn find(&self, name: &str, search: &[Hostname]) -> Found<'_> {
         match self.listed(name) {
-            Some(ips) if ips.is_empty() => return Found::Elsewhere,
+            Some([]) => return Found::Elsewhere,
             Some(ips) => return Found::Addresses { ips, alias: None },
             None => {}
         }

@@ -33,6 +33,14 @@ impl<'t> Answer<'t> {
         }
     }
 
+    /// Where the route of a request sends it.
+    pub(super) fn destination(&self) -> Option<&'t Destination> {
+        match &self.verdict.route {
+            Some(Route::Http(taken)) => taken.destination,
+            Some(Route::Bytes(_)) | None => None,
+        }
+    }
+
     /// The route for bytes that took the connection.
     pub(super) fn byte_route(&self) -> Option<&'t WeightedRoute> {
         match self.verdict.route {

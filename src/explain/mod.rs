@@ -133,7 +133,7 @@ fn carries_requests(answer: &Answer<'_>) -> bool {
 
 /// The host that a route puts in the place of the request's. TLS names and checks it, where the rule does not say what.
 fn rewritten_host(answer: &Answer<'_>) -> Option<Host> {
-    let authority = answer.http_route()?.rewrite.authority.as_deref()?;
+    let authority = answer.destination()?.authority.as_deref()?;
     Authority::parse(authority).ok().map(|authority| authority.host)
 }
 
@@ -186,6 +186,11 @@ fn refused(
             let why = unknown(table, target, dst);
             (DecisionKind::Deny, format!("{why}; unknown destinations are forbidden: {end}"))
         }
+        (Refusal::UnlistedPort(of), _) => {
+            let host = &of.host;
+            let outcome = format!("the address stands for {host}, whose ServiceEntry has no such port: {end}");
+            (DecisionKind::Deny, outcome)
+        }
         (Refusal::Forbidden { details, cluster }, _) => {
             let whither = cluster.map_or("what no ServiceEntry lists", |cluster| &cluster.name);
             let outcome =
@@ -236,7 +241,7 @@ fn matched(cluster: &Cluster, target: &Target, named: Named<'_>, known: Known<'_
         service_entry: cluster.origin.service_entry.to_string(),
         destination_rule: cluster.origin.destination_rule.as_ref().map(ToString::to_string),
         endpoints: render::endpoints(cluster, target.port, known.material),
-        tls: cluster.tls_request.as_ref().map(|request| render::tls(request, named)),
+        tls: cluster.tls_request.as_ref().map(|request| render::tls(request, cluster.protocol, named)),
         limits: render::limits(cluster, settings),
         rule: render::rule(cluster),
     }

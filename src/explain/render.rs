@@ -33,13 +33,17 @@ pub(super) struct Named<'n> {
     pub(super) from: &'static str,
 }
 
-pub(super) fn tls(request: &ProfileRequest, named: Named<'_>) -> Tls {
+pub(super) fn tls(request: &ProfileRequest, protocol: ClusterProtocol, named: Named<'_>) -> Tls {
     let mode = match request.mode {
         ProfileMode::Simple => "SIMPLE",
         ProfileMode::Mutual => "MUTUAL",
     };
     let offered: Vec<_> = request.alpn.protocols().iter().map(|protocol| protocol.name()).collect();
-    let alpn = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+    let alpn = match protocol {
+        ClusterProtocol::SameAsClient => "http/1.1 or h2, as the application speaks".to_owned(),
+        _ if offered.is_empty() => "none".to_owned(),
+        _ => offered.join(", "),
+    };
     let client_certificate = match &request.identity {
         None => "none".to_owned(),
         Some(IdentitySource::Files { cert, key }) => format!("{} with key {}", cert.display(), key.display()),
@@ -97,7 +101,7 @@ pub(super) fn split(split: &WeightedRoute) -> String {
 pub(super) fn forwarded(cluster: &Cluster, refusal: Option<&str>, host: &Host, http: bool) -> String {
     let carried = match (cluster.protocol, http) {
         (ClusterProtocol::Http1, _) => "as HTTP/1.1",
-        (ClusterProtocol::Http2, _) => "as HTTP/1.1 (HTTP/2 is not spoken to servers yet)",
+        (ClusterProtocol::Http2, _) => "as HTTP/2",
         (ClusterProtocol::SameAsClient, _) => "in the HTTP version that the application speaks",
         (ClusterProtocol::Opaque, true) => "as plain bytes, so that its Host is not looked at",
         (ClusterProtocol::Opaque, false) => "byte by byte",

@@ -134,6 +134,20 @@ impl BodyScanner {
         Ok(Chunk { consumed: at, data: at..at })
     }
 
+    /// Appends the data in `input` to `data`, without its framing. Returns how many bytes of `input` belong to the body.
+    ///
+    /// # Errors
+    /// As [`advance`](Self::advance).
+    pub fn unframe(&mut self, input: &[u8], data: &mut Vec<u8>) -> Result<usize, BodyError> {
+        let mut at = 0;
+        while at < input.len() && !self.is_complete() {
+            let chunk = self.next_chunk(&input[at..])?;
+            data.extend_from_slice(&input[at..][chunk.data]);
+            at += chunk.consumed;
+        }
+        Ok(at)
+    }
+
     /// Whether the last byte of the body has been seen. Never, when it lasts until the connection closes.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -131,7 +131,7 @@ impl ClientConnection {
             stream_id: stream.stream_id().as_u32(),
             sent: SentBody::new(stream, Queued::new(self.send_buffer), is_last),
             received: ClientResponse { state: Awaited::Head(future) },
-            _active: ActiveStream::begin(&self.active),
+            open: OpenStream::begin(&self.active),
         })
     }
 }
@@ -142,19 +142,28 @@ pub struct ClientStream {
     pub received: ClientResponse,
     /// RFC 9113 §5.1.1.
     pub stream_id: u32,
-    _active: ActiveStream,
+    open: OpenStream,
 }
 
-struct ActiveStream(Rc<Cell<usize>>);
+impl ClientStream {
+    /// Both directions by themselves, and what counts the stream for as long as it lives.
+    #[must_use]
+    pub fn into_halves(self) -> (SentBody, ClientResponse, OpenStream) {
+        (self.sent, self.received, self.open)
+    }
+}
 
-impl ActiveStream {
+/// One open stream in the connection's count.
+pub struct OpenStream(Rc<Cell<usize>>);
+
+impl OpenStream {
     fn begin(active: &Rc<Cell<usize>>) -> Self {
         active.set(active.get() + 1);
         Self(Rc::clone(active))
     }
 }
 
-impl Drop for ActiveStream {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -209,6 +218,12 @@ impl ClientResponse {
         }
         self.state = Awaited::Body(body);
         Poll::Ready(Ok(ResponseParts::Final(parts)))
+    }
+
+    /// Whether nothing more comes.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(&self.state, Awaited::Body(body) if body.is_over())
     }
 
     /// The body, once the final head has been read.

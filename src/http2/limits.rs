@@ -63,6 +63,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The defaults, for heads of so many bytes and fields. As RFC 9113 counts a field it is larger by 32 bytes; twice as
+    /// much, so that what is too large is judged by whoever reads the head rather than by the codec, which logs nothing.
+    #[must_use]
+    pub fn for_heads(max_bytes: usize, max_fields: usize) -> Self {
+        let most = max_bytes + 32 * max_fields;
+        let max_header_list_size = u32::try_from(2 * most).unwrap_or(u32::MAX);
+        Self { max_header_list_size, ..Self::default() }
+    }
+
     /// For a connection that an application has opened.
     #[must_use]
     pub fn server(&self) -> h2::server::Builder {

@@ -28,7 +28,9 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientConnection, ClientEnd, ClientResponse, ClientStream, Driver, ResponseParts, connect};
+pub use client::{
+    ClientConnection, ClientEnd, ClientResponse, ClientStream, Driver, OpenStream, ResponseParts, connect,
+};
 pub use h2::Reason;
 pub use keepalive::KeepaliveClocks;
 pub use limits::{FrameBudget, Limits};

@@ -30,6 +30,8 @@ pub(super) enum Side {
 /// A connection under the codec.
 pub(super) struct Wire<T> {
     io: T,
+    side: Side,
+    has_received: bool,
     state: Rc<WireState>,
 }
 
@@ -54,7 +56,7 @@ impl<T> Wire<T> {
             heard: Cell::new(now),
             watcher: RefCell::default(),
         });
-        (Self { io, state: Rc::clone(&state) }, state)
+        (Self { io, side, has_received: false, state: Rc::clone(&state) }, state)
     }
 }
 
@@ -100,7 +102,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
         }
         let before = into.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, into))?;
-        self.state.note_received(&into.filled()[before..]);
+        let received = &into.filled()[before..];
+        if !self.has_received {
+            self.has_received = true;
+            if self.side == Side::Client && received.starts_with(b"HTTP/1.") {
+                return Poll::Ready(Err(io::Error::other("the server answers in HTTP/1.1: it does not speak HTTP/2")));
+            }
+        }
+        self.state.note_received(received);
         Poll::Ready(Ok(()))
     }
 }

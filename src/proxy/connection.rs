@@ -23,6 +23,7 @@ use crate::proxy::opaque::{End, RelayClocks, Relayed, relay_seen};
 use crate::proxy::peers::Peers;
 use crate::proxy::record::ConnectionRecord;
 use crate::sniff::{self, Detection};
+use crate::tls::AlpnProtocol;
 use crate::upstream::{Clocks, Reader, Stream, Target, TunnelEnd};
 
 /// Serves one accepted connection to its end.
@@ -246,7 +247,7 @@ async fn dial(
     let found = find(context, table, target, record).await?;
     let target = &target.at(&found);
     let host = Host::Ip(target.original().ip());
-    let security = match target.security(&host) {
+    let security = match target.security(&host, AlpnProtocol::Http1) {
         Ok(security) => security,
         Err(reason) => {
             context.counters.refused_transport.increment();
@@ -257,7 +258,7 @@ async fn dial(
     };
     match context.upstreams.dial(target, &security, &Clocks::of(table.settings())).await {
         Ok(upstream) => {
-            context.counters.count_connect(&upstream);
+            context.counters.count_connect(upstream.negotiated());
             record.upstream = upstream.socket().peer_addr().ok();
             record.upstream_local = upstream.socket().local_addr().ok();
             Some(upstream)

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::observe::{AccessRecord, Counter, Traffic, WorkerCounters};
 use crate::proxy::guard::Refusal;
 use crate::proxy::opaque::End;
-use crate::tls::{CertError, TlsError};
-use crate::upstream::{ConnectError, Stream, StreamError};
+use crate::tls::{CertError, Negotiated, TlsError};
+use crate::upstream::{ConnectError, StreamError};
 
 /// One worker's counters.
 pub struct Counters {
@@ -65,10 +65,10 @@ impl Counters {
         }
     }
 
-    /// There is a new upstream connection.
-    pub fn count_connect(&self, stream: &Stream) {
+    /// There is a new upstream connection, with what was agreed upon in its handshake.
+    pub fn count_connect(&self, negotiated: Option<Negotiated>) {
         self.upstream_connects.increment();
-        if let Some(negotiated) = stream.negotiated() {
+        if let Some(negotiated) = negotiated {
             self.tls_handshakes.increment();
             if negotiated.resumed {
                 self.tls_resumptions.increment();

@@ -1,6 +1,7 @@
 //! Why an exchange cannot be finished, as its two halves find out. What the application is told about it is `failure`'s affair.
 
 use crate::http::BodyError;
+use crate::http2::Reason;
 use crate::policy::Outcome;
 use crate::proxy::clocks::Clock;
 use crate::upstream::{CarrierError, StreamError};
@@ -16,6 +17,12 @@ pub enum ExchangeError {
     Upstream(Option<StreamError>),
     /// The response breaks HTTP.
     Response(String),
+    /// The server has not looked at the request, and says so.
+    Refused(String),
+    /// The server reset the request's stream.
+    Reset(Reason),
+    /// The request cannot be said in the protocol that the server is spoken to in.
+    Unsayable(String),
     /// It took too long.
     Overdue(Clock),
     /// The route's time for the whole request is over.
@@ -31,8 +38,11 @@ impl ExchangeError {
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         match self {
-            Self::Client | Self::RequestBody(_) | Self::Overdue(Clock::Idle | Clock::RequestBody) => None,
-            Self::Upstream(_) | Self::Response(_) => Some(Outcome::Failed),
+            Self::Client
+            | Self::RequestBody(_)
+            | Self::Unsayable(_)
+            | Self::Overdue(Clock::Idle | Clock::RequestBody) => None,
+            Self::Upstream(_) | Self::Response(_) | Self::Refused(_) | Self::Reset(_) => Some(Outcome::Failed),
             Self::Timeout | Self::TryTimeout | Self::Overdue(Clock::Response) => Some(Outcome::TimedOut),
             Self::Unwanted(status) => Some(Outcome::Answered(*status)),
         }
@@ -44,6 +54,9 @@ impl From<CarrierError> for ExchangeError {
         match error {
             CarrierError::Ended(error) => Self::Upstream(error),
             CarrierError::Protocol(what) => Self::Response(what),
+            CarrierError::Refused(why) => Self::Refused(why),
+            CarrierError::Reset(reason) => Self::Reset(reason),
+            CarrierError::Unsayable(what) => Self::Unsayable(what),
         }
     }
 }

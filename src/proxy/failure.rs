@@ -125,6 +125,26 @@ impl Failure {
         Self { transport, ..Self::new(0, ResponseFlags::UPSTREAM_CLOSED, &details, String::new()) }
     }
 
+    /// The server reset the request's stream before it answered: `how` in Envoy's words.
+    #[must_use]
+    pub fn upstream_reset(how: &str, why: &str) -> Self {
+        Self::before_response(503, ResponseFlags::UPSTREAM_RESET, how, Some(why.to_owned()))
+    }
+
+    /// The same in the middle of its answer.
+    #[must_use]
+    pub fn upstream_reset_late(why: &str) -> Self {
+        let words = Underscored([Some("remote reset"), Some(why)]);
+        let details = format!("upstream_reset_after_response_started{{{words}}}");
+        Self { transport: Some(why.to_owned()), ..Self::new(0, ResponseFlags::UPSTREAM_RESET, &details, String::new()) }
+    }
+
+    /// The server is spoken to in a protocol that has no words for the request.
+    #[must_use]
+    pub fn unsayable(what: &str) -> Self {
+        Self::new(502, ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "http2_cannot_carry_the_request", what.to_owned())
+    }
+
     /// The upstream's answer breaks HTTP.
     #[must_use]
     pub fn upstream_protocol(what: &str) -> Self {
@@ -197,6 +217,7 @@ impl Failure {
 fn body(refusal: &Refusal<'_>) -> String {
     match refusal {
         Refusal::BlackHole | Refusal::NoCluster(_) | Refusal::NoRoute(_) => String::new(),
+        Refusal::UnlistedPort(of) => format!("{} has no such port in its ServiceEntry", of.host),
         Refusal::Forbidden { .. } => "RBAC: access denied".to_owned(),
         Refusal::Unreachable { why, .. } => why.reason().to_owned(),
         Refusal::AmbiguousPath => AmbiguousPath.to_string(),

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::config::Settings;
 use crate::http::{BodyLength, HeadLimits, RequestHead, Version};
 use crate::io::Lease;
+use crate::tls::AlpnProtocol;
 
 /// A request; its body may still be on the way.
 pub struct Request {
@@ -49,6 +50,15 @@ impl Protocol {
 }
 
 impl Request {
+    /// What a server is spoken to in that is spoken to as the application speaks. What leads to another protocol is HTTP/1's.
+    #[must_use]
+    pub fn speaks(&self) -> AlpnProtocol {
+        match self.protocol {
+            Protocol::Http2 if self.head.upgrade.is_none() && !self.head.is_connect() => AlpnProtocol::Http2,
+            Protocol::Http2 | Protocol::Http10 | Protocol::Http11 => AlpnProtocol::Http1,
+        }
+    }
+
     /// Whether it may be sent a second time when the first connection died without a byte of an answer.
     #[must_use]
     pub fn is_replayable(&self) -> bool {

@@ -57,7 +57,15 @@ impl<'t> Plan<'t> {
             Decision::Forward(cluster) => return Ok(Self::to(cluster, verdict.route, peers, request)),
             Decision::Passthrough => Target::Passthrough(peers.destination),
             Decision::ByName => Target::ByName { original: peers.destination, found: &[] },
-            Decision::Answer(route, answer) => return Err(answered(route, answer, &verdict.log_fields(), request)),
+            Decision::Answer(route, answer) => {
+                let target = request.head.path(&request.raw).unwrap_or(b"/");
+                let rewritten = match &verdict.route {
+                    Some(Route::Http(taken)) => taken.rewritten(target),
+                    Some(Route::Bytes(_)) | None => None,
+                };
+                let target = rewritten.as_deref().unwrap_or(target);
+                return Err(answered(route, answer, &verdict.log_fields(), request, target));
+            }
             Decision::Refuse(refusal) => return Err(Failure::by_policy(refusal)),
         };
         Ok(Self { target, route: None, path: None, with_cookie: None })
@@ -82,10 +90,10 @@ impl<'t> Plan<'t> {
     #[must_use]
     pub fn request_edits(&self, address: SocketAddr) -> RequestEdits<'_> {
         let keeps_form = self.follows(address);
-        let Some((route, to)) = self.route else { return RequestEdits { keeps_form, ..RequestEdits::default() } };
+        let Some((_, to)) = self.route else { return RequestEdits { keeps_form, ..RequestEdits::default() } };
         RequestEdits {
             path: self.path.as_deref(),
-            authority: route.rewrite.authority.as_deref(),
+            authority: to.authority.as_deref(),
             fields: Some(&to.request),
             keeps_form,
         }
@@ -108,7 +116,7 @@ impl<'t> Plan<'t> {
     /// is asked for.
     #[must_use]
     pub fn rewritten_host(&self) -> Option<Host> {
-        let authority = self.route?.0.rewrite.authority.as_deref()?;
+        let authority = self.route?.1.authority.as_deref()?;
         Authority::parse(authority).ok().map(|authority| authority.host)
     }
 
@@ -149,12 +157,12 @@ impl<'t> Plan<'t> {
 }
 
 /// The answer that a route gives itself.
-fn answered(route: &HttpRoute, answer: &Answer, log: &LogFields<'_>, request: &Request) -> Failure {
+fn answered(route: &HttpRoute, answer: &Answer, log: &LogFields<'_>, request: &Request, target: &[u8]) -> Failure {
     let fields = || [&route.response.set[..], &route.response.add].concat();
     match answer {
         Answer::Direct { body, .. } => Failure::direct(log, body, fields()),
         Answer::Redirect(redirect) => {
-            let target = String::from_utf8_lossy(request.head.path(&request.raw).unwrap_or(b"/"));
+            let target = String::from_utf8_lossy(target);
             let authority = request.head.authority_text.map(|at| at.of(&request.raw)).unwrap_or_default();
             let location = redirect.location(&String::from_utf8_lossy(authority), &target);
             let fields = std::iter::once(("location".to_owned(), location)).chain(fields()).collect();
@@ -214,6 +222,13 @@ impl Tries<'_> {
     #[must_use]
     pub fn after_stale(&self, was_sent: bool) -> bool {
         (self.may_follow_stale() && self.is_granted()) || (!was_sent && self.after_reset(false))
+    }
+
+    /// A server has said that it did not look at the request: whatever it asks for, it may be sent again, if there may be
+    /// another try at all.
+    #[must_use]
+    pub fn after_refusal(&self) -> bool {
+        !self.is_tied && self.left > 0 && self.is_granted()
     }
 
     /// The same before anything is sent: whether a connection that may be dead already can be used at all.

@@ -17,7 +17,7 @@ use crate::flow::Host;
 use crate::tls::material::client_certificate::NoClientCertificate;
 use crate::tls::material::identity::Identity;
 use crate::tls::provider::provider;
-use crate::tls::request::{NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
+use crate::tls::request::{Alpn, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 use crate::tls::verify::Verifier;
 use crate::tls::verify::names::Names;
 use crate::tls::verify::trust::{Trust, finished};
@@ -116,6 +116,12 @@ impl ClientProfile {
     /// crosses to another profile.
     #[must_use]
     pub fn client_config(&self) -> Arc<ClientConfig> {
+        self.client_config_offering(self.request.alpn)
+    }
+
+    /// The same for connections that offer `alpn` instead of what the request says.
+    #[must_use]
+    pub fn client_config_offering(&self, alpn: Alpn) -> Arc<ClientConfig> {
         let versions: &[&rustls::SupportedProtocolVersion] = match self.minimum {
             MinimumVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             MinimumVersion::Tls13 => &[&rustls::version::TLS13],
@@ -135,7 +141,7 @@ impl ClientProfile {
         // Application data is sealed by our own record layer, which needs the keys.
         config.enable_secret_extraction = true;
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        let offered = self.request.alpn.protocols().iter();
+        let offered = alpn.protocols().iter();
         config.alpn_protocols = offered.map(|protocol| protocol.name().as_bytes().to_vec()).collect();
         Arc::new(config)
     }

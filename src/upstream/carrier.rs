@@ -9,88 +9,107 @@
 use std::net::SocketAddr;
 
 use super::http1::{self, Http1Response};
+use super::http2::{Http2Response, StreamInUse, Upload};
 use super::in_use::{Bond, InUse};
 use super::message::{CarrierError, Form, Outgoing, Part, Sending};
 use super::stream::Stream;
 use super::tunnel_end::TunnelEnd;
 use crate::http::{HeadLimits, RequestContext, ResponseHead};
 use crate::io::Lease;
+use crate::tls::Negotiated;
 
 /// A connection, or a share of one, in use by one request.
 pub enum Carrier<'u> {
     Http1(InUse<'u>),
+    Http2(StreamInUse<'u>),
 }
 
 impl Carrier<'_> {
     /// The server's, or its forward proxy's.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        let Self::Http1(connection) = self;
-        connection.key.address()
+        match self {
+            Self::Http1(connection) => connection.key.address(),
+            Self::Http2(stream) => stream.connection().address(),
+        }
     }
 
     /// This end's address; `None` when the connection was reset before it could be asked for.
     #[must_use]
     pub fn local(&self) -> Option<SocketAddr> {
-        let Self::Http1(connection) = self;
-        connection.local
+        match self {
+            Self::Http1(connection) => connection.local,
+            Self::Http2(stream) => stream.connection().local(),
+        }
     }
 
     /// Whether an earlier request used the connection: the server may have closed it while this one was on its way.
     #[must_use]
     pub fn is_reused(&self) -> bool {
-        let Self::Http1(connection) = self;
-        connection.is_reused()
+        match self {
+            Self::Http1(connection) => connection.is_reused(),
+            Self::Http2(stream) => stream.is_reused(),
+        }
     }
 
+    /// What was agreed upon in the handshake of its connection, where there was one.
     #[must_use]
-    pub fn stream(&self) -> &Stream {
-        let Self::Http1(connection) = self;
-        &connection.stream
+    pub fn negotiated(&self) -> Option<Negotiated> {
+        match self {
+            Self::Http1(connection) => connection.stream.negotiated(),
+            Self::Http2(stream) => stream.connection().negotiated(),
+        }
     }
 
+    /// Whose the connection is. One that serves many is nobody's.
     #[must_use]
     pub fn bond(&self) -> Bond {
-        let Self::Http1(connection) = self;
-        connection.bond
+        match self {
+            Self::Http1(connection) => connection.bond,
+            Self::Http2(_) => Bond::Free,
+        }
     }
 
-    /// Credentials that authenticate the connection are about to be sent.
+    /// Credentials that authenticate the connection are about to be sent. In HTTP/2 they authenticate nothing: a server that
+    /// wants them asks for HTTP/1 (`HTTP_1_1_REQUIRED`).
     pub fn note_credentials(&mut self) {
-        let Self::Http1(connection) = self;
-        connection.bond = Bond::Authenticated;
+        if let Self::Http1(connection) = self {
+            connection.bond = Bond::Authenticated;
+        }
     }
 
     /// An answer has come that asks for such credentials, or that does not.
     pub fn note_answer(&mut self, challenges: bool) {
-        let Self::Http1(connection) = self;
-        connection.bond = connection.bond.after(challenges);
+        if let Self::Http1(connection) = self {
+            connection.bond = connection.bond.after(challenges);
+        }
     }
 
-    /// Bytes that have left for the server over the connection, by all requests.
+    /// Whether a byte of the request has left for the server.
     #[must_use]
-    pub fn bytes_sent(&self) -> u64 {
-        self.stream().socket().bytes_sent()
+    pub fn was_sent(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.stream.socket().bytes_sent() > connection.sent_before,
+            Self::Http2(stream) => stream.was_sent(),
+        }
     }
 
     /// Ends it in order, with its connection where that is its own. To be called when the exchange is over and another
     /// must not follow.
     pub fn close(self) {
-        let Self::Http1(connection) = self;
-        connection.stream.close();
+        match self {
+            Self::Http1(connection) => connection.stream.close(),
+            // What is not over yet is cancelled.
+            Self::Http2(stream) => drop(stream),
+        }
     }
 
     /// Gives the exchange up: the server must not take what it has for complete.
     pub async fn abort(self) {
-        let Self::Http1(connection) = self;
-        connection.stream.abort().await;
-    }
-
-    /// Its connection, where the server has switched to another protocol: it never carries another request.
-    #[must_use]
-    pub fn into_tunnel(self) -> Stream {
-        let Self::Http1(connection) = self;
-        connection.stream
+        match self {
+            Self::Http1(connection) => connection.stream.abort().await,
+            Self::Http2(stream) => drop(stream),
+        }
     }
 
     /// Sends the head of `request` and the `first` bytes of its body at once, in one piece where the protocol allows. The
@@ -100,11 +119,19 @@ impl Carrier<'_> {
         request: Outgoing<'_>,
         first: &[u8],
     ) -> (Uplink<'c>, Downlink<'c>, Option<Sending<'c>>) {
-        let Self::Http1(connection) = self;
-        let stream = &connection.stream;
-        let sending = http1::begin(stream, request, first).ok().map(Sending::Http1);
-        let chunks = http1::has_to_be_framed(request.head, request.form);
-        (Uplink::Http1 { stream, chunks }, Downlink::Http1(Http1Response::new(stream)), sending)
+        match self {
+            Self::Http1(connection) => {
+                let stream = &connection.stream;
+                connection.sent_before = stream.socket().bytes_sent();
+                let sending = http1::begin(stream, request, first).ok().map(Sending::Http1);
+                let chunks = http1::has_to_be_framed(request.head, request.form);
+                (Uplink::Http1 { stream, chunks }, Downlink::Http1(Http1Response::new(stream)), sending)
+            }
+            Self::Http2(stream) => {
+                let (upload, response, sending) = stream.begin(request, first);
+                (Uplink::Http2(upload), Downlink::Http2(response), sending)
+            }
+        }
     }
 }
 
@@ -115,19 +142,24 @@ pub enum Uplink<'c> {
         /// The body comes without the chunks that its head announces.
         chunks: bool,
     },
+    /// `None`: there is no stream to send it on.
+    Http2(Option<Upload<'c>>),
 }
 
 impl<'c> Uplink<'c> {
     /// Queues `part` of the body, as [`Carrier::begin`] does. `is_last`: the body ends with it.
     pub fn send(&self, part: Part, is_last: bool) -> Option<Sending<'c>> {
-        let Self::Http1 { stream, chunks } = self;
-        http1::send_part(stream, part, is_last, *chunks).ok().map(Sending::Http1)
+        match self {
+            Self::Http1 { stream, chunks } => http1::send_part(stream, part, is_last, *chunks).ok().map(Sending::Http1),
+            Self::Http2(upload) => upload.as_ref()?.send(part, is_last),
+        }
     }
 }
 
 /// Where the response comes from.
 pub enum Downlink<'c> {
     Http1(Http1Response<'c>),
+    Http2(Http2Response<'c>),
 }
 
 impl<'c> Downlink<'c> {
@@ -136,14 +168,18 @@ impl<'c> Downlink<'c> {
     /// # Errors
     /// None came.
     pub async fn head(&mut self, request: RequestContext, limits: HeadLimits) -> Result<ResponseHead, CarrierError> {
-        let Self::Http1(response) = self;
-        response.head(request, limits).await
+        match self {
+            Self::Http1(response) => response.head(request, limits).await,
+            Self::Http2(response) => response.head(request, limits).await,
+        }
     }
 
     /// The bytes of the head that was read last: of an interim response, or of one behind which another protocol begins.
     pub fn take_head(&mut self) -> Lease {
-        let Self::Http1(response) = self;
-        response.take_head()
+        match self {
+            Self::Http1(response) => response.take_head(),
+            Self::Http2(response) => response.take_head(),
+        }
     }
 
     /// The bytes of the final head, and behind them what has come of the body, in `form`.
@@ -151,8 +187,10 @@ impl<'c> Downlink<'c> {
     /// # Errors
     /// The body breaks its framing.
     pub fn start(&mut self, form: Form) -> Result<Lease, CarrierError> {
-        let Self::Http1(response) = self;
-        response.start(form)
+        match self {
+            Self::Http1(response) => response.start(form),
+            Self::Http2(response) => response.start(form),
+        }
     }
 
     /// More of the body, in `form`; `None` at its end.
@@ -160,41 +198,56 @@ impl<'c> Downlink<'c> {
     /// # Errors
     /// There is more, and it does not come, or breaks its framing.
     pub async fn next(&mut self, form: Form) -> Result<Option<Part>, CarrierError> {
-        let Self::Http1(response) = self;
-        response.next(form).await
+        match self {
+            Self::Http1(response) => response.next(form).await,
+            Self::Http2(response) => response.next(form).await,
+        }
     }
 
     /// Whether nothing more of the body comes, as far as that is known before [`next`](Self::next) says so.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        let Self::Http1(response) = self;
-        response.is_over()
+        match self {
+            Self::Http1(response) => response.is_over(),
+            Self::Http2(response) => response.is_over(),
+        }
     }
 
     /// Whether the next part came in the same receive as the last: it can be sent with it.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        let Self::Http1(response) = self;
-        response.has_more()
+        match self {
+            Self::Http1(response) => response.has_more(),
+            Self::Http2(_) => false,
+        }
     }
 
     /// Whether the connection is where another request may begin, as far as its bytes tell.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let Self::Http1(response) = self;
-        response.is_clean()
+        match self {
+            Self::Http1(response) => response.is_clean(),
+            Self::Http2(_) => true,
+        }
     }
 
     /// Whether a byte has come.
     #[must_use]
     pub fn has_spoken(&self) -> bool {
-        let Self::Http1(response) = self;
-        response.has_spoken()
+        match self {
+            Self::Http1(response) => response.has_spoken(),
+            Self::Http2(response) => response.has_spoken(),
+        }
     }
 
     /// The bytes themselves, where the server has switched to another protocol.
+    ///
+    /// # Panics
+    /// It has not: over HTTP/2 none is asked to.
     pub fn tunnel(&mut self) -> TunnelEnd<'_, 'c> {
-        let Self::Http1(response) = self;
-        TunnelEnd::connection(response.reader())
+        match self {
+            Self::Http1(response) => TunnelEnd::connection(response.reader()),
+            Self::Http2(_) => unreachable!("no request for another protocol goes over HTTP/2"),
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::stream::{Stream, StreamError};
 use super::tunnel::{self, TunnelError};
 use crate::config::{self, Settings, TcpKeepalive, Tunnel};
 use crate::flow::ResponseFlags;
+use crate::http2::Limits;
 use crate::io::{self, ConnectOptions, Keepalive, Lease, Socket};
 use crate::policy::{Outcome, PoolLimits};
 use crate::tls::{CertError, TlsError};
@@ -133,6 +134,8 @@ pub struct Clocks {
     pub handshake: Duration,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
+    /// What an HTTP/2 connection may ask of egret.
+    pub http2: Limits,
 }
 
 impl Clocks {
@@ -143,6 +146,7 @@ impl Clocks {
             handshake: settings.tls_handshake_timeout,
             keepalive: keepalive(&settings.tcp_keepalive),
             user_timeout: Some(settings.tcp_user_timeout).filter(|time| !time.is_zero()),
+            http2: Limits::for_heads(settings.max_head_bytes, settings.max_head_fields),
         }
     }
 

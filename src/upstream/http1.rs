@@ -208,13 +208,8 @@ impl<'c> Http1Response<'c> {
 
     /// Appends the data in `bytes` to `data`, without its framing.
     fn unframe(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<(), CarrierError> {
-        let mut at = 0;
-        while at < bytes.len() && !self.scanner.is_complete() {
-            let chunk = self.scanner.next_chunk(&bytes[at..]).map_err(broken_body)?;
-            data.extend_from_slice(&bytes[at..][chunk.data]);
-            at += chunk.consumed;
-        }
-        self.surplus = at < bytes.len();
+        let used = self.scanner.unframe(bytes, data).map_err(broken_body)?;
+        self.surplus = used < bytes.len();
         if self.scanner.is_complete() {
             let lines = self.scanner.take_trailer();
             self.trailers = (!lines.is_empty()).then(|| Lease::from_vec(lines));

@@ -21,13 +21,25 @@ pub struct InUse<'u> {
     pub(super) since: Instant,
     pub(super) rested: Duration,
     pub(super) bond: Bond,
+    /// Bytes that had left for the server before this request.
+    pub(super) sent_before: u64,
     pub(super) _active: Active<'u>,
 }
 
 impl<'u> InUse<'u> {
     pub(super) fn new(key: PoolKey, idle: Idle, active: Active<'u>) -> Self {
         let Idle { stream, local, requests, since, rested } = idle;
-        Self { stream, local, key, requests: requests + 1, since, rested, bond: Bond::Free, _active: active }
+        Self {
+            stream,
+            local,
+            key,
+            requests: requests + 1,
+            since,
+            rested,
+            bond: Bond::Free,
+            sent_before: 0,
+            _active: active,
+        }
     }
 
     /// What waits for the next request; this one is over.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::stream::StreamError;
 use crate::http::{RequestEdits, RequestHead};
-use crate::http2::{self, Responder, SentBody};
+use crate::http2::{self, Reason, Responder, SentBody};
 use crate::io::{Lease, SendBuf, SendFuture};
 
 /// The request that a carrier is given.
@@ -30,6 +30,13 @@ pub enum CarrierError {
     Ended(Option<StreamError>),
     /// What came is no response.
     Protocol(String),
+    /// The server has not looked at the request (`REFUSED_STREAM`, or above the last stream of its GOAWAY): it may be sent
+    /// again, whatever it asks for (RFC 9113 §8.7).
+    Refused(String),
+    /// The server reset the stream.
+    Reset(Reason),
+    /// The protocol of the connection has no words for the request. Nothing was sent.
+    Unsayable(String),
 }
 
 /// The form in which the bytes of a body are handed from one side to the other.

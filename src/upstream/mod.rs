@@ -9,9 +9,11 @@ mod balance;
 mod candidates;
 mod carrier;
 mod connect;
+mod dialling;
 mod duplex;
 mod hash_table;
 mod http1;
+mod http2;
 mod in_use;
 mod message;
 mod order;
@@ -22,7 +24,9 @@ mod race;
 mod reader;
 mod reserved;
 mod retry_budget;
+mod shared;
 mod stream;
+mod streams;
 mod sweep;
 mod target;
 mod tunnel;
@@ -42,6 +46,7 @@ pub use connect::{Clocks, ConnectError, Patience, keepalive};
 pub use duplex::Duplex;
 pub use hash_table::hash;
 pub use http1::expect;
+pub use http2::StreamInUse;
 pub use in_use::{Bond, InUse};
 pub use message::{CarrierError, Form, Outgoing, Part, Sending};
 pub use outliers::note;
@@ -56,15 +61,17 @@ pub use tunnel_end::{TunnelEnd, TunnelSink, TunnelSource};
 use admission::{Admission, Pending, Share, Slot};
 use balance::{Balancer, Endpoints};
 use connect::Deadline;
+use dialling::Connects;
 use in_use::Active;
 use order::{MAX_ATTEMPTS, Order};
 use race::{Finish, Race};
+use streams::Wish;
 use tunnel::TunnelError;
 use unanswered::Unanswered;
 
 use crate::io::{self, Socket};
 use crate::policy::{Candidate, Outcome, PoolLimits};
-use crate::tls::ClientProfile;
+use crate::tls::{Alpn, AlpnProtocol, ClientProfile};
 
 /// One worker's upstream connections.
 pub struct Upstreams {
@@ -75,8 +82,10 @@ pub struct Upstreams {
     usable: RefCell<Vec<Candidate>>,
     endpoints: RefCell<Endpoints>,
     unanswered: RefCell<Unanswered>,
-    /// One client configuration a profile: its session cache belongs to this worker and this trust alone.
-    configs: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
+    /// One client configuration a profile and what it offers: its session cache belongs to this worker and this trust alone.
+    configs: RefCell<HashMap<([u8; 32], Alpn), Arc<rustls::ClientConfig>>>,
+    /// Connects that others may wait for.
+    connects: Connects,
     /// A task looks the idle connections over.
     is_sweeping: Cell<bool>,
 }
@@ -93,28 +102,33 @@ impl Upstreams {
             endpoints: RefCell::default(),
             unanswered: RefCell::default(),
             configs: RefCell::default(),
+            connects: Connects::default(),
             is_sweeping: Cell::default(),
         }
     }
 
-    /// A connection to `target`: the one used last that fits, else a new one to the first endpoint that answers; the addresses of
+    /// A connection to `target` on which `protocol` is spoken: the one used last that fits, else a new one to the first endpoint that answers; the addresses of
     /// one endpoint's name race for it. Where
     /// `connectionPool` allows no further one, waits for one as long as it is polled.
     ///
     /// # Errors
     /// Why none could be had; of several failed endpoints the last one's.
     pub async fn lend(
-        &self,
+        self: &Rc<Self>,
         target: &Target<'_>,
         security: &Security<'_>,
         clocks: &Clocks,
         reuse: Reuse,
+        protocol: AlpnProtocol,
     ) -> Result<Carrier<'_>, ConnectError> {
+        if protocol == AlpnProtocol::Http2 {
+            return Box::pin(self.lend_stream(Wish { target, security, clocks, reuse })).await;
+        }
         let order = self.order(target)?;
         let (mut tried, mut failed) = (Vec::new(), ConnectError::NoEndpoint);
         for _ in 0..MAX_ATTEMPTS {
             let Some(first) = self.next(target, &order, &tried) else { break };
-            let key = PoolKey::new(first, security, target);
+            let key = PoolKey::new(first, security, target, AlpnProtocol::Http1);
             if let Some(idle) = self.idle(&key, reuse) {
                 return Ok(self.in_use(key, idle));
             }
@@ -126,8 +140,8 @@ impl Upstreams {
             if let Some(carrier) = self.idle_at(rivals.iter().filter(is_other), target, security, reuse) {
                 return Ok(carrier);
             }
-            let (slot, _pending) = match self.admit(target, &key, reuse).await? {
-                Admitted::Idle(idle) => return Ok(self.in_use(key, idle)),
+            let (slot, _pending) = match self.admit(target, || self.idle(&key, reuse)).await? {
+                Admitted::Ready(idle) => return Ok(self.in_use(key, idle)),
                 Admitted::Limited(slot, pending) => (Some(slot), Some(pending)),
                 Admitted::Unlimited => (None, None),
             };
@@ -141,7 +155,7 @@ impl Upstreams {
                 }
                 Ok(Connected::New(address, stream)) => {
                     return Ok(self.in_use(
-                        PoolKey::new(address, security, target),
+                        PoolKey::new(address, security, target, AlpnProtocol::Http1),
                         Idle {
                             local: stream.socket().local_addr().ok(),
                             stream,
@@ -189,7 +203,7 @@ impl Upstreams {
         reuse: Reuse,
     ) -> Option<Carrier<'_>> {
         addresses.find_map(|address| {
-            let key = PoolKey::new(*address, security, target);
+            let key = PoolKey::new(*address, security, target, AlpnProtocol::Http1);
             self.idle(&key, reuse).map(|idle| self.in_use(key, idle))
         })
     }
@@ -199,12 +213,16 @@ impl Upstreams {
     }
 
     fn in_use(&self, key: PoolKey, idle: Idle) -> Carrier<'_> {
-        let active = Active::begin(&self.balancer, key.address());
-        Carrier::Http1(InUse::new(key, idle, active))
+        Carrier::Http1(self.used(key, idle))
     }
 
-    /// Waits for the right to open a connection, or for one that another request gives back.
-    async fn admit(&self, target: &Target<'_>, key: &PoolKey, reuse: Reuse) -> Result<Admitted, ConnectError> {
+    fn used(&self, key: PoolKey, idle: Idle) -> InUse<'_> {
+        let active = Active::begin(&self.balancer, key.address());
+        InUse::new(key, idle, active)
+    }
+
+    /// Waits for the right to open a connection, or for what another request gives back and `ready` finds.
+    async fn admit<T>(&self, target: &Target<'_>, ready: impl Fn() -> Option<T>) -> Result<Admitted<T>, ConnectError> {
         let Some((share, limits)) = self.share(target) else { return Ok(Admitted::Unlimited) };
         let pending = share.try_wait(limits.max_pending_requests).ok_or(ConnectError::Overflow("waiting request"))?;
         let mut again = false;
@@ -216,11 +234,17 @@ impl Upstreams {
             if !self.pool.borrow_mut().evict(&share) {
                 share.released(again).await;
                 again = true;
-                if let Some(idle) = self.idle(key, reuse) {
-                    return Ok(Admitted::Idle(idle));
+                if let Some(ready) = ready() {
+                    return Ok(Admitted::Ready(ready));
                 }
             }
         }
+    }
+
+    /// A place among the requests of `target` that wait, where their number is limited.
+    fn wait_in_line(&self, target: &Target<'_>) -> Result<Option<Pending>, ConnectError> {
+        let Some((share, limits)) = self.share(target) else { return Ok(None) };
+        share.try_wait(limits.max_pending_requests).map(Some).ok_or(ConnectError::Overflow("waiting request"))
     }
 
     /// This worker's part of `target`, where it is limited.
@@ -264,7 +288,8 @@ impl Upstreams {
 
     /// Notes that the server closed the connection of `carrier`, used before, without a byte of an answer.
     pub fn note_closed(&self, carrier: &Carrier<'_>) {
-        let Carrier::Http1(used) = carrier;
+        // Shared ones are announced to be closing, or say which requests they have seen.
+        let Carrier::Http1(used) = carrier else { return };
         self.pool.borrow_mut().note_closed(&used.key, used.rested, io::now());
     }
 
@@ -363,17 +388,17 @@ impl Upstreams {
     ) -> Result<Stream, ConnectError> {
         match security {
             Security::Plaintext => Ok(Stream::plaintext(socket)),
-            Security::Tls { profile, name } => {
-                let config = self.config(profile);
+            Security::Tls { profile, name, alpn } => {
+                let config = self.config(profile, *alpn);
                 let name = profile.server_name(name).expect("the name was looked at when the security was decided");
                 connect::tls(socket, address, &config, name, deadline).await
             }
         }
     }
 
-    fn config(&self, profile: &ClientProfile) -> Arc<rustls::ClientConfig> {
+    fn config(&self, profile: &ClientProfile, alpn: Alpn) -> Arc<rustls::ClientConfig> {
         let mut configs = self.configs.borrow_mut();
-        Arc::clone(configs.entry(profile.digest()).or_insert_with(|| profile.client_config()))
+        Arc::clone(configs.entry((profile.digest(), alpn)).or_insert_with(|| profile.client_config_offering(alpn)))
     }
 }
 
@@ -397,9 +422,9 @@ fn note_all(target: &Target<'_>, errors: Vec<ConnectError>, tried: &mut Vec<Sock
 
 /// What came of asking for a connection.
 #[allow(clippy::large_enum_variant, reason = "it is taken apart at once; a box would cost each waiting request one")]
-enum Admitted {
-    /// One that came back while waiting.
-    Idle(Idle),
+enum Admitted<T> {
+    /// What came back while waiting.
+    Ready(T),
     Limited(Slot, Pending),
     Unlimited,
 }

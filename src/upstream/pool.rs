@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::admission::Share;
+use super::shared::SharedConnection;
 use super::stream::{IdleState, Stream};
 use super::target::{ConnectionPrelude, Security, Target};
 use crate::flow::Host;
+use crate::policy::PoolLimits;
+use crate::tls::{Alpn, AlpnProtocol};
 
 /// Most idle connections kept under one key and worker; the oldest goes first.
 const MAX_IDLE_PER_KEY: usize = 512;
@@ -45,7 +48,10 @@ pub enum Reuse {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolKey {
     address: SocketAddr,
-    tls: Option<([u8; 32], Host)>,
+    /// What is spoken on it.
+    protocol: AlpnProtocol,
+    /// The profile, what is offered in its handshake, and the name.
+    tls: Option<([u8; 32], Alpn, Host)>,
     prelude: Option<Box<ConnectionPrelude>>,
     /// The cluster, as in Envoy: its rules hold for its connections (keep-alive, idle time, requests a connection), and its
     /// limits count them. Another cluster of the same address would take what they do not know.
@@ -54,12 +60,12 @@ pub struct PoolKey {
 
 impl PoolKey {
     #[must_use]
-    pub fn new(address: SocketAddr, security: &Security<'_>, target: &Target<'_>) -> Self {
+    pub fn new(address: SocketAddr, security: &Security<'_>, target: &Target<'_>, protocol: AlpnProtocol) -> Self {
         let tls = match security {
             Security::Plaintext => None,
-            Security::Tls { profile, name } => Some((profile.digest(), (*name).clone())),
+            Security::Tls { profile, name, alpn } => Some((profile.digest(), *alpn, (*name).clone())),
         };
-        Self { address, tls, prelude: target.prelude(), of: Belonging::of(target) }
+        Self { address, protocol, tls, prelude: target.prelude(), of: Belonging::of(target) }
     }
 
     #[must_use]
@@ -107,6 +113,8 @@ struct Entry {
 pub struct Pool {
     idle: HashMap<PoolKey, Vec<Entry>, RandomState>,
     total: usize,
+    /// Connections of HTTP/2, which serve many requests at once, also while they do.
+    shared: HashMap<PoolKey, Vec<Rc<SharedConnection>>, RandomState>,
     /// Until when to be wary of servers that close soon.
     wary: HashMap<PoolKey, Instant>,
 }
@@ -166,20 +174,66 @@ impl Pool {
         self.total += 1;
     }
 
-    /// Lets go of the connection that has been idle longest of those that count for `share`; false when there is none.
+    /// Keeps a connection that serves many requests at once.
+    pub(super) fn put_shared(&mut self, key: PoolKey, connection: Rc<SharedConnection>) {
+        self.shared.entry(key).or_default().push(connection);
+    }
+
+    /// The oldest connection under `key` that can take one more stream.
+    pub(super) fn share(
+        &mut self,
+        key: &PoolKey,
+        limits: Option<&PoolLimits>,
+        now: Instant,
+    ) -> Option<Rc<SharedConnection>> {
+        let connections = self.shared.get_mut(key)?;
+        // What is let go of here drains: it ends with its last stream.
+        connections.retain(|connection| connection.is_open(limits, now));
+        let found = connections.iter().find(|connection| connection.has_room(limits)).map(Rc::clone);
+        if let Some(last) = found.as_ref().filter(|connection| connection.requests_left(limits) == 1) {
+            connections.retain(|connection| !Rc::ptr_eq(connection, last));
+        }
+        if connections.is_empty() {
+            self.shared.remove(key);
+        }
+        found
+    }
+
+    /// Lets go of the connection that has been idle longest of those that count for `share`; false when there is none that
+    /// ends at once.
     pub(super) fn evict(&mut self, share: &Rc<Share>) -> bool {
         let counts = |entry: &Entry| entry.connection.stream.share().is_some_and(|of| Rc::ptr_eq(of, share));
         let first = |entries: &Vec<Entry>| entries.iter().position(counts).map(|at| (at, entries[at].idle_since));
         let candidates = self.idle.values_mut().filter_map(|entries| first(entries).map(|found| (entries, found)));
-        let Some((entries, (at, _))) = candidates.min_by_key(|(_, (_, idle_since))| *idle_since) else { return false };
+        let Some((entries, (at, _))) = candidates.min_by_key(|(_, (_, idle_since))| *idle_since) else {
+            self.evict_shared(share);
+            return false;
+        };
         entries.remove(at).connection.stream.close();
         self.total -= 1;
         true
     }
 
+    /// The same of those that serve many: it ends as soon as its goodbye is said, and releases its place then.
+    fn evict_shared(&mut self, share: &Rc<Share>) {
+        let idle = |connection: &Rc<SharedConnection>| connection.idle_for(share);
+        let oldest = self.shared.values().flatten().filter_map(idle).min();
+        let Some(oldest) = oldest else { return };
+        for connections in self.shared.values_mut() {
+            if let Some(at) = connections.iter().position(|connection| idle(connection) == Some(oldest)) {
+                connections.remove(at);
+                return;
+            }
+        }
+    }
+
     /// Lets go of what the servers closed and of what is too old.
     pub fn sweep(&mut self, now: Instant) {
         self.wary.retain(|_, until| now < *until);
+        self.shared.retain(|_, connections| {
+            connections.retain(|connection| !connection.is_over(now) && !connection.is_expired(now));
+            !connections.is_empty()
+        });
         self.retain(|entry| {
             if entry.idle_since + RECENT <= now {
                 entry.connection.stream.relax();
@@ -190,7 +244,9 @@ impl Pool {
 
     /// Lets go of connections that were verified under a profile which no policy uses any more.
     pub fn retain_profiles(&mut self, current: &HashSet<[u8; 32]>) {
-        let stale = |key: &PoolKey| key.tls.as_ref().is_some_and(|(digest, _)| !current.contains(digest));
+        let stale = |key: &PoolKey| key.tls.as_ref().is_some_and(|(digest, ..)| !current.contains(digest));
+        // Streams that are open end on the connection they began on.
+        self.shared.retain(|key, _| !stale(key));
         self.wary.retain(|key, _| !stale(key));
         for (_, entries) in self.idle.extract_if(|key, _| stale(key)) {
             self.total -= entries.len();
@@ -217,7 +273,7 @@ impl Pool {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.total == 0
+        self.total == 0 && self.shared.is_empty()
     }
 }
 
@@ -253,7 +309,8 @@ mod tests {
     fn key(profile: Option<[u8; 32]>) -> PoolKey {
         let name = || Host::Ip(Ipv4Addr::LOCALHOST.into());
         let address = SocketAddr::from(([192, 0, 2, 1], 443));
-        PoolKey { address, tls: profile.map(|digest| (digest, name())), prelude: None, of: None }
+        let tls = profile.map(|digest| (digest, Alpn::HTTP1, name()));
+        PoolKey { address, protocol: AlpnProtocol::Http1, tls, prelude: None, of: None }
     }
 
     async fn idle(listener: &TcpListener) -> Idle {

@@ -14,6 +14,7 @@ use super::pool::{Idle, PoolKey};
 use super::stream::IdleState;
 use super::target::{Security, Target};
 use crate::io;
+use crate::tls::AlpnProtocol;
 
 /// Most of them that one connection of an application keeps; the oldest goes first. An application that speaks to more
 /// hosts than this through one connection has to authenticate to the oldest again.
@@ -72,7 +73,7 @@ impl Reserved {
             let address = entry.key.address();
             let mut is_one = false;
             target.each_address(|other, _| is_one |= other == address);
-            is_one && entry.key == PoolKey::new(address, security, target)
+            is_one && entry.key == PoolKey::new(address, security, target, AlpnProtocol::Http1)
         };
         // The newest first: should there be two, it is the one whose handshake goes on.
         let at = self.0.iter().rposition(leads)?;
@@ -102,7 +103,7 @@ impl Upstreams {
         while let Some(entry) = reserved.take(target, security) {
             // Asked of the kernel: it cannot be sent again elsewhere.
             if entry.expires > io::now() && entry.connection.stream.idle_state_now() == IdleState::Usable {
-                let Carrier::Http1(used) = self.in_use(entry.key, entry.connection);
+                let used = self.used(entry.key, entry.connection);
                 return Ok(Some(Carrier::Http1(InUse { bond: entry.bond, ..used })));
             }
             entry.connection.stream.close();
@@ -122,7 +123,8 @@ impl Upstreams {
         keeps_for: Option<Duration>,
         reserved: &mut Reserved,
     ) -> bool {
-        let Carrier::Http1(used) = carrier;
+        // Nothing of HTTP/2 is ever bound to one application: its connections serve many.
+        let Carrier::Http1(used) = carrier else { return false };
         let now = io::now();
         let (expires, bond) = (expiry(now, used.since, target.limits(), keeps_for), used.bond);
         if expires <= now {

@@ -21,7 +21,8 @@ impl Upstreams {
     /// # Panics
     /// It carries somebody's identity.
     pub fn give_back(self: &Rc<Self>, carrier: Carrier<'_>, target: &Target<'_>, keeps_for: Option<Duration>) {
-        let Carrier::Http1(used) = carrier;
+        // A stream is over with its request; its connection is the pool's already.
+        let Carrier::Http1(used) = carrier else { return };
         assert!(used.bond == Bond::Free, "a connection that is somebody's own is never given to others");
         let limits = target.limits();
         let spent = limits.and_then(|l| l.max_requests_per_connection).is_some_and(|most| used.requests >= most);
@@ -36,6 +37,11 @@ impl Upstreams {
         if let Some(share) = share {
             share.release();
         }
+        self.sweep();
+    }
+
+    /// Looks idle connections over from now on, as long as there are any.
+    pub(super) fn sweep(self: &Rc<Self>) {
         if !self.is_sweeping.replace(true) {
             let upstreams = Rc::clone(self);
             io::spawn(async move { upstreams.sweep_while_needed().await });
@@ -60,7 +66,7 @@ impl Upstreams {
         });
         let current = profiles.collect::<HashSet<_>>();
         self.pool.borrow_mut().retain_profiles(&current);
-        self.configs.borrow_mut().retain(|digest, _| current.contains(digest));
+        self.configs.borrow_mut().retain(|(digest, _), _| current.contains(digest));
         self.admission.forget_unused();
         self.balancer.borrow_mut().forget_tables();
     }

@@ -7,7 +7,7 @@ use super::balance::Choice;
 use crate::config::{LoadBalancer, LoadBalancing, ProxyProtocol, Tunnel};
 use crate::flow::{ClientAddr, Host, OriginalDst};
 use crate::policy::{Candidate, Cluster, ClusterProtocol, Endpoints, PoolLimits, Transport};
-use crate::tls::ClientProfile;
+use crate::tls::{Alpn, AlpnProtocol, ClientProfile};
 
 /// A cluster of the policy table, or the original destination as the application dialled it.
 ///
@@ -40,6 +40,8 @@ pub enum Security<'s> {
     Tls {
         profile: &'s Arc<ClientProfile>,
         name: &'s Host,
+        /// What is offered.
+        alpn: Alpn,
     },
 }
 
@@ -157,6 +159,16 @@ impl<'t> Target<'t> {
         (tunnel.is_some() || announced.is_some()).then(|| Box::new(ConnectionPrelude { tunnel, announced }))
     }
 
+    /// What is spoken to the servers where the application speaks `theirs`.
+    #[must_use]
+    pub fn protocol(&self, theirs: AlpnProtocol) -> AlpnProtocol {
+        match cluster_protocol(self) {
+            ClusterProtocol::Http1 => AlpnProtocol::Http1,
+            ClusterProtocol::Http2 => AlpnProtocol::Http2,
+            ClusterProtocol::SameAsClient | ClusterProtocol::Opaque => theirs,
+        }
+    }
+
     /// Whether its bytes are not read.
     pub(super) fn is_opaque(&self) -> bool {
         matches!(self, Target::Cluster { cluster, .. } if cluster.protocol == ClusterProtocol::Opaque)
@@ -200,22 +212,32 @@ impl<'t> Target<'t> {
         }
     }
 
-    /// How a connection for `host` (the request's, or the destination's where there is none) must be secured.
+    /// How a connection for `host` (the request's, or the destination's where there is none) must be secured on which
+    /// `protocol` is spoken.
     ///
     /// # Errors
     /// The reason why TLS, which the policy wants, cannot be had. Never answered with plaintext instead.
-    pub fn security<'s>(&self, host: &'s Host) -> Result<Security<'s>, Arc<str>>
+    pub fn security<'s>(&self, host: &'s Host, protocol: AlpnProtocol) -> Result<Security<'s>, Arc<str>>
     where
         't: 's,
     {
+        let offered = |profile: &ClientProfile| match cluster_protocol(self) {
+            ClusterProtocol::SameAsClient => Alpn::only(protocol),
+            _ => profile.request().alpn,
+        };
         let Target::Cluster { cluster, .. } = self else { return Ok(Security::Plaintext) };
         match &cluster.transport {
             Transport::Plaintext => Ok(Security::Plaintext),
             Transport::Refused(reason) => Err(Arc::clone(reason)),
             Transport::Tls(profile) => match profile.session_name(host) {
-                Ok(name) => Ok(Security::Tls { profile, name }),
+                Ok(name) => Ok(Security::Tls { profile, name, alpn: offered(profile) }),
                 Err(error) => Err(error.to_string().into()),
             },
         }
     }
+}
+
+/// What no entry names is spoken to as the application speaks.
+fn cluster_protocol(target: &Target<'_>) -> ClusterProtocol {
+    target.cluster().map_or(ClusterProtocol::SameAsClient, |cluster| cluster.protocol)
 }

@@ -93,6 +93,61 @@ fn json_tells_the_same() {
     }
 }
 
+/// What `egret check` says of `documents` to pods of a namespace with labels, and its exit code.
+fn told_to(documents: &str, pods: &[&str]) -> (String, Option<i32>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("f.yaml");
+    fs::write(&file, documents).expect("room for a small file");
+    let output = check(&[&[file.to_str().expect("a plain name")], pods].concat());
+    (text(&output.stderr).replace(&format!("{}:", file.display()), ""), output.status.code())
+}
+
+#[test]
+fn a_policy_that_cannot_be_judged_stops_the_pods_that_it_is_for_alone() {
+    let policy = |metadata: &str, spec: &str| {
+        let rules = "rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/curl]}}]}]";
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a{metadata}}}\nspec: {{{spec}{rules}}}\n"
+        )
+    };
+    let selecting = "selector: {matchLabels: {app: httpbin}}, ";
+    for (document, pods, fails) in [
+        (policy(", namespace: backend", selecting), &["--namespace", "shop", "--labels", "app=client"][..], false),
+        (policy(", namespace: backend", ""), &["--namespace", "shop"], false),
+        (policy("", selecting), &["--labels", "app=client"], false),
+        (policy(", namespace: backend", selecting), &[], true),
+        (policy("", selecting), &["--labels", "app=httpbin"], true),
+        (policy("", ""), &["--namespace", "shop"], true),
+    ] {
+        let (said, code) = told_to(&document, pods);
+        assert_eq!(code, Some(i32::from(fails)), "{document}{pods:?}: {said}");
+        assert!(said.contains("principals: cannot be judged where one pod's traffic leaves"), "{said}");
+        assert_eq!(said.contains("warning: this AuthorizationPolicy is for other pods"), !fails, "{said}");
+    }
+}
+
+#[test]
+fn a_secret_that_has_an_error_is_not_called_missing() {
+    let documents = |secret: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec: {{hosts: [a.example], \
+             ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 443}}], resolution: DNS}}\n---\napiVersion: \
+             networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a}}\nspec: {{host: a.example, \
+             workloadSelector: {{matchLabels: {{app: a}}}}, trafficPolicy: {{tls: {{mode: MUTUAL, credentialName: \
+             client}}}}}}\n---\napiVersion: v1\nkind: Secret\n{secret}\n"
+        )
+    };
+    for (secret, missing) in [
+        ("metadata: {name: client}\ndata: {tls.crt: LS0}", false),
+        ("metadata: {name: client, namespace: default}\nstringData: {tls.crt: 7}", false),
+        ("metadata: {name: other}\ndata: {tls.crt: LS0}", true),
+    ] {
+        let (said, code) = told_to(&documents(secret), &["--namespace", "default"]);
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(said.contains("secret default/client not found"), missing, "{secret}: {said}");
+    }
+}
+
 /// Every example, except for the credentials that an example cannot bring.
 #[test]
 fn examples_are_clean() {

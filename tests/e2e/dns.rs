@@ -2,10 +2,13 @@
 //!
 //! Real clients (dig, getent, Python), a real name server (dnsmasq) and servers that misbehave, in network namespaces.
 
+mod addresses;
 mod clients;
 mod flood;
+mod policy;
 mod servers;
 mod tools;
+mod upstream;
 
 /// A ServiceEntry of one host.
 pub fn entry(host: &str, port: &str, more: &str) -> String {

@@ -30,6 +30,7 @@ mod framing;
 mod fuzz_corpus;
 mod harness;
 mod http2;
+mod http2_upstream;
 mod http_cases;
 mod http_clocks;
 mod http_faults;

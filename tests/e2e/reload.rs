@@ -102,6 +102,26 @@ fn a_setting_that_needs_a_restart_is_told_and_not_shown_as_in_force() {
     assert_eq!(told["waiting_for_restart"][0]["after_restart"], "10000");
 }
 
+/// A policy of other pods whose conditions mean nothing at this one's egress is left out; one of this pod's is an error.
+#[test]
+fn a_policy_that_cannot_be_judged_keeps_the_old_table_where_it_is_for_this_pod() {
+    let lab = Lab::new();
+    let policy = |namespace: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a, namespace: {namespace}}}\nspec: \
+             {{rules: [{{from: [{{source: {{principals: [x]}}}}]}}]}}\n"
+        )
+    };
+    lab.configure("policy.yaml", &policy("elsewhere"));
+    let egret = lab.egret(&["--namespace", "shop"]);
+    lab::eventually("the policy of others is told", || egret.stderr().contains("is for other pods and is left out"));
+    assert!(egret.get(15021, "/healthz/ready").is_some_and(|(status, _)| status == 200));
+    lab.configure("policy.yaml", &policy("shop"));
+    let kept = "configuration not usable; the policy in force stays";
+    lab::eventually("the policy of this pod is an error", || egret.stderr().contains(kept));
+    assert!(egret.stderr().contains("principals: cannot be judged"), "{}", egret.stderr());
+}
+
 #[test]
 fn a_broken_file_keeps_the_old_table_and_says_why() {
     let lab = Lab::new();

@@ -230,9 +230,8 @@ fn origination_follows_the_address_that_was_dialled() {
     lab.configure(
         "none.yaml",
         &[
-            none("direct.example", &[(8888, "HTTP", Some(443)), (8882, "HTTP2", Some(443))]),
-            insecure("direct.example", 8888)
-                + "    - {port: {number: 8882}, tls: {mode: SIMPLE, insecureSkipVerify: true}}\n",
+            none("direct.example", &[(8888, "HTTP", Some(443))]),
+            insecure("direct.example", 8888),
             none("redirected.example", &[(8888, "HTTP", None), (8882, "HTTP2", None), (443, "HTTPS", Some(443))]),
             insecure("redirected.example", 443),
             redirect.to_owned(),
@@ -243,7 +242,6 @@ fn origination_follows_the_address_that_was_dialled() {
     let egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
     for (host, port, cluster) in [
         ("direct.example", 8888, "outbound|8888||direct.example"),
-        ("direct.example", 8882, "outbound|8882||direct.example"),
         ("redirected.example", 8888, "outbound|443||redirected.example"),
         ("redirected.example", 8882, "outbound|443||redirected.example"),
     ] {

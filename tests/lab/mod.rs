@@ -19,6 +19,7 @@ pub mod credentials;
 pub mod documents;
 pub mod forward;
 pub mod http2_client;
+pub mod http2_server;
 pub mod names;
 pub mod netns;
 pub mod nginx;

@@ -18,8 +18,8 @@ use crate::config::{self, Loaded, Problem, Resources, Severity};
 use crate::control::expiry;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, compile};
-use crate::tls::{ClientProfile, ProfileRequest, Store, StoreOptions};
+use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, compile, take_unjudged};
+use crate::tls::{ClientProfile, MaterialError, ProfileRequest, Store, StoreOptions};
 use pods::{Gathered, pods};
 
 /// Check configuration files: every error and warning, with file, line and column
@@ -47,6 +47,8 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> ExitCode {
     let mut loaded = config::load(&args.paths);
     loaded.problems.extend(nothing_read(&loaded, args));
+    let pods = pods(&loaded.resources, args.namespace.as_deref(), &args.labels);
+    loaded.problems.extend(take_unjudged(&mut loaded.resources, &pods, !args.labels.is_empty()));
     let in_use = problems_in_use(&loaded.resources, args);
     loaded.problems.extend(in_use);
     let problems = problems_of(&loaded);
@@ -92,7 +94,8 @@ fn problems_in_use(resources: &Resources, args: &CheckArgs) -> Vec<Problem> {
             let (_, problems) = compile(resources, pod, &mut materials);
             // That a selector wants other labels says nothing where each is tried.
             let elsewhere = |p: &Problem| args.labels.is_empty() && p.message.starts_with(NOT_FOR_THIS_WORKLOAD);
-            problems.into_iter().filter(|problem| !elsewhere(problem)).for_each(|p| found.add(from + at, p));
+            let said = |p: &Problem| elsewhere(p) || is_of_unsound_secret(p, resources, &pod.namespace);
+            problems.into_iter().filter(|problem| !said(problem)).for_each(|p| found.add(from + at, p));
         }
         from += of_namespace.len();
         let credentials = materials.store.credentials();
@@ -106,6 +109,17 @@ fn problems_in_use(resources: &Resources, args: &CheckArgs) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Whether a Secret is called missing that is there and has an error, of which its own place tells.
+fn is_of_unsound_secret(problem: &Problem, resources: &Resources, namespace: &str) -> bool {
+    resources.unsound_secrets.iter().any(|secret| {
+        let missing = MaterialError::SecretNotFound {
+            namespace: secret.namespace.as_deref().unwrap_or(namespace).to_owned(),
+            name: secret.name.clone(),
+        };
+        problem.message.contains(&missing.to_string())
+    })
 }
 
 /// Credentials as they lie on the disk; names are not resolved.

@@ -155,8 +155,8 @@ mod tests {
         check(&locked_memory(0), Warn, "ulimit -l");
         check(&locked_memory(u64::MAX), Ok, "unlimited");
         check(&descriptors(32), Fail, "raise the hard limit");
-        check(&descriptors(64), Warn, "15 connections");
-        check(&descriptors(1024), Warn, "467 connections");
+        check(&descriptors(64), Warn, "13 connections");
+        check(&descriptors(1024), Warn, "435 connections");
         check(&descriptors(1 << 20), Ok, "1048576 descriptors");
         check(&cpus(8, None, 8), Ok, "default: 8");
         check(&cpus(8, Some(1500), 2), Ok, "1500m: workers by default: 2");

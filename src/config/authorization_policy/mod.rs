@@ -1,7 +1,7 @@
 //! `AuthorizationPolicy` (`security.istio.io`): its fields, and which of them can be judged where one pod's traffic leaves.
 //!
-//! What cannot be judged here is an error and not a warning: a DENY without one of its conditions would forbid more than
-//! is written, an ALLOW without one would let more out.
+//! What cannot be judged here is an error for the pods that the policy is for, and not a warning: a DENY without one of its
+//! conditions would forbid more than is written, an ALLOW without one would let more out. Whom it is for is known later.
 
 mod rule;
 mod text_pattern;
@@ -9,7 +9,7 @@ mod text_pattern;
 use std::collections::BTreeMap;
 
 use crate::config::metadata::{Meta, object_name, read_meta, read_selector};
-use crate::config::problem::Location;
+use crate::config::problem::{Location, Problem};
 use crate::config::reader::{Field, Object, Report};
 use crate::config::yaml::quoted;
 
@@ -25,6 +25,9 @@ pub struct AuthorizationPolicy {
     pub rules: Vec<AuthorizationRule>,
     /// `istio.io/dry-run`: written to be looked at, not to hold.
     pub dry_run: bool,
+    /// What cannot be judged where one pod's traffic leaves, each an error for the pods that the policy is for: its rules are
+    /// not whole then.
+    pub unjudged: Vec<Problem>,
 }
 
 /// What of a pod's traffic a policy speaks of.
@@ -62,6 +65,7 @@ const ACTIONS: &[(&str, Option<AuthorizationAction>)] = &[
 const DRY_RUN: &str = "istio.io/dry-run";
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<AuthorizationPolicy> {
+    let errors_before = report.errors();
     let meta = read_meta(&mut object, at, report);
     object.allow(&["status"]);
     let mut spec = match object.optional("spec") {
@@ -83,9 +87,15 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         }
         spec.finish(report);
     }
+    let unjudged = report.take_aside();
+    if report.errors() > errors_before {
+        // Every mistake is told at once.
+        report.add_all(unjudged);
+        return None;
+    }
     let meta = meta?;
     let dry_run = is_dry_run(&meta);
-    Some(AuthorizationPolicy { meta, scope, action: action?, rules, dry_run })
+    Some(AuthorizationPolicy { meta, scope, action: action?, rules, dry_run, unjudged })
 }
 
 fn is_dry_run(meta: &Meta) -> bool {
@@ -94,14 +104,14 @@ fn is_dry_run(meta: &Meta) -> bool {
 
 fn read_action(spec: &mut Object<'_>, report: &mut Report) -> Option<AuthorizationAction> {
     if let Some(field) = spec.optional("provider") {
-        field.key_error("external authorizers are not supported; remove it, and use ALLOW, DENY or AUDIT", report);
+        field.key_set_aside("external authorizers are not supported; remove it, and use ALLOW, DENY or AUDIT", report);
     }
     let Some(field) = spec.optional("action") else { return Some(AuthorizationAction::default()) };
     let action = field.choice(ACTIONS, report)?;
     if action.is_none() {
-        field.error("CUSTOM needs an external authorizer, which is not supported; use ALLOW or DENY", report);
+        field.set_aside("CUSTOM needs an external authorizer, which is not supported; use ALLOW or DENY", report);
     }
-    action
+    action.or(Some(AuthorizationAction::default()))
 }
 
 fn read_scope(spec: &mut Object<'_>, report: &mut Report) -> AuthorizationScope {

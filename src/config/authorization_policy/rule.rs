@@ -75,7 +75,7 @@ pub enum AuthorizationCondition {
 }
 
 /// What identifies callers: there is one caller, and nothing of the kind is known of it.
-const UNKNOWN_SOURCES: [&str; 10] = [
+const UNKNOWN_SOURCES: [&str; 12] = [
     "principals",
     "notPrincipals",
     "requestPrincipals",
@@ -86,6 +86,8 @@ const UNKNOWN_SOURCES: [&str; 10] = [
     "notIpBlocks",
     "remoteIpBlocks",
     "notRemoteIpBlocks",
+    "trustDomains",
+    "notTrustDomains",
 ];
 
 pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<AuthorizationRule> {
@@ -117,18 +119,18 @@ fn read_from(item: &Field<'_>, report: &mut Report) -> Option<AuthorizationSourc
     object.finish(report);
     let field = field?;
     let mut source = field.object(report)?;
-    let errors = report.errors();
+    let complaints = report.complaints();
     for name in UNKNOWN_SOURCES {
         let Some(field) = source.optional(name) else { continue };
-        field.key_error(
+        field.key_set_aside(
             "cannot be judged where one pod's traffic leaves: every request is that pod's; select pods by `selector`, or \
              ask for namespaces",
             report,
         );
     }
-    let namespaces = wanted(&mut source, ["namespaces", "notNamespaces"], report, TextPattern::text);
+    let namespaces = patterns(&mut source, ["namespaces", "notNamespaces"], report, TextPattern::text);
     source.finish(report);
-    if namespaces.asks_nothing() && report.errors() == errors {
+    if namespaces.asks_nothing() && report.complaints() == complaints {
         field.error("must ask for something: namespaces or notNamespaces", report);
     }
     Some(AuthorizationSource { namespaces })
@@ -140,19 +142,19 @@ fn read_to(item: &Field<'_>, report: &mut Report) -> Option<AuthorizationOperati
     object.finish(report);
     let field = field?;
     let mut operation = field.object(report)?;
-    let errors = report.errors();
+    let complaints = report.complaints();
     let found = AuthorizationOperation {
-        hosts: wanted(&mut operation, ["hosts", "notHosts"], report, TextPattern::host),
+        hosts: patterns(&mut operation, ["hosts", "notHosts"], report, TextPattern::host),
         ports: wanted(&mut operation, ["ports", "notPorts"], report, port),
-        methods: wanted(&mut operation, ["methods", "notMethods"], report, TextPattern::text),
-        paths: wanted(&mut operation, ["paths", "notPaths"], report, TextPattern::path),
+        methods: patterns(&mut operation, ["methods", "notMethods"], report, TextPattern::text),
+        paths: patterns(&mut operation, ["paths", "notPaths"], report, TextPattern::path),
     };
     let nothing = found.hosts.asks_nothing()
         && found.ports.asks_nothing()
         && found.methods.asks_nothing()
         && found.paths.asks_nothing();
     operation.finish(report);
-    if nothing && report.errors() == errors {
+    if nothing && report.complaints() == complaints {
         field.error("must ask for something: hosts, ports, methods, paths or one of their not- forms", report);
     }
     Some(found)
@@ -168,7 +170,7 @@ fn read_condition(item: &Field<'_>, report: &mut Report) -> Option<Authorization
             None
         }
         Some(("connection.sni", _)) => {
-            Some(AuthorizationCondition::Sni(wanted(&mut object, names, report, TextPattern::host)))
+            Some(AuthorizationCondition::Sni(patterns(&mut object, names, report, TextPattern::host)))
         }
         Some(("destination.port", _)) => Some(AuthorizationCondition::Port(wanted(&mut object, names, report, port))),
         Some(("destination.ip", _)) => {
@@ -178,15 +180,15 @@ fn read_condition(item: &Field<'_>, report: &mut Report) -> Option<Authorization
             })))
         }
         Some(("source.namespace", _)) => {
-            Some(AuthorizationCondition::Namespace(wanted(&mut object, names, report, TextPattern::text)))
+            Some(AuthorizationCondition::Namespace(patterns(&mut object, names, report, TextPattern::text)))
         }
         Some((key, field)) => {
             if let Some(name) = header(key) {
-                let values = wanted(&mut object, names, report, TextPattern::text);
+                let values = patterns(&mut object, names, report, TextPattern::text);
                 Some(AuthorizationCondition::Header(name, values))
             } else {
                 object.allow(&names);
-                field.error(unknown_key(key), report);
+                field.set_aside(unknown_key(key), report);
                 None
             }
         }
@@ -223,19 +225,55 @@ fn unknown_key(key: &str) -> String {
     format!("{} cannot be judged here; expected {KNOWN}{hint}", quoted(key))
 }
 
-/// The two lists of a field, each of which must not be empty where it is written.
+/// The two lists of a field. A pattern that could never match here may be one of another workload.
+fn patterns(
+    object: &mut Object<'_>,
+    names: [&'static str; 2],
+    report: &mut Report,
+    parse: fn(&str) -> Result<TextPattern, String>,
+) -> Wanted<TextPattern> {
+    read_wanted(object, names, report, parse, Wrong::ForItsPods)
+}
+
+/// The two lists of a field whose values are the same everywhere.
 fn wanted<T>(
+    object: &mut Object<'_>,
+    names: [&'static str; 2],
+    report: &mut Report,
+    parse: fn(&str) -> Result<T, String>,
+) -> Wanted<T> {
+    read_wanted(object, names, report, parse, Wrong::ForAll)
+}
+
+/// For whom a value that cannot be read is an error.
+#[derive(Clone, Copy)]
+enum Wrong {
+    ForAll,
+    ForItsPods,
+}
+
+/// Each list must not be empty where it is written.
+fn read_wanted<T>(
     object: &mut Object<'_>,
     [any_of, none_of]: [&'static str; 2],
     report: &mut Report,
-    parse: impl Fn(&str) -> Result<T, String> + Copy,
+    parse: fn(&str) -> Result<T, String>,
+    wrong: Wrong,
 ) -> Wanted<T> {
     let mut list = |name, report: &mut Report| {
         let field = object.optional(name);
         field.map(|field| {
             each(&field, report, |item, report| {
                 let text = item.word(report)?;
-                parse(text).map_err(|message| item.error(format!("{}: {message}", quoted(text)), report)).ok()
+                let message = match parse(text) {
+                    Ok(value) => return Some(value),
+                    Err(message) => format!("{}: {message}", quoted(text)),
+                };
+                match wrong {
+                    Wrong::ForAll => item.error(message, report),
+                    Wrong::ForItsPods => item.set_aside(message, report),
+                }
+                None
             })
         })
     };

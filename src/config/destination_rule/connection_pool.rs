@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::retry_budget::RetryBudget;
-use crate::config::reader::{Field, Object, Report, Shape};
+use crate::config::reader::{Field, Object, Report};
 
 /// `connectionPool`; `None` means the default (see [`PoolLimits`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,31 @@ pub struct ConnectionPool {
     /// Requests that are being tried again at once.
     pub max_retries: Option<u32>,
     pub http_idle_timeout: Option<Duration>,
+    /// Streams at once on one connection of HTTP/2.
+    pub max_concurrent_streams: Option<u32>,
+    pub http2_keepalive: Option<Http2Keepalive>,
+    pub h2_upgrade: Option<H2Upgrade>,
+    /// Servers are spoken to as the application speaks.
+    pub use_client_protocol: bool,
 }
+
+/// `http2KeepAlive`: a PING on a connection from which nothing has come for `interval`; it is ended when no answer comes
+/// within `timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Keepalive {
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+/// `h2UpgradePolicy`; without it the mesh's holds, which is not to upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum H2Upgrade {
+    Upgrade,
+    DoNotUpgrade,
+}
+
+const UPGRADE_POLICIES: &[(&str, Option<H2Upgrade>)] =
+    &[("DEFAULT", None), ("UPGRADE", Some(H2Upgrade::Upgrade)), ("DO_NOT_UPGRADE", Some(H2Upgrade::DoNotUpgrade))];
 
 /// Unset fields are left to the operating system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +81,9 @@ pub struct PoolLimits {
     pub tcp_idle_timeout: Option<Duration>,
     pub max_connection_duration: Option<Duration>,
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Of one connection of HTTP/2.
+    pub max_concurrent_streams: Option<u32>,
+    pub http2_keepalive: Option<Http2Keepalive>,
 }
 
 impl PoolLimits {
@@ -78,6 +105,8 @@ impl PoolLimits {
             tcp_idle_timeout: time(Some(pool.tcp_idle_timeout.unwrap_or(OPAQUE_IDLE))),
             max_connection_duration: time(pool.max_connection_duration),
             tcp_keepalive: pool.tcp_keepalive,
+            max_concurrent_streams: count(pool.max_concurrent_streams),
+            http2_keepalive: pool.http2_keepalive,
         }
     }
 }
@@ -133,10 +162,25 @@ fn read_http(http: &mut Object<'_>, pool: &mut ConnectionPool, report: &mut Repo
     pool.max_requests = count(http, "http2MaxRequests", report);
     pool.max_retries = count(http, "maxRetries", report);
     pool.http_idle_timeout = http.optional("idleTimeout").and_then(|field| field.duration(report));
-    http.unsupported("h2UpgradePolicy", Shape::Word, report);
-    http.unsupported("useClientProtocol", Shape::Boolean, report);
-    http.unsupported("maxConcurrentStreams", Shape::Whole, report);
-    http.unsupported("http2KeepAlive", Shape::Object(&["interval", "timeout"]), report);
+    pool.h2_upgrade =
+        http.optional("h2UpgradePolicy").and_then(|field| field.choice(UPGRADE_POLICIES, report)).flatten();
+    pool.use_client_protocol =
+        http.optional("useClientProtocol").and_then(|field| field.boolean(report)).unwrap_or_default();
+    pool.max_concurrent_streams = count(http, "maxConcurrentStreams", report);
+    pool.http2_keepalive = http.optional("http2KeepAlive").and_then(|field| read_http2_keepalive(&field, report));
+}
+
+/// Without an interval there is none; Envoy's timeout stands in for a missing one.
+fn read_http2_keepalive(field: &Field<'_>, report: &mut Report) -> Option<Http2Keepalive> {
+    const TIMEOUT: Duration = Duration::from_secs(20);
+    let mut object = field.object(report)?;
+    let mut time = |name, report: &mut Report| {
+        let time = object.optional(name).and_then(|field| field.at_least_a_millisecond(report));
+        time.filter(|time| !time.is_zero())
+    };
+    let (interval, timeout) = (time("interval", report), time("timeout", report));
+    object.finish(report);
+    Some(Http2Keepalive { interval: interval?, timeout: timeout.unwrap_or(TIMEOUT) })
 }
 
 /// A protobuf int32 that counts something: not negative, zero is "not set".

@@ -112,6 +112,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<LoadBalanci
     }
     let locality = object.optional("localityLbSetting").and_then(|field| locality::read(&field, report));
     object.unsupported("zoneAwareLbSetting", Shape::Any, report);
+    object.unsupported("backendUtilization", Shape::Any, report);
     object.finish(report);
     let warmup = warmup.filter(|warmup| !warmup.duration.is_zero());
     Some(LoadBalancing { by, hash, warmup, locality })

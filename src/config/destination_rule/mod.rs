@@ -20,7 +20,7 @@ use crate::config::reader::{Field, Object, Report};
 use crate::config::yaml::quoted;
 
 pub use client_tls::{ClientTls, TlsMode};
-pub use connection_pool::{ConnectionPool, POOLED_IDLE, PoolLimits, TcpKeepalive};
+pub use connection_pool::{ConnectionPool, H2Upgrade, Http2Keepalive, POOLED_IDLE, PoolLimits, TcpKeepalive};
 pub use load_balancer::{ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup};
 pub use locality::{Distribute, Locality, LocalityBalancing, LocalityPattern};
 pub use outlier_detection::OutlierDetection;

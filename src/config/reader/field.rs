@@ -46,6 +46,16 @@ impl<'n> Field<'n> {
         report.error(self.node.at, self.message(message.as_ref()));
     }
 
+    /// As [`error`](Self::error), but only for whom the object concerns.
+    pub fn set_aside(&self, message: impl AsRef<str>, report: &mut Report) {
+        report.set_aside(self.node.at, self.message(message.as_ref()));
+    }
+
+    /// As [`key_error`](Self::key_error), but only for whom the object concerns.
+    pub fn key_set_aside(&self, message: impl AsRef<str>, report: &mut Report) {
+        report.set_aside(self.key_at, self.message(message.as_ref()));
+    }
+
     pub fn warning(&self, message: impl AsRef<str>, report: &mut Report) {
         report.warning(self.node.at, self.message(message.as_ref()));
     }

@@ -14,11 +14,13 @@ pub(crate) struct Report {
     file: Arc<Path>,
     problems: Vec<Problem>,
     errors: usize,
+    /// See [`set_aside`](Self::set_aside).
+    aside: Vec<Problem>,
 }
 
 impl Report {
     pub fn new(file: &Path) -> Self {
-        Self { file: file.into(), problems: Vec::new(), errors: 0 }
+        Self { file: file.into(), problems: Vec::new(), errors: 0, aside: Vec::new() }
     }
 
     pub fn error(&mut self, at: Place, message: impl Into<String>) {
@@ -28,6 +30,29 @@ impl Report {
 
     pub fn warning(&mut self, at: Place, message: impl Into<String>) {
         self.add(Severity::Warning, at, message.into());
+    }
+
+    /// An error only for whom the object concerns: the reader of the object takes it with [`take_aside`](Self::take_aside).
+    pub fn set_aside(&mut self, at: Place, message: String) {
+        if self.aside.len() < MAX_PROBLEMS {
+            self.aside.push(Problem { severity: Severity::Error, at: Some(self.location(at)), message });
+        }
+    }
+
+    /// What was set aside since the last call.
+    pub fn take_aside(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.aside)
+    }
+
+    /// Makes errors of what was set aside.
+    pub fn add_all(&mut self, aside: Vec<Problem>) {
+        self.errors += aside.len();
+        self.problems.extend(aside);
+    }
+
+    /// Errors so far, and what is set aside.
+    pub fn complaints(&self) -> usize {
+        self.errors + self.aside.len()
     }
 
     fn add(&mut self, severity: Severity, at: Place, message: String) {

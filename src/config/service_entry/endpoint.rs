@@ -68,7 +68,10 @@ fn read(
     report: &mut Report,
 ) -> Option<Endpoint> {
     let mut object = item.object(report)?;
-    let address = object.required("address").and_then(|field| {
+    // An endpoint of another network may have no address: a gateway of the mesh leads there.
+    let is_remote = object.has("network") && !object.has("address");
+    let address = if is_remote { object.optional("address") } else { object.required("address") };
+    let address = address.and_then(|field| {
         let address = read_address(&field, report)?;
         check_address(&address, &field, resolution, report);
         Some(address)
@@ -77,7 +80,13 @@ fn read(
     let labels = object.optional("labels").map(|field| metadata::labels(&field, report)).unwrap_or_default();
     let locality = object.optional_text("locality", report).map(|(_, text)| text.to_owned());
     let weight = object.optional("weight").and_then(|field| field.whole(&(0..=i64::from(u32::MAX)), report));
-    object.unsupported("network", Shape::Word, report);
+    match object.optional("network") {
+        Some(field) if is_remote && field.text(report).is_some() => field.key_warning(
+            "is not supported: without an address this endpoint is reached through a gateway of its network; it is left out",
+            report,
+        ),
+        _ => object.unsupported("network", Shape::Word, report),
+    }
     let service_account = object.optional_text("serviceAccount", report);
     check_unix(address.as_ref(), &mut object, report);
     object.finish(report);

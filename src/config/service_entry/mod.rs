@@ -6,6 +6,7 @@
 mod endpoint;
 mod port;
 mod resolution;
+mod status;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ use crate::config::yaml::quoted;
 pub use endpoint::{Endpoint, EndpointAddress};
 pub use port::{PortProtocol, ServicePort};
 pub use resolution::Resolution;
+pub use status::StatusAddress;
 
 #[derive(Clone, Debug)]
 pub struct ServiceEntry {
@@ -33,6 +35,8 @@ pub struct ServiceEntry {
     pub endpoints: Vec<Endpoint>,
     pub export_to: Vec<ExportTo>,
     pub subject_alt_names: Vec<String>,
+    /// `status.addresses`: what a control plane gave its hosts.
+    pub status_addresses: Vec<StatusAddress>,
     /// Parsed so that it can be warned of: a sidecar without a control plane has no pods to select.
     pub workload_selector: Option<BTreeMap<String, String>>,
 }
@@ -60,7 +64,7 @@ struct Related<'e> {
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<ServiceEntry> {
     let meta = read_meta(&mut object, at, report);
-    object.allow(&["status"]);
+    let status_addresses = object.optional("status").map(|field| status::read(&field)).unwrap_or_default();
     let spec = object.required("spec");
     object.finish(report);
     let mut spec = spec?.object(report)?;
@@ -100,6 +104,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         endpoints,
         export_to,
         subject_alt_names,
+        status_addresses,
         workload_selector,
     })
 }

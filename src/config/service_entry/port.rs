@@ -36,6 +36,8 @@ pub enum PortProtocol {
 const MAX_PORTS: usize = 256;
 const PROTOCOLS: &[(&str, PortProtocol)] = &[
     ("HTTP", PortProtocol::Http),
+    // Istio carries it as HTTP (`protocol.Instance.IsHTTP`): the port of a forward proxy.
+    ("HTTP_PROXY", PortProtocol::Http),
     ("HTTP2", PortProtocol::Http2),
     ("GRPC", PortProtocol::Grpc),
     ("GRPC-WEB", PortProtocol::GrpcWeb),

@@ -65,7 +65,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{AccessLogFormat, ConnectPolicy, Keepalive, MinimumVersion, OutboundPolicy};
+    use crate::config::{
+        AccessLogFormat, ConnectPolicy, DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix, Keepalive, MinimumVersion,
+        OutboundPolicy,
+    };
 
     #[derive(clap::Parser)]
     struct Command {
@@ -91,6 +94,8 @@ mod tests {
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 --tcp-keepalive-time 16s \
                    --tcp-keepalive-interval 17s --tcp-keepalive-probes 18 --tcp-user-timeout 19s \
                    --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
+                   --dns-policy answer_listed_only --dns-transport tls --dns-server-name dns.example \
+                   --dns-ca-certificates /ca.pem --ip-autoallocate-ipv4-prefix 10.9.1.0/16 --ip-autoallocate-ipv6-prefix none \
                    --drain-duration 12s --minimum-drain-duration 15s --protected-addresses 10.0.0.1,fd00::/8 --strict";
         let overrides = parse(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
         let mut settings = Settings::default();
@@ -113,6 +118,12 @@ mod tests {
             max_head_fields: 9,
             max_connections: 10,
             dns_refresh_rate: Duration::from_secs(11),
+            dns_policy: DnsPolicy::AnswerListedOnly,
+            dns_transport: DnsTransport::Tls,
+            dns_server_name: Some("dns.example".parse().unwrap()),
+            dns_ca_certificates: Some("/ca.pem".into()),
+            ip_autoallocate_ipv4_prefix: Ipv4Prefix("10.9.0.0/16".parse().ok()),
+            ip_autoallocate_ipv6_prefix: Ipv6Prefix(None),
             drain_duration: Duration::from_secs(12),
             minimum_drain_duration: Duration::from_secs(15),
             protected_addresses: vec!["10.0.0.1/32".parse().unwrap(), "fd00::/8".parse().unwrap()],
@@ -130,6 +141,9 @@ mod tests {
             ("--idle-timeout", "10", "expected a duration"),
             ("--dns-refresh-rate", "999ms", "at least \"1s\""),
             ("--max-head-bytes", "1Gi", "must be from 1024 to 1048576"),
+            ("--ip-autoallocate-ipv4-prefix", "10.0.0.0/31", "room for hosts"),
+            ("--ip-autoallocate-ipv6-prefix", "10.0.0.0/8", "expected an IPv6 network"),
+            ("--dns-server-name", "a b", "letters"),
             ("--max-connections", "0", "must be from 1 to 1000000"),
             ("--protected-addresses", "10.0.0.0/33", "neither an IP address nor a CIDR"),
             ("--max-connections", "many", "expected a whole number"),

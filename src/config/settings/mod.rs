@@ -1,5 +1,6 @@
 //! `egret/v1` Settings: the process itself, from a file (here) and from flags (`flags`). `table` declares the settings.
 
+mod dns;
 mod flags;
 mod table;
 mod value;
@@ -10,6 +11,7 @@ use crate::config::metadata::{Meta, read_meta};
 use crate::config::problem::Location;
 use crate::config::reader::{Object, Report};
 
+pub use dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 pub use flags::SettingsOverrides;
 pub use table::{AccessLogFormat, ConnectPolicy, Keepalive, MinimumVersion, SETTINGS, Setting, Settings, TakesEffect};
 

@@ -2,12 +2,15 @@
 //! variables, `/config_dump` and what a reload cannot change are made of the rows.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 use super::value::{Named, ValueKind};
 use crate::config::sidecar::OutboundPolicy;
+use crate::flow::Hostname;
 
 /// How a setting is called outside, what it may be, and when a change of it takes effect.
 #[derive(Debug)]
@@ -86,6 +89,14 @@ pub struct Settings {
     /// Connections of applications at once, all workers together.
     pub max_connections: usize,
     pub dns_refresh_rate: Duration,
+    pub dns_policy: DnsPolicy,
+    pub dns_transport: DnsTransport,
+    /// Whom the certificates of name servers must be for.
+    pub dns_server_name: Option<Hostname>,
+    /// `None`: those of the operating system.
+    pub dns_ca_certificates: Option<PathBuf>,
+    pub ip_autoallocate_ipv4_prefix: Ipv4Prefix,
+    pub ip_autoallocate_ipv6_prefix: Ipv6Prefix,
     pub drain_duration: Duration,
     /// How long a draining process stays although it carries nothing: the application may still call while it ends.
     pub minimum_drain_duration: Duration,
@@ -210,6 +221,42 @@ pub static SETTINGS: &[Setting] = &[
         key: "dnsRefreshRate",
         help: "How often names that give no TTL are resolved again, and the longest wait after a failure; at least 1s",
         value: ValueKind::Duration(|settings| &mut settings.dns_refresh_rate, a_second_or_more),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "dnsPolicy",
+        help: "What becomes of lookups of names that no ServiceEntry lists, where DNS is captured: FORWARD_UNLISTED, or ANSWER_LISTED_ONLY to refuse them under REGISTRY_ONLY",
+        value: ValueKind::Word { place: |settings| &mut settings.dns_policy, name: "MODE", any_case: false },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "dnsTransport",
+        help: "How name servers are asked: PLAIN, or TLS",
+        value: ValueKind::Word { place: |settings| &mut settings.dns_transport, name: "TRANSPORT", any_case: false },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "dnsServerName",
+        help: "The name that name servers must prove to be, for the transport TLS",
+        value: ValueKind::Text(|settings| &mut settings.dns_server_name, "NAME"),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "dnsCaCertificates",
+        help: "The CAs that name servers are verified with, for the transport TLS; default: the operating system's",
+        value: ValueKind::Text(|settings| &mut settings.dns_ca_certificates, "FILE"),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "ipAutoallocateIpv4Prefix",
+        help: "Where hosts without addresses get automatic IPv4 addresses from, or `none`",
+        value: ValueKind::Text(|settings| &mut settings.ip_autoallocate_ipv4_prefix, "CIDR"),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "ipAutoallocateIpv6Prefix",
+        help: "Where hosts without addresses get automatic IPv6 addresses from, or `none`",
+        value: ValueKind::Text(|settings| &mut settings.ip_autoallocate_ipv6_prefix, "CIDR"),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -341,11 +388,32 @@ impl Default for Settings {
             max_head_fields: 100,
             max_connections: 10_000,
             dns_refresh_rate: Duration::from_secs(60),
+            dns_policy: DnsPolicy::default(),
+            dns_transport: DnsTransport::default(),
+            dns_server_name: None,
+            dns_ca_certificates: None,
+            ip_autoallocate_ipv4_prefix: Ipv4Prefix::default(),
+            ip_autoallocate_ipv6_prefix: Ipv6Prefix::default(),
             drain_duration: Duration::from_secs(45),
             minimum_drain_duration: Duration::ZERO,
             protected_addresses: protected_addresses(),
             strict: false,
         }
+    }
+}
+
+impl Settings {
+    /// What cannot be together, whichever of files and flags said which.
+    ///
+    /// # Errors
+    /// In words, with what to do.
+    pub fn check(&self) -> Result<(), String> {
+        if self.dns_transport == DnsTransport::Tls && self.dns_server_name.is_none() {
+            return Err(
+                "dnsTransport TLS needs dnsServerName, the name that the name servers' certificates are for".to_owned()
+            );
+        }
+        Ok(())
     }
 }
 

@@ -35,6 +35,8 @@ pub enum ValueKind<S> {
     Bytes(fn(&mut S) -> &mut usize, RangeInclusive<i64>),
     /// An empty list is a value.
     Networks(fn(&mut S) -> &mut Vec<IpNet>),
+    /// As the help of a flag calls it.
+    Text(fn(&mut S) -> &mut dyn TextValue, &'static str),
 }
 
 /// One of a closed set of words.
@@ -63,6 +65,17 @@ impl<T: Named> Word for T {
     fn choose(&mut self, index: usize) {
         *self = T::WORDS[index].1;
     }
+}
+
+/// What is written as one text.
+pub trait TextValue {
+    fn text(&self) -> String;
+
+    /// Takes another value.
+    ///
+    /// # Errors
+    /// What is wrong with the text; nothing is changed then.
+    fn take(&mut self, text: &str) -> Result<(), String>;
 }
 
 /// A whole number.
@@ -98,7 +111,7 @@ impl<S: Clone> ValueKind<S> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::OutboundPolicy(_) => "MODE",
-            Self::Word { name, .. } => name,
+            Self::Word { name, .. } | Self::Text(_, name) => name,
             Self::Switch(_) => "BOOLEAN",
             Self::Duration(..) => "DURATION",
             Self::Count(..) => "N",
@@ -132,6 +145,11 @@ impl<S: Clone> ValueKind<S> {
             }
             Self::Bytes(place, range) => put(place(settings), read_bytes(field, range, report)),
             Self::Networks(place) => *place(settings) = read_networks(field, report),
+            Self::Text(place, _) => {
+                if let Some(Err(message)) = field.text(report).map(|text| place(settings).take(text)) {
+                    field.error(message, report);
+                }
+            }
         }
     }
 
@@ -161,6 +179,7 @@ impl<S: Clone> ValueKind<S> {
             }
             Self::Bytes(place, range) => *place(settings) = within(parse_bytes(text)?, range)? as usize,
             Self::Networks(place) => *place(settings) = parse_networks(text)?,
+            Self::Text(place, _) => place(settings).take(text)?,
         }
         Ok(())
     }
@@ -177,6 +196,7 @@ impl<S: Clone> ValueKind<S> {
             Self::Count(place, _) => json!(place(&mut settings).number()),
             Self::Bytes(place, _) => json!(*place(&mut settings)),
             Self::Networks(place) => place(&mut settings).iter().map(ToString::to_string).collect(),
+            Self::Text(place, _) => json!(place(&mut settings).text()),
         }
     }
 

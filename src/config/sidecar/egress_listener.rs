@@ -25,9 +25,11 @@ pub enum ImportedFrom {
     Anywhere,
     /// `.`, the namespace of the pod.
     Same,
-    /// `~`
+    /// `~/*`
     Nowhere,
     Namespace(String),
+    /// `~namespace`, or `~` before one host: what the others show is not seen from there, or from any namespace.
+    Except(Option<String>),
 }
 
 pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<EgressListener> {
@@ -63,12 +65,19 @@ fn read_host(item: &Field<'_>, report: &mut Report) -> Option<ImportedHost> {
         "." => ImportedFrom::Same,
         "~" => ImportedFrom::Nowhere,
         name if names::is_dns_label(name) => ImportedFrom::Namespace(name.to_owned()),
+        name if name.strip_prefix('~').is_some_and(names::is_dns_label) => {
+            ImportedFrom::Except(Some(name[1..].to_owned()))
+        }
         name => {
-            let expected = "\"*\" (all), \".\" (this namespace), \"~\" (none) or the name of a namespace";
+            let expected = "\"*\" (all), \".\" (this namespace), \"~\" (none), the name of a namespace or \"~\" and a name (all but it)";
             item.error(format!("expected {expected} before the slash, found {}", quoted(name)), report);
             return None;
         }
     };
     let host = names::host_pattern(host).map_err(|message| item.error(message, report)).ok()?;
+    let from = match (from, &host) {
+        (ImportedFrom::Nowhere, HostPattern::Exact(_) | HostPattern::Wildcard(_)) => ImportedFrom::Except(None),
+        (from, _) => from,
+    };
     Some(ImportedHost { from, host })
 }

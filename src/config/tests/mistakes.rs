@@ -35,7 +35,11 @@ fn cases(text: &str) -> Vec<Case> {
 
 fn messages(file: &str) -> Vec<String> {
     let loaded = load_text(Path::new("f"), file);
-    loaded.problems.iter().map(|problem| problem.to_string().replace("f:", "")).collect()
+    // What cannot be judged is an error for the pods that a policy is for.
+    let unjudged = loaded.resources.authorization_policies.into_iter().flat_map(|policy| policy.unjudged);
+    let mut problems: Vec<_> = loaded.problems.into_iter().chain(unjudged).collect();
+    problems.sort_by(|a, b| a.at.cmp(&b.at));
+    problems.iter().map(|problem| problem.to_string().replace("f:", "")).collect()
 }
 
 fn check(text: &str, at_least: usize) {

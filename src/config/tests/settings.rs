@@ -20,7 +20,9 @@ fn all_changed() -> Settings {
         "requestTimeout": "6s", "connectTimeout": "1500ms", "tlsHandshakeTimeout": "8s",
         "tcpKeepalive": { "time": "9s", "interval": "11s", "probes": 12 }, "tcpUserTimeout": "13s",
         "minTlsVersion": "TLSV1_3", "maxHeadBytes": "2Ki", "maxHeadFields": 14, "maxConnections": 20,
-        "dnsRefreshRate": "16s", "drainDuration": "17s", "minimumDrainDuration": "100ms", "protectedAddresses": [],
+        "dnsRefreshRate": "16s", "dnsPolicy": "ANSWER_LISTED_ONLY", "dnsTransport": "TLS",
+        "dnsServerName": "dns.example", "dnsCaCertificates": "/ca.pem", "ipAutoallocateIpv4Prefix": "10.9.0.0/16",
+        "ipAutoallocateIpv6Prefix": "none", "drainDuration": "17s", "minimumDrainDuration": "100ms", "protectedAddresses": [],
         "strict": true,
     }));
     assert_eq!(loaded.problems, []);

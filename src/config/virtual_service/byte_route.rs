@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::destination::{self, Destination};
 use super::gateways;
-use super::header_changes::HeaderChanges;
+use super::header_changes::Headers;
 use super::http_match::labels;
 use crate::config::names::{self, HostPattern};
 use crate::config::problem::Location;
@@ -68,7 +68,7 @@ fn read(item: &Field<'_>, reads: Reads<'_>, report: &mut Report) -> Option<ByteR
     for one in items {
         matches.extend(one.object(report).map(|object| read_match(object, reads, report)));
     }
-    let unchanged = |_: &mut Object<'_>, _: &mut Report| (HeaderChanges::default(), HeaderChanges::default());
+    let unchanged = |_: &mut Object<'_>, _: &mut Report| Headers::default();
     let destinations = object.required("route");
     let destinations = destinations.and_then(|field| destination::read_all(&field, unchanged, report));
     object.finish(report);

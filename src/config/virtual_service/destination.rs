@@ -1,6 +1,6 @@
 //! `route`: where requests or connections go. Whether a destination exists is not known here; that is `policy`'s concern.
 
-use super::header_changes::HeaderChanges;
+use super::header_changes::{HeaderChanges, Headers};
 use crate::config::names;
 use crate::config::problem::Location;
 use crate::config::reader::{Field, Object, Report};
@@ -14,13 +14,15 @@ pub struct Destination {
     pub weight: u32,
     pub request: HeaderChanges,
     pub response: HeaderChanges,
+    /// Whom requests that go here are for, instead of `rewrite.authority`.
+    pub authority: Option<String>,
     pub at: Location,
 }
 
 /// `changes` reads what a destination changes of header fields: nothing where none are seen.
 pub(super) fn read_all(
     field: &Field<'_>,
-    changes: impl Fn(&mut Object<'_>, &mut Report) -> (HeaderChanges, HeaderChanges),
+    changes: impl Fn(&mut Object<'_>, &mut Report) -> Headers,
     report: &mut Report,
 ) -> Option<Vec<Destination>> {
     let items = field.list(usize::MAX, report);
@@ -30,12 +32,13 @@ pub(super) fn read_all(
         let Some(mut object) = item.object(report) else { continue };
         let to = object.required("destination").and_then(|field| read_destination(&field, report));
         let weight = object.optional("weight").and_then(|field| field.whole(&(0..=i64::from(u32::MAX)), report));
-        let (request, response) = changes(&mut object, report);
+        let Headers { request, response, authority } = changes(&mut object, report);
         object.finish(report);
         let weight = weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(0);
         let weight = if only { weight.max(1) } else { weight };
         let Some((host, port, subset)) = to else { continue };
-        found.push(Destination { host, port, subset, weight, request, response, at: report.location(item.at()) });
+        let at = report.location(item.at());
+        found.push(Destination { host, port, subset, weight, request, response, authority, at });
     }
     // What could not be read has been complained of.
     if found.len() < count {

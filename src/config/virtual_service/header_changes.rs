@@ -2,6 +2,7 @@
 
 use crate::config::reader::{Field, Object, Report};
 use crate::config::yaml::quoted;
+use crate::flow::Authority;
 
 /// Changes of header fields: first what is removed, then what is set (replacing) and added. Names are valid tokens that
 /// frame no message, values have no control characters.
@@ -28,20 +29,36 @@ const KEPT: [&str; 12] = [
     "via",
 ];
 
-pub(super) fn read_both(object: &mut Object<'_>, report: &mut Report) -> (HeaderChanges, HeaderChanges) {
-    let Some(mut headers) = object.optional("headers").and_then(|field| field.object(report)) else {
-        return Default::default();
-    };
-    let request = headers.optional("request").and_then(|field| read_changes(&field, report)).unwrap_or_default();
-    let response = headers.optional("response").and_then(|field| read_changes(&field, report)).unwrap_or_default();
-    headers.finish(report);
-    (request, response)
+/// The changes that `headers` asks for. A `Host` among those of the request is no field to change but who is asked.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    pub request: HeaderChanges,
+    pub response: HeaderChanges,
+    /// As in `rewrite.authority`.
+    pub authority: Option<String>,
 }
 
-fn read_changes(field: &Field<'_>, report: &mut Report) -> Option<HeaderChanges> {
+pub(super) fn read_all(object: &mut Object<'_>, report: &mut Report) -> Headers {
+    let Some(mut headers) = object.optional("headers").and_then(|field| field.object(report)) else {
+        return Headers::default();
+    };
+    let request = headers.optional("request").and_then(|field| read_changes(&field, true, report)).unwrap_or_default();
+    let response =
+        headers.optional("response").and_then(|field| read_changes(&field, false, report)).unwrap_or_default();
+    headers.finish(report);
+    Headers { request: request.0, response: response.0, authority: request.1 }
+}
+
+type Changes = (HeaderChanges, Option<String>);
+
+fn read_changes(field: &Field<'_>, of_request: bool, report: &mut Report) -> Option<Changes> {
     let mut object = field.object(report)?;
-    let set = object.optional("set").map(|field| read_fields(&field, report)).unwrap_or_default();
-    let add = object.optional("add").map(|field| read_fields(&field, report)).unwrap_or_default();
+    let mut authority = None;
+    let mut fields = |name, report: &mut Report| {
+        let Some(field) = object.optional(name) else { return Vec::new() };
+        read_fields(&field, of_request.then_some(&mut authority), report)
+    };
+    let (set, add) = (fields("set", report), fields("add", report));
     let mut remove = Vec::new();
     for item in object.optional("remove").map(|field| field.list(usize::MAX, report)).unwrap_or_default() {
         let Some(name) = item.word(report) else { continue };
@@ -51,12 +68,26 @@ fn read_changes(field: &Field<'_>, report: &mut Report) -> Option<HeaderChanges>
         remove.push(name.to_owned());
     }
     object.finish(report);
-    Some(HeaderChanges { set, add, remove })
+    Some((HeaderChanges { set, add, remove }, authority))
 }
 
-fn read_fields(field: &Field<'_>, report: &mut Report) -> Vec<(String, String)> {
+/// `authority`: where a `Host` goes, which a request has.
+fn read_fields(
+    field: &Field<'_>,
+    mut authority: Option<&mut Option<String>>,
+    report: &mut Report,
+) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (entry, value) in field.entries(report) {
+        let names_host = entry.key.eq_ignore_ascii_case("host") || entry.key.eq_ignore_ascii_case(":authority");
+        if let (Some(authority), true) = (&mut authority, names_host) {
+            let read = read_authority(&value, report);
+            if authority.is_some() {
+                value.key_error("only one of Host and :authority may be set", report);
+            }
+            **authority = read.or(authority.take());
+            continue;
+        }
         if let Err(message) = field_name(&entry.key) {
             value.key_error(message, report);
         }
@@ -64,12 +95,41 @@ fn read_fields(field: &Field<'_>, report: &mut Report) -> Vec<(String, String)> 
         if !text.chars().all(|c| c == '\t' || !c.is_control()) {
             value.error("a header field's value has no control characters", report);
         }
-        if text.contains('%') {
-            value.error("Envoy's %…% formats are not supported in header fields; write the value out", report);
+        if let Some(text) = literal(text) {
+            found.push((entry.key.clone(), text.trim().to_owned()));
+        } else {
+            let message = "Envoy's %…% formats are not supported yet: this field is left as it is; write the value out";
+            value.warning(message, report);
         }
-        found.push((entry.key.clone(), text.trim().to_owned()));
     }
     found
+}
+
+/// The text that a value without formats means: `%%` is a percent sign. `None` where it has a format.
+fn literal(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut parts = text.split("%%");
+    out.push_str(parts.next().filter(|part| !part.contains('%'))?);
+    for part in parts {
+        if part.contains('%') {
+            return None;
+        }
+        out.push('%');
+        out.push_str(part);
+    }
+    Some(out)
+}
+
+/// A host with or without a port, to be asked for.
+pub(super) fn read_authority(field: &Field<'_>, report: &mut Report) -> Option<String> {
+    let text = field.word(report)?;
+    match Authority::parse(text) {
+        Ok(_) => Some(text.to_owned()),
+        Err(error) => {
+            field.error(format!("{} is no host with or without a port: {error}", quoted(text)), report);
+            None
+        }
+    }
 }
 
 fn field_name(name: &str) -> Result<(), String> {

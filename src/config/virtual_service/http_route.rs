@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::destination::{self, Destination};
 use super::fault::{self, Fault};
-use super::header_changes::{self, HeaderChanges};
+use super::header_changes::{self, HeaderChanges, Headers, read_authority};
 use super::http_match::{self, HttpMatch};
 use super::retries::{self, Retries};
 use crate::config::problem::Location;
@@ -41,8 +41,10 @@ pub enum HttpAction {
 /// What is not given stays as it was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// Replaces the whole path, query included.
+    /// Replaces the whole path. The query stays, unless this has one.
     pub uri: Option<String>,
+    /// Replaces the prefix that matched, or the whole path where something else matched.
+    pub prefix: Option<String>,
     pub authority: Option<String>,
     pub scheme: Option<String>,
     pub port: Option<u16>,
@@ -69,12 +71,16 @@ fn read(mut object: Object<'_>, item: &Field<'_>, report: &mut Report) -> Option
     let name = object.optional_text("name", report).map(|(_, text)| text.to_owned());
     let matches = object.optional("match").map(|field| http_match::read_all(&field, report)).unwrap_or_default();
     let action = read_action(&mut object, item, report);
-    let rewrite = object.optional("rewrite").and_then(|field| read_rewrite(&field, report)).unwrap_or_default();
+    let mut rewrite = object.optional("rewrite").and_then(|field| read_rewrite(&field, report)).unwrap_or_default();
     let timeout = object.optional("timeout").and_then(|field| field.duration(report));
     let retries = object.optional("retries").and_then(|field| retries::read(&field, report));
     let fault = object.optional("fault").and_then(|field| fault::read(&field, report)).unwrap_or_default();
-    let (request, response) = header_changes::read_both(&mut object, report);
-    for name in ["mirror", "mirrorPercent", "mirrorPercentage", "mirrors", "corsPolicy"] {
+    let Headers { request, response, authority } = header_changes::read_all(&mut object, report);
+    if rewrite.authority.is_some() && authority.is_some() {
+        item.error("only one of rewrite.authority and a Host in headers may be set", report);
+    }
+    rewrite.authority = rewrite.authority.or(authority);
+    for name in ["mirror", "mirrorPercent", "mirror_percent", "mirrorPercentage", "mirrors", "corsPolicy"] {
         object.unsupported(name, Shape::Any, report);
     }
     if let Some(field) = object.optional("delegate") {
@@ -101,7 +107,7 @@ fn read_action(object: &mut Object<'_>, item: &Field<'_>, report: &mut Report) -
         item.error("expected one of route, redirect and directResponse", report);
     }
     let forward =
-        object.optional("route").and_then(|field| destination::read_all(&field, header_changes::read_both, report));
+        object.optional("route").and_then(|field| destination::read_all(&field, header_changes::read_all, report));
     let redirect = object.optional("redirect").and_then(|field| read_redirect(&field, report));
     let direct = object.optional("directResponse").and_then(|field| read_direct(&field, report));
     forward.map(HttpAction::Forward).or(redirect.map(HttpAction::Redirect)).or(direct)
@@ -119,12 +125,16 @@ fn read_redirect(field: &Field<'_>, report: &mut Report) -> Option<Redirect> {
         u16::try_from(code).ok()
     });
     let uri = object.optional("uri").and_then(|field| path(&field, report));
-    let authority = object.optional("authority").and_then(|field| authority(&field, report));
+    let prefix = object.optional("prefixRewrite").and_then(|field| path(&field, report));
+    if object.has("uri") && object.has("prefixRewrite") {
+        object.error("only one of uri and prefixRewrite may be set", report);
+    }
+    let authority = object.optional("authority").and_then(|field| read_authority(&field, report));
     let scheme = object.optional("scheme").and_then(|field| field.choice(SCHEMES, report)).map(str::to_owned);
     let port = object.optional("port").and_then(|field| field.port(report));
     object.unsupported("derivePort", Shape::Word, report);
     object.finish(report);
-    Some(Redirect { uri, authority, scheme, port, code: code.unwrap_or(301) })
+    Some(Redirect { uri, prefix, authority, scheme, port, code: code.unwrap_or(301) })
 }
 
 fn read_direct(field: &Field<'_>, report: &mut Report) -> Option<HttpAction> {
@@ -147,7 +157,7 @@ fn read_direct(field: &Field<'_>, report: &mut Report) -> Option<HttpAction> {
 fn read_rewrite(field: &Field<'_>, report: &mut Report) -> Option<Rewrite> {
     let mut object = field.object(report)?;
     let uri = object.optional("uri").and_then(|field| path(&field, report));
-    let authority = object.optional("authority").and_then(|field| authority(&field, report));
+    let authority = object.optional("authority").and_then(|field| read_authority(&field, report));
     object.unsupported("uriRegexRewrite", Shape::Object(&["match", "rewrite"]), report);
     object.finish(report);
     Some(Rewrite { uri, authority })
@@ -161,15 +171,4 @@ fn path(field: &Field<'_>, report: &mut Report) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
-}
-
-fn authority(field: &Field<'_>, report: &mut Report) -> Option<String> {
-    let text = field.word(report)?;
-    match crate::flow::Authority::parse(text) {
-        Ok(_) => Some(text.to_owned()),
-        Err(error) => {
-            field.error(format!("{} is no host with or without a port: {error}", quoted(text)), report);
-            None
-        }
-    }
 }

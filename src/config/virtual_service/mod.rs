@@ -51,11 +51,13 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         && gateways::exclude_sidecars(&field, report)
     {
         field.key_warning("these routes are for gateways only, and have no effect here: add mesh", report);
-        // What a gateway makes of them is not known here, so nothing in them is held to be wrong.
-        spec.allow(&["hosts", "http", "tls", "tcp"]);
-        spec.finish(report);
-        let (http, tls, tcp) = (Vec::new(), Vec::new(), Vec::new());
-        return Some(VirtualService { meta: meta?, hosts: Vec::new(), export_to, http, tls, tcp });
+        return without_effect(meta, export_to, spec, report);
+    }
+    if !spec.has("hosts") && spec.has("http") && !spec.has("tls") && !spec.has("tcp") && !spec.has("gateways") {
+        let message = "without hosts these routes hold only where another VirtualService delegates to them, which is not \
+                       supported; they have no effect";
+        spec.warning(message, report);
+        return without_effect(meta, export_to, spec, report);
     }
     let hosts = spec.required("hosts").map(|field| read_hosts(&field, report)).unwrap_or_default();
     let http = spec.optional("http").map(|field| http_route::read_all(&field, report)).unwrap_or_default();
@@ -67,6 +69,19 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     }
     spec.finish(report);
     Some(VirtualService { meta: meta?, hosts, export_to, http, tls, tcp })
+}
+
+/// Routes that are not for sidecars. What others make of them is not known here, so nothing in them is held to be wrong.
+fn without_effect(
+    meta: Option<Meta>,
+    export_to: Vec<ExportTo>,
+    mut spec: Object<'_>,
+    report: &mut Report,
+) -> Option<VirtualService> {
+    spec.allow(&["hosts", "http", "tls", "tcp"]);
+    spec.finish(report);
+    let (http, tls, tcp) = (Vec::new(), Vec::new(), Vec::new());
+    Some(VirtualService { meta: meta?, hosts: Vec::new(), export_to, http, tls, tcp })
 }
 
 /// The hosts of routes for sidecars, by the rules of Istio's `ValidateVirtualService`.

@@ -15,6 +15,7 @@ mod sockets;
 mod state_file;
 mod stats;
 mod tcp;
+mod transport;
 mod udp;
 
 pub use self::listed::Listed;
@@ -22,3 +23,4 @@ pub use self::listener::{DnsBindError, DnsSockets};
 pub use self::names::{Names, Unlisted};
 pub use self::proxy::{DnsProxy, MAX_IN_FLIGHT};
 pub use self::state_file::{StateFile, StateFileError};
+pub use self::transport::NameServerTransport;

@@ -20,6 +20,7 @@ use crate::dns::about;
 use crate::dns::answer::{self, LARGEST, Reason};
 use crate::dns::name_table::{Found, is_within};
 use crate::dns::query::{ClientEdns, ClientQuery, Received};
+use crate::flow::Hostname;
 use crate::observe::Exposition;
 
 /// Queries that may wait for a name server at once.
@@ -110,14 +111,14 @@ impl DnsProxy {
             let answer = answer::code(&query, ResponseCode::ServFail, Some(Reason::NotReady));
             return answered(Outcome::Error, answer);
         };
-        match self.from_table(names, &query, via) {
+        match self.answer_from_table(names, &query, via) {
             Some((outcome, answer)) => answered(outcome, answer),
             None => Look::Pending(Pending { query, bytes: bytes.to_vec(), via, since }),
         }
     }
 
     /// `None`: a name server is to say.
-    fn from_table(&self, names: &Names, query: &ClientQuery, via: Via) -> Option<(Outcome, Vec<u8>)> {
+    fn answer_from_table(&self, names: &Names, query: &ClientQuery, via: Via) -> Option<(Outcome, Vec<u8>)> {
         let conf = self.forwarder.conf();
         let host = query.host();
         let found = host.as_deref().map_or(Found::Unlisted, |host| names.table.find(host, &conf.search));
@@ -146,7 +147,7 @@ impl DnsProxy {
             Found::Unlisted => {
                 let refuses = names.unlisted == Unlisted::Refused;
                 let in_cluster = || {
-                    let search = conf.search.iter().map(|domain| domain.as_str());
+                    let search = conf.search.iter().map(Hostname::as_str);
                     host.as_deref().is_some_and(|host| is_within(host, search.chain(["cluster.local"])))
                 };
                 if !refuses || in_cluster() {

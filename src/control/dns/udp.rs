@@ -30,10 +30,9 @@ pub(super) async fn serve(proxy: Rc<DnsProxy>, socket: UdpSocket) {
         for _ in 0..BATCH {
             match socket.try_recv_from(&mut buffer) {
                 Ok((len, client)) if len < buffer.len() => take(&proxy, &socket, &buffer[..len], client),
-                Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                // Of a client that is gone; the next datagram is another's.
-                Err(_) => {}
+                // Too long, or word of a client that is gone; the next datagram is another's.
+                Ok(_) | Err(_) => {}
             }
         }
         tokio::task::yield_now().await;

@@ -33,6 +33,8 @@ pub enum StreamTransport {
     #[default]
     Tcp,
     Tls(Rc<DnsOverTls>),
+    /// It cannot be made, and nothing may take its place.
+    Unavailable(Rc<str>),
 }
 
 /// TLS to every name server, under one name.
@@ -105,7 +107,7 @@ impl StreamTransport {
     /// Whether nothing may be sent in the clear.
     #[must_use]
     pub fn is_secure(&self) -> bool {
-        matches!(self, StreamTransport::Tls(_))
+        matches!(self, StreamTransport::Tls(_) | StreamTransport::Unavailable(_))
     }
 
     /// What the server sends back for `message`; whether it is an answer is the caller's to judge.
@@ -119,7 +121,9 @@ impl StreamTransport {
                 stream.set_nodelay(true)?;
                 exchange(&mut stream, message).await
             }
-            StreamTransport::Tls(tls) => tls.exchange(server, message).await,
+            StreamTransport::Unavailable(why) => Err(io::Error::other(why.to_string())),
+            // Boxed: a handshake is large, and each name has a task that may be in one.
+            StreamTransport::Tls(tls) => Box::pin(tls.exchange(server, message)).await,
         }
     }
 

@@ -23,6 +23,7 @@ use crate::policy::table::cluster::{Cluster, Source};
 use crate::policy::table::listener_matches::ClusterId;
 use crate::policy::table::must_sniff::MustSniff;
 use crate::policy::table::policy_table::PolicyTable;
+use crate::policy::table::unlisted_port::UnlistedPort;
 
 /// The table for one workload, and everything in the resources that will surprise its operator, in file order.
 pub fn compile(
@@ -80,7 +81,9 @@ impl<'a> Compiler<'a> {
         let short_names = Arc::new(short_names(&entries, &resources.virtual_services, workload));
         let authorization_policies = AuthorizationPolicies::visible(resources, workload, &short_names, &mut problems);
         let elsewhere = authorization_policies.everything();
-        let table = PolicyTable { settings, short_names, elsewhere, ..PolicyTable::default() };
+        let automatic = materials.automatic_hosts().into_iter();
+        let automatic = automatic.map(|(ip, host)| (ip, UnlistedPort::of(&host))).collect();
+        let table = PolicyTable { settings, short_names, automatic, elsewhere, ..PolicyTable::default() };
         let mut compiler = Compiler {
             workload,
             materials,

@@ -1,7 +1,9 @@
 //! What compiling cannot compute, and asks for: key material, addresses of names, and what outlives a table.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::config::HostPattern;
 use crate::flow::Hostname;
 use crate::policy::runtime::health::Health;
 use crate::policy::runtime::occupancy::Occupancy;
@@ -28,6 +30,17 @@ pub trait Materials {
     /// The families whose addresses names are asked for.
     fn asked_families(&self) -> AskedFamilies {
         AskedFamilies { v4: true, v6: true }
+    }
+
+    /// The addresses that stand for `host` alone, where applications are told them: the host is known by them on each of its
+    /// ports.
+    fn automatic_addresses(&self, _host: &HostPattern) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    /// Every address that stands for a host, also one that is listed no more, and the host.
+    fn automatic_hosts(&self) -> Vec<(IpAddr, String)> {
+        Vec::new()
     }
 
     /// The counts of the cluster of this name: the same for every table that has one, so that limits outlive reloads.

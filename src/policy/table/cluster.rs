@@ -60,9 +60,10 @@ pub struct Cluster {
 pub enum ClusterProtocol {
     /// Requests, spoken to the upstream as HTTP/1.1.
     Http1,
-    /// Requests to a port declared HTTP2 or GRPC. They are HTTP/1.1 requests so far, and leave as such.
+    /// Requests, spoken to the upstream as HTTP/2: a port declared HTTP2, GRPC or GRPC-Web, or `h2UpgradePolicy: UPGRADE`.
     Http2,
-    /// Requests, in the version that the application speaks: a port without a declared protocol.
+    /// Requests, in the version that the application speaks: a port without a declared protocol, or
+    /// `useClientProtocol`.
     SameAsClient,
     /// Bytes, also an application's own TLS; passed on as they are.
     Opaque,

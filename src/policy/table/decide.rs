@@ -17,7 +17,7 @@ use crate::policy::table::authorization::Authorization;
 use crate::policy::table::cluster::{Cluster, ClusterProtocol, Endpoints};
 use crate::policy::table::destination_guard::{Unreachable, is_protected};
 use crate::policy::table::http_routes::{Action, HttpService, Unrouted};
-use crate::policy::table::listener_matches::{Match, PortMatches};
+use crate::policy::table::listener_matches::{Dialled, Match, PortMatches};
 use crate::policy::table::policy_table::PolicyTable;
 use crate::policy::table::verdict::{Decision, Refusal, Route, Verdict};
 use crate::policy::table::weighted_routes::WeightedRoute;
@@ -40,12 +40,12 @@ impl PolicyTable {
     /// cluster that a request goes to may be [`Opaque`](ClusterProtocol::Opaque): then the bytes are carried as they are.
     #[must_use]
     pub fn decide(&self, flow: &Flow<'_>, random: u64) -> Verdict<'_> {
-        let (dst, ip) = (flow.destination, flow.destination.ip());
+        let (dst, to) = (flow.destination, self.dialled(flow.destination));
         let host = flow.request().map(|request| self.short_names.full(request.host));
         let found = self.on_port(dst, |routes| match (flow.content, host) {
-            (Content::Tls(sni), _) => routes.tls(ip, sni),
-            (_, Some(host)) => routes.http(ip, host),
-            (_, None) => routes.bytes(ip),
+            (Content::Tls(sni), _) => routes.tls(to, sni),
+            (_, Some(host)) => routes.http(to, host),
+            (_, None) => routes.bytes(to),
         });
         self.settle(&Asked { flow, host, found }, random)
     }
@@ -84,6 +84,10 @@ impl PolicyTable {
             Match::Weighted(id) => self.follow_bytes(&self.weighted_routes[id], flow, random, verdict),
             Match::Unknown => self.unmatched(asked),
         }
+    }
+
+    pub(in crate::policy) fn dialled(&self, dst: OriginalDst) -> Dialled {
+        Dialled { ip: dst.ip(), stands_for_a_host: self.automatic.contains_key(&dst.ip()) }
     }
 
     pub(in crate::policy) fn on_port(&self, dst: OriginalDst, ask: impl FnOnce(&PortMatches) -> Match) -> Match {
@@ -180,6 +184,9 @@ impl PolicyTable {
 
     /// What becomes of a flow that no entry has.
     fn unmatched(&self, asked: &Asked<'_>) -> Decided<'_> {
+        if let Some(unlisted) = self.automatic.get(&asked.flow.destination.ip()) {
+            return Err(Refusal::UnlistedPort(unlisted));
+        }
         match (self.settings.outbound_traffic_policy, asked.host) {
             (OutboundPolicy::RegistryOnly, _) => Err(Refusal::BlackHole),
             (OutboundPolicy::AllowAnyDynamicDns, Some(Host::Name(_))) => Ok(Decision::ByName),
@@ -199,6 +206,9 @@ impl PolicyTable {
     ) -> Result<(), Refusal<'t>> {
         match cluster.endpoints {
             Endpoints::OriginalDst { .. } => {
+                if self.automatic.contains_key(&dst.ip()) {
+                    return Err(Refusal::Unreachable { why: Unreachable::Automatic, cluster });
+                }
                 let reached = cluster.destination_guard.check(dst.ip(), self.protected());
                 reached.map_err(|why| Refusal::Unreachable { why, cluster })
             }

@@ -24,6 +24,8 @@ pub(in crate::policy) struct DestinationGuard {
 pub enum Unreachable {
     /// `protectedAddresses`, and no entry that is meant lists it.
     Protected,
+    /// The address only stands for a host, and the cluster would follow the application there.
+    Automatic,
     /// `strict`: the name has no addresses (yet).
     Unresolved,
     /// `strict`: the name has other addresses.
@@ -38,6 +40,7 @@ impl Unreachable {
     pub fn details(self) -> &'static str {
         match self {
             Unreachable::Protected => "protected_address",
+            Unreachable::Automatic => "automatic_address_leads_nowhere",
             Unreachable::Unresolved => "strict_name_not_resolved",
             Unreachable::Elsewhere => "strict_address_is_not_of_this_name",
             Unreachable::Unbound => "strict_host_cannot_be_resolved",
@@ -51,6 +54,10 @@ impl Unreachable {
             Unreachable::Protected => {
                 "the address dialled is link-local or of a metadata service (protectedAddresses); a ServiceEntry that \
                  lists it in `addresses` opens it"
+            }
+            Unreachable::Automatic => {
+                "the address dialled only stands for its host, and a load balancer of PASSTHROUGH would go there; leave it \
+                 out, or keep the entry from getting one with the label networking.istio.io/enable-autoallocate-ip: \"false\""
             }
             Unreachable::Unresolved => {
                 "strict: the name has not been resolved, so nothing says that the address dialled is one of its"

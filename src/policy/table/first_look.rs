@@ -36,15 +36,19 @@ impl PolicyTable {
     pub fn first_look(&self, dst: OriginalDst, random: u64) -> FirstLook<'_> {
         let flow = &Flow { destination: dst, content: Content::Silence };
         let asked = |found| Asked { flow, host: None, found };
-        let routes = self.ports.get(&dst.port());
-        match routes.map_or(Some(Match::Unknown), |routes| routes.uninspected(dst.ip())) {
-            Some(Match::Unknown) if self.passes_unread(flow) => {
+        let (routes, to) = (self.ports.get(&dst.port()), self.dialled(dst));
+        match routes.map_or(Some(Match::Unknown), |routes| routes.uninspected(to)) {
+            // Nobody is there, and no name that the application could say leads on.
+            Some(Match::Unknown) if to.stands_for_a_host && !routes.is_some_and(PortMatches::has_names) => {
+                FirstLook::Decided(self.settle(&asked(Match::Unknown), random))
+            }
+            Some(Match::Unknown) if !to.stands_for_a_host && self.passes_unread(flow) => {
                 FirstLook::Decided(self.undecided(&asked(Match::Unknown)))
             }
             // Looked at also where it is refused in any case, so that HTTP gets an answer that says why.
             Some(Match::Unknown) | None => {
-                let declared = routes.map(|routes| routes.declared(dst.ip())).unwrap_or_default();
-                let unread = asked(self.on_port(dst, |routes| routes.bytes(dst.ip())));
+                let declared = routes.map(|routes| routes.declared(to)).unwrap_or_default();
+                let unread = asked(self.on_port(dst, |routes| routes.bytes(to)));
                 let must_be_read = declared.http || self.needs_bytes(&unread, routes);
                 FirstLook::Sniff(Expected { declared, must_be_read })
             }
@@ -58,7 +62,10 @@ impl PolicyTable {
         let is_refused = self.is_forbidden(unread)
             || match unread.found {
                 Match::Cluster(id) => self.check_destination(&self.clusters[id], dst).is_err(),
-                Match::Unknown => self.settings.outbound_traffic_policy == OutboundPolicy::RegistryOnly,
+                Match::Unknown => {
+                    self.dialled(dst).stands_for_a_host
+                        || self.settings.outbound_traffic_policy == OutboundPolicy::RegistryOnly
+                }
                 Match::Weighted(_) => false,
             };
         if is_refused {
@@ -89,7 +96,7 @@ impl PolicyTable {
         match flow.content {
             Content::Undecided | Content::Opaque => {}
             Content::Request(request) if request.authority.is_empty() => {
-                let bytes = self.on_port(dst, |routes| routes.bytes(dst.ip()));
+                let bytes = self.on_port(dst, |routes| routes.bytes(self.dialled(dst)));
                 if bytes != Match::Unknown {
                     return None;
                 }

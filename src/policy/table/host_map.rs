@@ -28,7 +28,12 @@ impl<T> Default for HostMap<T> {
 impl<T> HostMap<T> {
     /// The value of the most specific pattern that covers `name`, which must be in its normal form.
     pub(in crate::policy) fn find(&self, name: &str) -> Option<&T> {
-        self.exact.get(name).or_else(|| self.find_above(name)).or(self.any.as_ref())
+        self.find_named(name).or(self.any.as_ref())
+    }
+
+    /// As [`find`](Self::find), without `*`.
+    pub(in crate::policy) fn find_named(&self, name: &str) -> Option<&T> {
+        self.exact.get(name).or_else(|| self.find_above(name))
     }
 
     /// The value of the most specific pattern that covers everything that `pattern` covers.

@@ -69,6 +69,8 @@ pub struct Destination {
     pub name: String,
     pub request: FieldEdits,
     pub response: FieldEdits,
+    /// The host, with or without a port, that requests ask for in the place of their own.
+    pub authority: Option<String>,
     pub(in crate::policy) clusters: Clusters,
 }
 
@@ -121,11 +123,21 @@ pub(in crate::policy) fn pick(all: &[Destination], random: u64) -> Option<&Desti
     })
 }
 
+impl HttpRoute {
+    fn rewrites_path(&self) -> bool {
+        let redirects = matches!(&self.action, Action::Answer(Answer::Redirect(redirect)) if redirect.prefix.is_some());
+        self.rewrite.uri.is_some() || redirects
+    }
+}
+
 impl RouteMatch<'_> {
     /// Path and query that go upstream instead of `target`; `None` leaves them as they were written.
     #[must_use]
     pub fn rewritten(&self, target: &[u8]) -> Option<Vec<u8>> {
-        let new = self.route.rewrite.uri.as_ref()?;
+        let new = match &self.route.action {
+            Action::Answer(Answer::Redirect(redirect)) => redirect.prefix.as_ref()?,
+            _ => self.route.rewrite.uri.as_ref()?,
+        };
         let (path, query) = split_query(target);
         let normal = normal_path(path).ok()?;
         let rest = self.prefix.and_then(|end| normal.get(end..)).unwrap_or_default();
@@ -144,12 +156,17 @@ impl Answer {
 }
 
 impl Redirect {
-    /// The Location for a request for `target` of `authority`, which came over plain HTTP.
+    /// The Location for a request for `target` (as the route rewrites it) of `authority`, which came over plain HTTP.
     #[must_use]
     pub fn location(&self, authority: &str, target: &str) -> String {
         let scheme = self.scheme.as_deref().unwrap_or("http");
         let authority = self.authority.as_deref().unwrap_or(authority);
-        let path = self.uri.as_deref().unwrap_or(target);
+        let (new, query) = match &self.uri {
+            Some(new) if new.contains('?') => (new.as_str(), ""),
+            Some(new) => (new.as_str(), target.find('?').map_or("", |at| &target[at..])),
+            None => (target, ""),
+        };
+        let path = format!("{new}{query}");
         match self.port {
             Some(port) => {
                 let host = crate::flow::Authority::parse(authority).map(|named| named.host.to_string());
@@ -215,7 +232,7 @@ impl HttpService {
     }
 
     fn asks_for_paths(&self) -> bool {
-        self.routes.iter().any(|route| route.rewrite.uri.is_some() || route.matches.iter().any(|one| one.uri.is_some()))
+        self.routes.iter().any(|route| route.rewrites_path() || route.matches.iter().any(|one| one.uri.is_some()))
     }
 }
 

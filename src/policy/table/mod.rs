@@ -17,5 +17,6 @@ pub(super) mod policy_table;
 pub(super) mod short_names;
 pub(super) mod tunnel_ends;
 pub(super) mod tunnels;
+pub(super) mod unlisted_port;
 pub(super) mod verdict;
 pub(super) mod weighted_routes;

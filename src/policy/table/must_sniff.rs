@@ -146,6 +146,7 @@ mod tests {
             action: AuthorizationAction::Deny,
             rules: Vec::new(),
             dry_run: false,
+            unjudged: Vec::new(),
         });
         // The application's own TLS is judged by its SNI, where there is one to read.
         assert_eq!(asked(&resources), [tls, judged, None, None]);

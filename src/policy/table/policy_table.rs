@@ -4,6 +4,7 @@
 //! nothing of how it came to be, of sockets, or of what becomes of an answer.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -16,6 +17,7 @@ use crate::policy::table::listener_matches::PortMatches;
 use crate::policy::table::must_sniff::MustSniff;
 use crate::policy::table::short_names::ShortNames;
 use crate::policy::table::tunnel_ends::TunnelEnds;
+use crate::policy::table::unlisted_port::UnlistedPort;
 use crate::policy::table::weighted_routes::WeightedRoute;
 
 /// What may leave, and how. Made by [`compile`](super::compile).
@@ -30,6 +32,8 @@ pub struct PolicyTable {
     pub(in crate::policy) must_sniff: MustSniff,
     pub(in crate::policy) tunnel_ends: TunnelEnds,
     pub(in crate::policy) short_names: Arc<ShortNames>,
+    /// Addresses that stand for a host, and what is said where one is dialled on a port that the host does not list.
+    pub(in crate::policy) automatic: HashMap<IpAddr, UnlistedPort, RandomState>,
     /// What AuthorizationPolicies say of destinations that no entry names.
     pub(in crate::policy) elsewhere: Option<Arc<Authorization>>,
 }

@@ -68,11 +68,11 @@ impl PolicyTable {
 
     /// The clusters that connections to this address may go to, whatever they carry.
     fn holding(&self, dst: OriginalDst) -> Vec<&Cluster> {
-        let (ip, host) = (dst.ip(), Host::Ip(dst.ip()));
+        let (to, host) = (self.dialled(dst), Host::Ip(dst.ip()));
         let found = [
-            self.on_port(dst, |routes| routes.http(ip, &host)),
-            self.on_port(dst, |routes| routes.tls(ip, None)),
-            self.on_port(dst, |routes| routes.bytes(ip)),
+            self.on_port(dst, |routes| routes.http(to, &host)),
+            self.on_port(dst, |routes| routes.tls(to, None)),
+            self.on_port(dst, |routes| routes.bytes(to)),
         ];
         let owners = found.into_iter().filter_map(|found| self.owner(found));
         owners.filter(|cluster| self.check_destination(cluster, dst).is_ok()).map(AsRef::as_ref).collect()
@@ -155,6 +155,7 @@ mod tests {
             action: AuthorizationAction::Allow,
             rules: Vec::new(),
             dry_run: false,
+            unjudged: Vec::new(),
         });
         let authority = Authority::parse("a.example:443").unwrap();
         assert_eq!(compiled(&resources).0.tunnel(&authority), Err(TunnelRefusal::Judged));

@@ -12,6 +12,7 @@ use crate::policy::table::cluster::{Cluster, Source};
 use crate::policy::table::destination_guard::Unreachable;
 use crate::policy::table::http_routes::{Action, Answer, Destination, HttpRoute, RouteMatch};
 use crate::policy::table::tunnels::TunnelRefusal;
+use crate::policy::table::unlisted_port::UnlistedPort;
 use crate::policy::table::weighted_routes::WeightedRoute;
 
 /// UPSTREAM_CLUSTER of what no entry names, as Istio has it.
@@ -58,6 +59,8 @@ pub enum Route<'t> {
 pub enum Refusal<'t> {
     /// `REGISTRY_ONLY`, and no ServiceEntry names it.
     BlackHole,
+    /// The address stands for a host, and the host has no such port, or none for what is said there.
+    UnlistedPort(&'t UnlistedPort),
     /// An AuthorizationPolicy forbids it.
     Forbidden {
         /// As Envoy logs it: `rbac_access_denied_matched_policy[…]`.
@@ -101,6 +104,7 @@ impl<'t> Refusal<'t> {
         match *self {
             // Istio's virtual host `block_all`.
             Refusal::BlackHole => (502, none, "direct_response"),
+            Refusal::UnlistedPort(of) => (502, none, &of.details),
             Refusal::Forbidden { details, .. } => (403, none, details),
             Refusal::Unreachable { why, .. } => (403, none, why.details()),
             Refusal::NoCluster(_) => (503, ResponseFlags::NO_CLUSTER, "cluster_not_found"),
@@ -209,7 +213,7 @@ impl<'t> Verdict<'t> {
             Decision::Forward(cluster) | Decision::Refuse(Refusal::Unreachable { cluster, .. }) => Some(&cluster.name),
             Decision::ByName => Some(BY_NAME),
             Decision::Passthrough => Some(PASSTHROUGH),
-            Decision::Refuse(Refusal::BlackHole) => Some(BLACK_HOLE),
+            Decision::Refuse(Refusal::BlackHole | Refusal::UnlistedPort(_)) => Some(BLACK_HOLE),
             Decision::Refuse(Refusal::Forbidden { cluster, .. }) => {
                 Some(cluster.map_or(PASSTHROUGH, |cluster| &cluster.name))
             }
@@ -227,7 +231,7 @@ impl<'t> Verdict<'t> {
             _ if !self.is_request => None,
             (Some(Route::Http(taken)), _) => Some(&taken.route.name),
             (_, Decision::ByName | Decision::Passthrough) => Some("allow_any"),
-            (_, Decision::Refuse(Refusal::BlackHole)) => Some("block_all"),
+            (_, Decision::Refuse(Refusal::BlackHole | Refusal::UnlistedPort(_))) => Some("block_all"),
             (_, Decision::Forward(_) | Decision::Answer(..)) => Some("default"),
             (_, Decision::Refuse(refusal)) => match refusal {
                 Refusal::NoRoute(_) | Refusal::AmbiguousPath | Refusal::Unreadable { .. } | Refusal::Tunnel(_) => None,

@@ -1,6 +1,7 @@
 //! Resources in few words, for tests.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,13 +76,14 @@ pub(crate) fn entry(hosts: &[&str], addresses: &[&str], resolution: Resolution) 
         endpoints: Vec::new(),
         export_to: Vec::new(),
         subject_alt_names: Vec::new(),
+        status_addresses: Vec::new(),
         workload_selector: None,
     }
 }
 
 /// A network, or an address as a network of its own.
 pub(crate) fn network(text: &str) -> ipnet::IpNet {
-    text.parse().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
+    text.parse().unwrap_or_else(|_| text.parse::<IpAddr>().unwrap().into())
 }
 
 pub(crate) fn port(number: u16, protocol: PortProtocol, target_port: Option<u16>) -> ServicePort {
@@ -180,6 +182,8 @@ pub(crate) fn outliers() -> OutlierDetection {
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     pub(crate) names: Vec<Hostname>,
+    /// Addresses that stand for hosts.
+    pub(crate) automatic: Vec<(IpAddr, &'static str)>,
 }
 
 pub(crate) const NOT_LOADED: &str = "nothing is loaded in tests";
@@ -192,6 +196,15 @@ impl Materials for Asked {
     fn addresses(&mut self, name: &Hostname) -> Addresses {
         self.names.push(name.clone());
         Published::new(Vec::new())
+    }
+
+    fn automatic_addresses(&self, host: &HostPattern) -> Vec<IpAddr> {
+        let own = self.automatic.iter().filter(|(_, owner)| *owner == host.to_string());
+        own.map(|(ip, _)| *ip).collect()
+    }
+
+    fn automatic_hosts(&self) -> Vec<(IpAddr, String)> {
+        self.automatic.iter().map(|(ip, host)| (*ip, (*host).to_owned())).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod authorization_cases;
 mod authorization_reference;
+mod automatic_cases;
 mod first_look_cases;
 pub(crate) mod fixture;
 mod lint_cases;

@@ -302,7 +302,16 @@ fn routes() -> impl Strategy<Value = Vec<VirtualService>> {
             destinations += 1;
             let host = name(&format!("d{destinations}.example"));
             let (request, response) = Default::default();
-            let to = Destination { host, port: None, subset: None, weight: 1, request, response, at: place("to") };
+            let to = Destination {
+                host,
+                port: None,
+                subset: None,
+                weight: 1,
+                request,
+                response,
+                authority: None,
+                at: place("to"),
+            };
             ByteRoute { matches, destinations: vec![to], at: place("route") }
         };
         let networks = |all: &[&str]| all.iter().map(|range| network(range).trunc()).collect::<Vec<_>>();
@@ -336,7 +345,8 @@ fn routes() -> impl Strategy<Value = Vec<VirtualService>> {
 fn a_name_that_a_route_has_taken() {
     let (request, response) = Default::default();
     let host = name("d1.example");
-    let to = Destination { host, port: None, subset: None, weight: 1, request, response, at: place("to") };
+    let to =
+        Destination { host, port: None, subset: None, weight: 1, request, response, authority: None, at: place("to") };
     let matches = vec![ByteMatch { sni_hosts: vec![pattern("*.a.t")], ..ByteMatch::default() }];
     let resources = Resources {
         service_entries: vec![entry(&["b.t", "*.a.t"], &["1.1.1.1"], Resolution::None).with_port(80, Tls).named("e0")],

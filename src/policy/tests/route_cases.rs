@@ -82,12 +82,20 @@ fn becomes(table: &PolicyTable, request: &str) -> String {
     let path = taken.rewritten(target).map(|path| format!(" as {}", String::from_utf8(path).unwrap()));
     let to = match verdict.decision {
         Decision::Forward(cluster) => cluster.name.clone(),
-        Decision::Answer(_, Answer::Redirect(redirect)) => redirect.location(words[2], words[3]),
+        Decision::Answer(_, Answer::Redirect(redirect)) => {
+            let rewritten = taken.rewritten(target).unwrap_or_else(|| target.to_vec());
+            return format!(
+                "{} {}",
+                taken.route.name,
+                redirect.location(words[2], str::from_utf8(&rewritten).unwrap())
+            );
+        }
         Decision::Answer(_, answer) => answer.status().to_string(),
         Decision::Refuse(Refusal::NoCluster(name)) => format!("no {name}"),
         other => panic!("{request}: {other:?}"),
     };
-    format!("{} {to}{}", taken.route.name, path.unwrap_or_default())
+    let authority = taken.destination.and_then(|to| to.authority.as_ref()).map(|host| format!(" for {host}"));
+    format!("{} {to}{}{}", taken.route.name, path.unwrap_or_default(), authority.unwrap_or_default())
 }
 
 const API: &str = "outbound|80||api.example";
@@ -171,9 +179,21 @@ fn what_a_route_does() {
   - {name: one, match: [{uri: {exact: /one}}], rewrite: {uri: /two}, route: [{destination: {host: api.example}}]}
   - {name: moved, match: [{uri: {prefix: /m}}], redirect: {authority: new.example, scheme: https}}
   - {name: port, match: [{uri: {prefix: /p}}], redirect: {uri: /q, port: 8443}}
+  - {name: query, match: [{uri: {prefix: /u}}], redirect: {uri: /q?own}}
+  - {name: prefix, match: [{uri: {prefix: /old}}], redirect: {prefixRewrite: /new}}
+  - {name: whole, match: [{uri: {exact: /exact}}], redirect: {prefixRewrite: /new, authority: b.example}}
   - {name: said, match: [{uri: {prefix: /s}}], directResponse: {status: 418}}
   - {name: far, match: [{uri: {prefix: /f}}], route: [{destination: {host: other.example}}]}
   - {name: tls, match: [{uri: {prefix: /t}}], route: [{destination: {host: api.example, port: {number: 443}}}]}
+  - {name: rewritten, match: [{uri: {prefix: /r}}], rewrite: {authority: b.example}, route: [{destination: {host: api.example}}]}
+  - name: host
+    match: [{uri: {prefix: /h}}]
+    headers: {request: {set: {HOST: b.example}}}
+    route: [{destination: {host: api.example}}]
+  - name: own
+    match: [{uri: {prefix: /w}}]
+    rewrite: {authority: b.example}
+    route: [{destination: {host: api.example}, headers: {request: {add: {\":authority\": 'c.example:81'}}}}]
   - {name: second, match: [{uri: {prefix: /2}}], route: [{destination: {host: api.example, subset: v2}}]}
 ",
     );
@@ -183,9 +203,17 @@ fn what_a_route_does() {
         ("GET 9.9.9.9:80 api.example /one?q", "one outbound|80||api.example as /two?q"),
         ("GET 9.9.9.9:80 api.example /m?q", "moved https://new.example/m?q"),
         ("GET 9.9.9.9:80 api.example:80 /p", "port http://api.example:8443/q"),
+        ("GET 9.9.9.9:80 api.example:80 /p/a?x=1", "port http://api.example:8443/q?x=1"),
+        ("GET 9.9.9.9:80 api.example /u?x=1", "query http://api.example/q?own"),
+        ("GET 9.9.9.9:80 api.example /old/a?x=1", "prefix http://api.example/new/a?x=1"),
+        ("GET 9.9.9.9:80 api.example /old", "prefix http://api.example/new"),
+        ("GET 9.9.9.9:80 api.example /exact?x=1", "whole http://b.example/new?x=1"),
         ("GET 9.9.9.9:80 api.example /s", "said 418"),
         ("GET 9.9.9.9:80 api.example /f", "far outbound|8080||other.example"),
         ("GET 9.9.9.9:80 api.example /t", "tls outbound|443||api.example"),
+        ("GET 9.9.9.9:80 api.example /r", "rewritten outbound|80||api.example for b.example"),
+        ("GET 9.9.9.9:80 api.example /h", "host outbound|80||api.example for b.example"),
+        ("GET 9.9.9.9:80 api.example /w", "own outbound|80||api.example for c.example:81"),
         ("GET 9.9.9.9:80 api.example /2", "second outbound|80|v2|api.example"),
     ] {
         assert_eq!(becomes(&table, request), expected, "{request}");

@@ -51,11 +51,7 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers)
 
 fn bounds(settings: &Settings) -> (Limits, ServerClocks) {
     let clocks = ServerClocks { idle: settings.idle_timeout, drain: settings.drain_duration.max(LEAST_DRAIN) };
-    // As RFC 9113 counts a field it is larger by 32 bytes. Twice as much, so that what is too large is answered and logged
-    // here rather than by the codec, which logs nothing.
-    let most = settings.max_head_bytes + 32 * settings.max_head_fields;
-    let max_header_list_size = u32::try_from(2 * most).unwrap_or(u32::MAX);
-    (Limits { max_header_list_size, ..Limits::default() }, clocks)
+    (Limits::for_heads(settings.max_head_bytes, settings.max_head_fields), clocks)
 }
 
 async fn serve_stream(context: Rc<Context>, peers: Peers, stream: http2::Incoming) {

@@ -10,6 +10,7 @@ use futures_lite::future;
 
 use crate::config::Settings;
 use crate::flow::{Host, ResponseFlags};
+use crate::http2;
 use crate::io;
 use crate::policy::{Outcome, PolicyTable};
 use crate::proxy::clocks::{Clock, overdue};
@@ -25,8 +26,9 @@ use crate::proxy::record::RequestRecord;
 use crate::proxy::request::{Request, head_limits};
 use crate::proxy::routing::{Plan, Tries};
 use crate::proxy::transfer::{self, Received, Reception};
+use crate::tls::AlpnProtocol;
 use crate::upstream::{
-    self, Bond, BondEnded, Carrier, Clocks, ConnectError, Outgoing, Reserved, Reuse, Security, Stream, Target,
+    self, Bond, BondEnded, Carrier, Clocks, ConnectError, Outgoing, Reserved, Reuse, Security, Target,
 };
 
 /// Carries one request to its end and logs it. What it makes of the application's connection, its reply knows.
@@ -50,12 +52,22 @@ pub async fn run(
     exchange.record.log(context, Some(request));
 }
 
+/// What a connection must be like.
+#[derive(Clone, Copy)]
+struct Connection<'c> {
+    security: &'c Security<'c>,
+    protocol: AlpnProtocol,
+    reuse: Reuse,
+}
+
 /// What came of one try on one connection.
 enum Tried {
     Done,
     Failed(Failure),
     /// A kept connection died before it gave a byte: the request may be sent again on a new one.
     Stale,
+    /// The server has not looked at the request: it may be sent again at once.
+    Unprocessed,
     /// The route wants another try.
     Again,
 }
@@ -93,7 +105,8 @@ impl<'e> Exchange<'e, '_> {
             plan.target = plan.target.at(&found);
         }
         let rewritten = plan.rewritten_host();
-        let security = plan.target.security(rewritten.as_ref().unwrap_or(host));
+        let protocol = plan.target.protocol(self.request.speaks());
+        let security = plan.target.security(rewritten.as_ref().unwrap_or(host), protocol);
         let security = security.map_err(|reason| self.refuse_transport(&reason))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries();
@@ -110,13 +123,14 @@ impl<'e> Exchange<'e, '_> {
             (false, false) => Reuse::Recent,
         };
         loop {
-            let mut carrier = match self.lend(&plan, &security, reuse, tries.begun).await {
-                Ok(carrier) => carrier,
-                Err(failure) => {
-                    self.after_no_connection(failure, &plan, &mut tries).await?;
-                    continue;
-                }
-            };
+            let mut carrier =
+                match self.lend(&plan, Connection { security: &security, protocol, reuse }, tries.begun).await {
+                    Ok(carrier) => carrier,
+                    Err(failure) => {
+                        self.after_no_connection(failure, &plan, &mut tries).await?;
+                        continue;
+                    }
+                };
             if authenticates {
                 let before = carrier.bond();
                 carrier.note_credentials();
@@ -139,6 +153,7 @@ impl<'e> Exchange<'e, '_> {
                     return Err(failure.with(limit_reached(spent) | tries.flags()));
                 }
                 Tried::Stale => reuse = Reuse::Never,
+                Tried::Unprocessed => {}
                 Tried::Again => self.back_off(&mut tries).await,
             }
             self.progress = Progress::new();
@@ -176,13 +191,8 @@ impl<'e> Exchange<'e, '_> {
     }
 
     /// A connection, had within the route's time where the request is complete already.
-    async fn lend(
-        &mut self,
-        plan: &Plan<'_>,
-        security: &Security<'_>,
-        reuse: Reuse,
-        begun: Instant,
-    ) -> Result<Carrier<'e>, Failure> {
+    async fn lend(&mut self, plan: &Plan<'_>, wanted: Connection<'_>, begun: Instant) -> Result<Carrier<'e>, Failure> {
+        let Connection { security, protocol, reuse } = wanted;
         let upstreams = &self.context.upstreams;
         match upstreams.lend_reserved(self.reserved, &plan.target, security) {
             Ok(None) => {}
@@ -190,7 +200,7 @@ impl<'e> Exchange<'e, '_> {
             Err(BondEnded) => return Err(Failure::bond_ended()),
         }
         let clocks = Clocks::of(self.table.settings());
-        let lending = async { Ok(upstreams.lend(&plan.target, security, &clocks, reuse).await) };
+        let lending = async { Ok(upstreams.lend(&plan.target, security, &clocks, reuse, protocol).await) };
         let waited = interrupted(&self.reply, &self.progress, self.table.settings(), self.request.at);
         let timeout = plan.timeout().filter(|_| self.request.is_over_with_head());
         let overdue = async {
@@ -225,28 +235,24 @@ impl<'e> Exchange<'e, '_> {
         if carrier.is_reused() {
             self.context.counters.upstream_reused.increment();
         } else {
-            self.context.counters.count_connect(carrier.stream());
+            self.context.counters.count_connect(carrier.negotiated());
         }
         self.record.upstream = Some(carrier.address());
         self.record.upstream_local = carrier.local();
     }
 
     async fn carry(&mut self, mut carrier: Carrier<'e>, plan: &Plan<'_>, tries: &mut Tries<'_>) -> Tried {
-        let sent_before = carrier.bytes_sent();
         match self.transfer(&mut carrier, plan, tries).await {
             Ok(received) if received.upgraded => {
                 upstream::note(&plan.target, carrier.address(), Outcome::Answered(101));
-                self.end_tunnel(carrier.into_tunnel()).await;
+                self.end_tunnel(carrier).await;
                 Tried::Done
             }
             Ok(received) => {
                 self.conclude(received, carrier, &plan.target);
                 Tried::Done
             }
-            Err(error) => {
-                let was_sent = carrier.bytes_sent() > sent_before;
-                Box::pin(self.give_up(error, carrier, &plan.target, tries, was_sent)).await
-            }
+            Err(error) => Box::pin(self.give_up(error, carrier, &plan.target, tries)).await,
         }
     }
 
@@ -342,9 +348,9 @@ impl<'e> Exchange<'e, '_> {
         carrier: Carrier<'_>,
         target: &Target<'_>,
         tries: &mut Tries<'_>,
-        was_sent: bool,
     ) -> Tried {
         let (address, bond, heard) = (carrier.address(), carrier.bond(), self.progress.heard.get());
+        let (was_sent, is_stream) = (carrier.was_sent(), matches!(carrier, Carrier::Http2(_)));
         let stale = matches!(error, ExchangeError::Upstream(_)) && carrier.is_reused() && !heard;
         if stale {
             self.context.upstreams.note_closed(&carrier);
@@ -354,7 +360,13 @@ impl<'e> Exchange<'e, '_> {
             self.context.counters.requests_retried.increment();
             // At once: the connection was over before the request, and says nothing of the server.
             tries.take();
-            return Tried::Stale;
+            return if is_stream { Tried::Unprocessed } else { Tried::Stale };
+        }
+        if matches!(error, ExchangeError::Refused(_)) && self.held.is_intact() && tries.after_refusal() {
+            self.context.counters.requests_retried.increment();
+            // At once: it says nothing of the server, but that this connection takes no more.
+            tries.take();
+            return Tried::Unprocessed;
         }
         if stale && bond == Bond::Authenticated {
             return Tried::Failed(Failure::bond_ended());
@@ -364,7 +376,10 @@ impl<'e> Exchange<'e, '_> {
         }
         let again = match error {
             ExchangeError::Unwanted(_) => true,
-            ExchangeError::Upstream(_) | ExchangeError::TryTimeout => tries.after_reset(was_sent),
+            ExchangeError::Upstream(_) | ExchangeError::Reset(_) | ExchangeError::TryTimeout => {
+                tries.after_reset(was_sent)
+            }
+            ExchangeError::Refused(_) => tries.after_reset(false),
             _ => false,
         };
         if again && self.held.is_intact() && !self.progress.answering.get() {
@@ -386,6 +401,12 @@ impl<'e> Exchange<'e, '_> {
             }
             ExchangeError::Upstream(error) => Failure::upstream_gone(error.as_ref()),
             ExchangeError::Response(what) => Failure::upstream_protocol(&what),
+            ExchangeError::Unsayable(what) => Failure::unsayable(&what),
+            ExchangeError::Refused(why) => Failure::upstream_reset("remote refused stream reset", &why),
+            ExchangeError::Reset(reason) if self.progress.answering.get() => {
+                Failure::upstream_reset_late(http2::reason_name(reason))
+            }
+            ExchangeError::Reset(reason) => Failure::upstream_reset("remote reset", http2::reason_name(reason)),
             ExchangeError::Timeout => Failure::timeout(),
             ExchangeError::TryTimeout | ExchangeError::Unwanted(_) => Failure::per_try_timeout(),
             ExchangeError::Overdue(clock) => {
@@ -401,7 +422,7 @@ impl<'e> Exchange<'e, '_> {
     }
 
     /// Ends a tunnel's upstream side as the application's ended, and then the application's.
-    async fn end_tunnel(&mut self, upstream: Stream) {
+    async fn end_tunnel(&mut self, upstream: Carrier<'_>) {
         let (flags, is_orderly) = match self.tunnel_end.take() {
             None | Some(End::Complete) => (ResponseFlags::default(), true),
             Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, true),

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::super::{Clocks, Reuse};
 use super::*;
 use crate::flow::OriginalDst;
+use crate::http2::Limits;
 use crate::io::{Engine, EngineKind, EngineOptions, Listener, spawn};
 
 /// Applications' connections at once.
@@ -57,21 +58,25 @@ impl World {
         let target = Target::Passthrough(OriginalDst::new(self.at));
         let (security, who) = (Security::Plaintext, self.who[application]);
         let patience = Duration::from_secs(10);
-        let clocks = Clocks { connect: patience, handshake: patience, keepalive: None, user_timeout: None };
+        let http2 = Limits::default();
+        let clocks = Clocks { connect: patience, handshake: patience, keepalive: None, user_timeout: None, http2 };
         let reuse = if authenticates { Reuse::Never } else { Reuse::Allowed };
         let upstreams = Rc::clone(&self.upstreams);
         let mut carrier = match upstreams.lend_reserved(&mut self.reserved[application], &target, &security) {
             Ok(Some(carrier)) => carrier,
             Ok(None) => {
                 assert!(!self.own.contains_key(&who), "it has a connection that knows it");
-                upstreams.lend(&target, &security, &clocks, reuse).await.expect("a listener is there")
+                upstreams
+                    .lend(&target, &security, &clocks, reuse, AlpnProtocol::Http1)
+                    .await
+                    .expect("a listener is there")
             }
             Err(BondEnded) => {
                 self.own.remove(&who).expect("it had one");
                 return self.leave(application);
             }
         };
-        let Carrier::Http1(used) = &carrier;
+        let Carrier::Http1(used) = &carrier else { panic!("HTTP/1 was asked for") };
         let which = (used.local, used.since);
         assert!(self.known.get(&which).is_none_or(|known| *known == who), "another's connection");
         assert!(self.own.get(&who).is_none_or(|own| *own == which), "not its own connection");

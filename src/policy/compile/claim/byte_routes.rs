@@ -60,11 +60,12 @@ impl<'a> Compiler<'a> {
             return None;
         }
         let (mut claims, before) = (Claims::default(), self.pending.len());
+        let places = self.places(service);
         for (holder, route, matches) in taken {
             let id = self.pend(holder, route, service, own, PayloadKind::Tls);
             for one in matches {
-                let ranges = within(&service.entry.addresses, &one.destination_subnets);
-                if ranges.is_empty() && !service.entry.addresses.is_empty() {
+                let ranges = within(&places, &one.destination_subnets);
+                if ranges.is_empty() && !places.is_empty() {
                     continue;
                 }
                 for name in &one.sni_hosts {
@@ -83,20 +84,20 @@ impl<'a> Compiler<'a> {
 
     /// Who takes which addresses of a port whose bytes are not read, in order; `None` is the entry itself.
     fn shares(&self, service: &Service<'a>) -> Vec<Share<'a>> {
-        let addresses = &service.entry.addresses;
+        let addresses = self.places(service);
         let mut shares = Vec::new();
         for (holder, route, matches) in self.taken(service, |holder| &holder.tcp) {
             if matches.is_empty() || matches.iter().any(|one| one.destination_subnets.is_empty()) {
-                shares.push((Some((holder, route)), addresses.clone()));
+                shares.push((Some((holder, route)), addresses));
                 return shares;
             }
             let subnets: Vec<IpNet> = matches.iter().flat_map(|one| &one.destination_subnets).copied().collect();
-            let ranges = within(addresses, &subnets);
+            let ranges = within(&addresses, &subnets);
             if !ranges.is_empty() {
                 shares.push((Some((holder, route)), ranges));
             }
         }
-        shares.push((None, addresses.clone()));
+        shares.push((None, addresses));
         shares
     }
 

@@ -4,3 +4,4 @@ pub(in crate::policy) mod assemble;
 pub(in crate::policy) mod endpoints;
 pub(in crate::policy) mod localities;
 pub(in crate::policy) mod origination;
+pub(in crate::policy) mod upstream_protocol;

@@ -138,10 +138,11 @@ fn sni(tls: &ClientTls, context: &Context<'_>) -> SniSource {
     }
 }
 
-/// A server that takes what is offered will speak it: so never `h2`, which requests are not sent in.
+/// A server that takes what is offered will speak it: so only what requests are sent in.
 fn alpn(payload: PayloadKind) -> Alpn {
     match payload {
-        PayloadKind::Http1 | PayloadKind::Http2 => Alpn::HTTP1,
+        PayloadKind::Http1 => Alpn::HTTP1,
+        PayloadKind::Http2 => Alpn::HTTP2,
         PayloadKind::Bytes | PayloadKind::Tls => Alpn::NONE,
     }
 }
@@ -223,7 +224,7 @@ mod tests {
         simple.ca_crl = Some(file("crl.pem"));
         let Wanted::Tls(request) = ask(&simple, PayloadKind::Http2, &[]) else { panic!("no TLS") };
         assert_eq!(request.trust, TrustSource::File { ca: file("ca.pem"), crl: Some(file("crl.pem")) });
-        assert_eq!((request.mode, request.identity, request.alpn), (ProfileMode::Simple, None, Alpn::HTTP1));
+        assert_eq!((request.mode, request.identity, request.alpn), (ProfileMode::Simple, None, Alpn::HTTP2));
 
         let mut mutual = tls(TlsMode::Mutual);
         mutual.client_certificate = Some(file("c.pem"));
@@ -334,8 +335,8 @@ mod tests {
             Some(IdentitySource::Credential(name)) => name.clone(),
             Some(IdentitySource::Files { cert, key }) => format!("{}-{}", cert.display(), key.display()),
         };
-        assert_eq!(request.alpn, Alpn::HTTP1, "HTTP/2 is not spoken to servers");
-        format!("{trust} {names} {sni} {identity}")
+        let alpn = if request.alpn == Alpn::HTTP2 { " h2" } else { "" };
+        format!("{trust} {names} {sni} {identity}{alpn}")
     }
 
     /// Every case of Istio's `TestBuildUpstreamClusterTLSContext`. Where Istio builds no context, and sends plaintext, the
@@ -353,7 +354,7 @@ mod tests {
             ("SIMPLE sni", "system any sni nobody"),
             ("SIMPLE ca san sni", "ca san sni nobody"),
             ("SIMPLE ca crl san sni", "ca-crl san sni nobody"),
-            ("SIMPLE ca san sni h2", "ca san sni nobody"),
+            ("SIMPLE ca san sni h2", "ca san sni nobody h2"),
             ("SIMPLE ca sni entry-san", "ca entry-san sni nobody"),
             ("SIMPLE ca san sni entry-san", "ca san sni nobody"),
             ("SIMPLE cert key ca san sni", "ca san sni nobody"),
@@ -364,9 +365,9 @@ mod tests {
             ("MUTUAL cert key ca crl san sni", "ca-crl san sni cert-key"),
             ("MUTUAL cert key ca", "ca host host cert-key"),
             ("SIMPLE secret san sni", "secret san sni nobody"),
-            ("SIMPLE secret sni h2", "secret any sni nobody"),
+            ("SIMPLE secret sni h2", "secret any sni nobody h2"),
             ("MUTUAL secret san sni", "secret san sni secret"),
-            ("MUTUAL secret sni h2", "secret any sni secret"),
+            ("MUTUAL secret sni h2", "secret any sni secret h2"),
             ("MUTUAL secret unselected", "refused: credentialName is used by a sidecar only"),
             ("SIMPLE secret unselected", "refused: credentialName is used by a sidecar only"),
             ("MUTUAL secret san sni unselected", "refused: credentialName is used by a sidecar only"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::{self, HeaderChanges, HostPattern, PortProtocol, ServiceEntry, Subset, TrafficPolicy};
 use crate::flow::Hostname;
 use crate::http::FieldEdits;
+use crate::policy::compile::cluster::upstream_protocol;
 use crate::policy::compile::compiler::Compiler;
 use crate::policy::compile::select::names::qualified;
 use crate::policy::lint;
@@ -76,6 +77,7 @@ impl<'a> Compiler<'a> {
             name: format!("outbound|{shown}|{}|{}", to.subset.as_deref().unwrap_or(""), host),
             request: edits(changes.0, &to.request),
             response: edits(changes.1, &to.response),
+            authority: to.authority.clone(),
             clusters,
         }
     }
@@ -106,15 +108,12 @@ impl<'a> Compiler<'a> {
             policy_of_subset = merged.map(|policy| policy.of_port(port.number).clone());
             (&entry_of_subset, policy_of_subset.as_ref())
         };
+        let service = Service { entry, host, port, rule, policy };
         let (protocol, content) = match (carried, port.protocol) {
             (_, PortProtocol::Udp) => return None,
             (Carried::Bytes { payload, .. }, _) => (ClusterProtocol::Opaque, payload),
-            (_, PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb) => {
-                (ClusterProtocol::Http1, PayloadKind::Http2)
-            }
-            _ => (ClusterProtocol::Http1, PayloadKind::Http1),
+            (Carried::Requests, _) => upstream_protocol::of(&service),
         };
-        let service = Service { entry, host, port, rule, policy };
         let cluster = self.cluster(&service, subset_name, protocol, content);
         let cluster = self.add_cluster(host, cluster);
         if let Carried::Bytes { payload, .. } = carried {

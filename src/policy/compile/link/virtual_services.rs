@@ -7,7 +7,7 @@ use crate::policy::compile::select::names::qualified_pattern;
 use crate::policy::compile::select::scope::oldest_first;
 use crate::policy::lint;
 use crate::policy::table::cluster::Source;
-use crate::policy::table::http_routes::{Action, Answer, HttpRoute, HttpService};
+use crate::policy::table::http_routes::{Action, Answer, Destination, HttpRoute, HttpService};
 
 impl<'a> Compiler<'a> {
     /// Adds the routes of `services` that the workload sees. Entries must have been added before.
@@ -55,7 +55,10 @@ impl<'a> Compiler<'a> {
         let action = match &route.action {
             HttpAction::Forward(all) => {
                 let changes = (&route.request, &route.response);
-                let each = all.iter().map(|to| self.destination(to, changes, Carried::Requests, &source.namespace));
+                let each = all.iter().map(|to| {
+                    let to = self.destination(to, changes, Carried::Requests, &source.namespace);
+                    Destination { authority: to.authority.or_else(|| route.rewrite.authority.clone()), ..to }
+                });
                 Action::Forward(each.collect())
             }
             HttpAction::Redirect(redirect) => Action::Answer(Answer::Redirect(redirect.clone())),

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{
-    AuthorizationAction, AuthorizationPolicy, AuthorizationScope, AuthorizationTarget, Meta, PortProtocol, Resources,
-    ServiceEntry,
+    AuthorizationAction, AuthorizationPolicy, AuthorizationRule, AuthorizationScope, AuthorizationTarget, Meta,
+    PortProtocol, Resources, ServiceEntry,
 };
 use crate::policy::compile::select::scope::{ROOT_NAMESPACE, Workload, oldest_first};
 use crate::policy::lint::problems::Problems;
@@ -93,7 +93,13 @@ impl<'r> AuthorizationPolicies<'r> {
         let mut all = Authorization { short_names: Arc::clone(&self.short_names), ..Authorization::default() };
         for policy in self.general.iter().chain(own) {
             let (namespace, name) = (self.workload.namespace_of(&policy.meta), policy.meta.name.as_str());
-            all.add(policy.action, Policy::new(namespace, name, &policy.rules, &self.workload.namespace));
+            // What cannot be judged is no reason to let anything out; whoever loads files has asked before.
+            let everything = [AuthorizationRule::default()];
+            let (action, rules) = match policy.unjudged[..] {
+                [] => (policy.action, &policy.rules[..]),
+                _ => (AuthorizationAction::Deny, &everything[..]),
+            };
+            all.add(action, Policy::new(namespace, name, rules, &self.workload.namespace));
         }
         (!all.is_empty()).then(|| Arc::new(all))
     }

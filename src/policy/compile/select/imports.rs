@@ -55,16 +55,19 @@ fn sees(listeners: &[EgressListener], host: &HostPattern, namespace: &str, port:
     listeners.iter().any(|listener| listener.port == wanted && lists(listener, host, namespace, workload))
 }
 
+/// What is excluded stays so, whatever else lists it (`included && !excluded` in Istio).
 fn lists(listener: &EgressListener, host: &HostPattern, namespace: &str, workload: &Workload) -> bool {
-    listener.hosts.iter().any(|listed| {
-        let from = match &listed.from {
-            ImportedFrom::Anywhere => true,
-            ImportedFrom::Same => namespace == workload.namespace,
-            ImportedFrom::Nowhere => false,
-            ImportedFrom::Namespace(name) => name == namespace,
-        };
-        from && listed.host.covers(host)
-    })
+    let mut is_listed = false;
+    for listed in listener.hosts.iter().filter(|listed| listed.host.covers(host)) {
+        match &listed.from {
+            ImportedFrom::Anywhere => is_listed = true,
+            ImportedFrom::Same => is_listed |= namespace == workload.namespace,
+            ImportedFrom::Namespace(name) => is_listed |= name == namespace,
+            ImportedFrom::Except(from) if from.as_ref().is_none_or(|name| name == namespace) => return false,
+            ImportedFrom::Nowhere | ImportedFrom::Except(_) => {}
+        }
+    }
+    is_listed
 }
 
 #[cfg(test)]
@@ -114,6 +117,11 @@ spec:
             ("{hosts: ['*/*']}", "abacwv"),
             ("{hosts: ['./*']}", "aba---"),
             ("{hosts: ['~/*']}", "------"),
+            ("{hosts: ['*/*', '~bank/*']}", "aba---"),
+            ("{hosts: ['~bank/c.example', '*/*']}", "aba-wv"),
+            ("{hosts: ['~/c.example', '*/*']}", "aba-wv"),
+            ("{hosts: ['./*', 'bank/*', '~other/*']}", "abacwv"),
+            ("{hosts: ['~shop/*']}", "------"),
             ("{hosts: ['bank/*']}", "---cwv"),
             ("{hosts: ['shop/*', 'bank/c.example']}", "abac--"),
             ("{hosts: ['./a.example']}", "a-a---"),

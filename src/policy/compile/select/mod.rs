@@ -8,3 +8,4 @@ pub(in crate::policy) mod routed_away;
 pub(in crate::policy) mod rule_groups;
 pub(in crate::policy) mod rules;
 pub(in crate::policy) mod scope;
+pub(in crate::policy) mod unjudged;

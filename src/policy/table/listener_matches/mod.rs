@@ -85,8 +85,26 @@ enum HttpRule {
     Unseen,
     /// By the port's hosts; the first cluster that asked for it.
     ByHost(ClusterId),
+    /// By the port's hosts, and this cluster's what none of them has: the address stands for its host alone.
+    ByHostOr(ClusterId),
     /// One undeclared port with an address of its own: whatever the host.
     Always(ClusterId),
+}
+
+/// The address that an application dialled.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::policy) struct Dialled {
+    pub(in crate::policy) ip: IpAddr,
+    /// It is no server's, but stands for one host: entries without addresses, which take connections to wherever they go, do
+    /// not take those, unless by a name.
+    pub(in crate::policy) stands_for_a_host: bool,
+}
+
+/// A bind as a connection sees it.
+#[derive(Clone, Copy)]
+struct VisibleBind<'r> {
+    bind: &'r Bind,
+    by_name_alone: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +157,7 @@ fn ranges(addresses: &[IpNet]) -> Vec<IpNet> {
     if addresses.is_empty() { everything().to_vec() } else { addresses.iter().map(IpNet::trunc).collect() }
 }
 
-fn everything() -> [IpNet; 2] {
+pub(in crate::policy) fn everything() -> [IpNet; 2] {
     let v4 = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
     let v6 = Ipv6Net::new(Ipv6Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
     [v4.into(), v6.into()]
@@ -189,6 +207,17 @@ impl PortMatches {
             }
         }
         claims
+    }
+
+    /// Requests to addresses that stand for one host alone, and name none that the port knows.
+    pub(in crate::policy) fn claim_unnamed_http(&mut self, addresses: &[IpNet], id: ClusterId) {
+        for range in addresses {
+            let bind = self.bind_mut(*range);
+            if bind.http == HttpRule::Unseen && bind.bytes.is_none() {
+                bind.http = HttpRule::ByHostOr(id);
+                bind.declared.http = true;
+            }
+        }
     }
 
     /// HTTP on a port without a declared protocol: by host, or by address alone where the entry has one.
@@ -304,64 +333,89 @@ fn at_range(range: &IpNet) -> String {
 impl PortMatches {
     /// Who has the connections to this address whatever they say: a cluster whose bytes are never looked into, or
     /// nobody, where no entry has the address.
-    pub(in crate::policy) fn uninspected(&self, ip: IpAddr) -> Option<Match> {
-        let Some(bind) = self.binds_of(ip).next() else { return Some(Match::Unknown) };
-        let seen = bind.http != HttpRule::Unseen || !bind.tls.is_empty();
-        if seen { None } else { bind.bytes.map(|bytes| bytes.holder.into()) }
+    pub(in crate::policy) fn uninspected(&self, to: Dialled) -> Option<Match> {
+        let Some(seen) = self.binds_of(to).next() else { return Some(Match::Unknown) };
+        if seen.bind.http != HttpRule::Unseen || !seen.bind.tls.is_empty() {
+            return None;
+        }
+        if seen.by_name_alone { Some(Match::Unknown) } else { seen.bytes().map(|bytes| bytes.holder.into()) }
     }
 
     /// What connections to this address are declared to be, as Istio's listener of the longest prefix would see them, and
     /// behind it the one for entries without addresses.
-    pub(in crate::policy) fn declared(&self, ip: IpAddr) -> Declared {
+    pub(in crate::policy) fn declared(&self, to: Dialled) -> Declared {
         let mut all = Declared::default();
-        for bind in self.binds_of(ip) {
+        for seen in self.binds_of(to) {
             // Waiting for the application would wait for ever.
-            if bind.bytes.is_some_and(|bytes| bytes.server_first) {
+            if seen.bytes().is_some_and(|bytes| bytes.server_first) {
                 return Declared::default();
             }
-            all.http |= bind.declared.http;
-            all.tls |= bind.declared.tls;
+            all.http |= seen.bind.declared.http;
+            all.tls |= seen.bind.declared.tls;
             // What is neither HTTP nor TLS ends here, and so does silence.
-            if bind.unread().is_some() {
+            if seen.unread().is_some() {
                 break;
             }
         }
         all
     }
 
-    pub(in crate::policy) fn http(&self, ip: IpAddr, host: &Host) -> Match {
-        self.first_answer(ip, |bind| match bind.http {
-            HttpRule::Unseen => bind.unread(),
+    pub(in crate::policy) fn http(&self, to: Dialled, host: &Host) -> Match {
+        self.first_answer(to, |seen| match seen.bind.http {
+            HttpRule::Unseen => seen.unread(),
             HttpRule::Always(id) => Some(Match::Cluster(id)),
             HttpRule::ByHost(_) => Some(self.hosts.find(host)),
+            HttpRule::ByHostOr(id) => Some(match self.hosts.find(host) {
+                Match::Unknown => Match::Cluster(id),
+                found => found,
+            }),
         })
     }
 
-    pub(in crate::policy) fn tls(&self, ip: IpAddr, sni: Option<&Hostname>) -> Match {
-        self.first_answer(ip, |bind| {
-            let named = sni.and_then(|name| bind.tls.find(name.as_str())).copied();
-            named.or_else(|| bind.tls_anyway()).or(bind.bytes.map(|bytes| bytes.holder)).map(Match::from)
+    pub(in crate::policy) fn tls(&self, to: Dialled, sni: Option<&Hostname>) -> Match {
+        self.first_answer(to, |seen| {
+            let named = sni.and_then(|name| seen.bind.tls.find_named(name.as_str())).copied();
+            named.map(Match::from).or_else(|| seen.tls_anyway().map(Match::from)).or_else(|| seen.unread())
         })
     }
 
-    pub(in crate::policy) fn bytes(&self, ip: IpAddr) -> Match {
-        self.first_answer(ip, Bind::unread)
+    pub(in crate::policy) fn bytes(&self, to: Dialled) -> Match {
+        self.first_answer(to, VisibleBind::unread)
     }
 
     /// The longest prefix is asked, and where it has no answer the entries without addresses.
-    fn first_answer(&self, ip: IpAddr, ask: impl Fn(&Bind) -> Option<Match>) -> Match {
-        self.binds_of(ip).find_map(ask).unwrap_or(Match::Unknown)
+    fn first_answer<'r>(&'r self, to: Dialled, ask: impl Fn(VisibleBind<'r>) -> Option<Match>) -> Match {
+        self.binds_of(to).find_map(ask).unwrap_or(Match::Unknown)
     }
 
-    fn binds_of(&self, ip: IpAddr) -> impl Iterator<Item = &Bind> {
-        let lengths = if ip.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
+    fn binds_of(&self, to: Dialled) -> impl Iterator<Item = VisibleBind<'_>> {
+        let lengths = if to.ip.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
         let mut found = lengths.iter().filter_map(move |&length| {
-            let range = IpNet::new(ip, length).expect("lengths are those of ranges of this family").trunc();
+            let range = IpNet::new(to.ip, length).expect("lengths are those of ranges of this family").trunc();
             self.binds.get_key_value(&range)
         });
         let nearest = found.next();
         let fallback = found.find(|(range, _)| range.prefix_len() == 0);
-        [nearest, fallback].into_iter().flatten().map(|(_, bind)| bind)
+        [nearest, fallback].into_iter().flatten().map(move |(range, bind)| {
+            let by_name_alone = to.stands_for_a_host && range.prefix_len() == 0;
+            VisibleBind { bind, by_name_alone }
+        })
+    }
+}
+
+impl VisibleBind<'_> {
+    fn bytes(self) -> Option<Bytes> {
+        self.bind.bytes.filter(|_| !self.by_name_alone)
+    }
+
+    /// An entry with an address of its own takes what comes to that address.
+    fn tls_anyway(self) -> Option<Claimant> {
+        self.bind.tls_anyway().filter(|_| !self.by_name_alone)
+    }
+
+    /// Whose bytes are that nobody reads.
+    fn unread(self) -> Option<Match> {
+        self.bytes().map(|bytes| bytes.holder).or_else(|| self.tls_anyway()).map(Match::from)
     }
 }
 
@@ -369,7 +423,7 @@ impl HttpRule {
     fn owner(self) -> Option<ClusterId> {
         match self {
             HttpRule::Unseen => None,
-            HttpRule::ByHost(id) | HttpRule::Always(id) => Some(id),
+            HttpRule::ByHost(id) | HttpRule::ByHostOr(id) | HttpRule::Always(id) => Some(id),
         }
     }
 }
@@ -378,11 +432,6 @@ impl Bind {
     /// An entry with an address of its own takes what comes to that address.
     fn tls_anyway(&self) -> Option<Claimant> {
         self.tls.get(&HostPattern::Any).copied()
-    }
-
-    /// Whose bytes are that nobody reads.
-    fn unread(&self) -> Option<Match> {
-        self.bytes.map(|bytes| bytes.holder).or_else(|| self.tls_anyway()).map(Match::from)
     }
 }
 
