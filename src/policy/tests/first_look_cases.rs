@@ -238,3 +238,18 @@ fn a_route_to_tls_guards_the_hosts_that_take_it() {
     assert_eq!(guards(&all("*.test")), [TLS; 4]);
     assert_eq!(unreadable(&table(&all("*.test")), "9.9.9.9:81"), None, "no entry has the port");
 }
+
+/// Where only a name can allow a connection its bytes are waited for, however long they take.
+#[test]
+fn bytes_are_waited_for_where_a_name_may_open_the_way() {
+    let strict = || settings("outboundTrafficPolicy: {mode: REGISTRY_ONLY}");
+    let named = || entry("plain.test", "{number: 80, name: tls, protocol: TLS}", DNS);
+    for (objects, expected) in [(vec![named()], false), (vec![named(), strict()], true), (vec![strict()], false)] {
+        let table = table(&objects);
+        let FirstLook::Sniff(found) = table.first_look(dst("9.9.9.9:80"), 0) else {
+            assert!(!expected, "{objects:?}");
+            continue;
+        };
+        assert_eq!(found.must_be_read, expected, "{objects:?}");
+    }
+}
