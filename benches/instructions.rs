@@ -82,6 +82,7 @@ fn logging() -> Work {
             request_id: Some(b"6f1c1d3e-6a2b-4f0e-9a53-0f7a3f0d3c11"),
             authority: Some(b"api.example.com"),
             forwarded_for: None,
+            call: None,
         }),
         response_code: 200,
         response_code_details: Some("via_upstream"),

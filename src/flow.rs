@@ -253,7 +253,7 @@ impl fmt::Display for Authority {
 
 /// Envoy's response flags, as they stand in the access log
 /// (`docs/root/configuration/observability/access_log/usage.rst` of Envoy). Several may hold at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResponseFlags(u32);
 
 macro_rules! flags {

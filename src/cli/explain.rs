@@ -11,13 +11,16 @@ use crate::cli::output::Output;
 use crate::cli::run::label;
 use crate::config::{Problem, Severity};
 use crate::control::admin_client;
+use crate::control::dns::NameAccount;
 use crate::explain::{Question, Report, Target, offline};
 use crate::policy::{Workload, take_unjudged};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExplainArgs {
-    /// What the application connects to: http://HOST/…, https://HOST, tls://HOST:PORT or tcp://ADDRESS:PORT
+    /// What the application connects to: http://HOST/…, https://HOST, tls://HOST:PORT or tcp://ADDRESS:PORT; or `dns`
     pub url: String,
+    /// With `dns`: the name that the pod looks up
+    pub name: Option<String>,
     /// Explain by these files or folders of *.yaml, without a running proxy; repeatable
     #[arg(long = "config", value_name = "PATH")]
     pub config: Vec<PathBuf>,
@@ -46,6 +49,12 @@ pub struct ExplainArgs {
 
 /// Prints the explanation. Exit 1 when the configuration has errors or no proxy answers, 2 when the URL is none.
 pub fn run(args: &ExplainArgs) -> ExitCode {
+    match (args.url.as_str(), &args.name) {
+        ("dns", Some(name)) => return lookup(args, name),
+        ("dns", None) => return misused("which name? egret explain dns NAME"),
+        (_, Some(name)) => return misused(&format!("{name}: one URL can be explained at a time")),
+        (_, None) => {}
+    }
     let question = Question {
         url: args.url.clone(),
         address: args.address,
@@ -74,6 +83,42 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn misused(how: &str) -> ExitCode {
+    eprintln!("{how}");
+    ExitCode::from(2)
+}
+
+/// What a lookup is answered. Only the running proxy knows: automatic addresses are its own.
+fn lookup(args: &ExplainArgs, name: &str) -> ExitCode {
+    if !args.config.is_empty() {
+        return misused("egret explain dns asks the running proxy, which has the addresses: leave out --config");
+    }
+    let printed = account_of(&args.admin, name).and_then(|account| match args.output {
+        Output::Text => Ok(account.text()),
+        Output::Json => serde_json::to_string_pretty(&account).map(|json| json + "\n").map_err(|e| e.to_string()),
+    });
+    match printed {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn account_of(admin: &str, name: &str) -> Result<NameAccount, String> {
+    let path = format!("/dns?name={}", admin_client::query_value(name));
+    let reply = admin_client::get(admin, &path).map_err(|error| format!("egret: {error}"))?;
+    if reply.status != 200 {
+        return Err(format!("egret: {}", reply.body.trim_end()));
+    }
+    serde_json::from_str(&reply.body)
+        .map_err(|error| format!("egret: the proxy's answer is not understood ({error}); is it another version?"))
 }
 
 fn of_files(target: &Target, args: &ExplainArgs) -> Result<Report, String> {

@@ -40,6 +40,10 @@ pub struct ContainerArgs {
     /// An ordinary container in place of a native sidecar, for Kubernetes before 1.29
     #[arg(long)]
     classic: bool,
+    /// Pods' lookups go to egret, unless ISTIO_META_DNS_CAPTURE in a pod's annotation proxy.istio.io/config is false; where
+    /// it is true, they do without this flag
+    #[arg(long)]
+    capture_dns: bool,
     /// Seccomp profile below the kubelet's folder on the node, such as profiles/egret.json. Without it the sidecar is
     /// unconfined, because the default profile of container runtimes forbids io_uring
     #[arg(long, value_name = "FILE", value_parser = seccomp_profile)]
@@ -73,6 +77,7 @@ impl ContainerArgs {
             config_map: self.config_map.clone(),
             secrets: self.secrets.clone(),
             classic: self.classic,
+            capture_dns: self.capture_dns,
             seccomp_profile: self.seccomp_profile.clone(),
         }
     }

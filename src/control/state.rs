@@ -348,6 +348,14 @@ impl Admin for State {
         serde_json::to_value(explain(&target, known)).map_err(|error| error.to_string())
     }
 
+    fn dns(&self, name: Option<&str>) -> Result<Value, String> {
+        let account = match name {
+            Some(name) => serde_json::to_value(self.dns.account_of(name)?),
+            None => serde_json::to_value(self.dns.account()),
+        };
+        account.map_err(|error| error.to_string())
+    }
+
     fn certs(&self) -> Value {
         let now = jiff::Timestamp::now().as_second();
         let rows: Vec<_> = self.view.borrow().credentials.iter().map(|credential| credential.row(now)).collect();

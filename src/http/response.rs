@@ -1,12 +1,15 @@
 //! One response head: read, refused or understood (RFC 9112 §4, §6.3), and how it reaches a client.
 
+use std::borrow::Cow;
+
 use super::body_length::BodyLength;
 use super::error::{HeadError, ResponseError};
 use super::fields::{Connection, Framing, Name};
 use super::grammar::{is_value, members};
-use super::head::{Field, HeadLimits, Line, Lines, Parsed, Version, each_field};
+use super::head::{Field, HeadLimits, Line, Lines, Parsed, Version, each_field, fields};
 use super::method::Method;
 use super::schemes::authenticates_connection;
+use super::values::joined;
 
 /// What the framing of a response depends on besides itself (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +77,13 @@ impl ResponseHead {
     #[must_use]
     pub fn is_close_delimited(&self) -> bool {
         self.body == BodyLength::UntilClose
+    }
+
+    /// The value of the fields of this name in `raw`, as one list (RFC 9110 §5.3); `None` when there is none.
+    #[must_use]
+    pub fn field<'r>(&self, raw: &'r [u8], name: &str) -> Option<Cow<'r, [u8]>> {
+        let named = fields(raw, self.fields_at).filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
+        joined(named.map(|field| field.value))
     }
 
     /// How this response goes to `client`.

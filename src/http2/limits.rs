@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use crate::config::{Http2, Settings};
+
+/// What RFC 9113 §6.5.2 counts for each field beside its name and value.
+const FIELD_OVERHEAD: usize = 32;
+
 /// Limits of one connection, the same whichever side egret is. Names are those of RFC 9113 and Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -45,31 +50,45 @@ pub struct FrameBudget {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_concurrent_streams: 1024,
-            initial_stream_window: 256 << 10,
-            initial_connection_window: 16 << 20,
-            max_frame_size: 16 << 10,
-            header_table_size: 4096,
-            max_header_list_size: 128 << 10,
-            send_buffer: 64 << 10,
-            max_pending_reset_streams: 1024,
-            max_remembered_resets: 100,
-            remember_resets: Duration::from_secs(1),
-            max_protocol_errors: 1024,
-            idle_frames: FrameBudget { burst: 10_000, per_second: 1_000 },
-        }
+        Self::of(&Settings::default())
     }
 }
 
 impl Limits {
-    /// The defaults, for heads of so many bytes and fields. As RFC 9113 counts a field it is larger by 32 bytes; twice as
-    /// much, so that what is too large is judged by whoever reads the head rather than by the codec, which logs nothing.
+    /// What `settings` say. Heads are limited as in HTTP/1; what the codec counts of one is larger, and it answers what is too
+    /// large by itself, without a line in the log. So it lets twice as much pass.
     #[must_use]
-    pub fn for_heads(max_bytes: usize, max_fields: usize) -> Self {
-        let most = max_bytes + 32 * max_fields;
-        let max_header_list_size = u32::try_from(2 * most).unwrap_or(u32::MAX);
-        Self { max_header_list_size, ..Self::default() }
+    pub fn of(settings: &Settings) -> Self {
+        let Http2 {
+            max_concurrent_streams,
+            initial_stream_window_size,
+            initial_connection_window_size,
+            max_frame_size,
+            hpack_table_size,
+            send_buffer_size: send_buffer,
+            max_pending_resets: max_pending_reset_streams,
+            max_remembered_resets,
+            remember_resets,
+            max_protocol_errors,
+            idle_frame_burst: burst,
+            idle_frames_per_second: per_second,
+        } = settings.http2;
+        // All are of the ranges of RFC 9113.
+        let number = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self {
+            max_concurrent_streams,
+            initial_stream_window: number(initial_stream_window_size),
+            initial_connection_window: number(initial_connection_window_size),
+            max_frame_size: number(max_frame_size),
+            header_table_size: number(hpack_table_size),
+            max_header_list_size: number(2 * (settings.max_head_bytes + FIELD_OVERHEAD * settings.max_head_fields)),
+            send_buffer,
+            max_pending_reset_streams,
+            max_remembered_resets,
+            remember_resets,
+            max_protocol_errors,
+            idle_frames: FrameBudget { burst, per_second },
+        }
     }
 
     /// For a connection that an application has opened.

@@ -16,6 +16,10 @@ pub(super) const PROXY: &str = "egret";
 /// The proxy's user and group, as the templates and the rules have it.
 pub(super) const PROXY_ID: u16 = 1337;
 
+/// What lives as long as the pod.
+const STATE_VOLUME: &str = "egret-state";
+const STATE_FOLDER: &str = "/var/lib/egret";
+
 const INIT_TEMPLATE: &str = include_str!("init.yaml");
 const PROXY_TEMPLATE: &str = include_str!("proxy.yaml");
 const VOLUMES_TEMPLATE: &str = include_str!("volumes.yaml");
@@ -44,11 +48,22 @@ pub(super) fn of(pod: &Pod<'_>, annotations: &Annotations, options: &Options) ->
     let mut init = template(INIT_TEMPLATE);
     set(&mut init, &["image"], options.image.as_str());
     annotations.init.iter().for_each(|flag| append(&mut init, "args", flag.as_str()));
+    let captures_dns = annotations.capture_dns.unwrap_or(options.capture_dns);
+    if captures_dns {
+        append(&mut init, "args", "--capture-dns");
+    }
     let secrets = secrets(annotations, options);
-    let proxy = proxy(annotations, options, &secrets);
+    let mut proxy = proxy(annotations, options, &secrets);
+    if captures_dns {
+        keep_dns_state(&mut proxy);
+    }
     let (init_containers, containers) =
         if annotations.classic { (vec![init], vec![proxy]) } else { (vec![init, proxy], Vec::new()) };
-    Additions { init_containers, containers, volumes: volumes(pod, annotations, options, &secrets) }
+    let mut volumes = volumes(pod, annotations, options, &secrets);
+    if captures_dns && !has_volume(pod, STATE_VOLUME) {
+        volumes.push(mapping([("name", STATE_VOLUME.into()), ("emptyDir", mapping([("sizeLimit", "16Mi".into())]))]));
+    }
+    Additions { init_containers, containers, volumes }
 }
 
 /// Names of all Secrets to be mounted, each once.
@@ -105,12 +120,20 @@ fn volumes(pod: &Pod<'_>, annotations: &Annotations, options: &Options, secrets:
         let source = mapping([("secretName", Value::from(*secret)), ("optional", true.into())]);
         mapping([("name", secret_volume(secret).into()), ("secret", source)])
     }));
-    let present = |name: Option<&Value>| {
-        let listed = pod.spec.child("volumes").into_iter().flat_map(Node::items);
-        listed.filter_map(|volume| volume.child("name")?.text()).any(|other| name == Some(&Value::from(other)))
-    };
-    all.retain(|volume| !present(volume.get("name")));
+    all.retain(|volume| !volume.get("name").and_then(Value::as_str).is_some_and(|name| has_volume(pod, name)));
     all
+}
+
+fn has_volume(pod: &Pod<'_>, name: &str) -> bool {
+    let listed = pod.spec.child("volumes").into_iter().flat_map(Node::items);
+    listed.filter_map(|volume| volume.child("name")?.text()).any(|other| other == name)
+}
+
+/// Automatic addresses outlive a restart of the container, since applications keep them longer than they should.
+fn keep_dns_state(proxy: &mut Value) {
+    append(proxy, "args", format!("--dns-state={STATE_FOLDER}/dns"));
+    let mount = [("name", Value::from(STATE_VOLUME)), ("mountPath", STATE_FOLDER.into())];
+    append(proxy, "volumeMounts", mapping(mount));
 }
 
 fn template(text: &str) -> Value {

@@ -84,6 +84,7 @@ mod tests {
             config_map: "egret".to_owned(),
             secrets: Vec::new(),
             classic: false,
+            capture_dns: false,
             seccomp_profile: None,
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Annotations {
     pub resources: Vec<(&'static str, &'static str, String)>,
     /// Secrets besides those of the options.
     pub secrets: Vec<String>,
+    /// Whether lookups go to egret, where the pod says so.
+    pub capture_dns: Option<bool>,
     /// Instead of the options' ConfigMap.
     pub config_map: Option<String>,
 }
@@ -33,9 +35,8 @@ pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, proble
         let read = match name.split_once('/') {
             Some(("traffic.sidecar.istio.io", what)) => traffic(what, node, &mut found),
             Some(("sidecar.istio.io", what)) => sidecar(what, node, &mut found),
-            Some(("proxy.istio.io", "config")) if captures_dns(node) => {
-                let message = format!("{name}: ISTIO_META_DNS_CAPTURE has no effect with egret");
-                notes.push(Remark::new(node.at, message));
+            Some(("proxy.istio.io", "config")) => {
+                found.capture_dns = captures_dns(node).or(found.capture_dns);
                 Ok(true)
             }
             Some(("egret", what)) => own(what, node, &mut found),
@@ -54,14 +55,14 @@ pub(super) fn read(pod: &Pod<'_>, classic: bool, notes: &mut Vec<Remark>, proble
     found
 }
 
-/// A ProxyConfig, which is YAML in a text, that asks for Istio's DNS proxy.
-fn captures_dns(config: &Node) -> bool {
-    let asks = |document: &yaml::Document| {
+/// What a ProxyConfig, which is YAML in a text, says of Istio's DNS proxy; `None` where it says nothing.
+fn captures_dns(config: &Node) -> Option<bool> {
+    let said = |document: &yaml::Document| {
         let metadata = document.root.as_ref().and_then(|root| root.child("proxyMetadata"));
-        let value = metadata.and_then(|metadata| metadata.child("ISTIO_META_DNS_CAPTURE")?.text());
-        value.is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
+        let value = metadata.and_then(|metadata| metadata.child("ISTIO_META_DNS_CAPTURE")?.text())?;
+        Some(value.eq_ignore_ascii_case("true") || value == "1")
     };
-    config.text().is_some_and(|text| yaml::documents(text).iter().any(asks))
+    yaml::documents(config.text()?).iter().find_map(said)
 }
 
 /// Whether the annotation has an effect.

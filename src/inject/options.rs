@@ -11,6 +11,8 @@ pub struct Options {
     pub secrets: Vec<String>,
     /// An ordinary container instead of a native sidecar, for Kubernetes before 1.29.
     pub classic: bool,
+    /// Pods' lookups go to egret, unless an annotation says otherwise.
+    pub capture_dns: bool,
     /// Seccomp profile on the node, below the kubelet's folder; `None`: unconfined.
     pub seccomp_profile: Option<String>,
 }

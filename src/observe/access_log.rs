@@ -1,6 +1,7 @@
 //! One line per HTTP request and per other connection, in Istio's default formats.
 //!
-//! Text: `EnvoyTextLogFormat`, JSON: `EnvoyJSONLogFormatIstio` of Istio's `pilot/pkg/model/telemetry_logging.go`. What
+//! Text: `EnvoyTextLogFormat`, JSON: `EnvoyJSONLogFormatIstio` of Istio's `pilot/pkg/model/telemetry_logging.go`, and the
+//! status of gRPC. What
 //! is not known is `-` or `null`. Query strings are kept, as Istio keeps them; every value that a peer chose is escaped
 //! and bounded. Writing allocates nothing but room in `out`.
 
@@ -11,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::escape::{write_json, write_text, write_word};
 use crate::flow::{ClientAddr, OriginalDst, ResponseFlags};
+use crate::grpc;
 use crate::http::CivilTime;
 
 /// Everything that a line tells. The doc of a field names Envoy's command operator.
@@ -71,6 +73,18 @@ pub struct HttpExchange<'a> {
     pub request_id: Option<&'a [u8]>,
     /// REQ(:AUTHORITY)
     pub authority: Option<&'a [u8]>,
+    /// What a gRPC call is beside a request; `None` for other requests.
+    pub call: Option<GrpcCall>,
+}
+
+/// What only gRPC has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GrpcCall {
+    /// GRPC_STATUS; `None` when the call ended without one.
+    pub status: Option<grpc::Status>,
+    /// Messages from the application, and to it.
+    pub request_messages: u64,
+    pub response_messages: u64,
 }
 
 impl AccessRecord<'_> {
@@ -179,6 +193,7 @@ impl AccessRecord<'_> {
         json_shown(out, "downstream_remote_address", self.downstream_remote_address);
         json_string(out, "requested_server_name", self.requested_server_name);
         json_string(out, "upstream_transport_failure_reason", self.upstream_transport_failure_reason);
+        json_shown(out, "grpc_status", http.call.and_then(|call| call.status));
         out.extend_from_slice(b"}\n");
     }
 }
@@ -287,6 +302,7 @@ mod tests {
                 user_agent: Some(b"curl/8\r\n"),
                 request_id: Some(b""),
                 authority: Some(b"my-nginx"),
+                call: Some(GrpcCall { status: Some(grpc::Status::NotFound), ..GrpcCall::default() }),
             }),
             response_code: 200,
             response_flags: ResponseFlags::default(),
@@ -329,7 +345,7 @@ mod tests {
             assert_eq!(out.pop(), Some(b'\n'));
             assert!(!out.contains(&b'\n'));
             let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
-            assert_eq!(line.as_object().unwrap().len(), 24);
+            assert_eq!(line.as_object().unwrap().len(), 25);
             assert_eq!(line["response_code"], record.response_code);
             assert_eq!(line["bytes_sent"], record.bytes_sent);
             assert_eq!(line["downstream_local_address"], "1.2.3.4:443");
@@ -340,6 +356,7 @@ mod tests {
                 assert_eq!(line["user_agent"], "curl/8\r\n");
                 assert_eq!(line["upstream_service_time"], "12");
                 assert_eq!(line["upstream_host"], "[2001:db8::1]:443");
+                assert_eq!(line["grpc_status"], "NOT_FOUND");
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::prometheus::Exposition;
-use super::traffic::{BOUNDS, Histogram, TrafficSeries};
+use super::traffic::{BOUNDS, Histogram, Outcome, TrafficSeries};
 
 /// Whose traffic it is; from the pod's namespace and labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,12 +18,11 @@ pub struct Source {
 const UNKNOWN: &str = "unknown";
 const REQUESTS: &str = "istio_requests_total";
 
-/// A destination and an outcome; `code` and `flags` in the words of labels.
+/// A destination and an outcome.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     destination: String,
-    code: u16,
-    flags: String,
+    outcome: Outcome,
 }
 
 #[derive(Debug, Default)]
@@ -66,18 +65,28 @@ pub fn render_traffic<'w>(
 }
 
 fn render_requests<'w>(out: &mut Exposition, ends: Ends<'_>, workers: impl IntoIterator<Item = &'w TrafficSeries>) {
-    let mut all: BTreeMap<Key, [Sums; 3]> = BTreeMap::new();
+    let mut all: BTreeMap<Key, ([Sums; 3], [u64; 2])> = BTreeMap::new();
     for series in workers.into_iter().flat_map(TrafficSeries::requests) {
-        let key =
-            Key { destination: series.destination.to_string(), code: series.code, flags: series.flags.to_string() };
-        let [duration, request, response] = all.entry(key).or_default();
+        let key = Key { destination: series.destination.to_string(), outcome: series.outcome };
+        let ([duration, request, response], messages) = all.entry(key).or_default();
         duration.add(&series.duration_ms);
         request.add(&series.request_bytes);
         response.add(&series.response_bytes);
+        messages[0] += series.request_messages.get();
+        messages[1] += series.response_messages.get();
     }
     out.family(REQUESTS, "counter", "HTTP requests by destination and outcome.");
-    for (key, [duration, ..]) in &all {
-        labelled(ends, key, "http", |labels| out.sample(REQUESTS, labels, duration.count()));
+    for (key, ([duration, ..], _)) in &all {
+        labelled(ends, key, protocol(key), |labels| out.sample(REQUESTS, labels, duration.count()));
+    }
+    for (index, name, help) in [
+        (0, "istio_request_messages_total", "Messages of gRPC from the application, counted when their call ended."),
+        (1, "istio_response_messages_total", "Messages of gRPC to the application, counted when their call ended."),
+    ] {
+        out.family(name, "counter", help);
+        for (key, (_, messages)) in all.iter().filter(|(key, _)| key.outcome.is_call) {
+            labelled(ends, key, protocol(key), |labels| out.sample(name, labels, messages[index]));
+        }
     }
     for (index, name, help) in [
         (0, "istio_request_duration_milliseconds", "From a request's first byte to its response's last."),
@@ -85,16 +94,21 @@ fn render_requests<'w>(out: &mut Exposition, ends: Ends<'_>, workers: impl IntoI
         (2, "istio_response_bytes", "Sizes of response bodies."),
     ] {
         out.family(name, "histogram", help);
-        for (key, sums) in &all {
-            labelled(ends, key, "http", |labels| histogram(out, name, labels, &sums[index]));
+        for (key, (sums, _)) in &all {
+            labelled(ends, key, protocol(key), |labels| histogram(out, name, labels, &sums[index]));
         }
     }
+}
+
+fn protocol(key: &Key) -> &'static str {
+    if key.outcome.is_call { "grpc" } else { "http" }
 }
 
 fn render_connections<'w>(out: &mut Exposition, ends: Ends<'_>, workers: impl IntoIterator<Item = &'w TrafficSeries>) {
     let mut all: BTreeMap<Key, [u64; 4]> = BTreeMap::new();
     for series in workers.into_iter().flat_map(TrafficSeries::connections) {
-        let key = Key { destination: series.destination.to_string(), code: 0, flags: series.flags.to_string() };
+        let outcome = Outcome { flags: series.flags, ..Outcome::default() };
+        let key = Key { destination: series.destination.to_string(), outcome };
         let counters = [&series.opened, &series.closed, &series.sent, &series.received];
         let sums = all.entry(key).or_default();
         sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
@@ -131,7 +145,8 @@ fn labelled(Ends { source, namespaces }: Ends<'_>, key: &Key, protocol: &str, wr
     let revision = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
     let revision = revision.iter().find_map(|name| source.labels.get(*name)).map_or("latest", String::as_str);
     let service = service(&key.destination);
-    let code = key.code.to_string();
+    let (code, flags) = (key.outcome.code.to_string(), key.outcome.flags.to_string());
+    let grpc_status = key.outcome.grpc_status.map(|status| status.code().to_string()).unwrap_or_default();
     let namespace = namespaces.get(&key.destination).map_or(UNKNOWN, String::as_str);
     let mut labels = vec![
         ("reporter", "source"),
@@ -156,10 +171,10 @@ fn labelled(Ends { source, namespaces }: Ends<'_>, key: &Key, protocol: &str, wr
         ("destination_cluster", UNKNOWN),
         ("request_protocol", protocol),
     ];
-    if protocol == "http" {
-        labels.extend([("response_code", &*code), ("grpc_response_status", "")]);
+    if protocol != "tcp" {
+        labels.extend([("response_code", &*code), ("grpc_response_status", &*grpc_status)]);
     }
-    labels.extend([("response_flags", &*key.flags), ("connection_security_policy", UNKNOWN)]);
+    labels.extend([("response_flags", &*flags), ("connection_security_policy", UNKNOWN)]);
     write(&labels);
 }
 
@@ -172,9 +187,10 @@ fn service(cluster: &str) -> &str {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::super::access_log::{AccessRecord, HttpExchange};
+    use super::super::access_log::{AccessRecord, GrpcCall, HttpExchange};
     use super::super::traffic::Traffic;
     use super::*;
+    use crate::grpc::Status;
 
     fn record(cluster: &str, http: bool) -> AccessRecord<'_> {
         AccessRecord {
@@ -194,6 +210,9 @@ mod tests {
         for series in &workers {
             let traffic = Traffic::default();
             traffic.count(&record("outbound|80||edition.cnn.com", true), series);
+            let call = GrpcCall { status: Some(Status::Unavailable), request_messages: 2, response_messages: 5 };
+            let http = Some(HttpExchange { call: Some(call), ..HttpExchange::default() });
+            traffic.count(&AccessRecord { http, ..record("outbound|80||rpc.example", true) }, series);
             traffic.count_opened(Some("PassthroughCluster"), series);
             traffic.count(&record("PassthroughCluster", false), series);
         }
@@ -219,6 +238,10 @@ mod tests {
             "connection_security_policy=\"unknown\"} 2",
         ] {
             assert!(requests.contains(label), "{label}: {requests}");
+        }
+        let call = ["rpc.example", "request_protocol=\"grpc\",response_code=\"200\",grpc_response_status=\"14\""];
+        for (name, count) in [("requests", 2), ("request_messages", 4), ("response_messages", 10)] {
+            assert!(line(&format!("istio_{name}_total{{"), &call).ends_with(&format!(" {count}")), "{name}");
         }
         assert!(line("istio_request_duration_milliseconds_bucket", &["le=\"1\""]).ends_with(" 0"));
         assert!(line("istio_request_duration_milliseconds_bucket", &["le=\"5\""]).ends_with(" 2"));

@@ -14,7 +14,7 @@ pub mod logging;
 mod prometheus;
 mod traffic;
 
-pub use access_log::{AccessRecord, HttpExchange};
+pub use access_log::{AccessRecord, GrpcCall, HttpExchange};
 pub use counter::Counter;
 pub use counters::{CounterFamily, CounterKind, WorkerCounters};
 pub use istio::{Source, render_traffic};

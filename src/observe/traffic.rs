@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use super::access_log::AccessRecord;
 use super::counter::Counter;
 use crate::flow::ResponseFlags;
+use crate::grpc;
 
 /// Most destinations of a worker, and most outcomes of a destination.
 const DESTINATIONS: usize = 256;
@@ -64,12 +65,36 @@ impl Histogram {
 #[derive(Debug, Default)]
 pub(super) struct RequestSeries {
     pub destination: Box<str>,
-    /// 0: no response was begun.
-    pub code: u16,
-    pub flags: ResponseFlags,
+    pub outcome: Outcome,
     pub duration_ms: Histogram,
     pub request_bytes: Histogram,
     pub response_bytes: Histogram,
+    /// Of gRPC.
+    pub request_messages: Counter,
+    pub response_messages: Counter,
+}
+
+/// What requests are told apart by, at one destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Outcome {
+    /// 0: no response was begun.
+    pub code: u16,
+    pub flags: ResponseFlags,
+    pub is_call: bool,
+    /// Of a call.
+    pub grpc_status: Option<grpc::Status>,
+}
+
+impl Outcome {
+    fn of(record: &AccessRecord<'_>) -> Self {
+        let call = record.http.and_then(|http| http.call);
+        Self {
+            code: record.response_code,
+            flags: record.response_flags,
+            is_call: call.is_some(),
+            grpc_status: call.and_then(|call| call.status),
+        }
+    }
 }
 
 /// Connections that are not HTTP, to one destination with one outcome.
@@ -122,11 +147,15 @@ impl Traffic {
     pub fn count(&self, record: &AccessRecord<'_>, series: &TrafficSeries) {
         let name = record.upstream_cluster.unwrap_or(UNKNOWN);
         self.with(name, |name, destination| {
-            if record.http.is_some() {
-                let found = destination.request(name, record.response_code, record.response_flags, series);
+            if let Some(http) = &record.http {
+                let found = destination.request(name, Outcome::of(record), series);
                 found.duration_ms.observe(record.duration.as_secs_f64() * 1000.0);
                 found.request_bytes.observe(record.bytes_received as f64);
                 found.response_bytes.observe(record.bytes_sent as f64);
+                if let Some(call) = http.call {
+                    found.request_messages.add(call.request_messages);
+                    found.response_messages.add(call.response_messages);
+                }
             } else {
                 let found = destination.connection(name, record.response_flags, series);
                 found.closed.increment();
@@ -155,16 +184,16 @@ impl Traffic {
 }
 
 impl Destination {
-    fn request(&mut self, name: &str, code: u16, flags: ResponseFlags, series: &TrafficSeries) -> &RequestSeries {
-        let same = |one: &Arc<RequestSeries>| one.code == code && one.flags == flags;
+    fn request(&mut self, name: &str, outcome: Outcome, series: &TrafficSeries) -> &RequestSeries {
+        let same = |one: &Arc<RequestSeries>| one.outcome == outcome;
         let at = self.requests.iter().position(same).unwrap_or_else(|| {
             let full = self.requests.len() >= OUTCOMES;
             // The last stands for all further outcomes: no code, no flags.
-            let (code, flags) = if full { (0, ResponseFlags::default()) } else { (code, flags) };
-            if full && let Some(at) = self.requests.iter().position(|one| one.code == 0 && one.flags.is_empty()) {
+            let outcome = if full { Outcome::default() } else { outcome };
+            if full && let Some(at) = self.requests.iter().position(|one| one.outcome == Outcome::default()) {
                 return at;
             }
-            let new = Arc::new(RequestSeries { destination: name.into(), code, flags, ..RequestSeries::default() });
+            let new = Arc::new(RequestSeries { destination: name.into(), outcome, ..RequestSeries::default() });
             locked(&series.requests).push(Arc::clone(&new));
             self.requests.push(new);
             self.requests.len() - 1
@@ -193,7 +222,7 @@ mod tests {
         let (traffic, series) = (Traffic::default(), TrafficSeries::default());
         for code in 0..1000 {
             traffic.with("a", |name, to| {
-                to.request(name, code, ResponseFlags::default(), &series).duration_ms.observe(1.0);
+                to.request(name, Outcome { code, ..Outcome::default() }, &series).duration_ms.observe(1.0);
             });
         }
         let all = series.requests();

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::config::Abort;
 use crate::flow::ResponseFlags;
 use crate::grpc;
 use crate::http::AmbiguousPath;
@@ -27,6 +28,8 @@ pub struct Failure {
     pub fields: Vec<(String, String)>,
     /// No connection to a server could be had: another try may have one.
     pub may_pass: bool,
+    /// What a gRPC client is told, where that does not follow from the rest.
+    pub call: Option<grpc::Status>,
 }
 
 impl Failure {
@@ -61,8 +64,14 @@ impl Failure {
 
     /// A route's fault.
     #[must_use]
-    pub fn injected(status: u16) -> Self {
-        Self::new(status, ResponseFlags::FAULT_INJECTED, "fault_filter_abort", "fault filter abort".to_owned())
+    pub fn injected(abort: Abort) -> Self {
+        let (status, call) = match abort {
+            Abort::Http(status) => (status, None),
+            // To others than calls it is what it counts as in HTTP.
+            Abort::Grpc(status) => (status.as_http(), Some(status)),
+        };
+        let body = "fault filter abort".to_owned();
+        Self { call, ..Self::new(status, ResponseFlags::FAULT_INJECTED, "fault_filter_abort", body) }
     }
 
     /// A route's `timeout` passed before the response was complete.
@@ -184,10 +193,11 @@ impl Failure {
     /// What a gRPC client is told instead of the status.
     #[must_use]
     pub fn grpc_status(&self) -> grpc::Status {
-        if self.flags.contains(ResponseFlags::UPSTREAM_OVERFLOW) {
-            return grpc::Status::ResourceExhausted;
+        match self.call {
+            Some(status) => status,
+            None if self.flags.contains(ResponseFlags::UPSTREAM_OVERFLOW) => grpc::Status::ResourceExhausted,
+            None => grpc::Status::of_http(self.status),
         }
-        grpc::Status::of_http(self.status)
     }
 
     /// With these flags as well.
@@ -197,7 +207,16 @@ impl Failure {
     }
 
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {
-        Self { status, flags, details: details.to_owned(), body, transport: None, fields: Vec::new(), may_pass: false }
+        Self {
+            status,
+            flags,
+            details: details.to_owned(),
+            body,
+            transport: None,
+            fields: Vec::new(),
+            may_pass: false,
+            call: None,
+        }
     }
 
     fn before_response(status: u16, flags: ResponseFlags, reset: &str, transport: Option<String>) -> Self {
@@ -209,7 +228,7 @@ impl Failure {
         };
         let details =
             format!("upstream_reset_before_response_started{{{}}}", Underscored([Some(reset), transport.as_deref()]));
-        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false }
+        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false, call: None }
     }
 }
 

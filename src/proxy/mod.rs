@@ -8,6 +8,7 @@
 mod access_log;
 mod affinity;
 mod audit;
+mod call;
 mod clocks;
 mod close;
 mod connection;

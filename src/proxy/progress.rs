@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 use crate::io;
+use crate::proxy::call::Call;
+use crate::proxy::request::Request;
 
 /// How far an exchange has come.
 pub struct Progress {
@@ -29,12 +31,15 @@ pub struct Progress {
     uploaded_at: Cell<Option<Instant>>,
     /// The application is waited for: it has not sent all of its request.
     pub starved: Cell<bool>,
+    /// What it is as a call of gRPC.
+    pub call: Call,
 }
 
 impl Progress {
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(request: &Request) -> Self {
         Self {
+            call: Call::of(request),
             moved: Cell::new(io::now()),
             uploaded: Cell::new(false),
             answering: Cell::new(false),

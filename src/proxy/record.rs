@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::flow::{Hostname, ResponseFlags};
 use crate::io;
-use crate::observe::{AccessRecord, HttpExchange};
+use crate::observe::{AccessRecord, GrpcCall, HttpExchange};
 use crate::proxy::context::Context;
 use crate::proxy::downstream::Answered;
 use crate::proxy::failure::Failure;
@@ -91,6 +91,7 @@ pub struct RequestRecord<'t> {
     bytes_received: u64,
     bytes_sent: u64,
     service_time: Option<Duration>,
+    call: Option<GrpcCall>,
 }
 
 impl<'t> RequestRecord<'t> {
@@ -109,6 +110,7 @@ impl<'t> RequestRecord<'t> {
             bytes_received: 0,
             bytes_sent: 0,
             service_time: None,
+            call: None,
         }
     }
 
@@ -133,14 +135,17 @@ impl<'t> RequestRecord<'t> {
 
     /// Notes what its answer became on the wire: a gRPC client is told in a response of status 200.
     pub fn note_answer(&mut self, answered: Answered) {
-        if let Answered::Grpc(_) = answered {
+        if let Answered::Grpc(status) = answered {
             self.status = 200;
+            self.call = Some(GrpcCall { status: Some(status), ..self.call.unwrap_or_default() });
         }
     }
 
     /// Notes what the transfer counted. `since` is when the request's head was complete.
     pub fn take_progress(&mut self, progress: &Progress, since: Instant) {
         self.bytes_received = progress.from_client.get();
+        let told = self.call.and_then(|call| call.status);
+        self.call = progress.call.record().map(|call| GrpcCall { status: told.or(call.status), ..call });
         if progress.answering.get() {
             self.status = progress.status.get();
             self.bytes_sent = progress.to_client.get();
@@ -159,6 +164,7 @@ impl<'t> RequestRecord<'t> {
             user_agent: head.user_agent.map(|at| at.of(raw)),
             request_id: head.request_id.map(|at| at.of(raw)),
             authority: head.authority_text.map(|at| at.of(raw)),
+            call: self.call,
         }
     }
 

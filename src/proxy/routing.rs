@@ -7,14 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::RetryOn;
+use crate::config::{RETRY_ON, RetryOn};
 use crate::flow::{Authority, Host, ResponseFlags};
+use crate::grpc;
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
 use crate::policy::{
     Answer, Cluster, Decision, Destination, HttpRoute, LogFields, RequestView, Route, Transport, Verdict,
 };
 use crate::proxy::affinity::Affinity;
+use crate::proxy::call;
 use crate::proxy::failure::Failure;
 use crate::proxy::peers::Peers;
 use crate::proxy::request::Request;
@@ -133,19 +135,23 @@ impl<'t> Plan<'t> {
     }
 
     #[must_use]
-    pub fn timeout(&self) -> Option<Duration> {
-        self.route.and_then(|(route, _)| route.timeout)
+    pub fn timeout(&self, request: &Request) -> Option<Duration> {
+        let route = self.route.and_then(|(route, _)| route.timeout);
+        // The route's caps what the client of a call says; without one that is the limit, as in Istio.
+        let client = call::timeout(request);
+        client.map_or(route, |client| Some(route.map_or(client, |route| route.min(client))))
     }
 
     #[must_use]
-    pub fn tries(&self) -> Tries<'t> {
+    pub fn tries(&self, request: &Request) -> Tries<'t> {
         let retries = self.route.and_then(|(route, _)| route.retries.as_ref());
         // Istio's default policy stands at the routes of what an entry lists; its `allow_any` has none.
-        let by_default: &[RetryOn] = if self.target.cluster().is_some() { &[RetryOn::ConnectFailure] } else { &[] };
+        let by_default: &[RetryOn] = if self.target.cluster().is_some() { &RETRY_ON } else { &[] };
         Tries {
             left: retries.map_or(DEFAULT_ATTEMPTS, |retries| retries.attempts),
             made: 0,
             is_tied: false,
+            is_call: call::is_call(request),
             begun: io::now(),
             on: retries.map_or(by_default, |retries| &retries.on),
             timeout: retries.and_then(|retries| retries.per_try_timeout),
@@ -177,6 +183,8 @@ pub struct Tries<'t> {
     made: u32,
     /// Nothing that was sent may be sent over another connection.
     is_tied: bool,
+    /// It is a call of gRPC.
+    is_call: bool,
     /// When the first began.
     pub begun: Instant,
     on: &'t [RetryOn],
@@ -198,7 +206,7 @@ impl Tries<'_> {
     /// Envoy takes a connection that was not had for a reset as well.
     #[must_use]
     pub fn covers_connect_failure(&self) -> bool {
-        self.on.iter().any(|on| !matches!(on, RetryOn::Status(_)))
+        self.on.iter().any(|on| !matches!(on, RetryOn::Status(_) | RetryOn::RefusedStream | RetryOn::Grpc(_)))
     }
 
     /// `was_sent`: a byte of the request left for the server.
@@ -212,7 +220,7 @@ impl Tries<'_> {
         self.on.iter().any(|on| match on {
             RetryOn::Reset | RetryOn::GatewayError | RetryOn::ServerError => true,
             RetryOn::ResetBeforeRequest => !was_sent,
-            RetryOn::ConnectFailure | RetryOn::Status(_) => false,
+            RetryOn::ConnectFailure | RetryOn::Status(_) | RetryOn::RefusedStream | RetryOn::Grpc(_) => false,
         })
     }
 
@@ -240,7 +248,12 @@ impl Tries<'_> {
     /// Whether the request's body may be needed again: a route asks for tries after it has gone.
     #[must_use]
     pub fn want_body(&self) -> bool {
-        self.left > 0 && self.on.iter().any(|on| *on != RetryOn::ConnectFailure)
+        let wants = |on: &RetryOn| match on {
+            RetryOn::ConnectFailure | RetryOn::RefusedStream => false,
+            RetryOn::Grpc(_) => self.is_call,
+            _ => true,
+        };
+        self.left > 0 && self.on.iter().any(wants)
     }
 
     /// What is sent from now on belongs to its connection.
@@ -273,11 +286,13 @@ impl Tries<'_> {
         if self.denied.get() { ResponseFlags::UPSTREAM_OVERFLOW } else { ResponseFlags::default() }
     }
 
-    /// Whether an answer of `status` is one that the route does not want, were there tries left.
+    /// Whether an answer of `status` is one that the route does not want, were there tries left; `call`: the status of gRPC in
+    /// its head.
     #[must_use]
-    pub fn covers(&self, status: u16) -> bool {
+    pub fn covers(&self, status: u16, call: Option<grpc::Status>) -> bool {
         self.on.iter().any(|on| match on {
-            RetryOn::ConnectFailure | RetryOn::Reset | RetryOn::ResetBeforeRequest => false,
+            RetryOn::ConnectFailure | RetryOn::Reset | RetryOn::ResetBeforeRequest | RetryOn::RefusedStream => false,
+            RetryOn::Grpc(unwanted) => call == Some(*unwanted),
             RetryOn::GatewayError => matches!(status, 502..=504),
             RetryOn::ServerError => (500..600).contains(&status),
             RetryOn::Status(code) => *code == status,
@@ -285,8 +300,8 @@ impl Tries<'_> {
     }
 
     #[must_use]
-    pub fn after_status(&self, status: u16) -> bool {
-        !self.is_tied && self.left > 0 && self.covers(status) && self.is_granted()
+    pub fn after_status(&self, status: u16, call: Option<grpc::Status>) -> bool {
+        !self.is_tied && self.left > 0 && self.covers(status, call) && self.is_granted()
     }
 
     #[must_use]
@@ -309,7 +324,18 @@ mod tests {
     fn tries(left: u32, made: u32, on: &[RetryOn]) -> Tries<'_> {
         let (counted, denied) = (Cell::new(None), Cell::new(false));
         let begun = Instant::now();
-        Tries { left, made, is_tied: false, begun, on, timeout: None, counted_by: None, counted, denied }
+        Tries {
+            left,
+            made,
+            is_tied: false,
+            is_call: false,
+            begun,
+            on,
+            timeout: None,
+            counted_by: None,
+            counted,
+            denied,
+        }
     }
 
     #[test]
@@ -317,16 +343,41 @@ mod tests {
         let mut several = tries(2, 0, &[RetryOn::GatewayError, RetryOn::Status(429)]);
         assert!(several.after_connect_failure() && several.after_reset(true) && !several.is_spent());
         for (status, expected) in [(502, true), (503, true), (504, true), (500, false), (429, true), (200, false)] {
-            assert_eq!(several.after_status(status), expected, "{status}");
+            assert_eq!(several.after_status(status, None), expected, "{status}");
         }
         assert_eq!((several.take(), several.take()), (BACKOFF, BACKOFF * 2));
-        assert!(several.is_spent() && several.covers(503) && !several.after_status(503) && !several.after_reset(true));
+        assert!(
+            several.is_spent()
+                && several.covers(503, None)
+                && !several.after_status(503, None)
+                && !several.after_reset(true)
+        );
         assert_eq!(tries(100, 60, &[]).take(), BACKOFF * 10);
         let mut passed = tries(2, 0, &[RetryOn::ConnectFailure]);
         passed.pass_over(1);
         assert!(passed.after_connect_failure());
         passed.pass_over(4);
         assert!(passed.is_spent() && !passed.after_connect_failure());
+    }
+
+    /// Of calls, the status of gRPC in the answer's head decides.
+    #[test]
+    fn calls_are_tried_again_by_their_own_status() {
+        use grpc::Status::{Cancelled, DeadlineExceeded, Ok, Unavailable};
+        let mut by_default = tries(1, 0, &RETRY_ON);
+        assert!(!by_default.want_body(), "no body is held for what is no call");
+        by_default.is_call = true;
+        assert!(by_default.want_body() && by_default.after_connect_failure() && !by_default.after_reset(true));
+        for (status, call, expected) in [
+            (200, Some(Unavailable), true),
+            (200, Some(Cancelled), true),
+            (200, Some(DeadlineExceeded), false),
+            (200, Some(Ok), false),
+            (200, None, false),
+            (503, None, false),
+        ] {
+            assert_eq!(by_default.after_status(status, call), expected, "{status} {call:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::grpc;
 use crate::http::{FieldEdits, HeadLimits, RequestContext, ResponseHead};
 use crate::proxy::downstream::{Reply, RequestBody};
 use crate::proxy::exchange_error::ExchangeError;
@@ -20,8 +21,8 @@ pub struct Reception<'r> {
     pub request: RequestContext,
     pub limits: HeadLimits,
     pub edits: &'r FieldEdits,
-    /// Whether an answer of this status is thrown away for another try.
-    pub is_unwanted: &'r dyn Fn(u16) -> bool,
+    /// Whether an answer of this status is thrown away for another try; beside it that of gRPC in its head.
+    pub is_unwanted: &'r dyn Fn(u16, Option<grpc::Status>) -> bool,
     /// The server's connection knows the application, which must learn that it is over.
     pub is_bound: bool,
 }
@@ -64,6 +65,7 @@ pub async fn upload(
             Part::Bytes(bytes) => held.hold(bytes.as_ref()),
             Part::Trailers(_) => held.give_up(),
         }
+        progress.call.see_request(body.form(), part.bytes());
         let is_last = body.is_complete();
         progress.note_upload(part.bytes().len(), is_last);
         let Some(sending) = uplink.send(part, is_last) else { return Ok(()) };
@@ -86,13 +88,15 @@ pub async fn download(
     progress: &Progress,
 ) -> Result<Received, ExchangeError> {
     let head = final_head(reply, downlink, &reception, progress).await?;
-    if (reception.is_unwanted)(head.status) {
+    progress.call.see_head(&head, downlink.head_bytes());
+    if (reception.is_unwanted)(head.status, progress.call.status()) {
         return Err(ExchangeError::Unwanted(head.status));
     }
     progress.note_answer(head.status);
     let form = reply.begin(&head, reception.is_bound && !head.keep_alive);
     let bytes = if head.is_upgrade { downlink.take_head() } else { downlink.start(form)? };
     progress.note_download(bytes.len() - head.length);
+    progress.call.see_response(form, &bytes[head.length..]);
     let is_over = !head.is_upgrade && downlink.is_over();
     reply.start(&head, bytes, reception.edits, is_over)?.await.map_err(|_| ExchangeError::Client)?;
     let mut received = Received {
@@ -106,6 +110,7 @@ pub async fn download(
     }
     while let Some(part) = downlink.next(form).await? {
         progress.note_download(part.bytes().len());
+        progress.call.see_part(form, &part);
         let sending = reply.part(part, downlink.is_over())?;
         // All that came in one receive leaves in one send; it is here anyway.
         if !downlink.has_more() {

@@ -174,6 +174,15 @@ impl<'c> Downlink<'c> {
         }
     }
 
+    /// The bytes of the head that was read last, which stay.
+    #[must_use]
+    pub fn head_bytes(&self) -> &[u8] {
+        match self {
+            Self::Http1(response) => response.head_bytes(),
+            Self::Http2(response) => response.head_bytes(),
+        }
+    }
+
     /// The bytes of the head that was read last: of an interim response, or of one behind which another protocol begins.
     pub fn take_head(&mut self) -> Lease {
         match self {

@@ -146,7 +146,7 @@ impl Clocks {
             handshake: settings.tls_handshake_timeout,
             keepalive: keepalive(&settings.tcp_keepalive),
             user_timeout: Some(settings.tcp_user_timeout).filter(|time| !time.is_zero()),
-            http2: Limits::for_heads(settings.max_head_bytes, settings.max_head_fields),
+            http2: Limits::of(settings),
         }
     }
 

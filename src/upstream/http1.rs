@@ -140,6 +140,10 @@ impl<'c> Http1Response<'c> {
         }
     }
 
+    pub(super) fn head_bytes(&self) -> &[u8] {
+        self.reader.bytes().get(..self.length).unwrap_or_default()
+    }
+
     pub(super) fn take_head(&mut self) -> Lease {
         self.reader.take(self.length)
     }

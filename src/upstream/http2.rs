@@ -87,10 +87,7 @@ impl<'u> StreamInUse<'u> {
         let (sent, received, open) = stream.into_halves();
         let halves = self.stream.insert(Halves { sent: RefCell::new(sent), received, _open: open });
         let upload = Upload { sent: &halves.sent, unframer: RefCell::new(unframer) };
-        let sending = match ends_with_head {
-            true => Some(Sending::Done),
-            false => upload.queue(data, &trailers, is_over),
-        };
+        let sending = if ends_with_head { Some(Sending::Done) } else { upload.queue(data, &trailers, is_over) };
         let takes_trailers = head.field(raw, "te").is_some_and(|value| names_trailers(&value));
         Ok((upload, Http2Response::new(&mut halves.received, connection, takes_trailers), sending))
     }
@@ -168,6 +165,7 @@ impl<'c> Upload<'c> {
 }
 
 /// A response as it comes.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 pub struct Http2Response<'c> {
     state: ResponseState<'c>,
     /// The head that was read last, as HTTP/1 would have it.
@@ -231,6 +229,10 @@ impl<'c> Http2Response<'c> {
             Ok(Parsed::Partial) => Err(CarrierError::Protocol("the head of the response has no end".to_owned())),
             Err(error) => Err(CarrierError::Protocol(error.to_string())),
         }
+    }
+
+    pub(super) fn head_bytes(&self) -> &[u8] {
+        &self.head
     }
 
     pub(super) fn take_head(&mut self) -> Lease {

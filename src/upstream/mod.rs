@@ -65,13 +65,14 @@ use dialling::Connects;
 use in_use::Active;
 use order::{MAX_ATTEMPTS, Order};
 use race::{Finish, Race};
-use streams::Wish;
 use tunnel::TunnelError;
 use unanswered::Unanswered;
 
 use crate::io::{self, Socket};
 use crate::policy::{Candidate, Outcome, PoolLimits};
 use crate::tls::{Alpn, AlpnProtocol, ClientProfile};
+
+type Configs = HashMap<([u8; 32], Alpn), Arc<rustls::ClientConfig>>;
 
 /// One worker's upstream connections.
 pub struct Upstreams {
@@ -83,7 +84,7 @@ pub struct Upstreams {
     endpoints: RefCell<Endpoints>,
     unanswered: RefCell<Unanswered>,
     /// One client configuration a profile and what it offers: its session cache belongs to this worker and this trust alone.
-    configs: RefCell<HashMap<([u8; 32], Alpn), Arc<rustls::ClientConfig>>>,
+    configs: RefCell<Configs>,
     /// Connects that others may wait for.
     connects: Connects,
     /// A task looks the idle connections over.
@@ -122,7 +123,7 @@ impl Upstreams {
         protocol: AlpnProtocol,
     ) -> Result<Carrier<'_>, ConnectError> {
         if protocol == AlpnProtocol::Http2 {
-            return Box::pin(self.lend_stream(Wish { target, security, clocks, reuse })).await;
+            return Box::pin(self.lend_stream(target, security, clocks, reuse)).await;
         }
         let order = self.order(target)?;
         let (mut tried, mut failed) = (Vec::new(), ConnectError::NoEndpoint);

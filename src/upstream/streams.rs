@@ -22,11 +22,11 @@ use crate::tls::AlpnProtocol;
 const UNTIL_SETTINGS: usize = 100;
 
 /// What a connection is asked for by.
-pub(super) struct Wish<'w> {
-    pub(super) target: &'w Target<'w>,
-    pub(super) security: &'w Security<'w>,
-    pub(super) clocks: &'w Clocks,
-    pub(super) reuse: Reuse,
+struct Wish<'w> {
+    target: &'w Target<'w>,
+    security: &'w Security<'w>,
+    clocks: &'w Clocks,
+    reuse: Reuse,
 }
 
 impl Upstreams {
@@ -34,7 +34,14 @@ impl Upstreams {
     ///
     /// # Errors
     /// As [`lend`](Self::lend).
-    pub(super) async fn lend_stream(self: &Rc<Self>, wish: Wish<'_>) -> Result<Carrier<'_>, ConnectError> {
+    pub(super) async fn lend_stream(
+        self: &Rc<Self>,
+        target: &Target<'_>,
+        security: &Security<'_>,
+        clocks: &Clocks,
+        reuse: Reuse,
+    ) -> Result<Carrier<'_>, ConnectError> {
+        let wish = Wish { target, security, clocks, reuse };
         let order = self.order(wish.target)?;
         let (mut tried, mut failed) = (Vec::new(), ConnectError::NoEndpoint);
         for _ in 0..MAX_ATTEMPTS {

@@ -152,6 +152,7 @@ mod tests {
             config_map: "egret".into(),
             secrets: vec!["a".into()],
             classic: false,
+            capture_dns: false,
             seccomp_profile: None,
         };
         Rules { options, excluded_namespaces: vec!["ops".into()] }

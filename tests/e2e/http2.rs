@@ -245,6 +245,65 @@ fn what_has_no_twin_in_http1_is_reset_and_what_is_refused_there_is_refused_here(
     egret.log_line(&["400 DPE http1.codec_error"]);
 }
 
+/// Calls end with a status of their own, which the log, the metrics and tries go by.
+#[test]
+fn calls_are_known_by_their_own_status() {
+    const TRAILERS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n\
+        e\r\n\0\0\0\0\x02hi\0\0\0\0\x02yo\r\n0\r\nGrpc-Status: 5\r\nGrpc-Message: no%20such\r\n\r\n";
+    const AT_ONCE: &[u8] =
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nGrpc-Status: 14\r\nContent-Length: 0\r\n\r\n";
+    let lab = plain_lab();
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let _server = Server::start(&lab, site(), move |stream| {
+        let mut server = HttpServer::new(stream);
+        while let Some(request) = server.request()? {
+            tell.lock().unwrap().send(request.body).unwrap();
+            server.send(if request.target == "/t.T/Late" { TRAILERS } else { AT_ONCE })?;
+        }
+        Ok(())
+    });
+    lab.configure("fault.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web}\nspec: {hosts: \
+        [web.example], http: [{match: [{uri: {prefix: /t.T/Fault}}], fault: {abort: {grpcStatus: RESOURCE_EXHAUSTED}}, route: \
+        [{destination: {host: web.example}}]}, {route: [{destination: {host: web.example}}]}]}\n");
+    let egret = lab.egret(&["--access-log", "JSON"]);
+    let client = open(&lab);
+    let message = Body { data: b"\0\0\0\0\x03abc", trailers: &[] };
+    let late = client.request(call(HOST, "/t.T/Late"), Some(message.clone())).unwrap();
+    assert_eq!((&late.trailers.unwrap()["grpc-status"], late.body.len()), (&"5".parse().unwrap(), 14));
+    assert_eq!(told.recv().unwrap(), message.data);
+    // Istio's default: twice more after UNAVAILABLE, with the body that has gone.
+    let at_once = client.request(call(HOST, "/t.T/AtOnce"), Some(message.clone())).unwrap();
+    assert_eq!(at_once.field("grpc-status"), Some("14"));
+    for _ in 0..3 {
+        assert_eq!(told.recv().unwrap(), message.data);
+    }
+    assert!(told.try_recv().is_err(), "no more than that");
+    // The same request without its content type is none of gRPC's.
+    client.request(head("POST", HOST, "/t.T/AtOnce", &[]), Some(message.clone())).unwrap();
+    assert!(told.recv().is_ok() && told.try_recv().is_err());
+    assert_eq!(client.request(call(HOST, "/t.T/Fault"), Some(message)).unwrap().field("grpc-status"), Some("8"));
+    let metrics = |name: &str, labels: &str| {
+        let (_, text) = egret.get(15090, "/stats/prometheus").unwrap();
+        let line = text.lines().find(|line| line.starts_with(name) && line.contains(labels)).map(str::to_owned);
+        line.and_then(|line| line.rsplit_once(' ').map(|(_, value)| value.to_owned()))
+    };
+    for (name, status, value) in [
+        ("istio_requests_total", 5, "1"),
+        ("istio_request_messages_total", 5, "1"),
+        ("istio_response_messages_total", 5, "2"),
+        ("istio_request_messages_total", 14, "1"),
+        ("istio_requests_total", 8, "1"),
+    ] {
+        let labels = format!("request_protocol=\"grpc\",response_code=\"200\",grpc_response_status=\"{status}\"");
+        eventually("the call is counted", || metrics(name, &labels).is_some());
+        assert_eq!(metrics(name, &labels).as_deref(), Some(value), "{name} {status}");
+    }
+    let log = egret.json_log();
+    let statuses: Vec<_> = log.iter().map(|line| line["grpc_status"].as_str().unwrap_or("-").to_owned()).collect();
+    assert_eq!(statuses, ["NOT_FOUND", "UNAVAILABLE", "-", "RESOURCE_EXHAUSTED"]);
+}
+
 /// RFC 9113 §8.1: whoever resets a stream wants nothing more of it.
 #[test]
 fn a_cancelled_stream_ends_its_request_at_the_server() {

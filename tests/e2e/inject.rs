@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use serde_yaml::Value;
 
 /// Input and flags.
-const GOLDEN: [(&str, &[&str]); 11] = [
+const GOLDEN: [(&str, &[&str]); 12] = [
     ("pod.yaml", &["--secret=client-credential"]),
     ("deployment.yaml", &[]),
     ("statefulset.yaml", &["--secret=a.b", "--secret=c", "--config-map=policy"]),
@@ -26,6 +26,7 @@ const GOLDEN: [(&str, &[&str]); 11] = [
     ("kinds.yaml", &[]),
     ("classic.yaml", &["--classic"]),
     ("pod.json", &[]),
+    ("dns.yaml", &["--capture-dns"]),
 ];
 
 fn folder() -> PathBuf {
@@ -255,7 +256,8 @@ fn a_request_and_a_limit_of_egret_agree() {
     let (code, stdout, stderr) = inject(&text(both), &[]);
     assert!(code == 1 && stdout.is_empty() && stderr.contains("above the limit 1 of proxyCPULimit"), "{stderr}");
     let config = "proxy.istio.io/config: '{proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"true\"}}'";
-    assert!(injected(&text(config), &[]).1.contains("ISTIO_META_DNS_CAPTURE has no effect"));
+    let (output, notes) = injected(&text(config), &[]);
+    assert!(output.contains("--capture-dns") && output.contains("egret-state") && notes.is_empty(), "{output}{notes}");
     assert_eq!(injected(&text("proxy.istio.io/config: '{concurrency: 2}'"), &[]).1, "");
 }
 

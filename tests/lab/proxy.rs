@@ -177,6 +177,13 @@ impl Egret<'_> {
         whole.lines().filter(|line| line.starts_with('[')).map(str::to_owned).collect()
     }
 
+    /// The access log so far, where its format is JSON.
+    pub fn json_log(&self) -> Vec<serde_json::Value> {
+        let text = self.process.stdout();
+        let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        whole.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
     /// Waits for an access-log line that contains every one of `parts`, and returns it.
     #[track_caller]
     pub fn log_line(&self, parts: &[&str]) -> String {

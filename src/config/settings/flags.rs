@@ -66,8 +66,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        AccessLogFormat, ConnectPolicy, DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix, Keepalive, MinimumVersion,
-        OutboundPolicy,
+        AccessLogFormat, ConnectPolicy, DnsPolicy, DnsTransport, Http2, Ipv4Prefix, Ipv6Prefix, Keepalive,
+        MinimumVersion, OutboundPolicy,
     };
 
     #[derive(clap::Parser)]
@@ -93,7 +93,11 @@ mod tests {
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 --tcp-keepalive-time 16s \
                    --tcp-keepalive-interval 17s --tcp-keepalive-probes 18 --tcp-user-timeout 19s \
-                   --max-head-bytes 8Ki --max-head-fields 9 --max-connections 10 --dns-refresh-rate 11s \
+                   --max-head-bytes 8Ki --max-head-fields 9 --http2-max-concurrent-streams 20 \
+                   --http2-initial-stream-window-size 128Ki --http2-initial-connection-window-size 1Mi \
+                   --http2-max-frame-size 32Ki --http2-hpack-table-size 0 --http2-send-buffer-size 21Ki \
+                   --http2-max-pending-resets 22 --http2-max-remembered-resets 23 --http2-remember-resets 24s \
+                   --http2-max-protocol-errors 25 --http2-idle-frame-burst 126 --http2-idle-frames-per-second 127 --max-connections 10 --dns-refresh-rate 11s \
                    --dns-policy answer_listed_only --dns-transport tls --dns-server-name dns.example \
                    --dns-ca-certificates /ca.pem --ip-autoallocate-ipv4-prefix 10.9.1.0/16 --ip-autoallocate-ipv6-prefix none \
                    --drain-duration 12s --minimum-drain-duration 15s --protected-addresses 10.0.0.1,fd00::/8 --strict";
@@ -116,6 +120,20 @@ mod tests {
             min_tls_version: MinimumVersion::Tls13,
             max_head_bytes: 8192,
             max_head_fields: 9,
+            http2: Http2 {
+                max_concurrent_streams: 20,
+                initial_stream_window_size: 128 << 10,
+                initial_connection_window_size: 1 << 20,
+                max_frame_size: 32 << 10,
+                hpack_table_size: 0,
+                send_buffer_size: 21 << 10,
+                max_pending_resets: 22,
+                max_remembered_resets: 23,
+                remember_resets: Duration::from_secs(24),
+                max_protocol_errors: 25,
+                idle_frame_burst: 126,
+                idle_frames_per_second: 127,
+            },
             max_connections: 10,
             dns_refresh_rate: Duration::from_secs(11),
             dns_policy: DnsPolicy::AnswerListedOnly,

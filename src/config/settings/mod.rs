@@ -2,6 +2,7 @@
 
 mod dns;
 mod flags;
+mod http2;
 mod table;
 mod value;
 
@@ -13,6 +14,7 @@ use crate::config::reader::{Object, Report};
 
 pub use dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 pub use flags::SettingsOverrides;
+pub use http2::Http2;
 pub use table::{AccessLogFormat, ConnectPolicy, Keepalive, MinimumVersion, SETTINGS, Setting, Settings, TakesEffect};
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<(Meta, Settings)> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
+use super::http2::{self, Http2};
 use super::value::{Named, ValueKind};
 use crate::config::sidecar::OutboundPolicy;
 use crate::flow::Hostname;
@@ -86,6 +87,7 @@ pub struct Settings {
     /// Largest request or response head in bytes.
     pub max_head_bytes: usize,
     pub max_head_fields: usize,
+    pub http2: Http2,
     /// Connections of applications at once, all workers together.
     pub max_connections: usize,
     pub dns_refresh_rate: Duration,
@@ -208,6 +210,78 @@ pub static SETTINGS: &[Setting] = &[
         key: "maxHeadFields",
         help: "Most fields in a head",
         value: ValueKind::Count(|settings| &mut settings.max_head_fields, HEAD_FIELDS),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.maxConcurrentStreams",
+        help: "Streams that a peer may have open at once on an HTTP/2 connection",
+        value: ValueKind::Count(|settings| &mut settings.http2.max_concurrent_streams, http2::STREAMS),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.initialStreamWindowSize",
+        help: "Bytes of a body that a stream of HTTP/2 may have on its way before they are taken, such as 256Ki",
+        value: ValueKind::Bytes(|settings| &mut settings.http2.initial_stream_window_size, http2::WINDOW_BYTES),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.initialConnectionWindowSize",
+        help: "The same of all streams of an HTTP/2 connection together",
+        value: ValueKind::Bytes(|settings| &mut settings.http2.initial_connection_window_size, http2::WINDOW_BYTES),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.maxFrameSize",
+        help: "Largest frame of HTTP/2 that is accepted",
+        value: ValueKind::Bytes(|settings| &mut settings.http2.max_frame_size, http2::FRAME_BYTES),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.hpackTableSize",
+        help: "Largest table by which a peer may compress its heads",
+        value: ValueKind::Bytes(|settings| &mut settings.http2.hpack_table_size, http2::TABLE_BYTES),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.sendBufferSize",
+        help: "Bytes of a stream of HTTP/2 that are queued for sending before its source waits",
+        value: ValueKind::Bytes(|settings| &mut settings.http2.send_buffer_size, http2::BUFFER_BYTES),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.maxPendingResets",
+        help: "Streams at once that a peer may have reset before they were looked at",
+        value: ValueKind::Count(|settings| &mut settings.http2.max_pending_resets, http2::RESETS),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.maxRememberedResets",
+        help: "Streams reset by egret for which what is still on its way is no error",
+        value: ValueKind::Count(|settings| &mut settings.http2.max_remembered_resets, http2::RESETS),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.rememberResets",
+        help: "How long such streams are remembered",
+        value: ValueKind::Duration(|settings| &mut settings.http2.remember_resets, positive),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.maxProtocolErrors",
+        help: "Streams that a peer may break the protocol on before its connection ends",
+        value: ValueKind::Count(|settings| &mut settings.http2.max_protocol_errors, http2::RESETS),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.idleFrameBurst",
+        help: "Frames that carry nothing which a peer may send at once",
+        value: ValueKind::Count(|settings| &mut settings.http2.idle_frame_burst, http2::FRAMES),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "http2.idleFramesPerSecond",
+        help: "How many more of them each second",
+        value: ValueKind::Count(|settings| &mut settings.http2.idle_frames_per_second, http2::FRAMES),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -386,6 +460,7 @@ impl Default for Settings {
             min_tls_version: MinimumVersion::Tls12,
             max_head_bytes: 60 * 1024,
             max_head_fields: 100,
+            http2: Http2::default(),
             max_connections: 10_000,
             dns_refresh_rate: Duration::from_secs(60),
             dns_policy: DnsPolicy::default(),

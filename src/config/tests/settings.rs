@@ -19,7 +19,14 @@ fn all_changed() -> Settings {
         "protocolDetectionTimeout": "1s", "requestHeadersTimeout": "2s", "idleTimeout": "3s", "bodyStallTimeout": "4s",
         "requestTimeout": "6s", "connectTimeout": "1500ms", "tlsHandshakeTimeout": "8s",
         "tcpKeepalive": { "time": "9s", "interval": "11s", "probes": 12 }, "tcpUserTimeout": "13s",
-        "minTlsVersion": "TLSV1_3", "maxHeadBytes": "2Ki", "maxHeadFields": 14, "maxConnections": 20,
+        "minTlsVersion": "TLSV1_3", "maxHeadBytes": "2Ki", "maxHeadFields": 14,
+        "http2": {
+            "maxConcurrentStreams": 30, "initialStreamWindowSize": "64Ki", "initialConnectionWindowSize": "1Mi",
+            "maxFrameSize": "17Ki", "hpackTableSize": "1Ki", "sendBufferSize": "18Ki", "maxPendingResets": 31,
+            "maxRememberedResets": 32, "rememberResets": "33s", "maxProtocolErrors": 34, "idleFrameBurst": 135,
+            "idleFramesPerSecond": 136
+        },
+        "maxConnections": 20,
         "dnsRefreshRate": "16s", "dnsPolicy": "ANSWER_LISTED_ONLY", "dnsTransport": "TLS",
         "dnsServerName": "dns.example", "dnsCaCertificates": "/ca.pem", "ipAutoallocateIpv4Prefix": "10.9.0.0/16",
         "ipAutoallocateIpv6Prefix": "none", "drainDuration": "17s", "minimumDrainDuration": "100ms", "protectedAddresses": [],

@@ -1,37 +1,34 @@
 //! `fault` of an HTTP route: delays and refusals on purpose.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::config::reader::{Field, Object, Report};
+use crate::config::yaml::quoted;
+use crate::grpc;
 
 /// Faults made on purpose; shares are in parts per million of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
     pub delay: Option<(Duration, u32)>,
-    pub abort: Option<(u16, u32)>,
+    pub abort: Option<(Abort, u32)>,
 }
 
-/// The names of gRPC's codes, and the HTTP status that Envoy answers in their stead to requests that are not gRPC
-/// (`Grpc::Utility::grpcToHttpStatus`; the table of google.rpc.Code).
-const GRPC_STATUSES: &[(&str, u16)] = &[
-    ("OK", 200),
-    ("CANCELLED", 499),
-    ("UNKNOWN", 500),
-    ("INVALID_ARGUMENT", 400),
-    ("DEADLINE_EXCEEDED", 504),
-    ("NOT_FOUND", 404),
-    ("ALREADY_EXISTS", 409),
-    ("PERMISSION_DENIED", 403),
-    ("RESOURCE_EXHAUSTED", 429),
-    ("FAILED_PRECONDITION", 400),
-    ("ABORTED", 409),
-    ("OUT_OF_RANGE", 400),
-    ("UNIMPLEMENTED", 501),
-    ("INTERNAL", 500),
-    ("UNAVAILABLE", 503),
-    ("DATA_LOSS", 500),
-    ("UNAUTHENTICATED", 401),
-];
+/// The answer to a request that is refused on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    Http(u16),
+    Grpc(grpc::Status),
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(status) => status.fmt(f),
+            Self::Grpc(status) => write!(f, "grpc-status {} ({status})", status.code()),
+        }
+    }
+}
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Fault> {
     let mut object = field.object(report)?;
@@ -50,19 +47,29 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Fault> {
     Some(Fault { delay, abort })
 }
 
-fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(u16, u32)> {
+fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(Abort, u32)> {
     let mut object = field.object(report)?;
     let share = read_share(&mut object, report);
     let http = object.optional("httpStatus").and_then(|field| field.whole(&(200..=599), report));
-    let grpc = object.optional("grpcStatus").and_then(|field| field.choice(GRPC_STATUSES, report));
+    let grpc = object.optional("grpcStatus").and_then(|field| read_grpc_status(&field, report));
     match (object.has("httpStatus"), object.has("grpcStatus")) {
         (true, true) => object.error("only one of httpStatus and grpcStatus may be set", report),
         (false, false) => object.warning("without httpStatus or grpcStatus it has no effect", report),
         _ => {}
     }
     object.finish(report);
-    let status = http.and_then(|status| u16::try_from(status).ok()).or(grpc)?;
-    Some((status, share))
+    let http = http.and_then(|status| u16::try_from(status).ok()).map(Abort::Http);
+    Some((http.or(grpc.map(Abort::Grpc))?, share))
+}
+
+/// By its name, as in Envoy and Istio.
+fn read_grpc_status(field: &Field<'_>, report: &mut Report) -> Option<grpc::Status> {
+    let name = field.word(report)?;
+    let status = grpc::Status::named(name);
+    if status.is_none() {
+        field.error(format!("expected a status of gRPC such as UNAVAILABLE, found {}", quoted(name)), report);
+    }
+    status
 }
 
 /// In parts per million; all, if nothing is said.

@@ -19,11 +19,11 @@ use crate::config::reader::{Field, Object, Report};
 use byte_route::Reads;
 pub use byte_route::{ByteMatch, ByteRoute};
 pub use destination::Destination;
-pub use fault::Fault;
+pub use fault::{Abort, Fault};
 pub use header_changes::HeaderChanges;
 pub use http_match::HttpMatch;
 pub use http_route::{HttpAction, HttpRoute, Redirect, Rewrite};
-pub use retries::{Retries, RetryOn};
+pub use retries::{RETRY_ON, Retries, RetryOn};
 pub use text_match::TextMatch;
 
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::reader::{Field, Report, Shape};
 use crate::config::yaml::quoted;
+use crate::grpc;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retries {
@@ -26,7 +27,19 @@ pub enum RetryOn {
     /// Any 5xx, and what [`Reset`](Self::Reset) covers.
     ServerError,
     Status(u16),
+    /// The server has refused the stream of HTTP/2 without looking at it (`REFUSED_STREAM`).
+    RefusedStream,
+    /// A call was answered with this status of gRPC, before any message.
+    Grpc(grpc::Status),
 }
+
+/// Istio's where nothing is said.
+pub const RETRY_ON: [RetryOn; 4] = [
+    RetryOn::ConnectFailure,
+    RetryOn::RefusedStream,
+    RetryOn::Grpc(grpc::Status::Unavailable),
+    RetryOn::Grpc(grpc::Status::Cancelled),
+];
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Retries> {
     let mut object = field.object(report)?;
@@ -36,7 +49,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Retries> {
     if let Some((field, text)) = object.optional_text("retryOn", report) {
         on = text.split(',').map(str::trim).filter_map(|word| retry_on(word, &field, report)).collect();
     } else {
-        on.push(RetryOn::ConnectFailure);
+        on.extend(RETRY_ON);
     }
     object.unsupported("retryRemoteLocalities", Shape::Boolean, report);
     object.unsupported("retryIgnorePreviousHosts", Shape::Boolean, report);
@@ -53,15 +66,14 @@ fn retry_on(word: &str, field: &Field<'_>, report: &mut Report) -> Option<RetryO
         "reset-before-request" => Some(RetryOn::ResetBeforeRequest),
         "gateway-error" => Some(RetryOn::GatewayError),
         "5xx" => Some(RetryOn::ServerError),
-        // HTTP/2's and gRPC's, which do not occur, and the word that only announces a list of codes.
-        "refused-stream"
-        | "cancelled"
-        | "unavailable"
-        | "deadline-exceeded"
-        | "internal"
-        | "resource-exhausted"
-        | "retriable-status-codes"
-        | "" => None,
+        "refused-stream" => Some(RetryOn::RefusedStream),
+        "cancelled" => Some(RetryOn::Grpc(grpc::Status::Cancelled)),
+        "deadline-exceeded" => Some(RetryOn::Grpc(grpc::Status::DeadlineExceeded)),
+        "internal" => Some(RetryOn::Grpc(grpc::Status::Internal)),
+        "resource-exhausted" => Some(RetryOn::Grpc(grpc::Status::ResourceExhausted)),
+        "unavailable" => Some(RetryOn::Grpc(grpc::Status::Unavailable)),
+        // It only announces a list of codes.
+        "retriable-status-codes" | "" => None,
         code if code.parse::<u16>().is_ok_and(|code| (100..600).contains(&code)) => {
             code.parse().ok().map(RetryOn::Status)
         }

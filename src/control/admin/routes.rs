@@ -86,6 +86,13 @@ const ROUTES: &[Route] = &[
         answer: explain,
     },
     Route {
+        path: "/dns",
+        verb: Verb::Get,
+        also: None,
+        about: "names that have addresses where DNS is captured; ?name= says what is answered for one",
+        answer: dns,
+    },
+    Route {
         path: "/certs",
         verb: Verb::Get,
         also: None,
@@ -253,6 +260,14 @@ fn explain(admin: &dyn Admin, query: Option<&str>) -> HttpReply {
         Err(text) => Err(format!("{text:?} is no IP address")),
     };
     match explained {
+        Ok(value) => json(&value),
+        Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+    }
+}
+
+fn dns(admin: &dyn Admin, query: Option<&str>) -> HttpReply {
+    let name = query.and_then(|query| parameter(query, "name")).filter(|name| !name.is_empty());
+    match admin.dns(name.as_deref()) {
         Ok(value) => json(&value),
         Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
     }

@@ -17,6 +17,8 @@ pub trait Admin {
     fn endpoints(&self) -> serde_json::Value;
     /// What would become of a connection. `Err`: what is wrong with the question.
     fn explain(&self, question: &Question) -> Result<serde_json::Value, String>;
+    /// What the DNS listener answers: for `name`, or for every name with addresses. `Err`: what is wrong with the question.
+    fn dns(&self, name: Option<&str>) -> Result<serde_json::Value, String>;
     fn certs(&self) -> serde_json::Value;
     fn connections(&self) -> serde_json::Value;
     /// `level` is `debug` or a filter such as `info,egret::io=trace`. `Err`: what is wrong with it.

@@ -72,6 +72,10 @@ impl Forwarder {
         self.servers.conf()
     }
 
+    pub(super) fn is_secure(&self) -> bool {
+        self.servers.is_secure()
+    }
+
     /// The answer of the first server that has one, under the client's id.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! where the redirect sends what applications ask of their name servers; its own queries leave with the proxy's uid, which
 //! the redirect lets pass, so that it never asks itself. Everything is bounded: queries that wait, connections, sizes.
 
+mod account;
 mod forwarder;
 mod listed;
 mod listener;
@@ -18,6 +19,7 @@ mod tcp;
 mod transport;
 mod udp;
 
+pub use self::account::{DnsAccount, NameAccount};
 pub use self::listed::Listed;
 pub use self::listener::{DnsBindError, DnsSockets};
 pub use self::names::{Names, Unlisted};

@@ -20,6 +20,7 @@ use crate::dns::about;
 use crate::dns::answer::{self, LARGEST, Reason};
 use crate::dns::name_table::{Found, is_within};
 use crate::dns::query::{ClientEdns, ClientQuery, Received};
+use crate::dns::resolv_conf::ResolvConf;
 use crate::flow::Hostname;
 use crate::observe::Exposition;
 
@@ -76,6 +77,16 @@ impl DnsProxy {
     #[must_use]
     pub fn names(&self) -> Option<Rc<Names>> {
         self.names.borrow().clone()
+    }
+
+    /// `resolv.conf` as it is now.
+    pub(super) fn conf(&self) -> Rc<ResolvConf> {
+        self.forwarder.conf()
+    }
+
+    /// Whether name servers are asked over TLS alone.
+    pub(super) fn is_secure(&self) -> bool {
+        self.forwarder.is_secure()
     }
 
     /// Closes what is no longer needed, and says what was not said one by one.

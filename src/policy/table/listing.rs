@@ -2,7 +2,7 @@
 //!
 //! Rows are read back by the command line, so they own what they say. Nothing is decided here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::config::{EndpointAddress, Location, OutboundPolicy, PortProtocol};
 use crate::flow::Hostname;
 use crate::policy::table::cluster::{Cluster, ClusterProtocol, EndpointSource, Endpoints, Source, Transport};
 use crate::policy::table::http_routes::{Action, Destination, HttpRoute};
+use crate::policy::table::listener_matches::DumpedMatch;
 use crate::policy::table::policy_table::PolicyTable;
 use crate::policy::table::weighted_routes::WeightedRoute;
 use crate::tls::ProfileMode;
@@ -103,7 +104,7 @@ impl PolicyTable {
         });
         let ports: BTreeMap<_, _> = self.ports.iter().collect();
         let held = ports.into_iter().flat_map(|(port, routes)| {
-            routes.dump().into_iter().flat_map(|held| {
+            self.told(routes.dump()).flat_map(|held| {
                 let rows = match held.holder.route {
                     Some(id) => weighted(&self.weighted_routes[id]),
                     None => vec![of_cluster(&self.clusters[held.holder.cluster])],
@@ -125,6 +126,16 @@ impl PolicyTable {
             OutboundPolicy::RegistryOnly => ("BlackHoleCluster", "REFUSED"),
         };
         routed.chain(held).chain([unmatched(cluster, tls)]).collect()
+    }
+
+    /// Without matches by addresses that stand for hosts, where a host is matched otherwise as well.
+    fn told(&self, held: BTreeSet<DumpedMatch>) -> impl Iterator<Item = DumpedMatch> {
+        let stands = |text: &str| text.parse().is_ok_and(|ip| self.automatic.contains_key(&ip));
+        let (automatic, told): (Vec<DumpedMatch>, Vec<DumpedMatch>) =
+            held.into_iter().partition(|held| stands(&held.address) || stands(&held.host));
+        let known: HashSet<_> = told.iter().map(|held| held.holder.cluster).collect();
+        let alone = automatic.into_iter().filter(move |held| !known.contains(&held.holder.cluster));
+        told.into_iter().chain(alone)
     }
 
     /// Where every cluster leads now.

@@ -66,6 +66,17 @@ fn the_address_says_whose_it_is() {
     );
 }
 
+/// Rows are about what people have written; addresses are in `/dns`.
+#[test]
+fn addresses_are_told_only_of_what_has_nothing_else() {
+    let (table, _) = table(OutboundPolicy::AllowAny);
+    let rows = table.routes();
+    let by_address: Vec<_> = rows.iter().filter(|row| row.address.contains("240.240.")).collect();
+    assert!(by_address.iter().all(|row| row.cluster == "outbound|5432||db2.test"), "{by_address:#?}");
+    assert_eq!(by_address.len(), 1);
+    assert!(rows.iter().all(|row| !row.host.contains("240.240.")));
+}
+
 #[test]
 fn what_its_host_does_not_list_is_nobodys() {
     for policy in [OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly, OutboundPolicy::AllowAnyDynamicDns] {

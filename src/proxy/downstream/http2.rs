@@ -51,7 +51,7 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers)
 
 fn bounds(settings: &Settings) -> (Limits, ServerClocks) {
     let clocks = ServerClocks { idle: settings.idle_timeout, drain: settings.drain_duration.max(LEAST_DRAIN) };
-    (Limits::for_heads(settings.max_head_bytes, settings.max_head_fields), clocks)
+    (Limits::of(settings), clocks)
 }
 
 async fn serve_stream(context: Rc<Context>, peers: Peers, stream: http2::Incoming) {

@@ -4,10 +4,10 @@ use ::http::{Response, StatusCode, header};
 
 use super::answered::Answered;
 use super::http2_answer;
-use crate::grpc;
 use crate::http::{ClientContext, FieldEdits, Method, ResponseHead, Version, websocket_accept};
 use crate::http2::{Reason, Responder, outgoing_response, outgoing_trailers};
 use crate::io::Lease;
+use crate::proxy::call;
 use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::Request;
@@ -58,6 +58,10 @@ impl<'i> Http2Reply<'i> {
             self.accept_tunnel(&mut response)?;
         }
         let has_data = bytes.len() > first;
+        if is_over && !has_data && call::is_call(self.request) {
+            // An answer without messages is its head alone; HTTP/1 needed the length.
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         self.responder.head(response, is_over && !has_data).map_err(|_| ExchangeError::Client)?;
         if has_data {
             let mut data = bytes;
@@ -92,9 +96,8 @@ impl<'i> Http2Reply<'i> {
     }
 
     pub fn answer(&self, failure: &Failure) -> Answered {
-        let Request { raw, head, .. } = self.request;
-        let is_call = head.field(raw, "content-type").is_some_and(|kind| grpc::is_grpc(&kind));
-        http2_answer::send(self.responder, failure, is_call, head.method == Method::Head)
+        let is_head = self.request.head.method == Method::Head;
+        http2_answer::send(self.responder, failure, call::is_call(self.request), is_head)
     }
 
     /// What is 101 in HTTP/1 is a success of (extended) CONNECT here. The server's proof that it has read the key is looked at

@@ -10,6 +10,7 @@ use futures_lite::future;
 
 use crate::config::Settings;
 use crate::flow::{Host, ResponseFlags};
+use crate::grpc;
 use crate::http2;
 use crate::io;
 use crate::policy::{Outcome, PolicyTable};
@@ -41,7 +42,7 @@ pub async fn run(
 ) {
     let Incoming { request, body, reply } = incoming;
     let record = RequestRecord::new(peers);
-    let (progress, held) = (Progress::new(), Held::new(request, &context.body_room));
+    let (progress, held) = (Progress::new(request), Held::new(request, &context.body_room));
     let mut exchange =
         Exchange { context, table, reserved, peers, request, body, reply, record, progress, held, tunnel_end: None };
     if let Err(failure) = exchange.attempt().await {
@@ -109,7 +110,7 @@ impl<'e> Exchange<'e, '_> {
         let security = plan.target.security(rewritten.as_ref().unwrap_or(host), protocol);
         let security = security.map_err(|reason| self.refuse_transport(&reason))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
-        let mut tries = plan.tries();
+        let mut tries = plan.tries(self.request);
         let authenticates = self.request.head.authenticates_connection || plan.authenticates_connection();
         if !authenticates && tries.want_body() {
             self.held.want(self.request);
@@ -142,7 +143,7 @@ impl<'e> Exchange<'e, '_> {
             self.note_connection(&carrier);
             match self.carry(carrier, &plan, &mut tries).await {
                 Tried::Done => {
-                    if tries.is_spent() && tries.covers(self.progress.status.get()) {
+                    if tries.is_spent() && tries.covers(self.progress.status.get(), self.progress.call.status()) {
                         self.record.add_flags(ResponseFlags::RETRY_LIMIT);
                     }
                     self.record.add_flags(tries.flags());
@@ -156,7 +157,7 @@ impl<'e> Exchange<'e, '_> {
                 Tried::Unprocessed => {}
                 Tried::Again => self.back_off(&mut tries).await,
             }
-            self.progress = Progress::new();
+            self.progress = Progress::new(self.request);
         }
     }
 
@@ -191,8 +192,13 @@ impl<'e> Exchange<'e, '_> {
     }
 
     /// A connection, had within the route's time where the request is complete already.
-    async fn lend(&mut self, plan: &Plan<'_>, wanted: Connection<'_>, begun: Instant) -> Result<Carrier<'e>, Failure> {
-        let Connection { security, protocol, reuse } = wanted;
+    async fn lend(
+        &mut self,
+        plan: &Plan<'_>,
+        connection: Connection<'_>,
+        begun: Instant,
+    ) -> Result<Carrier<'e>, Failure> {
+        let Connection { security, protocol, reuse } = connection;
         let upstreams = &self.context.upstreams;
         match upstreams.lend_reserved(self.reserved, &plan.target, security) {
             Ok(None) => {}
@@ -202,7 +208,7 @@ impl<'e> Exchange<'e, '_> {
         let clocks = Clocks::of(self.table.settings());
         let lending = async { Ok(upstreams.lend(&plan.target, security, &clocks, reuse, protocol).await) };
         let waited = interrupted(&self.reply, &self.progress, self.table.settings(), self.request.at);
-        let timeout = plan.timeout().filter(|_| self.request.is_over_with_head());
+        let timeout = plan.timeout(self.request).filter(|_| self.request.is_over_with_head());
         let overdue = async {
             self.progress.overdue(timeout, Some(begun)).await;
             Err(ExchangeError::Timeout)
@@ -270,15 +276,16 @@ impl<'e> Exchange<'e, '_> {
             request: request.head.context(),
             limits: head_limits(settings),
             edits: plan.response_edits(),
-            is_unwanted: &|status| held.is_intact() && tries.after_status(status),
+            is_unwanted: &|status, call| held.is_intact() && tries.after_status(status, call),
             // Who is authenticated by a connection must learn that it is over.
             is_bound: carrier.bond() == Bond::Authenticated,
         };
         let first = held.replay(self.body.arrived()?);
         let is_over = self.body.is_complete();
         progress.note_upload(first.len(), is_over);
-        let (head, raw, edits) = (&request.head, &request.raw, plan.request_edits(carrier.address()));
-        let outgoing = Outgoing { head, raw, edits, form: self.body.form(), is_over };
+        progress.call.see_request(self.body.form(), first.as_ref());
+        let (edits, form) = (plan.request_edits(carrier.address()), self.body.form());
+        let outgoing = Outgoing { head: &request.head, raw: &request.raw, edits, form, is_over };
         let (uplink, mut downlink, sending) = carrier.begin(outgoing, first.as_ref());
         drop(first);
         let received = {
@@ -293,7 +300,7 @@ impl<'e> Exchange<'e, '_> {
                 }
             };
             let overdue = async {
-                progress.overdue(plan.timeout(), request.is_over_with_head().then_some(tries.begun)).await;
+                progress.overdue(plan.timeout(request), request.is_over_with_head().then_some(tries.begun)).await;
                 Err(ExchangeError::Timeout)
             };
             let too_slow = async {
@@ -316,7 +323,9 @@ impl<'e> Exchange<'e, '_> {
     }
 
     fn conclude(&mut self, received: Received, mut carrier: Carrier<'_>, target: &Target<'_>) {
-        upstream::note(target, carrier.address(), Outcome::Answered(self.progress.status.get()));
+        // A call's own status counts where there is one, as in Envoy.
+        let answered = self.progress.call.status().map_or(self.progress.status.get(), grpc::Status::as_http);
+        upstream::note(target, carrier.address(), Outcome::Answered(answered));
         let before = carrier.bond();
         carrier.note_answer(received.challenges_connection);
         self.note_bond(before, &carrier);

@@ -62,6 +62,30 @@ fn two_databases_on_one_port_are_told_apart_by_name() {
 }
 
 #[test]
+fn what_is_answered_can_be_asked_for() {
+    let names = RealNames::new();
+    let lab = &names.lab;
+    started(&names, &databases());
+    let egret = lab.start_egret(&[]);
+    let ip = short(lab, &["db1.example.com", "A"]);
+    let explained = |name: &str| lab.egret_command(&["explain", "dns", name]).succeeded().stdout;
+    let said = explained("DB1.example.com");
+    assert!(said.contains(&ip) && said.contains("a ServiceEntry lists it") && said.contains("10.77.0.1:53"), "{said}");
+    let said = explained("plain.example.org");
+    assert!(said.contains("a name server's") && said.contains("no ServiceEntry lists it"), "{said}");
+    let json = lab.egret_command(&["explain", "dns", "db1.example.com", "-o", "json"]).succeeded().stdout;
+    assert!(json.contains("\"answer\": \"table\""), "{json}");
+    for wrong in
+        [&["explain", "dns"][..], &["explain", "http://a.test", "b.test"], &["explain", "dns", "a", "--config", "/"]]
+    {
+        assert_eq!(lab.egret_command(wrong).code(), Some(2), "{wrong:?}");
+    }
+    assert_eq!(lab.egret_command(&["explain", "dns", "a b"]).code(), Some(1));
+    let (status, all) = egret.get(15000, "/dns").unwrap();
+    assert!(status == 200 && all.contains("db2.example.com") && all.contains("\"PLAIN\""), "{all}");
+}
+
+#[test]
 fn a_port_that_no_entry_lists_is_closed_and_logged() {
     for policy in ["ALLOW_ANY", "REGISTRY_ONLY"] {
         let names = RealNames::new();

@@ -47,6 +47,10 @@ impl Admin for Recorder {
         Ok(json!({ "asked": format!("{question:?}") }))
     }
 
+    fn dns(&self, name: Option<&str>) -> Result<serde_json::Value, String> {
+        name.map_or(Ok(json!({ "names": [] })), |name| Err(format!("{name}: unknown")))
+    }
+
     fn certs(&self) -> serde_json::Value {
         json!([{ "name": "client-credential" }])
     }

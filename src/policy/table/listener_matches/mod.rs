@@ -20,6 +20,8 @@ use crate::config::HostPattern;
 use crate::flow::{Host, Hostname};
 use crate::policy::table::host_map::HostMap;
 
+pub(super) use match_dump::DumpedMatch;
+
 /// Position of a cluster in its table.
 pub(in crate::policy) type ClusterId = usize;
 /// Position of a route for bytes in its table.
