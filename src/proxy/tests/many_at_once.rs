@@ -250,14 +250,14 @@ fn sites() -> Vec<(Site, Arc<ServerConfig>)> {
     ["{tcp: {maxConnections: 1000}}", "{tcp: {maxConnections: 1}}", "{tcp: {maxConnections: 3}}"].map(site).into()
 }
 
-/// Plays `seed`; returns the log, the time that it took by the simulated clock, and the next number of the seed.
-fn play(sites: &[(Site, Arc<ServerConfig>)], seed: u64) -> (Vec<String>, (Duration, u64)) {
-    let mut random = Random::new(seed);
+/// Plays seed `number`; returns the log, the time that it took by the simulated clock, and the next number of the seed.
+fn play(sites: &[(Site, Arc<ServerConfig>)], number: u64) -> (Vec<String>, (Duration, u64)) {
+    let mut random = Random::new(number);
     let (site, server) = &sites[random.below(sites.len() as u64) as usize];
     let manners = Manners { servers_fail: random.one_in(2), applications_leave: random.one_in(2) };
     println!("{manners:?}");
     let (applications, requests) = (random.up_to(5) as u64, random.up_to(6) as u64);
-    site.play(seed, async |stage| {
+    site.play(number, async |stage| {
         let world = Rc::clone(&stage.world);
         let begun = world.now();
         let (connections, seen) = (Cell::default(), RefCell::default());
