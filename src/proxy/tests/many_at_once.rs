@@ -253,7 +253,7 @@ fn sites() -> Vec<(Site, Arc<ServerConfig>)> {
 /// Plays seed `number`; returns the log, the time that it took by the simulated clock, and the next number of the seed.
 fn play(sites: &[(Site, Arc<ServerConfig>)], number: u64) -> (Vec<String>, (Duration, u64)) {
     let mut random = Random::new(number);
-    let (site, server) = &sites[random.below(sites.len() as u64) as usize];
+    let (site, config) = &sites[random.below(sites.len() as u64) as usize];
     let manners = Manners { servers_fail: random.one_in(2), applications_leave: random.one_in(2) };
     println!("{manners:?}");
     let (applications, requests) = (random.up_to(5) as u64, random.up_to(6) as u64);
@@ -262,7 +262,7 @@ fn play(sites: &[(Site, Arc<ServerConfig>)], number: u64) -> (Vec<String>, (Dura
         let begun = world.now();
         let (connections, seen) = (Cell::default(), RefCell::default());
         let play = Rc::new(Play { world, manners, connections, seen });
-        for (at, tls) in [("203.0.113.1:80", None), ("203.0.113.2:443", Some(Arc::clone(server)))] {
+        for (at, tls) in [("203.0.113.1:80", None), ("203.0.113.2:443", Some(Arc::clone(config)))] {
             let play = Rc::clone(&play);
             stage.world.serve(address(at), move |far| {
                 let served = Rc::clone(&play).serve(far, tls.clone());

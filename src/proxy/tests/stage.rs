@@ -121,7 +121,9 @@ impl Site {
             let performing = async {
                 let output = programs(&stage).await;
                 stage.world.ended().await;
-                while stage.counters.connections_active.get() > 0 {
+                // Also who came and left before it was accepted has its line.
+                let accepted = || stage.counters.connections_accepted.get();
+                while accepted() < stage.world.applications.get() || stage.counters.connections_active.get() > 0 {
                     crate::io::sleep(Duration::from_millis(100)).await;
                 }
                 output
