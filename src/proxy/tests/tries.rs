@@ -3,12 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::stage::{Site, address, http_entry, open, route, rule};
 use super::talk::Talk;
 use super::wire::Wire;
-use crate::io::simulation::{Far, Host, Random, World, for_each_seed};
+use crate::io::simulation::{Far, Host, Random, for_each_seed};
 
 const HOST: &str = "plain.example";
 
@@ -214,10 +215,16 @@ fn time_is_over_when_it_is_over() {
                     Slow::Connecting => Host::Silent,
                     _ => Host::serving(move |far| dawdle(far, slow)),
                 });
-                let world = Rc::clone(&stage.world);
+                let (world, counters) = (Rc::clone(&stage.world), Arc::clone(&stage.counters));
                 stage.spawn(route, async move {
+                    let mut talk = open(&world, "203.0.113.9:80");
+                    // Accepting may rest for a while, which is not this clock's affair.
+                    while counters.connections_accepted.get() == 0 {
+                        world.sleep(Duration::from_millis(1)).await;
+                    }
                     let begun = world.now();
-                    let answered = ask(&world).await;
+                    // 0: the answer was cut.
+                    let answered = talk.get(HOST, "/").await.map_or(0, |answer| answer.status);
                     let taken = world.now() - begun;
                     assert_eq!(answered, status, "after {taken:?}");
                     // A turn of the engine is late by less than the rest.
@@ -227,13 +234,6 @@ fn time_is_over_when_it_is_over() {
             });
         }
     });
-}
-
-/// The status of a GET; 0: its answer was cut.
-async fn ask(world: &Rc<World>) -> u16 {
-    let mut talk = open(world, "203.0.113.9:80");
-    let answer = talk.get(HOST, "/").await;
-    answer.map_or(0, |answer| answer.status)
 }
 
 async fn dawdle(far: Far, slow: Slow) {
