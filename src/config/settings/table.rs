@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 use super::http2::{self, Http2};
+use super::keepalive::{KEEPALIVE_PROBES, Keepalive, keepalive_interval, keepalive_time};
 use super::value::{Named, ValueKind};
 use crate::config::sidecar::OutboundPolicy;
 use crate::flow::Hostname;
@@ -363,27 +364,6 @@ pub static SETTINGS: &[Setting] = &[
 const HEAD_BYTES: RangeInclusive<i64> = 1024..=1 << 20;
 const HEAD_FIELDS: RangeInclusive<i64> = 1..=10_000;
 const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
-/// What the kernel takes (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and `MAX_TCP_KEEPCNT` in linux/tcp.h).
-const KEEPALIVE_SECONDS: RangeInclusive<u64> = 1..=32_767;
-const KEEPALIVE_PROBES: RangeInclusive<i64> = 1..=127;
-
-/// TCP keep-alive: the first probe after `time` of silence, then one every `interval`; dead after `probes` without an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Whole seconds. Zero: no probes.
-    pub time: Duration,
-    /// Whole seconds, one at least.
-    pub interval: Duration,
-    pub probes: u32,
-}
-
-/// Go's, the most frequent that is common: an application's own probes end at this process, so these must keep alive what
-/// those would have. Azure's NAT forgets a silent flow after 4 minutes, AWS's after 350 s, Google's after 20 minutes.
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self { time: Duration::from_secs(15), interval: Duration::from_secs(15), probes: 9 }
-    }
-}
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -502,17 +482,4 @@ fn positive(duration: Duration) -> Result<(), String> {
 /// Shorter, and name servers would be asked without a pause whenever one fails.
 fn a_second_or_more(rate: Duration) -> Result<(), String> {
     if rate < Duration::from_secs(1) { Err("must be at least \"1s\"".to_owned()) } else { Ok(()) }
-}
-
-/// Zero is none.
-fn keepalive_time(time: Duration) -> Result<(), String> {
-    if time.is_zero() { Ok(()) } else { keepalive_interval(time) }
-}
-
-fn keepalive_interval(time: Duration) -> Result<(), String> {
-    if time.subsec_nanos() == 0 && KEEPALIVE_SECONDS.contains(&time.as_secs()) {
-        return Ok(());
-    }
-    let (least, most) = (KEEPALIVE_SECONDS.start(), KEEPALIVE_SECONDS.end());
-    Err(format!("the kernel counts in whole seconds: from \"{least}s\" to \"{most}s\""))
 }
