@@ -229,7 +229,7 @@ impl Tunnel {
 
 impl<'c> Http2Response<'c> {
     fn new(open: OpenResponse<'c>, tunnel: Tunnel, takes_trailers: bool) -> Self {
-        Self { takes_trailers, tunnel, ..Self::of(ResponseState::Open(open)) }
+        Self { tunnel, takes_trailers, ..Self::of(ResponseState::Open(open)) }
     }
 
     /// There is no stream.
@@ -240,8 +240,8 @@ impl<'c> Http2Response<'c> {
     fn of(state: ResponseState<'c>) -> Self {
         let limits = HeadLimits::default();
         let (takes_trailers, is_chunked, is_closed, heard) = (false, false, false, false);
-        let (head, tunnel) = (Vec::new(), Tunnel::None);
-        Self { state, head, limits, tunnel, takes_trailers, is_chunked, is_closed, heard }
+        let (tunnel, no_head) = (Tunnel::None, Vec::new());
+        Self { state, head: no_head, limits, tunnel, takes_trailers, is_chunked, is_closed, heard }
     }
 
     pub(super) async fn head(
