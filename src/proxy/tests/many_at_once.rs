@@ -260,13 +260,13 @@ fn play(sites: &[(Site, Arc<ServerConfig>)], seed: u64) -> (Vec<String>, (Durati
     site.play(seed, async |stage| {
         let world = Rc::clone(&stage.world);
         let begun = world.now();
-        let (connections, seen) = (Cell::default(), RefCell::default());
-        let play = Rc::new(Play { world, manners, connections, seen });
+        let play = Play { world, manners, connections: Cell::default(), seen: RefCell::default() };
+        let play = Rc::new(play);
         for (at, tls) in [("203.0.113.1:80", None), ("203.0.113.2:443", Some(Arc::clone(server)))] {
             let play = Rc::clone(&play);
             stage.world.serve(address(at), move |far| {
-                let served = Rc::clone(&play).serve(far, tls.clone());
-                async move { drop(served.await) }
+                let conversation = Rc::clone(&play).serve(far, tls.clone());
+                async move { drop(conversation.await) }
             });
         }
         for application in 0..applications {
