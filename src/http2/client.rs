@@ -37,13 +37,14 @@ pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
     let pings = keepalive.and_then(|clocks| connection.ping_pong().map(|pings| (clocks, pings)));
     let keepalive = pings.map(|(clocks, pings)| PingKeepalive::new(clocks, pings, Rc::clone(&state)));
     let end = Rc::new(RefCell::new(None));
-    let driver = Driver { connection, wire: state, keepalive, end: Rc::clone(&end) };
+    let driver = Driver { connection, wire: Rc::clone(&state), keepalive, end: Rc::clone(&end) };
     let handle = ClientConnection {
         send,
         active: Rc::default(),
         opened: Cell::new(0),
         is_draining: Cell::new(false),
         send_buffer: limits.send_buffer,
+        wire: state,
         end,
     };
     Ok((Rc::new(handle), driver))
@@ -56,6 +57,7 @@ pub struct ClientConnection {
     opened: Cell<u32>,
     is_draining: Cell<bool>,
     send_buffer: usize,
+    wire: Rc<WireState>,
     end: Rc<RefCell<Option<ClientEnd>>>,
 }
 
@@ -99,6 +101,11 @@ impl ClientConnection {
     #[must_use]
     pub fn takes_extended_connect(&self) -> bool {
         self.send.is_extended_connect_protocol_enabled()
+    }
+
+    /// Resolves when the server has said what it allows, or the connection has ended.
+    pub fn settled(&self) -> impl Future<Output = ()> {
+        poll_fn(|cx| self.wire.poll_settled(cx))
     }
 
     /// Takes no further streams from now on.
@@ -249,6 +256,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     pub async fn run(mut self) -> ClientEnd {
         let end = poll_fn(|cx| self.poll(cx)).await;
         *self.end.borrow_mut() = Some(end.clone());
+        self.wire.settle();
         end
     }
 

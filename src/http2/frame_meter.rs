@@ -38,7 +38,7 @@ impl FrameMeter {
             Kind::Data if frame.length > 0 || frame.ends_stream() => 0,
             Kind::Headers => 0,
             Kind::ResetStream => RESET,
-            Kind::Data | Kind::Other => 1,
+            Kind::Data | Kind::Settings | Kind::Other => 1,
         };
         if self.left < cost {
             self.fill(now());
@@ -82,7 +82,8 @@ mod tests {
 
     fn frame(kind: u8, flags: u8, length: u8) -> FrameHead {
         let mut found = None;
-        FrameWalker::new(0).walk(&[0, 0, length, kind, flags, 0, 0, 0, 1], |head| found = Some(head));
+        let frame = [&[0, 0, length, kind, flags, 0, 0, 0, 1][..], &vec![0; usize::from(length)]].concat();
+        FrameWalker::new(0).walk(&frame, |head| found = Some(head));
         found.unwrap()
     }
 

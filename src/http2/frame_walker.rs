@@ -1,11 +1,11 @@
-//! Frame heads in a stream of bytes (RFC 9113 §4.1), found without keeping any of them.
+//! Frames in a stream of bytes (RFC 9113 §4.1), found without keeping any of them.
 //!
 //! It judges nothing: the codec does.
 
 /// Bytes of a frame's head.
 const HEAD: usize = 9;
 
-/// A frame's head, as far as it matters for counting.
+/// A frame, as far as it matters for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHead {
     pub kind: Kind,
@@ -20,7 +20,8 @@ pub(super) enum Kind {
     Data,
     Headers,
     ResetStream,
-    /// All that carry nothing of a message: PRIORITY, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION, and types that
+    Settings,
+    /// All others that carry nothing of a message: PRIORITY, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION, and types that
     /// are not known.
     Other,
 }
@@ -37,6 +38,7 @@ impl FrameHead {
             0 => Kind::Data,
             1 => Kind::Headers,
             3 => Kind::ResetStream,
+            4 => Kind::Settings,
             _ => Kind::Other,
         };
         Self { kind, length: u32::from_be_bytes([0, a, b, c]), flags }
@@ -50,21 +52,26 @@ pub(super) struct FrameWalker {
     skip: u32,
     head: [u8; HEAD],
     head_length: usize,
+    /// The frame whose payload is passing.
+    current: Option<FrameHead>,
 }
 
 impl FrameWalker {
     /// `before`: bytes that come before the first frame.
     pub(super) fn new(before: usize) -> Self {
-        Self { skip: before as u32, head: [0; HEAD], head_length: 0 }
+        Self { skip: before as u32, head: [0; HEAD], head_length: 0, current: None }
     }
 
-    /// Goes on through `bytes`, and tells `each` of every head that is complete.
+    /// Goes on through `bytes`, and tells `each` of every frame that is complete.
     pub(super) fn walk(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameHead)) {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skipped = bytes.len().min(self.skip as usize);
                 self.skip -= skipped as u32;
                 bytes = &bytes[skipped..];
+                if self.skip == 0 {
+                    self.current.take().into_iter().for_each(&mut each);
+                }
                 continue;
             }
             let taken = bytes.len().min(HEAD - self.head_length);
@@ -75,7 +82,11 @@ impl FrameWalker {
                 let head = FrameHead::read(self.head);
                 self.head_length = 0;
                 self.skip = head.length;
-                each(head);
+                if head.length == 0 {
+                    each(head);
+                } else {
+                    self.current = Some(head);
+                }
             }
         }
     }

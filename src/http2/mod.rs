@@ -38,7 +38,7 @@ pub use outgoing_head::{Unsayable, outgoing_request, outgoing_response, outgoing
 pub use received_body::{Received, ReceivedBody};
 pub use request_head::{Beside, Unfit, canonical_limits, needs_websocket_key, write_request_head};
 pub use responder::Responder;
-pub use response_head::{Answered, has_no_body, write_response_head};
+pub use response_head::{AnswerTo, Answered, has_no_body, write_response_head};
 pub use sent_body::SentBody;
 pub use server::{Incoming, ServerClocks, ServerEnd, Unserved, serve};
 pub use stream_error::{StreamError, reason_name};

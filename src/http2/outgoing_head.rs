@@ -110,6 +110,8 @@ impl<'h> Fields<'h> {
                     fields.headers.insert(name, HeaderValue::from_static("trailers"));
                 }
                 header::TE => {}
+                // RFC 8441 §5: an upgrade to WebSocket proves nothing by its key here.
+                header::SEC_WEBSOCKET_KEY if offers_upgrade => {}
                 _ if is_of_a_connection(&name) => {}
                 _ => {
                     let value = HeaderValue::from_bytes(value).map_err(|_| Unsayable::Field)?;

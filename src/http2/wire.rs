@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frame_meter::FrameMeter;
-use super::frame_walker::FrameWalker;
+use super::frame_walker::{FrameWalker, Kind};
 use super::limits::FrameBudget;
 use crate::io::now;
 
@@ -43,6 +43,10 @@ pub(super) struct WireState {
     heard: Cell<Instant>,
     /// Whoever ends the connection when too much has come.
     watcher: RefCell<Option<Waker>>,
+    /// The peer has said what it allows, or never will.
+    is_settled: Cell<bool>,
+    /// Whoever waits for that.
+    unsettled: RefCell<Vec<Waker>>,
 }
 
 impl<T> Wire<T> {
@@ -55,6 +59,8 @@ impl<T> Wire<T> {
             meter: RefCell::new(FrameMeter::new(budget, now)),
             heard: Cell::new(now),
             watcher: RefCell::default(),
+            is_settled: Cell::new(false),
+            unsettled: RefCell::default(),
         });
         (Self { io, side, has_received: false, state: Rc::clone(&state) }, state)
     }
@@ -81,11 +87,37 @@ impl WireState {
     fn note_received(&self, bytes: &[u8]) {
         self.heard.set(now());
         let mut meter = self.meter.borrow_mut();
-        self.received.borrow_mut().walk(bytes, |frame| meter.received(frame, now));
+        let mut has_settings = false;
+        self.received.borrow_mut().walk(bytes, |frame| {
+            has_settings |= frame.kind == Kind::Settings;
+            meter.received(frame, now);
+        });
+        if has_settings {
+            self.settle();
+        }
         if meter.is_exhausted()
             && let Some(watcher) = self.watcher.take()
         {
             watcher.wake();
+        }
+    }
+
+    /// Ready when the peer's settings have come, or the connection has ended.
+    pub(super) fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_settled.get() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.unsettled.borrow_mut();
+        if !waiting.iter().any(|known| known.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn settle(&self) {
+        if !self.is_settled.replace(true) {
+            // They look when the codec has read what has come, which it does before they run.
+            self.unsettled.take().into_iter().for_each(Waker::wake);
         }
     }
 

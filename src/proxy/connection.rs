@@ -115,7 +115,7 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
         let said = match heard {
             Heard::Nothing(close) => return Carried::Over(close),
             Heard::Protocol(Detection::Http1) => return Carried::Http1,
-            Heard::Protocol(Detection::Http2) if attention.is_for_requests() => return Carried::Http2,
+            Heard::Protocol(Detection::Http2) => return Carried::Http2,
             Heard::Unfinished if sniff::begins_tls(reader.bytes()) => {
                 let refusal = Refusal::Unreadable { why: "client_hello_timeout", dialled: destination };
                 context.counters.refused_protocol.increment();

@@ -43,8 +43,6 @@ pub struct Attention {
     http: bool,
     /// And TLS.
     tls: bool,
-    /// What the application says decides: it must not pass unread.
-    must_be_read: bool,
 }
 
 /// The rest of an opening follows its first byte at once where nobody waits for an answer to a part of it: both ends
@@ -63,14 +61,7 @@ impl Attention {
             rest: if must_be_read { full } else { full.min(SHORT) },
             http: declared.http,
             tls: declared.tls || must_be_read,
-            must_be_read,
         }
-    }
-
-    /// Whether requests are served, in whichever version of HTTP they come; elsewhere HTTP/2 passes as bytes.
-    #[must_use]
-    pub fn is_for_requests(self) -> bool {
-        self.must_be_read
     }
 
     /// Whether `table` still asks for the same.
@@ -153,7 +144,7 @@ mod tests {
             let table = compiled(resources).0;
             match table.first_look(dst(to), 0) {
                 FirstLook::Sniff(expected) => {
-                    let Attention { patience, rest, http, tls, .. } = Attention::of(expected, table.settings());
+                    let Attention { patience, rest, http, tls } = Attention::of(expected, table.settings());
                     (patience, rest, http, tls)
                 }
                 FirstLook::Decided(verdict) => panic!("{to}: {verdict:?}"),

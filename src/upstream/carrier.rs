@@ -85,6 +85,13 @@ impl Carrier<'_> {
         }
     }
 
+    /// Resolves when the server has said whether it takes what leads to another protocol. One of HTTP/1 says so in its answer.
+    pub async fn settled(&self) {
+        if let Self::Http2(stream) = self {
+            stream.connection().settled().await;
+        }
+    }
+
     /// Whether a byte of the request has left for the server.
     #[must_use]
     pub fn was_sent(&self) -> bool {
@@ -250,13 +257,11 @@ impl<'c> Downlink<'c> {
     }
 
     /// The bytes themselves, where the server has switched to another protocol.
-    ///
-    /// # Panics
-    /// It has not: over HTTP/2 none is asked to.
-    pub fn tunnel(&mut self) -> TunnelEnd<'_, 'c> {
+    /// `None`: there is nothing left of it.
+    pub fn tunnel(&mut self) -> Option<TunnelEnd<'_, 'c>> {
         match self {
-            Self::Http1(response) => TunnelEnd::connection(response.reader()),
-            Self::Http2(_) => unreachable!("no request for another protocol goes over HTTP/2"),
+            Self::Http1(response) => Some(TunnelEnd::connection(response.reader())),
+            Self::Http2(response) => response.tunnel(),
         }
     }
 }

@@ -12,12 +12,13 @@ use http::uri::Scheme;
 use super::in_use::Active;
 use super::message::{CarrierError, Form, Outgoing, Part, Sending};
 use super::shared::{SharedConnection, StreamPlace};
+use super::tunnel_end::{TunnelEnd, TunnelSink, TunnelSource};
 use crate::http::{
-    BodyError, BodyLength, BodyScanner, CHUNK_END, HeadLimits, Method, Parsed, RequestContext, ResponseHead,
-    chunk_start, last_chunk, parse_response,
+    BodyError, BodyLength, BodyScanner, CHUNK_END, HeadLimits, Method, Parsed, RequestContext, RequestHead,
+    ResponseHead, chunk_start, last_chunk, parse_response, websocket_accept,
 };
 use crate::http2::{
-    Answered, ClientResponse, OpenStream, Reason, Received, ResponseParts, SentBody, canonical_limits,
+    AnswerTo, Answered, ClientResponse, OpenStream, Reason, Received, ResponseParts, SentBody, canonical_limits,
     outgoing_request, outgoing_trailers, trailer_lines, write_response_head,
 };
 use crate::io::{Lease, SendBuf};
@@ -80,24 +81,28 @@ impl<'u> StreamInUse<'u> {
             None => (first.to_vec(), Vec::new()),
         };
         let message = write_head(request, self.connection())?;
-        let ends_with_head = is_over && data.is_empty() && trailers.is_empty();
+        let is_tunnel = head.is_connect() || head.upgrade.is_some();
+        let ends_with_head = is_over && data.is_empty() && trailers.is_empty() && !is_tunnel;
         let connection = Rc::clone(self.place.connection());
         let stream = connection.open(message, ends_with_head).map_err(|error| connection.error(error))?;
         self.was_sent = true;
         let (sent, received, open) = stream.into_halves();
         let halves = self.stream.insert(Halves { sent: RefCell::new(sent), received, _open: open });
         let upload = Upload { sent: &halves.sent, unframer: RefCell::new(unframer) };
-        let sending = if ends_with_head { Some(Sending::Done) } else { upload.queue(data, &trailers, is_over) };
+        let needs_none = ends_with_head || is_tunnel;
+        let sending = if needs_none { Some(Sending::Done) } else { upload.queue(data, &trailers, is_over) };
         let takes_trailers = head.field(raw, "te").is_some_and(|value| names_trailers(&value));
-        Ok((upload, Http2Response::new(&mut halves.received, connection, takes_trailers), sending))
+        let open = OpenResponse { received: &mut halves.received, sent: &halves.sent, connection };
+        Ok((upload, Http2Response::new(open, Tunnel::of(head, raw), takes_trailers), sending))
     }
 }
 
 /// The message that `request` is in HTTP/2.
 fn write_head(request: Outgoing<'_>, connection: &SharedConnection) -> Result<http::Request<()>, CarrierError> {
     let Outgoing { head, raw, edits, .. } = request;
-    if head.upgrade.is_some() || head.is_connect() {
-        let what = "a tunnel or an upgrade is not passed on over HTTP/2: declare the port's protocol HTTP";
+    if head.upgrade.is_some() && !connection.takes_upgrades() {
+        let what =
+            "the server takes no WebSocket nor other upgrade over HTTP/2 (RFC 8441): declare the port's protocol HTTP";
         return Err(CarrierError::Unsayable(what.to_owned()));
     }
     let mut rewritten = Vec::new();
@@ -171,6 +176,7 @@ pub struct Http2Response<'c> {
     /// The head that was read last, as HTTP/1 would have it.
     head: Vec<u8>,
     limits: HeadLimits,
+    tunnel: Tunnel,
     /// Trailers may stand behind chunks: the client understands them.
     takes_trailers: bool,
     /// In HTTP/1 its body is chunked.
@@ -181,13 +187,49 @@ pub struct Http2Response<'c> {
 }
 
 enum ResponseState<'c> {
-    Open(&'c mut ClientResponse, Rc<SharedConnection>),
+    Open(OpenResponse<'c>),
     Failed(Option<CarrierError>),
 }
 
+struct OpenResponse<'c> {
+    received: &'c mut ClientResponse,
+    /// The other direction, for a tunnel.
+    sent: &'c RefCell<SentBody>,
+    connection: Rc<SharedConnection>,
+}
+
+/// The tunnel that a request asks for.
+enum Tunnel {
+    None,
+    Connect,
+    Upgrade { protocol: Vec<u8>, accept: Option<String> },
+}
+
+impl Tunnel {
+    fn of(head: &RequestHead, raw: &[u8]) -> Self {
+        match head.upgrade {
+            Some(protocol) => {
+                let key = head.field(raw, "sec-websocket-key");
+                Self::Upgrade { protocol: protocol.of(raw).to_vec(), accept: key.map(|key| websocket_accept(&key)) }
+            }
+            None if head.is_connect() => Self::Connect,
+            None => Self::None,
+        }
+    }
+
+    fn answered(&self, method: Method) -> AnswerTo<'_> {
+        match self {
+            Self::Upgrade { protocol, accept } => AnswerTo::Upgrade { protocol, accept: accept.as_deref() },
+            Self::Connect => AnswerTo::Connect,
+            Self::None if method == Method::Head => AnswerTo::Head,
+            Self::None => AnswerTo::Other,
+        }
+    }
+}
+
 impl<'c> Http2Response<'c> {
-    fn new(received: &'c mut ClientResponse, connection: Rc<SharedConnection>, takes_trailers: bool) -> Self {
-        Self { takes_trailers, ..Self::of(ResponseState::Open(received, connection)) }
+    fn new(open: OpenResponse<'c>, tunnel: Tunnel, takes_trailers: bool) -> Self {
+        Self { tunnel, takes_trailers, ..Self::of(ResponseState::Open(open)) }
     }
 
     /// There is no stream.
@@ -198,7 +240,8 @@ impl<'c> Http2Response<'c> {
     fn of(state: ResponseState<'c>) -> Self {
         let limits = HeadLimits::default();
         let (takes_trailers, is_chunked, is_closed, heard) = (false, false, false, false);
-        Self { state, head: Vec::new(), limits, takes_trailers, is_chunked, is_closed, heard }
+        let (tunnel, no_head) = (Tunnel::None, Vec::new());
+        Self { state, head: no_head, limits, tunnel, takes_trailers, is_chunked, is_closed, heard }
     }
 
     pub(super) async fn head(
@@ -207,7 +250,7 @@ impl<'c> Http2Response<'c> {
         limits: HeadLimits,
     ) -> Result<ResponseHead, CarrierError> {
         let (received, connection) = match &mut self.state {
-            ResponseState::Open(received, connection) => (received, connection),
+            ResponseState::Open(open) => (&mut *open.received, &open.connection),
             ResponseState::Failed(error) => return Err(error.take().unwrap_or(CarrierError::Ended(None))),
         };
         self.limits = limits;
@@ -217,7 +260,7 @@ impl<'c> Http2Response<'c> {
         };
         self.heard = true;
         let is_over = is_final && received.body().is_some_and(|body| body.is_over());
-        let answered = Answered { to_head: request.method == Method::Head, is_over };
+        let answered = Answered { to: self.tunnel.answered(request.method), is_over };
         self.head.clear();
         let written = write_response_head(&parts, answered, limits, &mut self.head);
         written.map_err(|what| CarrierError::Protocol(what.to_owned()))?;
@@ -241,7 +284,7 @@ impl<'c> Http2Response<'c> {
 
     pub(super) fn start(&mut self, form: Form) -> Result<Lease, CarrierError> {
         let mut start = std::mem::take(&mut self.head);
-        if let ResponseState::Open(received, connection) = &mut self.state
+        if let ResponseState::Open(OpenResponse { received, connection, .. }) = &mut self.state
             && let Some(body) = received.body()
             && body.has_arrived()
             && let Poll::Ready(piece) = body.poll_piece(&mut Context::from_waker(Waker::noop()))
@@ -256,7 +299,7 @@ impl<'c> Http2Response<'c> {
     }
 
     pub(super) async fn next(&mut self, form: Form) -> Result<Option<Part>, CarrierError> {
-        let ResponseState::Open(received, connection) = &mut self.state else { return Ok(None) };
+        let ResponseState::Open(OpenResponse { received, connection, .. }) = &mut self.state else { return Ok(None) };
         let Some(body) = received.body() else { return Ok(None) };
         let piece = body.piece().await.map_err(|error| connection.error(error))?;
         let is_last = body.is_over();
@@ -281,12 +324,18 @@ impl<'c> Http2Response<'c> {
 
     /// Whether nothing more of the body comes.
     pub(super) fn is_over(&self) -> bool {
-        let ResponseState::Open(received, _) = &self.state else { return true };
-        received.is_over() && (!self.is_chunked || self.is_closed)
+        let ResponseState::Open(open) = &self.state else { return true };
+        open.received.is_over() && (!self.is_chunked || self.is_closed)
     }
 
     pub(super) fn has_spoken(&self) -> bool {
         self.heard
+    }
+
+    /// The tunnel, once a head has accepted it.
+    pub(super) fn tunnel<'a>(&'a mut self) -> Option<TunnelEnd<'a, 'c>> {
+        let ResponseState::Open(OpenResponse { received, sent, .. }) = &mut self.state else { return None };
+        Some(TunnelEnd { source: TunnelSource::Stream(received.body()?), sink: TunnelSink::Request(sent) })
     }
 
     fn trailers(&mut self, lines: Vec<u8>, form: Form) -> Option<Part> {

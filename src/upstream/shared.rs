@@ -90,6 +90,16 @@ impl SharedConnection {
         self.negotiated
     }
 
+    /// Whether its server takes extended CONNECT (RFC 8441); false until it has said.
+    pub(super) fn takes_upgrades(&self) -> bool {
+        self.handle.takes_extended_connect()
+    }
+
+    /// Resolves when the server has said what it takes.
+    pub(super) async fn settled(&self) {
+        self.handle.settled().await;
+    }
+
     pub(super) fn is_secure(&self) -> bool {
         self.negotiated.is_some()
     }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use h2::Reason;
 
+use crate::lab::client::HttpClient;
 use crate::lab::documents::{origination, service_entry};
 use crate::lab::http2_client::{Body, Http2Client, call, head, reset_reason, whole};
+use crate::lab::http2_server::{self, Manner};
 use crate::lab::nginx::{self, Nginx};
 use crate::lab::pki::Leaf;
 use crate::lab::server::{HttpServer, Pattern, Server};
@@ -26,10 +28,21 @@ fn open(lab: &Lab) -> Http2Client {
 
 /// A lab with one host of the protocol HTTP, without TLS.
 fn plain_lab() -> Lab {
+    lab_of("HTTP")
+}
+
+fn lab_of(protocol: &str) -> Lab {
     let lab = Lab::new();
     lab.names.set(HOST, &[site().ip()]);
-    lab.configure("web.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    lab.configure("web.yaml", &service_entry(HOST, &[(80, protocol, None)]));
     lab
+}
+
+/// A request for WebSocket over a stream.
+fn websocket(path: &str) -> http::Request<()> {
+    let mut request = head("CONNECT", HOST, path, &[("sec-websocket-version", "13")]);
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    request
 }
 
 #[test]
@@ -361,15 +374,10 @@ fn a_websocket_over_a_stream_reaches_an_http1_server() {
     let egret = lab.egret(&[]);
     let client = open(&lab);
     // The server's settings allow it, which have come with the first answer at the latest.
-    assert_eq!(client.get("nobody.invalid", "/").map(|answer| answer.status).unwrap_or(502) / 100, 5);
-    let connect = |path: &str| {
-        let mut request = head("CONNECT", HOST, path, &[("sec-websocket-version", "13")]);
-        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-        request
-    };
+    assert_eq!(client.get("nobody.invalid", "/").map_or(502, |answer| answer.status) / 100, 5);
     let answer = client.run(async {
         let (answer, mut stream) =
-            client.sender().ready().await.unwrap().send_request(connect("/chat"), false).unwrap();
+            client.sender().ready().await.unwrap().send_request(websocket("/chat"), false).unwrap();
         let answer = answer.await.unwrap();
         assert_eq!(answer.status(), 200);
         assert!(answer.headers().get("sec-websocket-accept").is_none() && answer.headers().get("upgrade").is_none());
@@ -382,6 +390,101 @@ fn a_websocket_over_a_stream_reaches_an_http1_server() {
     });
     assert_eq!(answer, "hello THERE!");
     egret.log_line(&["\"GET /chat HTTP/2\" 101 - via_upstream"]);
-    let wrong = client.request(connect("/wrong"), Some(Body::default()));
+    let wrong = client.request(websocket("/wrong"), Some(Body::default()));
     assert!(wrong.as_ref().map_or(true, |answer| answer.status == 502), "{wrong:?}");
+}
+
+/// The server's side of it in HTTP/2: what an application of HTTP/1.1 asks for becomes extended CONNECT, and its answer 101.
+#[test]
+fn a_websocket_reaches_an_http2_server_from_either_version() {
+    let lab = lab_of("HTTP2");
+    let manner = Manner { takes_upgrades: true, ..Manner::default() };
+    let _server = http2_server::start(&lab, site(), manner, |mut stream| async move {
+        let protocol =
+            stream.request.extensions().get::<h2::ext::Protocol>().map(|protocol| protocol.as_str().to_owned());
+        assert_eq!(protocol.as_deref(), Some("websocket"));
+        assert!(stream.request.headers().get("sec-websocket-key").is_none());
+        let response = http::Response::builder().header("sec-websocket-protocol", "chat").body(()).unwrap();
+        let mut answer = stream.respond.send_response(response, false).unwrap();
+        while let Some(Ok(data)) = stream.request.body_mut().data().await {
+            answer.send_data(data.to_ascii_uppercase().into(), false).unwrap();
+        }
+        answer.send_data("!".into(), true).unwrap();
+    });
+    let egret = lab.egret(&[]);
+    let mut old = HttpClient::new(lab.connect(site()).unwrap());
+    let key = "dGhlIHNhbXBsZSBub25jZQ==";
+    let upgrade = format!(
+        "GET /chat HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    );
+    old.send(upgrade.as_bytes()).unwrap();
+    let answer = old.head().unwrap();
+    assert_eq!((answer.status, answer.field("sec-websocket-protocol")), (101, Some("chat")));
+    assert_eq!(answer.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    old.send(b"hello").unwrap();
+    assert_eq!(old.take(5), b"HELLO");
+    old.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(old.take(1), b"!");
+    egret.log_line(&["\"GET /chat HTTP/1.1\" 101 - via_upstream"]);
+
+    let client = open(&lab);
+    client.get("nobody.invalid", "/").unwrap();
+    let text = client.run(async {
+        let (answer, mut stream) =
+            client.sender().ready().await.unwrap().send_request(websocket("/new"), false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!((answer.status(), answer.headers().len()), (http::StatusCode::OK, 1), "{:?}", answer.headers());
+        stream.send_data("there".into(), true).unwrap();
+        let (mut body, mut text) = (answer.into_body(), Vec::new());
+        while let Some(data) = body.data().await {
+            text.extend_from_slice(&data.unwrap());
+        }
+        text
+    });
+    assert_eq!(text, b"THERE!");
+    egret.log_line(&["\"GET /new HTTP/2\" 101 - via_upstream"]);
+}
+
+/// A server that does not take it is not asked, and whoever asks is told why.
+#[test]
+fn a_websocket_to_a_server_that_takes_none_is_refused() {
+    let lab = lab_of("HTTP2");
+    let _server =
+        http2_server::start(&lab, site(), Manner::default(), |mut stream| async move { stream.answer(b"no", &[]) });
+    let egret = lab.egret(&[]);
+    let mut old = HttpClient::new(lab.connect(site()).unwrap());
+    let upgrade = format!("GET /chat HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    old.send(upgrade.as_bytes()).unwrap();
+    let answer = old.response().unwrap();
+    assert!(answer.head.status >= 500 && String::from_utf8_lossy(&answer.body).contains("RFC 8441"), "{answer:?}");
+    egret.log_line(&["\"GET /chat HTTP/1.1\" 5"]);
+}
+
+/// On a port that is declared nothing, and where no entry leads, the server is spoken to as the application speaks.
+#[test]
+fn http2_passes_as_http2_where_nothing_else_is_asked_for() {
+    let lab = Lab::new();
+    lab.configure(
+        "any.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: any}\nspec: {hosts: [any.example], ports: \
+         [{number: 8081, name: any}], resolution: STATIC, endpoints: [{address: 203.0.113.1}]}\n",
+    );
+    let ports = [8081, 8082].map(|port| SocketAddr::new(site().ip(), port));
+    let _servers = ports.map(|at| {
+        http2_server::start(&lab, at, Manner::default(), |mut stream| async move {
+            let (body, trailers) = stream.body().await;
+            assert!(trailers.is_some());
+            stream.answer(&body, &[("x-version", "2")]);
+        })
+    });
+    let egret = lab.egret(&["--outbound-traffic-policy", "ALLOW_ANY_DYNAMIC_DNS"]);
+    for (at, cluster) in ports.into_iter().zip(["outbound|8081||any.example", "PassthroughCluster"]) {
+        let host = if at.port() == 8081 { "any.example:8081".to_owned() } else { at.to_string() };
+        let client = Http2Client::new(lab.connect(at).unwrap());
+        let body = Body { data: b"as it is", trailers: &[("x-sum", "8")] };
+        let answer = client.request(head("POST", &host, "/x", &[]), Some(body)).unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"as it is"[..]));
+        assert_eq!(answer.trailers.unwrap()["x-version"], "2");
+        egret.log_line(&["\"POST /x HTTP/2\" 200 - via_upstream", cluster]);
+    }
 }

@@ -289,6 +289,8 @@ fn first_flights_pass_whole_or_not_at_all() {
     let before = servers.each_ref().map(Server::accepted);
     lab.configure("other.yaml", &static_tcp("other.example", Lab::address(Family::V4, 2), 2525));
     let egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
+    // HTTP/2 is read there: each request gets an answer of its own.
+    let flights: Vec<_> = flights.into_iter().filter(|(name, _)| *name != "an HTTP/2 preface").collect();
     for (port, (name, flight)) in ports.iter().flat_map(|port| flights.iter().map(move |flight| (port, flight))) {
         let mut client = lab.connect(outside(Family::V4, *port)).unwrap();
         let _ = client.write_all(flight);

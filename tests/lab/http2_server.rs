@@ -54,6 +54,8 @@ pub struct Manner {
     pub max_streams: Option<u32>,
     /// It says goodbye (GOAWAY) after so many streams of a connection.
     pub streams_per_connection: Option<usize>,
+    /// It takes extended CONNECT (RFC 8441).
+    pub takes_upgrades: bool,
 }
 
 /// Listens outside; each stream is a task of its own that runs `handler`.
@@ -80,6 +82,9 @@ where
     let mut builder = h2::server::Builder::new();
     if let Some(most) = manner.max_streams {
         builder.max_concurrent_streams(most);
+    }
+    if manner.takes_upgrades {
+        builder.enable_connect_protocol();
     }
     let socket = tokio::net::TcpStream::from_std(socket)?;
     let mut h2 = builder.handshake(socket).await.map_err(std::io::Error::other)?;

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use super::dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 use super::http2::{self, Http2};
-use super::value::{Named, ValueKind};
+use super::modes::{AccessLogFormat, ConnectPolicy, MinimumVersion};
+use super::value::ValueKind;
 use crate::config::sidecar::OutboundPolicy;
 use crate::flow::Hostname;
 
@@ -383,47 +384,6 @@ impl Default for Keepalive {
     fn default() -> Self {
         Self { time: Duration::from_secs(15), interval: Duration::from_secs(15), probes: 9 }
     }
-}
-
-/// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MinimumVersion {
-    #[default]
-    Tls12,
-    Tls13,
-}
-
-/// Istio's words for them (`meshConfig.tlsDefaults.minProtocolVersion`).
-impl Named for MinimumVersion {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("TLSV1_2", MinimumVersion::Tls12), ("TLSV1_3", MinimumVersion::Tls13)];
-}
-
-/// What becomes of CONNECT, which asks a forward proxy for a tunnel that nobody can look into.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConnectPolicy {
-    #[default]
-    Deny,
-    /// Passed on where a ServiceEntry names the host and port that the tunnel leads to, whatever the outbound policy.
-    RegistryOnly,
-}
-
-impl Named for ConnectPolicy {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("DENY", ConnectPolicy::Deny), ("REGISTRY_ONLY", ConnectPolicy::RegistryOnly)];
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    #[default]
-    Text,
-    Json,
-    Off,
-}
-
-impl Named for AccessLogFormat {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
 }
 
 /// Link-local networks (RFC 3927, RFC 4291 §2.5.6), and where clouds answer with a machine's credentials outside of them:

@@ -218,7 +218,10 @@ fn heads_become_requests() {
 
 #[test]
 fn responses_become_heads() {
-    let answered = |to_head, is_over| Answered { to_head, is_over };
+    let answered = |to_head, is_over| {
+        let to = if to_head { AnswerTo::Head } else { AnswerTo::Other };
+        Answered { to, is_over }
+    };
     for (status, fields, answered, expected) in [
         (
             200,
@@ -241,7 +244,7 @@ fn responses_become_heads() {
         let mut out = Vec::new();
         write_response_head(&parts, answered, LIMITS, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), expected);
-        let method = if answered.to_head { crate::http::Method::Head } else { crate::http::Method::Get };
+        let method = if answered.to == AnswerTo::Head { crate::http::Method::Head } else { crate::http::Method::Get };
         let context = RequestContext { method, version: crate::http::Version::Http11, upgrade: false };
         let parsed = parse_response(expected.as_bytes(), context, LIMITS);
         let Ok(Parsed::Complete { head, length }) = parsed else { panic!("{expected}: {parsed:?}") };
@@ -250,6 +253,35 @@ fn responses_become_heads() {
         let back = outgoing_response(expected.as_bytes()).unwrap();
         assert_eq!(back.status().as_u16(), status);
         assert!(!back.headers().contains_key("transfer-encoding"));
+    }
+}
+
+/// A success of CONNECT is what HTTP/1 has for it, a refusal is an answer like others.
+#[test]
+fn tunnels_become_switches() {
+    let upgrade = AnswerTo::Upgrade { protocol: b"websocket", accept: Some("proof") };
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                  sec-websocket-accept: proof\r\nsec-websocket-protocol: chat\r\n\r\n";
+    for (status, to, expected) in [
+        (200, upgrade, switch),
+        (200, AnswerTo::Connect, "HTTP/1.1 200 OK\r\nsec-websocket-protocol: chat\r\n\r\n"),
+        (403, upgrade, "HTTP/1.1 403 Forbidden\r\nsec-websocket-protocol: chat\r\ntransfer-encoding: chunked\r\n\r\n"),
+    ] {
+        let mut response = Response::builder().status(status).body(()).unwrap();
+        *response.headers_mut() = map(&[("sec-websocket-protocol", "chat")]);
+        let mut out = Vec::new();
+        write_response_head(&response.into_parts().0, Answered { to, is_over: false }, LIMITS, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let (method, upgrade) = match to {
+            AnswerTo::Connect => (crate::http::Method::Connect, false),
+            _ => (crate::http::Method::Get, true),
+        };
+        let context = RequestContext { method, version: crate::http::Version::Http11, upgrade };
+        let parsed = parse_response(expected.as_bytes(), context, LIMITS);
+        assert!(
+            matches!(parsed, Ok(Parsed::Complete { head, .. }) if head.is_upgrade == (status == 200)),
+            "{expected}"
+        );
     }
 }
 
@@ -263,7 +295,7 @@ fn what_is_no_response() {
     ] {
         let mut response = Response::builder().status(status).body(()).unwrap();
         *response.headers_mut() = map(fields);
-        let answered = Answered { to_head: false, is_over: true };
+        let answered = Answered { to: AnswerTo::Other, is_over: true };
         assert!(
             write_response_head(&response.into_parts().0, answered, LIMITS, &mut Vec::new()).is_err(),
             "{fields:?}"

@@ -206,7 +206,15 @@ impl<'e> Exchange<'e, '_> {
             Err(BondEnded) => return Err(Failure::bond_ended()),
         }
         let clocks = Clocks::of(self.table.settings());
-        let lending = async { Ok(upstreams.lend(&plan.target, security, &clocks, reuse, protocol).await) };
+        let lending = async {
+            let lent = upstreams.lend(&plan.target, security, &clocks, reuse, protocol).await;
+            if let Ok(carrier) = &lent
+                && self.request.head.upgrade.is_some()
+            {
+                carrier.settled().await;
+            }
+            Ok(lent)
+        };
         let waited = interrupted(&self.reply, &self.progress, self.table.settings(), self.request.at);
         let timeout = plan.timeout(self.request).filter(|_| self.request.is_over_with_head());
         let overdue = async {
@@ -311,9 +319,11 @@ impl<'e> Exchange<'e, '_> {
             let too_late = future::or(async { Err(waited.await) }, future::or(overdue, too_slow));
             future::or(both, too_late).await?
         };
-        if received.upgraded {
+        if received.upgraded
+            && let Some(far) = downlink.tunnel()
+        {
             let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
-            let relayed = opaque::relay(self.body.tunnel(&self.reply), downlink.tunnel(), clocks).await;
+            let relayed = opaque::relay(self.body.tunnel(&self.reply), far, clocks).await;
             self.context.counters.count_expiry(&relayed.end);
             progress.from_client.set(relayed.sent);
             progress.to_client.set(relayed.received);

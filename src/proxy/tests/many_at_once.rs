@@ -250,23 +250,23 @@ fn sites() -> Vec<(Site, Arc<ServerConfig>)> {
     ["{tcp: {maxConnections: 1000}}", "{tcp: {maxConnections: 1}}", "{tcp: {maxConnections: 3}}"].map(site).into()
 }
 
-/// Plays seed `number`; returns the log, the time that it took by the simulated clock, and the next number of the seed.
-fn play(sites: &[(Site, Arc<ServerConfig>)], number: u64) -> (Vec<String>, (Duration, u64)) {
-    let mut random = Random::new(number);
-    let (site, config) = &sites[random.below(sites.len() as u64) as usize];
+/// Plays `seed`; returns the log, the time that it took by the simulated clock, and the next number of the seed.
+fn play(sites: &[(Site, Arc<ServerConfig>)], seed: u64) -> (Vec<String>, (Duration, u64)) {
+    let mut random = Random::new(seed);
+    let (site, server) = &sites[random.below(sites.len() as u64) as usize];
     let manners = Manners { servers_fail: random.one_in(2), applications_leave: random.one_in(2) };
     println!("{manners:?}");
     let (applications, requests) = (random.up_to(5) as u64, random.up_to(6) as u64);
-    site.play(number, async |stage| {
+    site.play(seed, async |stage| {
         let world = Rc::clone(&stage.world);
         let begun = world.now();
-        let (connections, seen) = (Cell::default(), RefCell::default());
-        let play = Rc::new(Play { world, manners, connections, seen });
-        for (at, tls) in [("203.0.113.1:80", None), ("203.0.113.2:443", Some(Arc::clone(config)))] {
+        let play = Play { world, manners, connections: Cell::default(), seen: RefCell::default() };
+        let play = Rc::new(play);
+        for (at, tls) in [("203.0.113.1:80", None), ("203.0.113.2:443", Some(Arc::clone(server)))] {
             let play = Rc::clone(&play);
             stage.world.serve(address(at), move |far| {
-                let served = Rc::clone(&play).serve(far, tls.clone());
-                async move { drop(served.await) }
+                let conversation = Rc::clone(&play).serve(far, tls.clone());
+                async move { drop(conversation.await) }
             });
         }
         for application in 0..applications {

@@ -1,0 +1,44 @@
+//! Settings that are one of a few words.
+
+use super::value::Named;
+
+/// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MinimumVersion {
+    #[default]
+    Tls12,
+    Tls13,
+}
+
+/// Istio's words for them (`meshConfig.tlsDefaults.minProtocolVersion`).
+impl Named for MinimumVersion {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("TLSV1_2", MinimumVersion::Tls12), ("TLSV1_3", MinimumVersion::Tls13)];
+}
+
+/// What becomes of CONNECT, which asks a forward proxy for a tunnel that nobody can look into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectPolicy {
+    #[default]
+    Deny,
+    /// Passed on where a ServiceEntry names the host and port that the tunnel leads to, whatever the outbound policy.
+    RegistryOnly,
+}
+
+impl Named for ConnectPolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("DENY", ConnectPolicy::Deny), ("REGISTRY_ONLY", ConnectPolicy::RegistryOnly)];
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    #[default]
+    Text,
+    Json,
+    Off,
+}
+
+impl Named for AccessLogFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
+}
