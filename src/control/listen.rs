@@ -16,7 +16,7 @@ const BACKLOG: i32 = 4096;
 const LOCAL_CONGESTION_CONTROL: &[u8] = b"reno";
 
 /// How long a listener of an earlier process may take to go away.
-const CLAIM_PATIENCE: Duration = Duration::from_millis(500);
+const CLAIM_PATIENCE: Duration = Duration::from_secs(3);
 const CLAIM_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why the proxy's port cannot be had.

@@ -374,7 +374,7 @@ fn a_websocket_over_a_stream_reaches_an_http1_server() {
     let egret = lab.egret(&[]);
     let client = open(&lab);
     // The server's settings allow it, which have come with the first answer at the latest.
-    assert_eq!(client.get("nobody.invalid", "/").map(|answer| answer.status).unwrap_or(502) / 100, 5);
+    assert_eq!(client.get("nobody.invalid", "/").map_or(502, |answer| answer.status) / 100, 5);
     let answer = client.run(async {
         let (answer, mut stream) =
             client.sender().ready().await.unwrap().send_request(websocket("/chat"), false).unwrap();

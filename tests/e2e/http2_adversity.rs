@@ -84,6 +84,9 @@ fn while_another_asks<T>(lab: &Lab, attacks: impl FnOnce() -> T) -> (T, Duration
     })
 }
 
+/// The frames that come with a number.
+type Attack<'a> = Box<dyn Fn(u32) -> Vec<u8> + 'a>;
+
 fn floods(lab: &Lab, egret: &Egret<'_>, room: u64) {
     let memory = egret.memory().resident_kib;
     let fields = [(":method", "GET"), (":scheme", "http"), (":authority", HOST), (":path", "/never")];
@@ -92,7 +95,6 @@ fn floods(lab: &Lab, egret: &Egret<'_>, room: u64) {
     // A field of nearly the whole table, and then its index again and again: more than four times what is allowed.
     let mut bomb = [&block(&fields)[..], &[0x40, 1, b'x', 127, 0xa1, 0x1e], &[b'y'; 4000]].concat();
     bomb.extend_from_slice(&[0xbe; 200]);
-    type Attack<'a> = Box<dyn Fn(u32) -> Vec<u8> + 'a>;
     let open = frame(HEADERS, END_HEADERS, 1, &block(&fields));
     let attacks: [(&str, &[u8], Attack<'_>); 6] = [
         ("rapid reset", b"", Box::new(|n| [get(2 * n + 1, HOST, "/never"), reset(2 * n + 1)].concat())),

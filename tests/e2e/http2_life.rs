@@ -83,11 +83,8 @@ fn a_stream_that_runs_ends_on_the_table_that_it_began_on() {
     let (_server, go, told) = holding_site(&lab);
     let _egret = lab.egret(&["--outbound-traffic-policy", "REGISTRY_ONLY"]);
     let client = Http2Client::new(lab.connect(site()).unwrap());
-    let held = client.run(async {
-        let (answer, _) =
-            client.sender().ready().await.unwrap().send_request(head("GET", HOST, "/held", &[]), true).unwrap();
-        answer
-    });
+    let mut sender = client.run(client.sender().ready()).unwrap();
+    let (held, _) = sender.send_request(head("GET", HOST, "/held", &[]), true).unwrap();
     client.run(async { blocking_recv(&told).await });
     lab.configure("web.yaml", &service_entry("other.example", &[(80, "HTTP", None)]));
     lab::within(PATIENCE, "new streams are refused", || client.get(HOST, "/").unwrap().status == 502);

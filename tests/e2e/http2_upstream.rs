@@ -77,7 +77,7 @@ fn the_version_is_the_ports_and_its_policys() {
         let ca = lab.ca_file();
         let rule = simple_tls(name, 80, Some(&ca));
         let pool = format!("      connectionPool: {{http: {{maxRetries: 1, {pool}}}}}\n");
-        documents += &format!("---\n{rule}{pool}---\n");
+        documents.extend(["---\n", &rule, &pool, "---\n"]);
     }
     lab.configure("all.yaml", documents.trim_end_matches("---\n"));
     let _egret = lab.egret(&[]);
@@ -106,7 +106,7 @@ fn requests_are_translated_with_chunks_trailers_and_interim_answers() {
     let _server = http2_server::start(&lab, site(80), Manner::default(), move |mut stream: Stream| {
         let tell = Arc::clone(&tell);
         async move {
-            let (parts, _) = http::Request::new(()).into_parts();
+            let (parts, ()) = http::Request::new(()).into_parts();
             let _ = parts;
             let uri = stream.request.uri().to_string();
             let hop = stream.request.headers().get("x-hop").is_some();
@@ -147,10 +147,7 @@ fn many_requests_share_a_connection_and_large_bodies_go_both_ways() {
     let lab = h2c_lab("");
     let server = http2_server::start(&lab, site(80), Manner::default(), |mut stream: Stream| async move {
         let (body, _) = stream.body().await;
-        let mut sent = match stream.respond.send_response(http::Response::new(()), false) {
-            Ok(sent) => sent,
-            Err(_) => return,
-        };
+        let Ok(mut sent) = stream.respond.send_response(http::Response::new(()), false) else { return };
         let _ = sent.send_data(body.into(), true);
     });
     let egret = lab.egret(&["--workers", "1"]);
@@ -276,7 +273,7 @@ fn a_server_without_http2_is_named_as_such() {
     let _server = Server::start(&lab, site(80), |stream| {
         use std::io::{Read, Write};
         let mut stream = stream;
-        stream.read(&mut [0; 24])?;
+        stream.read_exact(&mut [0; 24])?;
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     });
     let egret = lab.egret(&["--workers", "1"]);

@@ -138,6 +138,16 @@ fn overhead_is_bounded_and_small_chunks_are_not_overhead() {
     assert!(scan(BodyLength::Chunked, proportionate.as_bytes(), &[]).is_ok());
 }
 
+/// One that never ends is refused while it comes: nobody waits for its end.
+#[test]
+fn an_endless_extension_is_refused_while_it_comes() {
+    let mut scanner = BodyScanner::new(BodyLength::Chunked);
+    assert_eq!(scanner.advance(b"1;"), Ok(2));
+    let piece = [b'a'; 1000];
+    let taken = (0..1000).take_while(|_| scanner.advance(&piece).is_ok()).count();
+    assert_eq!((taken, scanner.advance(b"a")), (4, Err(BodyError::Overhead)));
+}
+
 #[test]
 fn counted_and_open_bodies() {
     assert_eq!(scan_every_way(BodyLength::None, b"GET"), Ok((0, vec![], true)));

@@ -78,6 +78,8 @@ pub(crate) struct World {
     peers: RefCell<Vec<Peer>>,
     /// Those who have not been accepted yet.
     to_come: RefCell<VecDeque<usize>>,
+    /// How many connections applications have opened.
+    pub(crate) applications: Cell<u64>,
     /// By the engine's descriptor.
     present: RefCell<BTreeMap<RawFd, usize>>,
     hosts: RefCell<BTreeMap<SocketAddr, Rc<dyn Fn() -> Host>>>,
@@ -119,6 +121,7 @@ impl World {
             now: Cell::new(Instant::now()),
             peers: RefCell::default(),
             to_come: RefCell::default(),
+            applications: Cell::new(0),
             present: RefCell::default(),
             hosts: RefCell::default(),
             programs: Programs::default(),
@@ -195,6 +198,7 @@ impl World {
     pub(crate) fn connect(self: &Rc<Self>, original: SocketAddr) -> Far {
         let far = self.meet(|own| Ends { local: SocketAddr::from(([127, 0, 0, 1], 15001)), remote: own, original });
         self.to_come.borrow_mut().push_back(far.0);
+        self.applications.set(self.applications.get() + 1);
         far.1
     }
 

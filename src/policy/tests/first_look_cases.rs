@@ -158,6 +158,8 @@ fn guards(objects: &[String]) -> [Option<&'static str>; 4] {
     let table = table(objects);
     ["1.1.1.1:80", "1.1.1.2:80", "1.1.1.3:80", "9.9.9.9:80"].map(|to| {
         let found = unreadable(&table, to);
+        let waits = matches!(table.first_look(dst(to), 0), FirstLook::Sniff(Expected { must_be_read: true, .. }));
+        assert!(waits || found.is_none(), "bytes that must not pass unread are waited for: {objects:?}");
         [TLS, JUDGED].into_iter().flatten().find(|why| Some(*why) == found)
     })
 }
@@ -235,4 +237,19 @@ fn a_route_to_tls_guards_the_hosts_that_take_it() {
     assert_eq!(guards(&all("routed.test")), [None, None, TLS, TLS]);
     assert_eq!(guards(&all("*.test")), [TLS; 4]);
     assert_eq!(unreadable(&table(&all("*.test")), "9.9.9.9:81"), None, "no entry has the port");
+}
+
+/// Where only a name can allow a connection its bytes are waited for, however long they take.
+#[test]
+fn bytes_are_waited_for_where_a_name_may_open_the_way() {
+    let strict = || settings("outboundTrafficPolicy: {mode: REGISTRY_ONLY}");
+    let named = || entry("plain.test", "{number: 80, name: tls, protocol: TLS}", DNS);
+    for (objects, expected) in [(vec![named()], false), (vec![named(), strict()], true), (vec![strict()], false)] {
+        let table = table(&objects);
+        let FirstLook::Sniff(found) = table.first_look(dst("9.9.9.9:80"), 0) else {
+            assert!(!expected, "{objects:?}");
+            continue;
+        };
+        assert_eq!(found.must_be_read, expected, "{objects:?}");
+    }
 }

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::stage::{Site, address, http_entry, open, rule};
+use super::stage::{Site, Stage, address, http_entry, open, rule};
 use super::talk::Talk;
 use super::wire::Wire;
-use crate::io::simulation::for_each_seed;
+use crate::io::simulation::{Far, Host, World, for_each_seed};
 
 const HOST: &str = "plain.example";
 
@@ -64,6 +64,180 @@ fn connections_are_used_as_often_and_as_long_as_both_sides_allow() {
                 });
             });
         }
+    });
+}
+
+/// A server of which the test counts the connections.
+#[derive(Default)]
+struct Counted {
+    accepted: Cell<usize>,
+    ended: Cell<usize>,
+}
+
+/// Answers so many requests of each connection, and ends it when the next has come.
+async fn serve_some(far: Far, requests: usize, counted: Rc<Counted>) {
+    counted.accepted.set(counted.accepted.get() + 1);
+    let mut talk = Talk::new(Wire::plain(far));
+    for number in 0.. {
+        if talk.request().await.is_err() || number >= requests {
+            break;
+        }
+        if talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.is_err() {
+            break;
+        }
+    }
+    counted.ended.set(counted.ended.get() + 1);
+}
+
+fn serve_at(stage: &Stage, at: &str, requests: usize) -> Rc<Counted> {
+    let counted = Rc::new(Counted::default());
+    let of_server = Rc::clone(&counted);
+    stage.world.serve(address(at), move |far| serve_some(far, requests, Rc::clone(&of_server)));
+    counted
+}
+
+async fn status(world: &Rc<World>, method: &str) -> u16 {
+    let mut talk = open(world, "203.0.113.9:80");
+    let body = if method == "POST" { "Content-Length: 5\r\n\r\nhello" } else { "\r\n" };
+    talk.send(format!("{method} / HTTP/1.1\r\nHost: {HOST}\r\n{body}").as_bytes()).await.unwrap();
+    talk.answer_to(method).await.unwrap().status
+}
+
+#[test]
+fn a_server_that_closes_unannounced_costs_one_request() {
+    let site = Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 80));
+    for_each_seed(10, |seed| {
+        site.play(seed, async |stage| {
+            serve_at(stage, "203.0.113.1:80", 1);
+            let world = Rc::clone(&stage.world);
+            stage.spawn("all are answered", async move {
+                assert_eq!(status(&world, "GET").await, 200);
+                assert_eq!(status(&world, "POST").await, 503, "it cannot be sent again");
+                for _ in 0..5 {
+                    assert_eq!(status(&world, "GET").await, 200, "it is sent again");
+                    assert_eq!(status(&world, "POST").await, 200, "it has a connection of its own from now on");
+                }
+            });
+        });
+    });
+}
+
+#[test]
+fn an_idle_connection_to_one_endpoint_keeps_no_request_from_another() {
+    let site = Site::new().naming(HOST, &["203.0.113.1", "203.0.113.2"]).with(&http_entry(HOST, 80, 80));
+    let site =
+        site.with(&rule(HOST, "{connectionPool: {tcp: {maxConnections: 1}}, loadBalancer: {simple: ROUND_ROBIN}}"));
+    for_each_seed(10, |seed| {
+        site.play(seed, async |stage| {
+            let both = [serve_at(stage, "203.0.113.1:80", 9), serve_at(stage, "203.0.113.2:80", 9)];
+            let world = Rc::clone(&stage.world);
+            stage.spawn("all are answered", async move {
+                for _ in 0..6 {
+                    let asked = world.now();
+                    assert_eq!(status(&world, "GET").await, 200);
+                    assert!(world.now() - asked < Duration::from_secs(1), "it waited for an idle connection's end");
+                }
+                assert!(both.iter().all(|server| server.accepted.get() > 0), "both have been asked");
+            });
+        });
+    });
+}
+
+#[test]
+fn an_idle_connection_ends_though_nobody_asks_again() {
+    let site = Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 80));
+    let site = site.with(&rule(HOST, "{connectionPool: {http: {idleTimeout: 5s}}}"));
+    for_each_seed(10, |seed| {
+        site.play(seed, async |stage| {
+            let counted = serve_at(stage, "203.0.113.1:80", 9);
+            let world = Rc::clone(&stage.world);
+            stage.spawn("the end", async move {
+                assert_eq!(status(&world, "GET").await, 200);
+                world.sleep(Duration::from_secs(4)).await;
+                assert_eq!(counted.ended.get(), 0);
+                world.sleep(Duration::from_secs(3)).await;
+                assert_eq!(counted.ended.get(), 1);
+            });
+        });
+    });
+}
+
+/// A name with addresses of two families, of which one does not answer: the other has a head start of 250 ms to wait for,
+/// once.
+#[test]
+fn an_address_that_did_not_answer_is_not_waited_for_again() {
+    let site = Site::new().naming(HOST, &["2001:db8::1", "203.0.113.1"]).with(&http_entry(HOST, 80, 80));
+    let site = site.with(&rule(HOST, "{connectionPool: {http: {maxRequestsPerConnection: 1}}}"));
+    for_each_seed(10, |seed| {
+        site.play(seed, async |stage| {
+            stage.world.host(address("[2001:db8::1]:80"), || Host::Silent);
+            let counted = serve_at(stage, "203.0.113.1:80", 9);
+            let world = Rc::clone(&stage.world);
+            stage.spawn("all are answered", async move {
+                let mut times = Vec::new();
+                for _ in 0..3 {
+                    let asked = world.now();
+                    assert_eq!(status(&world, "GET").await, 200);
+                    times.push(world.now() - asked);
+                }
+                let head_start = Duration::from_millis(250);
+                assert!(times[0] >= head_start && times[1..].iter().all(|time| *time < head_start), "{times:?}");
+                assert_eq!(counted.accepted.get(), 3);
+            });
+        });
+    });
+}
+
+/// A server that speaks before it is asked is no HTTP server: where its words come with the end of the handshake, they are no
+/// answer to a request that it has not seen.
+#[test]
+fn what_a_server_says_first_is_no_answer() {
+    let site = Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 443));
+    let tls = format!("{{tls: {{mode: SIMPLE, caCertificates: {}}}}}", site.ca_file());
+    let site = site.with(&rule(HOST, &tls));
+    // Its last message of the handshake is the last of all in TLS 1.2.
+    let server = site.server_config_of(HOST, &[&rustls::version::TLS12]);
+    let refused = Cell::new(0);
+    for_each_seed(30, |seed| {
+        let (_, found) = site.play(seed, async |stage| {
+            let server = server.clone();
+            stage.world.serve(address("203.0.113.1:443"), move |far| {
+                let server = server.clone();
+                async move {
+                    let Ok(wire) = Wire::accept(far, &server).await else { return };
+                    let _ = wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst").await;
+                    while wire.recv().await.is_ok_and(|bytes| !bytes.is_empty()) {}
+                }
+            });
+            let world = Rc::clone(&stage.world);
+            stage.spawn("an answer", async move {
+                let _ = open(&world, "203.0.113.9:80").get(HOST, "/").await;
+            });
+            stage.world.ended().await;
+            // Tried again on another connection.
+            stage.counters.upstream_connect_failures.get()
+        });
+        refused.set(refused.get() + found);
+    });
+    assert!(refused.get() > 0 || std::env::var_os("EGRET_SEED").is_some(), "nobody was found out");
+}
+
+/// What may be over already is not used by what cannot be sent twice, and makes room for what is.
+#[test]
+fn pauses_between_bodies_leave_no_heap_of_connections() {
+    let site = Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 80));
+    for_each_seed(10, |seed| {
+        site.play(seed, async |stage| {
+            let counted = serve_at(stage, "203.0.113.1:80", 9);
+            let world = Rc::clone(&stage.world);
+            stage.spawn("all are answered", async move {
+                for number in 1..=6 {
+                    assert_eq!(status(&world, "POST").await, 200);
+                    world.sleep(Duration::from_secs(2)).await;
+                    assert_eq!((counted.accepted.get(), counted.ended.get()), (number, number - 1));
+                }
+            });
+        });
     });
 }
 

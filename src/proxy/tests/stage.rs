@@ -68,13 +68,22 @@ impl Site {
 
     /// What a server of `name` answers handshakes with.
     pub(super) fn server_config(&self, name: &str) -> Arc<ServerConfig> {
+        self.server_config_of(name, rustls::ALL_VERSIONS)
+    }
+
+    /// In these versions alone.
+    pub(super) fn server_config_of(
+        &self,
+        name: &str,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.serial_number = Some(SerialNumber::from(78));
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
         Arc::new(builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
     }
 
@@ -112,7 +121,9 @@ impl Site {
             let performing = async {
                 let output = programs(&stage).await;
                 stage.world.ended().await;
-                while stage.counters.connections_active.get() > 0 {
+                // Also who came and left before it was accepted has its line.
+                let accepted = || stage.counters.connections_accepted.get();
+                while accepted() < stage.world.applications.get() || stage.counters.connections_active.get() > 0 {
                     crate::io::sleep(Duration::from_millis(100)).await;
                 }
                 output

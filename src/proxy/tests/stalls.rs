@@ -3,20 +3,33 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::stage::{Site, address, http_entry, open};
+use rustls::ServerConfig;
+
+use super::stage::{Site, address, http_entry, open, rule};
 use super::talk::Talk;
 use super::wire::Wire;
-use crate::io::simulation::{Random, World, for_each_seed};
+use crate::io::simulation::{Far, Random, World, for_each_seed};
 
 const HOST: &str = "plain.example";
+const SECURE: &str = "secure.example";
 
 /// What egret and the kernels on both sides may hold of one body, at the most that a seed gives them.
 const UNDER_WAY: usize = 600_000;
 
 fn site() -> Site {
     Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 80))
+}
+
+/// With a host over TLS as well, and what its server answers handshakes with.
+fn secure_site() -> (Site, Arc<ServerConfig>) {
+    let site = site().naming(SECURE, &["203.0.113.2"]).with(&http_entry(SECURE, 80, 443));
+    let rule = rule(SECURE, &format!("{{tls: {{mode: SIMPLE, caCertificates: {}}}}}", site.ca_file()));
+    let site = site.with(&rule);
+    let config = site.server_config(SECURE);
+    (site, config)
 }
 
 fn content(length: usize) -> Vec<u8> {
@@ -90,6 +103,8 @@ fn a_slow_reader_slows_the_sender() {
 /// How a server ends its connection in or behind its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
+    /// In order: over TLS, with close_notify.
+    Orderly,
     /// FIN, and its process ends.
     Gone,
     Reset,
@@ -99,6 +114,8 @@ enum End {
 struct Cut {
     /// Nothing tells the answer's length but its end.
     until_close: bool,
+    /// Over TLS, whose end is close_notify.
+    is_secure: bool,
     length: usize,
     /// What is sent of it.
     sent: usize,
@@ -107,39 +124,55 @@ struct Cut {
 
 #[test]
 fn what_came_is_delivered_and_a_cut_can_be_seen() {
-    let site = site();
+    let (site, tls) = secure_site();
     for_each_seed(120, |seed| {
         let mut random = Random::new(seed);
         let length = random.one_of(&[1, 1000, 40_000]);
         let sent = if random.one_in(3) { length } else { random.below(length as u64) as usize };
-        let cut = Cut { until_close: random.one_in(2), length, sent, end: random.one_of(&[End::Gone, End::Reset]) };
+        let end = random.one_of(&[End::Orderly, End::Gone, End::Reset]);
+        let cut = Cut { until_close: random.one_in(2), is_secure: random.one_in(2), length, sent, end };
         println!("{cut:?}");
         site.play(seed, async |stage| {
-            stage.world.serve(address("203.0.113.1:80"), move |far| async move {
-                let mut talk = Talk::new(Wire::plain(far));
-                talk.head().await.unwrap();
-                let framing = if cut.until_close { String::new() } else { format!("Content-Length: {length}\r\n") };
-                talk.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n").as_bytes()).await.unwrap();
-                talk.send(&content(length)[..cut.sent]).await.unwrap();
-                if cut.end == End::Reset {
-                    talk.wire.far.delivered().await;
-                    talk.wire.far.reset();
-                }
-            });
+            for (at, tls) in [("203.0.113.1:80", None), ("203.0.113.2:443", Some(Arc::clone(&tls)))] {
+                stage.world.serve(address(at), move |far| send_cut(far, tls.clone(), cut));
+            }
             let world = Rc::clone(&stage.world);
             stage.spawn(format!("{cut:?}"), async move { read_cut(&world, cut).await });
         });
     });
 }
 
+async fn send_cut(far: Far, tls: Option<Arc<ServerConfig>>, cut: Cut) {
+    let wire = match tls {
+        None => Wire::plain(far),
+        Some(config) => Wire::accept(far, &config).await.unwrap(),
+    };
+    let mut talk = Talk::new(wire);
+    talk.head().await.unwrap();
+    let framing = if cut.until_close { String::new() } else { format!("Content-Length: {}\r\n", cut.length) };
+    talk.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n").as_bytes()).await.unwrap();
+    talk.send(&content(cut.length)[..cut.sent]).await.unwrap();
+    match cut.end {
+        End::Orderly => talk.wire.finish().await,
+        End::Gone => {}
+        End::Reset => {
+            talk.wire.far.delivered().await;
+            talk.wire.far.reset();
+        }
+    }
+}
+
 async fn read_cut(world: &Rc<World>, cut: Cut) {
-    let mut talk = open(world, "203.0.113.1:80");
-    talk.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut talk = open(world, "203.0.113.9:80");
+    let host = if cut.is_secure { SECURE } else { HOST };
+    talk.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await.unwrap();
     let head = talk.head().await.unwrap().unwrap();
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let got = Cell::new(0);
     read_slowly(world, &mut talk, &content(cut.length)[..cut.sent], &got).await;
-    let is_whole = if cut.until_close { cut.end == End::Gone } else { cut.sent == cut.length };
+    // Without close_notify anybody could have made the end (RFC 9112 §9.8).
+    let is_in_order = cut.end == End::Orderly || cut.end == End::Gone && !cut.is_secure;
+    let is_whole = if cut.until_close { is_in_order } else { cut.sent == cut.length };
     if is_whole && !cut.until_close {
         // It is complete, whatever became of the server's connection.
         return;

@@ -3,12 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::stage::{Site, address, http_entry, open, route, rule};
 use super::talk::Talk;
 use super::wire::Wire;
-use crate::io::simulation::{Far, Host, Random, World, for_each_seed};
+use crate::io::simulation::{Far, Host, Random, for_each_seed};
 
 const HOST: &str = "plain.example";
 
@@ -122,6 +123,33 @@ fn what_was_read_and_reset_is_sent_as_often_as_the_route_says() {
     });
 }
 
+/// Credentials that authenticate a connection go over one that nobody has used, and never over another one.
+#[test]
+fn credentials_of_a_connection_are_sent_once() {
+    for_each_seed(10, |seed| {
+        let retries = "retries: {attempts: 3, retryOn: \"reset,5xx\"}";
+        let site = Site::new().naming(HOST, &["203.0.113.1"]);
+        let site = site.with(&http_entry(HOST, 80, 80)).with(&route(HOST, retries));
+        site.play(seed, async |stage| {
+            let (seen, accepted) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+            let (of_server, count) = (Rc::clone(&seen), Rc::clone(&accepted));
+            stage.world.serve(address("203.0.113.1:80"), move |far| {
+                count.set(count.get() + 1);
+                reset_bad(far, Rc::clone(&of_server))
+            });
+            let world = Rc::clone(&stage.world);
+            stage.spawn("an answer", async move {
+                let mut talk = open(&world, "203.0.113.9:80");
+                assert_eq!(talk.get(HOST, "/good").await.unwrap().status, 200);
+                let request = format!("GET /bad HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: NTLM TlRMTVNTUAAB\r\n\r\n");
+                talk.send(request.as_bytes()).await.unwrap();
+                assert_eq!(talk.answer_to("GET").await.unwrap().status, 503);
+                assert_eq!((seen.get(), accepted.get()), (1, 2));
+            });
+        });
+    });
+}
+
 /// Answers requests for `/good`, and resets its connection at all others, which it counts.
 async fn reset_bad(far: Far, seen: Rc<Cell<usize>>) {
     let mut talk = Talk::new(Wire::plain(far));
@@ -187,10 +215,16 @@ fn time_is_over_when_it_is_over() {
                     Slow::Connecting => Host::Silent,
                     _ => Host::serving(move |far| dawdle(far, slow)),
                 });
-                let world = Rc::clone(&stage.world);
+                let (world, counters) = (Rc::clone(&stage.world), Arc::clone(&stage.counters));
                 stage.spawn(route, async move {
+                    let mut talk = open(&world, "203.0.113.9:80");
+                    // Accepting may rest for a while, which is not this clock's affair.
+                    while counters.connections_accepted.get() == 0 {
+                        world.sleep(Duration::from_millis(1)).await;
+                    }
                     let begun = world.now();
-                    let answered = ask(&world).await;
+                    // 0: the answer was cut.
+                    let answered = talk.get(HOST, "/").await.map_or(0, |answer| answer.status);
                     let taken = world.now() - begun;
                     assert_eq!(answered, status, "after {taken:?}");
                     // A turn of the engine is late by less than the rest.
@@ -200,13 +234,6 @@ fn time_is_over_when_it_is_over() {
             });
         }
     });
-}
-
-/// The status of a GET; 0: its answer was cut.
-async fn ask(world: &Rc<World>) -> u16 {
-    let mut talk = open(world, "203.0.113.9:80");
-    let answer = talk.get(HOST, "/").await;
-    answer.map_or(0, |answer| answer.status)
 }
 
 async fn dawdle(far: Far, slow: Slow) {

@@ -92,6 +92,31 @@ fn the_c_library_and_python_find_names() {
     assert_eq!(found, "192.0.2.8\n2001:db8::1 203.0.113.1\n");
 }
 
+/// Resolvers of their own: c-ares in Node, which asks for all it can, and Java's.
+#[test]
+fn other_resolvers_find_names() {
+    let names = RealNames::new();
+    let lab = &names.lab;
+    lab.configure("a.yaml", &listed());
+    lab.egret_command(&["init", "--capture-dns"]).succeeded();
+    let _egret = lab.start_egret(&[]);
+    let program = "const d = require('dns').promises; (async () => {\n\
+                   const a = async (f, n) => { try { return (await f.call(d, n)).join(' ') } catch (e) { return e.code } };\n\
+                   console.log(await a(d.resolve4, 'vip.example.com'), await a(d.resolve6, 'vip.example.com'));\n\
+                   console.log(await a(d.resolve4, 'plain.example.org'), await a(d.resolve6, 'only4.example.com'));\n\
+                   console.log(await a(d.resolve4, 'nosuch.example.org'), await a(d.resolveTxt, 'plain.example.org'));\n\
+                   })()";
+    let found = lab.app("node", &["-e", program]).succeeded().stdout;
+    assert_eq!(found, "192.0.2.7 2001:db8:7::7\n203.0.113.1 ENODATA\nENOTFOUND text of plain\n");
+    let source = "import java.net.InetAddress;\npublic class Lookup { public static void main(String[] names) throws Exception {\n\
+                  for (String name : names) System.out.println(InetAddress.getAllByName(name)[0].getHostAddress()); } }\n";
+    let file = lab.write("Lookup.java", source);
+    let arguments =
+        ["-Djava.net.preferIPv4Stack=true", crate::lab::utf8(&file), "vip.example.com", "plain.example.org"];
+    let found = lab.app("java", &arguments).succeeded().stdout;
+    assert_eq!(found, "192.0.2.7\n203.0.113.1\n");
+}
+
 /// A resolver in the pod, which is captured where the application asks it, and asked by egret.
 #[test]
 fn a_resolver_inside_the_pod_is_captured_too() {

@@ -42,7 +42,8 @@ fn with_code(query: &[u8], code: ResponseCode) -> Vec<u8> {
 
 #[test]
 fn a_server_that_is_silent_gone_or_unwilling_is_followed_by_the_next() {
-    let first: [(&str, Option<fn(&[u8]) -> Vec<Vec<u8>>>); 5] = [
+    type Behaviour = fn(&[u8]) -> Vec<Vec<u8>>;
+    let first: [(&str, Option<Behaviour>); 5] = [
         ("silent", Some(|_| Vec::new())),
         ("gone", None),
         ("SERVFAIL", Some(|query| vec![with_code(query, ResponseCode::ServFail)])),

@@ -123,15 +123,15 @@ impl Server {
         })
     }
 
-    fn start(step: impl Fn(&AtomicU64) + Send + 'static) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (ends, counts) = (Arc::clone(&stop), Arc::clone(&asked));
+    fn start(serve: impl Fn(&AtomicU64) + Send + 'static) -> Self {
+        let (stop, queries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (ends, counter) = (Arc::clone(&stop), Arc::clone(&queries));
         let thread = std::thread::spawn(move || {
             while !ends.load(Ordering::Relaxed) {
-                step(&counts);
+                serve(&counter);
             }
         });
-        Self { stop, asked, thread: Some(thread) }
+        Self { stop, asked: queries, thread: Some(thread) }
     }
 
     /// Queries so far.
