@@ -119,10 +119,12 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
             Heard::Unfinished if begins_unlike_requests(reader.bytes()) => {
                 let is_tls = sniff::begins_tls(reader.bytes());
                 let why = if is_tls { "client_hello_timeout" } else { "http2_preface_timeout" };
-                let refusal = Refusal::Unreadable { why, dialled: destination };
-                context.counters.refused_protocol.increment();
-                refused(LogFields::of_connection().refused(&refusal), peers, None).log(context);
-                return Carried::Over(Close::Abort);
+                return Carried::Over(refuse_unreadable(context, peers, why));
+            }
+            Heard::Protocol(Detection::Opaque)
+                if attention.is_for_requests() && sniff::begins_foreign_request(reader.bytes()) =>
+            {
+                return Carried::Over(refuse_unreadable(context, peers, "http_version_unknown"));
             }
             Heard::Unfinished => {
                 return Carried::Over(downstream::reject_unfinished(context, reader, peers).await);
@@ -145,6 +147,13 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
 /// What is to be no request of HTTP/1 gets no answer of HTTP/1.
 fn begins_unlike_requests(bytes: &[u8]) -> bool {
     sniff::begins_tls(bytes) || sniff::begins_http2(bytes)
+}
+
+fn refuse_unreadable(context: &Rc<Context>, peers: Peers, why: &'static str) -> Close {
+    let refusal = Refusal::Unreadable { why, dialled: peers.destination };
+    context.counters.refused_protocol.increment();
+    refused(LogFields::of_connection().refused(&refusal), peers, None).log(context);
+    Close::Abort
 }
 
 fn count_detection(context: &Context, heard: &Heard) {

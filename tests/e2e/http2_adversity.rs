@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::lab::client::HttpClient;
 use crate::lab::documents::service_entry;
 use crate::lab::frames::*;
+use crate::lab::process;
 use crate::lab::proxy::Egret;
 use crate::lab::server::{HttpServer, Server};
 use crate::lab::{Family, Lab, PATIENCE, eventually};
@@ -20,15 +21,30 @@ const ROOM: u64 = 32 << 10;
 const ROOM_AGAIN: u64 = 4 << 10;
 const LARGE: usize = 1 << 20;
 
+const ROUTES: &str = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: [web.example]
+  http:
+  - match: [{uri: {exact: /hole}}]
+    route: [{destination: {host: web.example, port: {number: 81}}}]
+  - route: [{destination: {host: web.example, port: {number: 80}}}]
+";
+
 fn site() -> SocketAddr {
     SocketAddr::new(Lab::address(Family::V4, 1), 80)
 }
 
-/// A site that answers `/large` with 1 MiB, `/never` not at all, and anything else with `ok`.
+/// A site that answers `/large` with 1 MiB, `/never` not at all, and anything else with `ok`. What is for `/hole` gets to no
+/// server: its port takes no connection, and refuses none.
 fn lab() -> (Lab, Server) {
     let lab = Lab::new();
     lab.names.set(HOST, &[site().ip()]);
-    lab.configure("web.yaml", &service_entry(HOST, &[(80, "HTTP", None)]));
+    lab.configure("web.yaml", &service_entry(HOST, &[(80, "HTTP", None), (81, "HTTP", None)]));
+    lab.configure("hole.yaml", ROUTES);
+    let drops = ["-A", "INPUT", "-p", "tcp", "--dport", "81", "-j", "DROP"];
+    process::finish(lab.outside.command("iptables", &drops)).succeeded();
     let server = Server::start(&lab, site(), |stream| {
         let mut server = HttpServer::new(stream);
         while let Some(request) = server.request()? {
@@ -87,29 +103,85 @@ fn while_another_asks<T>(lab: &Lab, attacks: impl FnOnce() -> T) -> (T, Duration
 /// The frames that come with a number.
 type Attack<'a> = Box<dyn Fn(u32) -> Vec<u8> + 'a>;
 
+/// What comes before an attack, and the attack.
+type Flood<'a> = (&'a str, Vec<u8>, Attack<'a>);
+
+fn same<'a>(bytes: Vec<u8>) -> Attack<'a> {
+    Box::new(move |_| bytes.clone())
+}
+
+fn request(path: &str) -> [(&str, &str); 4] {
+    [(":method", "POST"), (":scheme", "http"), (":authority", HOST), (":path", path)]
+}
+
+/// A stream that stays open: nobody answers.
+fn open() -> Vec<u8> {
+    headers(1, 0, &request("/never"))
+}
+
+/// Frames that carry nothing.
+fn idle_frames<'a>() -> Vec<Flood<'a>> {
+    let filler = block(&[("x-a", &"y".repeat(100))]).repeat(100);
+    let endless = || frame(HEADERS, END_STREAM, 1, &block(&request("/never")));
+    vec![
+        ("a header block without end", endless(), same(frame(CONTINUATION, 0, 1, &filler))),
+        ("a header block without end, of nothing", endless(), same(frame(CONTINUATION, 0, 1, b""))),
+        ("PING", vec![], same(frame(PING, 0, 0, &[0; 8]))),
+        ("answers to no PING", vec![], same(frame(PING, ACK, 0, &[0; 8]))),
+        ("SETTINGS", vec![], same(frame(SETTINGS, 0, 0, b""))),
+        ("SETTINGS that change every stream's window", open(), same(settings(&[(INITIAL_WINDOW_SIZE, 70_000)]))),
+        ("PRIORITY", vec![], Box::new(|n| priority(2 * n + 1, 0))),
+        ("WINDOW_UPDATE", open(), same(window_update(1, 1))),
+        ("WINDOW_UPDATE of the connection", vec![], same(window_update(0, 1))),
+        ("unknown frames", vec![], same(frame(0xf0, 0xff, 1, &[0; 100]))),
+        ("GOAWAY", vec![], same(goaway(0, NO_ERROR))),
+        ("empty DATA", open(), same(frame(DATA, 0, 1, b""))),
+        ("DATA of padding alone", open(), same(frame(DATA, PADDED, 1, &[[255].as_slice(), &[0; 255]].concat()))),
+    ]
+}
+
+/// Requests that cost more than they say.
+fn requests<'a>() -> Vec<Flood<'a>> {
+    let fields = block(&request("/never"));
+    // A field of nearly the whole table, and then its index again and again: more than four times what is allowed.
+    let swelling = |name: &[u8]| {
+        let name = [&[0x40, name.len() as u8], name].concat();
+        [&fields[..], &name, &[127, 0xa1, 0x1e], &[b'y'; 4000], &[0xbe; 200]].concat()
+    };
+    let whole = END_STREAM | END_HEADERS;
+    let bomb = |name: &'static [u8]| -> Attack<'a> {
+        let block = swelling(name);
+        Box::new(move |n| frame(HEADERS, whole, 2 * n + 1, &block))
+    };
+    let malformed = [fields.clone(), block(&[("connection", "close")])].concat();
+    let asked = |n| get(2 * n + 1, HOST, "/never");
+    vec![
+        ("rapid reset", vec![], Box::new(move |n| [asked(n), reset(2 * n + 1)].concat())),
+        (
+            "resets that egret is made to send",
+            vec![],
+            Box::new(move |n| [asked(n), window_update(2 * n + 1, 0)].concat()),
+        ),
+        ("malformed requests", vec![], Box::new(move |n| frame(HEADERS, whole, 2 * n + 1, &malformed))),
+        ("more streams than allowed", vec![], Box::new(asked)),
+        ("a head that swells", vec![], bomb(b"x")),
+        ("a cookie that swells", vec![], bomb(b"cookie")),
+        ("a Host that swells", vec![], bomb(b"host")),
+        ("DATA in single bytes that nobody takes", headers(1, 0, &HOLE), same(frame(DATA, 0, 1, b"x"))),
+    ]
+}
+
+/// A request to where nobody answers, so that its body stays here.
+const HOLE: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":authority", HOST), (":path", "/hole")];
+
 fn floods(lab: &Lab, egret: &Egret<'_>, room: u64) {
     let memory = egret.memory().resident_kib;
-    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", HOST), (":path", "/never")];
-    let endless = frame(HEADERS, END_STREAM, 1, &block(&fields));
-    let filler = block(&[("x-a", &"y".repeat(100))]).repeat(100);
-    // A field of nearly the whole table, and then its index again and again: more than four times what is allowed.
-    let mut bomb = [&block(&fields)[..], &[0x40, 1, b'x', 127, 0xa1, 0x1e], &[b'y'; 4000]].concat();
-    bomb.extend_from_slice(&[0xbe; 200]);
-    let open = frame(HEADERS, END_HEADERS, 1, &block(&fields));
-    let attacks: [(&str, &[u8], Attack<'_>); 6] = [
-        ("rapid reset", b"", Box::new(|n| [get(2 * n + 1, HOST, "/never"), reset(2 * n + 1)].concat())),
-        ("a header block without end", &endless, Box::new(|_| frame(CONTINUATION, 0, 1, &filler))),
-        ("PING", b"", Box::new(|_| frame(PING, 0, 0, &[0; 8]))),
-        ("SETTINGS", b"", Box::new(|_| frame(SETTINGS, 0, 0, b""))),
-        ("empty DATA", &open, Box::new(|_| frame(DATA, 0, 1, b""))),
-        ("a head that swells", b"", Box::new(|n| frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &bomb))),
-    ];
-    for (what, before, frames) in attacks {
+    for (what, before, frames) in idle_frames().into_iter().chain(requests()) {
         let (code, slowest) = while_another_asks(lab, || {
             let mut client = connect(lab, &[]);
             // They are acknowledged, and not within a header block.
             client.next_of(&[SETTINGS]).unwrap();
-            client.send(before).unwrap();
+            client.send(&before).unwrap();
             attack(client, frames)
         });
         // Whoever goes on sending may miss what was said.
@@ -126,7 +198,8 @@ fn floods_end_their_connection_alone() {
     let (lab, _server) = lab();
     lab.egret_command(&["init"]).succeeded();
     for engine in ["uring", "epoll"] {
-        let mut egret = lab.start_egret_behind(&[], engine, &["--workers", "1"]);
+        let flags = ["--workers", "1", "--http2-max-concurrent-streams", "200", "--connect-timeout", "600s"];
+        let mut egret = lab.start_egret_behind(&[], engine, &flags);
         floods(&lab, &egret, ROOM);
         floods(&lab, &egret, ROOM_AGAIN);
         eventually("nothing is left of them", || egret.metric("egret_connections_active") == Some(0.0));
@@ -139,7 +212,6 @@ fn floods_end_their_connection_alone() {
 fn streams_without_a_window_end_when_nothing_moves() {
     const CONNECTIONS: u64 = 4;
     const STREAMS: u32 = 100;
-    const INITIAL_WINDOW_SIZE: u16 = 4;
     let (lab, server) = lab();
     let egret = lab.egret(&["--workers", "1", "--idle-timeout", "3s"]);
     connect(&lab, &[]).next_of(&[SETTINGS]).unwrap();

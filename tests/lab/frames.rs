@@ -5,21 +5,42 @@ use std::net::TcpStream;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const WITH_PRIORITY: u8 = 0x20;
+
+/// Settings (§6.5.2, RFC 8441).
+pub const HEADER_TABLE_SIZE: u16 = 1;
+pub const ENABLE_PUSH: u16 = 2;
+pub const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub const INITIAL_WINDOW_SIZE: u16 = 4;
+pub const MAX_FRAME_SIZE: u16 = 5;
+pub const MAX_HEADER_LIST_SIZE: u16 = 6;
 
 /// Bytes that a frame may have as long as nobody has said otherwise.
 const MAX_FRAME: usize = 16_384;
 
 /// Error codes (§7).
+pub const NO_ERROR: u32 = 0;
+pub const PROTOCOL_ERROR: u32 = 1;
+pub const INTERNAL_ERROR: u32 = 2;
+pub const FLOW_CONTROL_ERROR: u32 = 3;
+pub const STREAM_CLOSED: u32 = 5;
+pub const FRAME_SIZE_ERROR: u32 = 6;
+pub const REFUSED_STREAM: u32 = 7;
 pub const CANCEL: u32 = 8;
+pub const COMPRESSION_ERROR: u32 = 9;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 #[derive(Debug)]
@@ -126,22 +147,50 @@ pub fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }
 
+pub fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
+    let pair = |(id, value): &(u16, u32)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
+    frame(SETTINGS, 0, 0, &settings.iter().flat_map(pair).collect::<Vec<_>>())
+}
+
+/// `stream` 0 is the connection.
+pub fn window_update(stream: u32, increment: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes())
+}
+
+/// PRIORITY (§6.3): `stream` depends on `parent`.
+pub fn priority(stream: u32, parent: u32) -> Vec<u8> {
+    frame(PRIORITY, 0, stream, &[&parent.to_be_bytes()[..], &[16]].concat())
+}
+
+pub fn goaway(last_stream: u32, code: u32) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[last_stream.to_be_bytes(), code.to_be_bytes()].concat())
+}
+
+/// What a client's side begins with (§3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 pub struct RawHttp2 {
     stream: TcpStream,
 }
 
 impl RawHttp2 {
-    /// Has sent the preface and `settings`.
-    pub fn new(stream: TcpStream, settings: &[(u16, u32)]) -> Self {
+    /// Has sent the preface and `said`.
+    pub fn new(stream: TcpStream, said: &[(u16, u32)]) -> Self {
         let mut client = Self { stream };
-        let mut payload = Vec::new();
-        for (id, value) in settings {
-            payload.extend_from_slice(&id.to_be_bytes());
-            payload.extend_from_slice(&value.to_be_bytes());
-        }
-        let opening = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, &payload)].concat();
-        client.send(&opening).expect("a new connection takes as much");
+        client.send(&[PREFACE, &settings(said)].concat()).expect("a new connection takes as much");
         client
+    }
+
+    /// The side of a server: has read the preface, and sent `said`.
+    pub fn server(mut stream: TcpStream, said: &[(u16, u32)]) -> io::Result<Self> {
+        let mut preface = [0; PREFACE.len()];
+        stream.read_exact(&mut preface)?;
+        if preface != PREFACE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut server = Self { stream };
+        server.send(&settings(said))?;
+        Ok(server)
     }
 
     /// What `stream` has yet to say, where another has sent the preface.
