@@ -15,7 +15,7 @@ use std::sync::{Mutex, mpsc};
 
 use crate::lab::client::Framing;
 use crate::lab::documents::service_entry;
-use crate::lab::frames::{self, *};
+use crate::lab::frames::*;
 use crate::lab::proxy::on_epoll;
 use crate::lab::server::{HttpServer, Server};
 use crate::lab::{Family, Lab};
@@ -39,6 +39,8 @@ pub enum Expected {
     Either(&'static [u32]),
     /// The stream is answered with this status, to its end; the connection serves on.
     Served(u32, u16),
+    /// The same, and then the connection ends in order.
+    Last(u32, u16),
     /// This frame comes; the connection serves on.
     Comes(u8, u8, Vec<u8>),
     /// The connection serves on, as if nothing had been.
@@ -111,6 +113,10 @@ impl Case {
                     return Err(format!("{end:?}"));
                 }
             }
+            Expected::Last(stream, status) => {
+                served(client, *stream, *status)?;
+                return ended(client);
+            }
             Expected::Served(stream, status) => served(client, *stream, *status)?,
             Expected::Comes(kind, flags, payload) => {
                 let is_it = |frame: &Frame| (frame.kind, frame.flags, &frame.payload) == (*kind, *flags, payload);
@@ -121,7 +127,7 @@ impl Case {
         client.send(&get(AFTERWARDS, HOST, "/")).map_err(|error| error.to_string())?;
         let is_answer = |frame: &Frame| frame.stream == AFTERWARDS || frame.kind == GOAWAY;
         let answer = until(client, "answer afterwards", is_answer)?;
-        let is_served = answer.kind == HEADERS && frames::status(&answer.payload) == Some(200);
+        let is_served = answer.kind == HEADERS && status(&answer.payload) == Some(200);
         if is_served { Ok(()) } else { Err(format!("afterwards {answer:?}")) }
     }
 }
@@ -148,18 +154,18 @@ fn until(client: &mut RawHttp2, what: &str, is_it: impl Fn(&Frame) -> bool) -> R
     }
 }
 
-fn served(client: &mut RawHttp2, stream: u32, status: u16) -> Result<(), String> {
+fn served(client: &mut RawHttp2, stream: u32, expected: u16) -> Result<(), String> {
     let mut heads = Vec::new();
     loop {
         let frame = client.frame().map_err(|error| format!("{error} after {heads:?}"))?;
         match frame.kind {
             GOAWAY => return Err(format!("{frame:?}")),
             RST_STREAM if frame.stream == stream && frame.code() != NO_ERROR => return Err(format!("{frame:?}")),
-            HEADERS if frame.stream == stream => heads.extend(frames::status(&frame.payload)),
+            HEADERS if frame.stream == stream => heads.extend(status(&frame.payload)),
             _ => {}
         }
         if is_end(&frame, stream) {
-            return if heads == [status] { Ok(()) } else { Err(format!("answered with {heads:?}")) };
+            return if heads == [expected] { Ok(()) } else { Err(format!("answered with {heads:?}")) };
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::lab::client::HttpClient;
@@ -62,36 +63,58 @@ fn attacks() -> Vec<Attack> {
     ]
 }
 
-fn lab(script: &Arc<Mutex<Attack>>) -> (Lab, [Server; 2]) {
-    let lab = Lab::new();
-    for (number, host, protocol) in [(1, HOSTILE, "HTTP2"), (2, GOOD, "HTTP")] {
-        lab.names.set(host, &[at(number).ip()]);
-        lab.configure(&format!("{host}.yaml"), &service_entry(host, &[(80, protocol, None)]));
-    }
-    let script = Arc::clone(script);
-    let hostile = Server::start(&lab, at(1), move |stream| {
-        let (before, flood) = {
-            let script = script.lock().unwrap();
-            (script.before.clone(), script.flood.repeat(10))
-        };
-        let mut server = RawHttp2::server(stream, &[])?;
-        server.next_of(&[HEADERS])?;
-        // What egret says is taken, so that it never waits for this side.
-        let mut reader = server.stream().try_clone()?;
-        let reading = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
-        server.send(&before)?;
-        while server.send(&flood).is_ok() {}
-        let _ = reading.join();
-        Ok(())
-    });
-    let good = Server::start(&lab, at(2), |stream| {
-        let mut server = HttpServer::new(stream);
-        while server.request()?.is_some() {
-            server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+struct Stage {
+    lab: Lab,
+    script: Arc<Mutex<Attack>>,
+    /// Connections of the hostile server that are over.
+    ended: Arc<AtomicUsize>,
+    servers: [Server; 2],
+}
+
+impl Stage {
+    fn new() -> Self {
+        let lab = Lab::new();
+        for (number, host, protocol) in [(1, HOSTILE, "HTTP2"), (2, GOOD, "HTTP")] {
+            lab.names.set(host, &[at(number).ip()]);
+            lab.configure(&format!("{host}.yaml"), &service_entry(host, &[(80, protocol, None)]));
         }
-        Ok(())
-    });
-    (lab, [hostile, good])
+        let (script, ended) = (Arc::new(Mutex::new(attack("", b"", b""))), Arc::new(AtomicUsize::new(0)));
+        let (play, over) = (Arc::clone(&script), Arc::clone(&ended));
+        let hostile = Server::start(&lab, at(1), move |stream| {
+            let (before, flood) = {
+                let script = play.lock().unwrap();
+                (script.before.clone(), script.flood.repeat(10))
+            };
+            let over = Ended(Arc::clone(&over));
+            let mut server = RawHttp2::server(stream, &[])?;
+            server.next_of(&[HEADERS])?;
+            // What egret says is taken, so that it never waits for this side.
+            let mut reader = server.stream().try_clone()?;
+            let reading = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+            server.send(&before)?;
+            while server.send(&flood).is_ok() {}
+            let _ = reading.join();
+            drop(over);
+            Ok(())
+        });
+        let good = Server::start(&lab, at(2), |stream| {
+            let mut server = HttpServer::new(stream);
+            while server.request()?.is_some() {
+                server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+            }
+            Ok(())
+        });
+        Self { lab, script, ended, servers: [hostile, good] }
+    }
+}
+
+/// Counts when it goes.
+struct Ended(Arc<AtomicUsize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// Asks the hostile server, and takes what it gives; returns when nothing more comes.
@@ -108,7 +131,9 @@ fn ask(lab: &Lab) -> Vec<u8> {
     answer
 }
 
-fn endure(lab: &Lab, script: &Mutex<Attack>, egret: &Egret<'_>, room: u64) {
+/// Plays every attack, and sees it end.
+fn endure(stage: &Stage, egret: &Egret<'_>, room: u64) {
+    let Stage { lab, script, ended, servers: [hostile, _] } = stage;
     let memory = egret.memory().resident_kib;
     for attack in attacks() {
         let what = attack.what;
@@ -126,6 +151,7 @@ fn endure(lab: &Lab, script: &Mutex<Attack>, egret: &Egret<'_>, room: u64) {
             let is_cut = answer.starts_with(b"HTTP/1.1 200 ") || answer.starts_with(b"HTTP/1.1 103 ");
             assert!(is_cut || answer.starts_with(b"HTTP/1.1 50"), "{what}: {}", answer.escape_ascii());
         });
+        eventually("the connection ends", || ended.load(Ordering::SeqCst) == hostile.accepted());
         let grown = egret.memory().resident_kib.saturating_sub(memory);
         println!("{what}: {grown} KiB more");
         assert!(grown < room, "{what}: {grown} KiB");
@@ -134,13 +160,13 @@ fn endure(lab: &Lab, script: &Mutex<Attack>, egret: &Egret<'_>, room: u64) {
 
 #[test]
 fn floods_of_servers_end_their_connection_alone() {
-    let script = Arc::new(Mutex::new(attack("", b"", b"")));
-    let (lab, _servers) = lab(&script);
+    let stage = Stage::new();
+    let lab = &stage.lab;
     lab.egret_command(&["init"]).succeeded();
     for engine in ["uring", "epoll"] {
         let mut egret = lab.start_egret_behind(&[], engine, &["--workers", "1"]);
-        endure(&lab, &script, &egret, ROOM);
-        endure(&lab, &script, &egret, ROOM_AGAIN);
+        endure(&stage, &egret, ROOM);
+        endure(&stage, &egret, ROOM_AGAIN);
         eventually("nothing is left of them", || egret.metric("egret_connections_active") == Some(0.0));
         egret.kill();
     }

@@ -107,7 +107,8 @@ pub fn headers<T: AsRef<[u8]>>(stream: u32, flags: u8, fields: &[(T, T)]) -> Vec
 pub fn status(block: &[u8]) -> Option<u16> {
     const STATUS: u8 = 8;
     const KNOWN: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
-    let (&first, rest) = block.split_first()?;
+    // A table that has shrunk to nothing comes first.
+    let (&first, rest) = block.strip_prefix(&[0x20]).unwrap_or(block).split_first()?;
     if let Some(known) = first.checked_sub(0x80 | STATUS) {
         return KNOWN.get(usize::from(known)).copied();
     }

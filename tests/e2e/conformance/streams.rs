@@ -31,7 +31,8 @@ fn idle() -> Vec<Case> {
 }
 
 fn half_closed() -> Vec<Case> {
-    let error = || Either(&[STREAM_CLOSED]);
+    // An error of the stream that the codec makes one of the connection, with the code of those.
+    let error = || Either(&[STREAM_CLOSED, PROTOCOL_ERROR]);
     let rest = frame(CONTINUATION, END_HEADERS, 1, &request("GET", "/"));
     let gone = || Either(&[STREAM_CLOSED, PROTOCOL_ERROR]);
     vec![
@@ -53,7 +54,7 @@ fn reset_by_the_client() -> Vec<Case> {
     let over = || then(&[post(1, "/never"), reset(1)]);
     vec![
         case("5.1", "reset: DATA", then(&[over(), data(1, END_STREAM, b"x")]), error()),
-        case("5.1", "reset: HEADERS", then(&[over(), held(1)]), error()),
+        case("5.1", "reset: HEADERS", then(&[over(), held(1)]), gone()),
         case("5.1", "reset: CONTINUATION", then(&[over(), rest()]), gone()),
         case("5.1", "reset: PRIORITY", then(&[over(), priority(1, 3)]), Ignored),
         case("5.1", "reset: RST_STREAM", then(&[over(), reset(1)]), Ignored),
@@ -67,7 +68,7 @@ fn closed() -> Vec<Case> {
     let error = || Connection(&[STREAM_CLOSED, PROTOCOL_ERROR]);
     vec![
         play("5.1", "closed: DATA", after(data(1, END_STREAM, b"x")), Either(&[STREAM_CLOSED])),
-        play("5.1", "closed: HEADERS", after(asked(1)), Connection(&[STREAM_CLOSED])),
+        play("5.1", "closed: HEADERS", after(asked(1)), error()),
         play("5.1", "closed: CONTINUATION", after(rest), error()),
         play("5.1", "closed: PRIORITY", after(priority(1, 3)), Ignored),
         play("5.1", "closed: WINDOW_UPDATE", after(window_update(1, 1)), Ignored),
@@ -95,6 +96,6 @@ fn many() -> Vec<Case> {
         case("5.1.2", "more streams than allowed", then(&[most(), asked(next)]), Either(&[REFUSED_STREAM])),
         case("5.1.2", "half as many", ask(MOST_STREAMS / 2, "/"), Served(MOST_STREAMS - 1, 200)),
         case("5.1.2", "a reset makes room", then(&[most(), reset(7), asked(next)]), Served(next, 200)),
-        case("6.8", "what was asked for before GOAWAY is answered", goodbye, Served(1, 200)),
+        case("6.8", "what was asked for before GOAWAY is answered", goodbye, Last(1, 200)),
     ]
 }
