@@ -15,8 +15,8 @@ pub(super) fn violation(frame: FrameHead, is_first: bool) -> Option<Reason> {
     let is_of_size = match kind {
         // §6.3, where it is an error of the stream; any may be one of the connection (§5.4.1).
         Kind::Priority => length == 5,
-        // §6.4
-        Kind::ResetStream => length == 4,
+        // §6.4, §6.9
+        Kind::ResetStream | Kind::WindowUpdate => length == 4,
         // §6.5
         Kind::Settings if frame.is_ack() => length == 0,
         Kind::Settings => length % 6 == 0,
@@ -24,8 +24,6 @@ pub(super) fn violation(frame: FrameHead, is_first: bool) -> Option<Reason> {
         Kind::Ping => length == 8,
         // §6.8
         Kind::GoAway => length >= 8,
-        // §6.9
-        Kind::WindowUpdate => length == 4,
         Kind::Data | Kind::Headers | Kind::Other => true,
     };
     (!is_of_size).then_some(Reason::FRAME_SIZE_ERROR)

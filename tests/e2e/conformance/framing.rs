@@ -47,7 +47,7 @@ fn frames() -> Vec<Case> {
 
 fn sizes() -> Vec<Case> {
     let whole = then(&[post(1, "/"), data(1, END_STREAM, &[b'x'; TOO_LARGE - 1])]);
-    let body = then(&[post(1, "/never"), data(1, END_STREAM, &[b'x'; TOO_LARGE])]);
+    let body = then(&[post(1, "/never"), data(1, END_STREAM, &vec![b'x'; TOO_LARGE])]);
     let block = [request("GET", "/"), block(&[("x", &"y".repeat(TOO_LARGE)[..])])].concat();
     let head = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block);
     let error = || Connection(&[FRAME_SIZE_ERROR]);
@@ -178,14 +178,14 @@ fn signals() -> Vec<Case> {
 
 fn priorities() -> Vec<Case> {
     let on_itself = [&[0, 0, 0, 1, 16][..], &request("GET", "/never")].concat();
-    let head = frame(HEADERS, END_HEADERS | END_STREAM | WITH_PRIORITY, 1, &on_itself);
+    let asked = frame(HEADERS, END_HEADERS | END_STREAM | WITH_PRIORITY, 1, &on_itself);
     let held = |bytes| then(&[post(1, "/never"), bytes]);
     vec![
         case("6.3", "PRIORITY on stream 0", priority(0, 1), Connection(&[PROTOCOL_ERROR])),
         case("6.3", "PRIORITY of 4 bytes", held(frame(PRIORITY, 0, 1, &[0; 4])), Either(&[FRAME_SIZE_ERROR])),
         case("6.3", "PRIORITY on an idle stream", priority(9, 1), Ignored),
         case("RFC 7540 5.3.1", "a stream that depends on itself", held(priority(1, 1)), Either(&[PROTOCOL_ERROR])),
-        case("RFC 7540 5.3.1", "HEADERS that depend on themselves", head, Either(&[PROTOCOL_ERROR])),
+        case("RFC 7540 5.3.1", "HEADERS that depend on themselves", asked, Either(&[PROTOCOL_ERROR])),
     ]
 }
 
