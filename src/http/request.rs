@@ -95,6 +95,15 @@ impl RequestHead {
         target.into_iter().chain(written)
     }
 
+    /// Whether `head` in `raw` asks for the same in the same words as this one in `own`, but for Expect.
+    #[must_use]
+    pub fn is_repeated_by(&self, own: &[u8], head: &Self, raw: &[u8]) -> bool {
+        let unexpecting = |field: &Field<'_>| Name::of(field.name) != Name::Expect;
+        let lines = |head: &Self, raw| fields(raw, head.fields_at).filter(unexpecting).map(|field| field.line);
+        let line = |head: &Self, raw: &[u8]| raw.get(head.start..head.fields_at).map(<[u8]>::to_vec);
+        !head.expect_continue && line(self, own) == line(head, raw) && lines(self, own).eq(lines(head, raw))
+    }
+
     /// What the answer's framing depends on.
     #[must_use]
     pub fn context(&self) -> RequestContext {
