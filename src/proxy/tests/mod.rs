@@ -8,9 +8,11 @@
 mod cases;
 mod conversations;
 mod departures;
+mod expectations;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
 mod many_at_once;
+mod movement;
 mod pooled_deaths;
 mod relays;
 mod reuse;
