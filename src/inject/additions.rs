@@ -83,6 +83,9 @@ fn proxy(annotations: &Annotations, options: &Options, secrets: &[&str]) -> Valu
     if let Some(level) = annotations.log_level {
         append(&mut proxy, "args", format!("--log-level={level}"));
     }
+    if let Some(word) = annotations.upstream_protocol {
+        append(&mut proxy, "args", format!("--upstream-protocol={word}"));
+    }
     for (part, resource, quantity) in &annotations.resources {
         set(&mut proxy, &["resources", part, resource], quantity.as_str());
     }

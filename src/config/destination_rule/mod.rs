@@ -9,6 +9,7 @@ mod proxy_protocol;
 mod retry_budget;
 mod traffic_policy;
 mod tunnel;
+mod upstream_protocol;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub use proxy_protocol::ProxyProtocol;
 pub use retry_budget::RetryBudget;
 pub use traffic_policy::{PortPolicy, TrafficPolicy};
 pub use tunnel::{Tunnel, TunnelProtocol};
+pub use upstream_protocol::UpstreamProtocol;
 
 #[derive(Clone, Debug)]
 pub struct DestinationRule {
@@ -38,6 +40,8 @@ pub struct DestinationRule {
     pub export_to: Vec<ExportTo>,
     /// `workloadSelector.matchLabels`.
     pub workload_selector: Option<BTreeMap<String, String>>,
+    /// Instead of what the Settings say.
+    pub upstream_protocol: Option<UpstreamProtocol>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,8 +64,17 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, false, report)).unwrap_or_default();
     let workload_selector =
         spec.optional("workloadSelector").and_then(|field| read_selector(&field, "matchLabels", report));
+    let upstream_protocol = meta.as_ref().and_then(|meta| upstream_protocol::annotated(meta, &spec, report));
     spec.finish(report);
-    Some(DestinationRule { meta: meta?, host: host?, traffic_policy, subsets, export_to, workload_selector })
+    Some(DestinationRule {
+        meta: meta?,
+        host: host?,
+        traffic_policy,
+        subsets,
+        export_to,
+        workload_selector,
+        upstream_protocol,
+    })
 }
 
 fn read_host(field: &Field<'_>, report: &mut Report) -> Option<HostPattern> {

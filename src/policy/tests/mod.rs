@@ -15,4 +15,5 @@ mod rule_cases;
 mod scenarios;
 mod strict_property;
 mod verdict_cases;
+mod version_cases;
 mod weighted_route_cases;

@@ -8,6 +8,7 @@
 mod cases;
 mod conversations;
 mod departures;
+mod http2_ends;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
 mod many_at_once;
@@ -19,6 +20,7 @@ mod stalls;
 mod talk;
 mod tries;
 mod upstream;
+mod versions;
 mod wire;
 
 // The judge reads with what is to be judged by, here and in the tests of the whole program.
