@@ -28,8 +28,6 @@ pub(super) struct Manner {
 
 /// One stream, as a server's program gets it.
 pub(super) struct Stream {
-    /// On its connection, from 0.
-    pub(super) number: usize,
     pub(super) request: Request<RecvStream>,
     pub(super) respond: SendResponse<Bytes>,
 }
@@ -65,7 +63,7 @@ pub(super) async fn serve<F: Future<Output = ()> + 'static>(wire: Wire, manner: 
         poll_fn(|cx| {
             while let Poll::Ready(accepted) = connection.poll_accept(cx) {
                 let Some(Ok((request, respond))) = accepted else { return Poll::Ready(()) };
-                let stream = Stream { number: number.get(), request, respond };
+                let stream = Stream { request, respond };
                 number.set(number.get() + 1);
                 if manner.streams_per_connection == Some(number.get()) {
                     connection.graceful_shutdown();
