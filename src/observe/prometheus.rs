@@ -70,8 +70,10 @@ pub fn render_counters<'w>(out: &mut Exposition, workers: impl IntoIterator<Item
 }
 
 /// Adds the HTTP/2 connections of all `workers`, and their streams.
-pub fn render_http2<'w>(out: &mut Exposition, workers: impl Iterator<Item = &'w Http2Connections> + Clone) {
-    let families: [(&str, &str, &str, fn(&SideTotals) -> u64); 3] = [
+pub fn render_http2<'w>(out: &mut Exposition, workers: impl IntoIterator<Item = &'w Http2Connections>) {
+    type Count = fn(&SideTotals) -> u64;
+    let workers: Vec<_> = workers.into_iter().collect();
+    let families: [(&str, &str, &str, Count); 3] = [
         ("egret_http2_connections", "gauge", "HTTP/2 connections that are open.", |totals| totals.connections),
         ("egret_http2_streams", "gauge", "Streams that are open on them.", |totals| totals.active_streams),
         ("egret_http2_streams_total", "counter", "Streams of HTTP/2.", |totals| totals.total_streams),
@@ -79,7 +81,7 @@ pub fn render_http2<'w>(out: &mut Exposition, workers: impl Iterator<Item = &'w 
     for (name, kind, help, count) in families {
         out.family(name, kind, help);
         for (side, word) in Http2Side::ALL {
-            out.sample(name, &[("side", word)], count(&Http2Connections::totals(side, workers.clone())));
+            out.sample(name, &[("side", word)], count(&Http2Connections::totals(side, workers.iter().copied())));
         }
     }
 }

@@ -51,7 +51,7 @@ pub enum ConnectError {
     Handshake { address: SocketAddr, source: StreamError },
     /// The server takes none of the protocols that were offered (RFC 7301); `why` they were.
     #[error("{source}; {why}")]
-    NoProtocol { address: SocketAddr, source: TlsError, why: String },
+    NoProtocol { address: SocketAddr, source: StreamError, why: Box<str> },
     /// The server chose HTTP/1.1, which has no words for the request.
     #[error(
         "the server chose http/1.1 (ALPN; h2 and http/1.1 were offered, since upstreamProtocol is AUTO), and a call of gRPC \
@@ -102,9 +102,11 @@ impl ConnectError {
     /// What it says of the endpoint; `None` where the fault is this end's.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
-            ConnectError::NoEndpoint | ConnectError::AllEjected(_) | ConnectError::Overflow(_) => None,
-            // It serves what it can be asked in HTTP/1.1.
-            ConnectError::NotHttp2 { .. } => None,
+            // One that is not of HTTP/2 serves what it can be asked in HTTP/1.1.
+            ConnectError::NoEndpoint
+            | ConnectError::AllEjected(_)
+            | ConnectError::Overflow(_)
+            | ConnectError::NotHttp2 { .. } => None,
             ConnectError::Tcp { source, .. } if is_ours(source) => None,
             ConnectError::Tunnel { source: TunnelError::Denied { status, .. }, .. } => Some(Outcome::Answered(*status)),
             ConnectError::Tcp { .. }
@@ -124,8 +126,8 @@ impl ConnectError {
                 let offered: Vec<_> = alpn.protocols().iter().map(|protocol| protocol.name()).collect();
                 let since =
                     target.cluster().map_or(String::new(), |cluster| format!(", since {}", cluster.why_spoken()));
-                let why = format!("{} was offered (ALPN){since}", offered.join(" and "));
-                ConnectError::NoProtocol { address, source, why }
+                let why = format!("{} was offered (ALPN){since}", offered.join(" and ")).into();
+                ConnectError::NoProtocol { address, source: StreamError::Tls(source), why }
             }
             other => other,
         }

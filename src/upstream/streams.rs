@@ -28,6 +28,7 @@ use crate::tls::AlpnProtocol;
 const UNTIL_SETTINGS: usize = 100;
 
 /// What came of a connect.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once; a box would cost each connection one")]
 enum Begun<'u> {
     Shared(Rc<SharedConnection>),
     Own(Carrier<'u>),

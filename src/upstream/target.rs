@@ -203,9 +203,8 @@ impl<'t> Target<'t> {
     #[must_use]
     pub fn spoken(&self, request: Demand) -> Spoken {
         match (cluster_protocol(self), request.needs) {
-            (ClusterProtocol::Http1, _) => Spoken::Http1,
+            (ClusterProtocol::Http1, _) | (ClusterProtocol::Negotiated, Some(AlpnProtocol::Http1)) => Spoken::Http1,
             (ClusterProtocol::Http2, _) => Spoken::Http2,
-            (ClusterProtocol::Negotiated, Some(AlpnProtocol::Http1)) => Spoken::Http1,
             (ClusterProtocol::Negotiated, needs) => Spoken::Negotiated { needs_http2: needs.is_some() },
             (ClusterProtocol::SameAsClient | ClusterProtocol::Opaque, _) => request.speaks.into(),
         }

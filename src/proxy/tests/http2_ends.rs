@@ -116,9 +116,9 @@ pub(super) async fn ask(
     }
     let request = request.body(()).expect("a request");
     let mut send = send.clone().ready().await?;
-    let (response, mut sent) = send.send_request(request, body.is_empty())?;
+    let (response, mut upload) = send.send_request(request, body.is_empty())?;
     if !body.is_empty() {
-        sent.send_data(Bytes::copy_from_slice(body), true)?;
+        upload.send_data(Bytes::copy_from_slice(body), true)?;
     }
     let (parts, mut stream) = response.await?.into_parts();
     let body = String::from_utf8_lossy(&read(&mut stream).await?).into_owned();

@@ -74,13 +74,13 @@ fn play(
     versions: &[&str],
     application: impl AsyncFnOnce(&Stage),
 ) -> (Vec<String>, Vec<String>) {
-    let (seen, config) = (Rc::new(RefCell::new(Vec::new())), config(site, versions));
+    let (noted, config) = (Rc::new(RefCell::new(Vec::new())), config(site, versions));
     let (log, ()) = site.play(seed, async |stage| {
-        let seen = Rc::clone(&seen);
-        stage.world.serve(address("203.0.113.1:443"), move |far| serve(far, Arc::clone(&config), Rc::clone(&seen)));
+        let note = Rc::clone(&noted);
+        stage.world.serve(address("203.0.113.1:443"), move |far| serve(far, Arc::clone(&config), Rc::clone(&note)));
         application(stage).await;
     });
-    (seen.take(), log)
+    (noted.take(), log)
 }
 
 /// One request of HTTP/1.1, whose answer is `expected`.
