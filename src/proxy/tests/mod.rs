@@ -15,6 +15,7 @@ mod many_at_once;
 mod pooled_deaths;
 mod relays;
 mod reuse;
+mod server_frames;
 mod shared_connections;
 mod stage;
 mod stalls;
