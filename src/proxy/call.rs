@@ -65,6 +65,11 @@ impl Call {
         self.status.get()
     }
 
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
     /// For the log and the metrics; `None` where it is no call.
     #[must_use]
     pub fn record(&self) -> Option<GrpcCall> {

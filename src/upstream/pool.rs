@@ -72,6 +72,18 @@ impl PoolKey {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Whether both are the same for one that speaks HTTP/1 on the connection, whatever was offered beside it.
+    pub(super) fn is_same_in_http1(&self, other: &Self) -> bool {
+        let identity = |key: &Self| key.tls.as_ref().map(|(digest, _, name)| (*digest, name.clone()));
+        let is_http1 = |key: &Self| key.protocol == AlpnProtocol::Http1;
+        is_http1(self)
+            && is_http1(other)
+            && self.address == other.address
+            && self.of == other.of
+            && self.prelude == other.prelude
+            && identity(self) == identity(other)
+    }
 }
 
 /// Whose a connection is: a cluster, told from others by where its counts are, which outlive reloads; and whether it is
@@ -100,6 +112,14 @@ pub struct Idle {
     pub since: Instant,
     /// How long it had been idle when it was taken.
     pub rested: Duration,
+}
+
+impl Idle {
+    /// One that is new.
+    pub(super) fn new(stream: Stream) -> Self {
+        let local = stream.socket().local_addr().ok();
+        Self { local, stream, requests: 0, since: crate::io::now(), rested: Duration::ZERO }
+    }
 }
 
 struct Entry {
@@ -189,7 +209,7 @@ impl Pool {
         let connections = self.shared.get_mut(key)?;
         // What is let go of here drains: it ends with its last stream.
         connections.retain(|connection| connection.is_open(limits, now));
-        let found = connections.iter().find(|connection| connection.has_room(limits)).map(Rc::clone);
+        let found = connections.iter().find(|connection| connection.has_room(limits, now)).map(Rc::clone);
         if let Some(last) = found.as_ref().filter(|connection| connection.requests_left(limits) == 1) {
             connections.retain(|connection| !Rc::ptr_eq(connection, last));
         }
@@ -197,6 +217,12 @@ impl Pool {
             self.shared.remove(key);
         }
         found
+    }
+
+    /// A connection under `key` whose server has not said yet how many streams it takes, and is still expected to.
+    pub(super) fn settling(&self, key: &PoolKey, now: Instant) -> Option<Rc<SharedConnection>> {
+        let mut connections = self.shared.get(key)?.iter();
+        connections.find(|connection| connection.is_settling(now) && !connection.is_over(now)).map(Rc::clone)
     }
 
     /// Lets go of the connection that has been idle longest of those that count for `share`; false when there is none that

@@ -73,7 +73,8 @@ impl Reserved {
             let address = entry.key.address();
             let mut is_one = false;
             target.each_address(|other, _| is_one |= other == address);
-            is_one && entry.key == PoolKey::new(address, security, target, AlpnProtocol::Http1)
+            // What was offered may have been more: where the server chooses, credentials are sent in HTTP/1.1 alone.
+            is_one && entry.key.is_same_in_http1(&PoolKey::new(address, security, target, AlpnProtocol::Http1))
         };
         // The newest first: should there be two, it is the one whose handshake goes on.
         let at = self.0.iter().rposition(leads)?;

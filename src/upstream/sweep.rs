@@ -67,6 +67,7 @@ impl Upstreams {
         let current = profiles.collect::<HashSet<_>>();
         self.pool.borrow_mut().retain_profiles(&current);
         self.configs.borrow_mut().retain(|(digest, _), _| current.contains(digest));
+        self.choices.borrow_mut().clear();
         self.admission.forget_unused();
         self.balancer.borrow_mut().forget_tables();
     }

@@ -16,4 +16,5 @@ mod rule_cases;
 mod scenarios;
 mod strict_property;
 mod verdict_cases;
+mod version_cases;
 mod weighted_route_cases;

@@ -9,6 +9,7 @@ mod cases;
 mod conversations;
 mod departures;
 mod expectations;
+mod http2_ends;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
 mod many_at_once;
@@ -16,11 +17,14 @@ mod movement;
 mod pooled_deaths;
 mod relays;
 mod reuse;
+mod server_frames;
+mod shared_connections;
 mod stage;
 mod stalls;
 mod talk;
 mod tries;
 mod upstream;
+mod versions;
 mod wire;
 
 // The judge reads with what is to be judged by, here and in the tests of the whole program.
