@@ -90,6 +90,12 @@ impl ConnectError {
         }
     }
 
+    /// Whether another try may have a connection. A server that has chosen would choose so again.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.address().is_some() && !matches!(self, ConnectError::NotHttp2 { .. })
+    }
+
     /// Why the server's certificate was not believed.
     #[must_use]
     pub fn refusal(&self) -> Option<&CertError> {

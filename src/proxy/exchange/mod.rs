@@ -238,7 +238,7 @@ impl<'e> Exchange<'e, '_> {
         self.context.counters.count_connect_error(error);
         self.record.upstream = error.address();
         let mut failure = Failure::connect(error);
-        failure.may_pass = error.address().is_some();
+        failure.may_pass = error.may_pass();
         failure
     }
 

@@ -4,6 +4,7 @@
 //! Each play follows from its seed, which is printed when it fails; `EGRET_SEED=7` plays one again, `EGRET_SEEDS=100000`
 //! many. No play needs a privilege, and none takes the time that it is about.
 
+mod calls;
 #[path = "../../../tests/http/cases.rs"]
 mod cases;
 mod conversations;

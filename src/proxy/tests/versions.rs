@@ -39,10 +39,15 @@ fn config(site: &Site, versions: &[&str]) -> Arc<ServerConfig> {
 }
 
 /// Notes `version path` of each request, and answers with it; one for `/http1` is refused over HTTP/2.
-async fn serve(far: Far, config: Arc<ServerConfig>, seen: Rc<RefCell<Vec<String>>>) {
+async fn serve(far: Far, config: Arc<ServerConfig>, speaks_http2_unasked: bool, seen: Rc<RefCell<Vec<String>>>) {
     seen.borrow_mut().push("connection".to_owned());
     let Ok(wire) = Wire::accept(far, &config).await else { return };
-    if wire.alpn().as_deref() == Some(b"h2") {
+    // Who names no version speaks the one that is on its mind.
+    let is_http2 = match wire.alpn() {
+        Some(version) => version == b"h2",
+        None => speaks_http2_unasked,
+    };
+    if is_http2 {
         let handle = |mut stream: Stream| {
             let seen = Rc::clone(&seen);
             async move {
@@ -74,10 +79,14 @@ fn play(
     versions: &[&str],
     application: impl AsyncFnOnce(&Stage),
 ) -> (Vec<String>, Vec<String>) {
+    let speaks_http2_unasked = versions == [UNASKED];
+    let versions = if speaks_http2_unasked { &[] } else { versions };
     let (noted, config) = (Rc::new(RefCell::new(Vec::new())), config(site, versions));
     let (log, ()) = site.play(seed, async |stage| {
         let note = Rc::clone(&noted);
-        stage.world.serve(address("203.0.113.1:443"), move |far| serve(far, Arc::clone(&config), Rc::clone(&note)));
+        stage.world.serve(address("203.0.113.1:443"), move |far| {
+            serve(far, Arc::clone(&config), speaks_http2_unasked, Rc::clone(&note))
+        });
         application(stage).await;
     });
     (noted.take(), log)
@@ -108,6 +117,29 @@ fn ask_http2(stage: &Stage, path: &'static str, expected: &'static str) {
 }
 
 const AUTO: &str = "upstreamProtocol: AUTO";
+/// A server that says nothing of versions, and speaks HTTP/2.
+const UNASKED: &str = "h2, unasked";
+
+/// Where nothing but HTTP/2 is offered, a server that does not answer that is taken to speak it, as Envoy takes it; one that
+/// does not is told by its answer.
+#[test]
+fn a_server_that_says_nothing_is_spoken_to_in_the_version_of_its_port() {
+    let site = site("HTTP2", "", "");
+    for_each_seed(2, |seed| {
+        play(seed, &site, &[UNASKED], async |stage| {
+            ask_http1(stage, "/a", "", "h2 /a");
+            ask_http2(stage, "/b", "h2 /b");
+        });
+        let (_, log) = play(seed, &site, &[], async |stage| {
+            let world = Rc::clone(&stage.world);
+            stage.spawn("a failure", async move {
+                assert_eq!(open(&world, "203.0.113.9:80").get(HOST, "/old").await.unwrap().status, 503);
+            });
+        });
+        let line = log.iter().find(|line| line.contains("/old")).expect("its line");
+        assert!(line.contains(" UC ") && line.contains("the_server_answers_in_HTTP/1.1"), "{line}");
+    });
+}
 
 #[test]
 fn the_server_chooses_and_requests_are_translated() {
@@ -204,6 +236,8 @@ fn calls_are_refused_where_nothing_can_carry_them() {
                 });
             });
             assert!(seen.iter().all(|said| said == "connection"), "{seen:?}");
+            // A server that has chosen is not asked again; one that refused is, as after any connect that failed.
+            assert_eq!(seen.len(), if settings == AUTO { 1 } else { 3 });
             let line = log.iter().find(|line| line.contains("/s/M")).expect("its line");
             assert!(line.contains(reason) && line.contains(" UF"), "{reason}: {line}");
         }
