@@ -18,7 +18,7 @@ use crate::lab::{Family, Lab, PATIENCE, eventually};
 const HOST: &str = "web.example";
 /// What attacks of each kind may make egret hold beyond what it holds already, in KiB, and what the same may once more.
 const ROOM: u64 = 32 << 10;
-const ROOM_AGAIN: u64 = 8 << 10;
+const ROOM_AGAIN: u64 = 16 << 10;
 const LARGE: usize = 1 << 20;
 
 const ROUTES: &str = "apiVersion: networking.istio.io/v1
