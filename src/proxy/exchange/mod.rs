@@ -215,8 +215,14 @@ impl<'e> Exchange<'e, '_> {
             {
                 carrier.settled().await;
             }
-            Ok(lent)
+            lent
         };
+        let mut lending = pin!(lending);
+        // A kept connection is there at once: nothing is prepared to wait for it.
+        if let Some(had) = future::poll_once(lending.as_mut()).await {
+            return had.map_err(|error| self.note_failure(&error));
+        }
+        let lending = async { Ok(lending.await) };
         let waited = interrupted(&self.reply, &self.progress, self.table.settings(), self.request.at);
         let timeout = plan.timeout(self.request).filter(|_| self.request.is_over_with_head());
         let overdue = async {
