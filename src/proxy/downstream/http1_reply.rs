@@ -108,7 +108,9 @@ impl<'i> Http1Reply<'i> {
         let is_unexpected = head.status == 417 && asked.expect_continue && is_unread;
         self.state.is_unexpected.set(is_unexpected);
         let is_over = self.state.is_read.get() || is_unexpected;
-        let may_stay = is_over && !self.drain.has_begun() && !self.is_astray && !ends_bond;
+        // A login by NTLM or Kerberos that has begun is of one connection, and must not lose it half way.
+        let is_draining = self.drain.has_begun() && !head.challenges_connection;
+        let may_stay = is_over && !is_draining && !self.is_astray && !ends_bond;
         let Delivery { keep_alive, dechunk } = head.delivery(self.context(asked.keep_alive && may_stay));
         let shows_end = !head.is_close_delimited() && !dechunk;
         let begun = Stage::Begun { keep_alive, shows_end };
