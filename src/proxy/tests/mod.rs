@@ -8,6 +8,7 @@
 mod cases;
 mod conversations;
 mod departures;
+mod drains;
 mod expectations;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
