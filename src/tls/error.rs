@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 use crate::tls::verify::cert_error::CertError;
 
@@ -53,6 +53,9 @@ pub enum TlsError {
 const WANTS_CERTIFICATE: &str =
     "; it asked for a client certificate and none is configured (tls mode MUTUAL with a client certificate)";
 
+/// BoringSSL's name for it.
+const NO_PROTOCOL: &str = "NO_APPLICATION_PROTOCOL";
+
 impl TlsError {
     /// What rustls reports, with the reason that the verifier left behind.
     pub(super) fn from_rustls(error: rustls::Error, refusal: Option<CertError>, wants_certificate: bool) -> Self {
@@ -64,8 +67,12 @@ impl TlsError {
             }
             E::PeerIncompatible(why) => incompatible(&why),
             E::NoApplicationProtocol => TlsError::Incompatible {
-                token: "NO_APPLICATION_PROTOCOL",
+                token: NO_PROTOCOL,
                 words: "the server does not speak the protocol that was offered (ALPN)".to_owned(),
+            },
+            E::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => TlsError::Incompatible {
+                token: NO_PROTOCOL,
+                words: "the server chose a protocol that was not offered (ALPN)".to_owned(),
             },
             E::InvalidMessage(InvalidMessage::UnknownProtocolVersion | InvalidMessage::InvalidContentType) => {
                 TlsError::NotTls(Spoken::Unknown)
@@ -89,6 +96,16 @@ impl TlsError {
 }
 
 impl TlsError {
+    /// Whether it is about the protocols that were offered (RFC 7301).
+    #[must_use]
+    pub fn is_of_protocol(&self) -> bool {
+        match self {
+            TlsError::Alert { alert, .. } => alert.0 == AlertDescription::NoApplicationProtocol,
+            TlsError::Incompatible { token, .. } => *token == NO_PROTOCOL,
+            _ => false,
+        }
+    }
+
     /// Certificates of many names, or a flood of session tickets.
     pub(super) fn too_much_handshake() -> Self {
         let words = "handshake messages, probably its certificates, exceed 64 KiB; have the server send fewer: its own and the \

@@ -86,7 +86,9 @@ impl Stream {
         let mut session = Session::new(config, name)?;
         let mut opened = VecDeque::new();
         loop {
-            send_output(&socket, &mut session).await?;
+            if let Err(error) = send_output(&socket, &mut session).await {
+                return Err(last_words(&socket, &mut session).await.unwrap_or(error.into()));
+            }
             if !session.is_handshaking() {
                 let (tls, opened) = (Some(Box::new(RefCell::new(session))), RefCell::new(opened));
                 return Ok(Self { socket, tls, opened, slot: None });
@@ -408,6 +410,18 @@ fn ended(session: &Session) -> StreamError {
         Err(error) => error.into(),
         Ok(()) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
     }
+}
+
+/// Why the server left, where it has said so before it did: an alert tells more than that nothing can be sent any more.
+async fn last_words(socket: &Socket, session: &mut Session) -> Option<StreamError> {
+    let mut opened = VecDeque::new();
+    while session.is_handshaking() {
+        let received = socket.recv().await.ok()??;
+        if let Err(said) = session.open(received, &mut opened) {
+            return Some(said.into());
+        }
+    }
+    None
 }
 
 /// Sends what the handshake wants to say.
