@@ -81,13 +81,13 @@ lists() {
   L_CAPTURE_DNS=${L_DNS_ALL:-$L_CAPTURE_DNS} servers=''
   if [ -n "$L_CAPTURE_DNS" ] && [ -z "$L_DNS_ALL" ]; then servers=$(name_servers); fi
   L_DNS_V4=$(addresses 4 "$servers") L_DNS_V6=$(addresses 6 "$servers")
-  L_REJECT_V6='' L_REJECTS=$L_BLOCK_QUIC
+  L_BOUND=1 L_REJECT_V6='' L_REJECTS=$L_BLOCK_QUIC
   if [ "$1" = reject ]; then L_REJECT_V6=1 L_REJECTS=1; fi
   set +f
   [ -n "$L_PROXY_UIDS" ] || fail "EGRET_PROXY_UID must name at least one user"
   export L_INCLUDED_ALL L_INCLUDED_V4 L_INCLUDED_V6 L_EXCLUDED_V4 L_EXCLUDED_V6 L_INCLUDED_LOOPBACK L_PROXY_PORT \
     L_DNS_PORT L_PROXY_UIDS L_PROXY_GIDS L_INCLUDED_PORTS L_EXCLUDED_PORTS L_EXCLUDED_INTERFACES L_CAPTURE_DNS L_DNS_ALL L_DNS_V4 L_DNS_V6 \
-    L_BLOCK_QUIC L_REJECT_V6 L_REJECTS
+    L_BLOCK_QUIC L_REJECT_V6 L_REJECTS L_BOUND
 }
 
 # --- templates: the language is described in egret.nft ---------------------------------------------------------------
@@ -166,13 +166,27 @@ print_rules() {
   esac
 }
 
+# takes_bound FLAVOUR: whether the kernel takes the rules about bound sockets. Without them such a socket waits in vain.
+takes_bound() {
+  for tool in iptables ip6tables; do
+    for rule in 'nat -j CONNMARK --set-xmark 0x1/0x1' \
+      'filter -m connmark --mark 0x1/0x1 -j REJECT --reject-with tcp-reset'; do
+      printf '*%s\n:EGRET_PROBE - [0:0]\n-A EGRET_PROBE -p tcp %s\n-F EGRET_PROBE\n-X EGRET_PROBE\nCOMMIT\n' \
+        "${rule%% *}" "${rule#* }" | "$tool-$1-restore" --noflush -w 30 2> /dev/null || return 1
+    done
+    [ -z "$L_REJECT_V6" ] || return 0
+  done
+}
+
 apply_iptables() {
   lists "$(ipv6_mode)"
+  takes_bound "${1#iptables-}" || L_BOUND=''
   change "iptables-${1#iptables-}" egret.v4.rules || return 1
   change "ip6tables-${1#iptables-}" egret.v6.rules && return
   [ "$ipv6" = auto ] || fail "IPv6 cannot be redirected as EGRET_IPV6=$ipv6 demands"
   echo "redirect.sh: IPv6 cannot be redirected here: it is rejected" >&2
   lists reject
+  L_BOUND=''
   change "ip6tables-${1#iptables-}" egret.v6.rules
 }
 

@@ -14,7 +14,7 @@ use crate::redirect::RedirectError;
 use crate::redirect::backend::{Backend, BackendWish, Flavour, Ipv6Wish};
 use crate::redirect::capture::{Capture, Cidr, CommaList, DnsCapture, DnsServers, Included, Interface, Port};
 use crate::redirect::install::{self, Installed, Outcome};
-use crate::redirect::rules::{self, Family, Ipv6};
+use crate::redirect::rules::{self, BoundSockets, Family, Ipv6};
 use crate::redirect::verify;
 
 /// What Istio's repair controllers look for: the rules are in place but do not work.
@@ -206,7 +206,7 @@ impl InitArgs {
         }
         if self.backend != BackendWish::Nft {
             for (tool, family) in [("iptables", Family::V4), ("ip6tables", Family::V6)] {
-                let tables = rules::text(&rules::iptables(capture, family, ipv6));
+                let tables = rules::text(&rules::iptables(capture, family, ipv6, BoundSockets::Refused));
                 parts.push(format!("# {tool}-restore --noflush\n{tables}"));
             }
         }
@@ -230,6 +230,12 @@ fn report(installed: &Installed, capture: &Capture) {
         Ipv6::Absent => "not in use here, and no rules for it are possible",
     };
     println!("ipv6: {ipv6}");
+    if installed.bound == BoundSockets::Left {
+        println!(
+            "note: connections from sockets that are bound to an interface will wait in vain: the kernel lacks xt_connmark, \
+             iptable_filter or ipt_REJECT"
+        );
+    }
     if !capture.redirects() {
         println!("note: no network and no port is included, so no connection is redirected");
     }

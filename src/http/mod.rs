@@ -44,7 +44,7 @@ pub use edits::{FieldEdits, RequestEdits};
 pub use error::{BodyError, HeadError, RequestError, ResponseError};
 pub use head::{HeadLimits, Parsed, Span, Version};
 pub use lenient_body::{AnswerBody, Passed};
-pub use lenient_head::{Answer, parse_answer};
+pub use lenient_head::{Answer, Doubt, parse_answer};
 pub use method::Method;
 pub use path::{AmbiguousPath, normal_path, parameterless_path, query_parameter, split_query};
 pub use reply::{ReplyOptions, local_reply, local_reply_with, reason_phrase};

@@ -13,7 +13,7 @@ use super::iptables;
 pub use super::iptables::Flavour;
 pub use super::namespace::ipv6_in_use;
 use super::nft;
-use super::rules::{self, Family, Ipv6};
+use super::rules::{self, BoundSockets, Family, Ipv6};
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -161,6 +161,17 @@ fn try_out(backend: Backend, capture: &Capture, ipv6: Ipv6Wish) -> Result<Ipv6, 
             Ok(chosen)
         }
     }
+}
+
+/// Whether iptables can refuse what bound sockets send. That it can redirect says nothing of it.
+pub fn bound_sockets(flavour: Flavour, ipv6: Ipv6) -> BoundSockets {
+    let families: &[Family] = if ipv6 == Ipv6::Redirect { &[Family::V4, Family::V6] } else { &[Family::V4] };
+    let takes = |family: &Family| {
+        let marks = iptables::try_rule(flavour, *family, "nat", "-p tcp -j CONNMARK --set-xmark 0x1/0x1");
+        let reject = "-p tcp -m connmark --mark 0x1/0x1 -j REJECT --reject-with tcp-reset";
+        marks.and_then(|()| iptables::try_rule(flavour, *family, "filter", reject)).is_ok()
+    };
+    if families.iter().all(takes) { BoundSockets::Refused } else { BoundSockets::Left }
 }
 
 fn try_redirect(flavour: Flavour, family: Family) -> Result<(), RedirectError> {

@@ -4,10 +4,10 @@
 //! backend leaves no moment in which a connection escapes; a wish that is fulfilled already changes nothing.
 
 use super::RedirectError;
-use super::backend::{Backend, BackendWish, Choice, Ipv6Wish, choose};
+use super::backend::{self, Backend, BackendWish, Choice, Ipv6Wish, choose};
 use super::capture::Capture;
 use super::iptables::{self, Flavour};
-use super::rules::{self, Family, Ipv6};
+use super::rules::{self, BoundSockets, Family, Ipv6, Table};
 use super::{digest, nft};
 
 /// Whether anything had to be done.
@@ -22,6 +22,7 @@ pub enum Outcome {
 pub struct Installed {
     pub choice: Choice,
     pub outcome: Outcome,
+    pub bound: BoundSockets,
     /// Other backends whose rules were found and removed.
     pub swept: Vec<Backend>,
 }
@@ -29,12 +30,15 @@ pub struct Installed {
 /// Brings the kernel to the wish. The order of the wishes is that of `egret init`'s flags.
 pub fn install(capture: &Capture, ipv6: Ipv6Wish, backend: BackendWish) -> Result<Installed, RedirectError> {
     let choice = choose(backend, capture, ipv6)?;
-    let outcome = match choice.backend {
-        Backend::Nft => install_nft(&rules::nft(capture, choice.ipv6))?,
-        Backend::Iptables(flavour) => install_iptables(flavour, capture, choice.ipv6)?,
+    let (outcome, bound) = match choice.backend {
+        Backend::Nft => (install_nft(&rules::nft(capture, choice.ipv6))?, BoundSockets::Refused),
+        Backend::Iptables(flavour) => {
+            let bound = backend::bound_sockets(flavour, choice.ipv6);
+            (install_iptables(flavour, capture, choice.ipv6, bound)?, bound)
+        }
     };
     let swept = sweep(Some(choice.backend))?.swept;
-    Ok(Installed { choice, outcome, swept })
+    Ok(Installed { choice, outcome, bound, swept })
 }
 
 /// What a removal found.
@@ -63,15 +67,21 @@ fn install_nft(rules: &str) -> Result<Outcome, RedirectError> {
     Ok(Outcome::Applied)
 }
 
-fn install_iptables(flavour: Flavour, capture: &Capture, ipv6: Ipv6) -> Result<Outcome, RedirectError> {
+fn install_iptables(
+    flavour: Flavour,
+    capture: &Capture,
+    ipv6: Ipv6,
+    bound: BoundSockets,
+) -> Result<Outcome, RedirectError> {
     let families: &[Family] = if ipv6 == Ipv6::Absent { &[Family::V4] } else { &[Family::V4, Family::V6] };
-    let wanted: String = families.iter().map(|&family| rules::text(&rules::iptables(capture, family, ipv6))).collect();
+    let rules = |family| rules::iptables(capture, family, ipv6, bound);
+    let wanted: String = families.iter().map(|&family| rules::text(&rules(family))).collect();
     let v4 = iptables::present(flavour, Family::V4)?;
     if v4.digest.as_deref() == Some(&*digest::of(&wanted, &listing(flavour, families)?)) {
         return Ok(Outcome::Unchanged);
     }
     for &family in families {
-        replace_family(flavour, capture, family, ipv6)?;
+        replace_family(flavour, family, ipv6, &rules(family))?;
     }
     iptables::mark(flavour, &digest::of(&wanted, &listing(flavour, families)?))?;
     Ok(Outcome::Applied)
@@ -81,8 +91,7 @@ fn listing(flavour: Flavour, families: &[Family]) -> Result<String, RedirectErro
     families.iter().map(|&family| iptables::present(flavour, family).map(|present| present.listing())).collect()
 }
 
-fn replace_family(flavour: Flavour, capture: &Capture, family: Family, ipv6: Ipv6) -> Result<(), RedirectError> {
-    let wanted = rules::iptables(capture, family, ipv6);
+fn replace_family(flavour: Flavour, family: Family, ipv6: Ipv6, wanted: &[Table]) -> Result<(), RedirectError> {
     let present = iptables::present(flavour, family)?;
     let mut names: Vec<&str> = wanted.iter().chain(&present.tables).map(|table| table.name.as_str()).collect();
     names.sort_by_key(|name| rules::order(name, ipv6));

@@ -78,6 +78,11 @@ pub fn try_out(flavour: Flavour, family: Family, table: &str, rule: &str) -> Res
     if present(flavour, family)?.table(table).is_some() {
         return Ok(());
     }
+    try_rule(flavour, family, table, rule)
+}
+
+/// As [`try_out`], whatever stands in the table.
+pub fn try_rule(flavour: Flavour, family: Family, table: &str, rule: &str) -> Result<(), RedirectError> {
     let table = |lines: &[&str]| Table { name: table.into(), lines: lines.iter().map(ToString::to_string).collect() };
     restore(flavour, family, &table(&[":EGRET_PROBE - [0:0]", &format!("-A EGRET_PROBE {rule}")]))?;
     restore(flavour, family, &table(&["-F EGRET_PROBE", "-X EGRET_PROBE"]))

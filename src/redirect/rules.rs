@@ -21,6 +21,14 @@ pub enum Ipv6 {
     Absent,
 }
 
+/// What becomes of sockets that are bound to an interface, whose redirected packets leave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoundSockets {
+    Refused,
+    /// They wait in vain: this kernel does not take the rules of iptables that would refuse them.
+    Left,
+}
+
 /// The two families of addresses, each of which has its own iptables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -39,18 +47,18 @@ pub struct Table {
 
 /// The input of `nft -f`: one transaction.
 pub fn nft(capture: &Capture, ipv6: Ipv6) -> String {
-    render(NFT, &lists(capture, ipv6))
+    render(NFT, &lists(capture, ipv6, BoundSockets::Refused))
 }
 
 /// The input of iptables-restore for one family, tables without rules left out, in the order in which they may be
 /// applied one after the other: what catches comes before what lets go.
-pub fn iptables(capture: &Capture, family: Family, ipv6: Ipv6) -> Vec<Table> {
+pub fn iptables(capture: &Capture, family: Family, ipv6: Ipv6, bound: BoundSockets) -> Vec<Table> {
     let template = match (family, ipv6) {
         (Family::V4, _) => IPTABLES_V4,
         (Family::V6, Ipv6::Absent) => return Vec::new(),
         (Family::V6, _) => IPTABLES_V6,
     };
-    let mut tables = split(&render(template, &lists(capture, ipv6)));
+    let mut tables = split(&render(template, &lists(capture, ipv6, bound)));
     tables.sort_by_key(|table| order(&table.name, ipv6));
     tables
 }
@@ -81,7 +89,7 @@ pub fn text(tables: &[Table]) -> String {
     tables.iter().map(table).collect()
 }
 
-fn lists(capture: &Capture, ipv6: Ipv6) -> Lists {
+fn lists(capture: &Capture, ipv6: Ipv6, bound: BoundSockets) -> Lists {
     let mut lists = Lists::default();
     lists.set("PROXY_PORT", [capture.proxy_port]);
     lists.set("PROXY_UIDS", &capture.proxy_uids);
@@ -103,6 +111,7 @@ fn lists(capture: &Capture, ipv6: Ipv6) -> Lists {
     lists.set("DNS_V4", servers.iter().filter(|server| server.is_ipv4()));
     lists.set("DNS_V6", servers.iter().filter(|server| server.is_ipv6()));
     lists.set_flag("BLOCK_QUIC", capture.block_quic);
+    lists.set_flag("BOUND", bound == BoundSockets::Refused);
     lists.set_flag("REJECT_V6", ipv6 == Ipv6::Reject);
     lists.set_flag("REJECTS", capture.block_quic || ipv6 == Ipv6::Reject);
     lists
@@ -125,16 +134,17 @@ mod tests {
     fn what_catches_comes_before_what_lets_go() {
         let capture =
             Capture { block_quic: true, dns: Some(DnsCapture { port: 15053, servers: DnsServers::Any }), ..sample() };
-        assert_eq!(names(&iptables(&capture, Family::V6, Ipv6::Redirect)), ["raw", "nat", "filter"]);
-        assert_eq!(names(&iptables(&capture, Family::V4, Ipv6::Redirect)), ["raw", "nat", "filter"]);
-        assert_eq!(names(&iptables(&capture, Family::V6, Ipv6::Reject)), ["filter"]);
+        let of = |family, ipv6| iptables(&capture, family, ipv6, BoundSockets::Refused);
+        assert_eq!(names(&of(Family::V6, Ipv6::Redirect)), ["raw", "nat", "filter"]);
+        assert_eq!(names(&of(Family::V4, Ipv6::Redirect)), ["raw", "nat", "filter"]);
+        assert_eq!(names(&of(Family::V6, Ipv6::Reject)), ["filter"]);
         assert!(order("filter", Ipv6::Reject) < order("nat", Ipv6::Reject));
     }
 
     #[test]
     fn tables_without_rules_are_left_out() {
-        assert_eq!(names(&iptables(&sample(), Family::V4, Ipv6::Redirect)), ["nat"]);
-        assert_eq!(names(&iptables(&sample(), Family::V6, Ipv6::Absent)), [""; 0]);
+        assert_eq!(names(&iptables(&sample(), Family::V4, Ipv6::Redirect, BoundSockets::Left)), ["nat"]);
+        assert_eq!(names(&iptables(&sample(), Family::V6, Ipv6::Absent, BoundSockets::Refused)), [""; 0]);
     }
 
     #[test]
@@ -150,10 +160,9 @@ mod tests {
             ..sample()
         };
         for ipv6 in [Ipv6::Redirect, Ipv6::Reject, Ipv6::Absent] {
-            let v4 = text(&iptables(&capture, Family::V4, ipv6));
-            let v6 = text(&iptables(&capture, Family::V6, ipv6));
-            for rules in [nft(&capture, ipv6), v4, v6] {
-                assert!(!rules.contains(['@', '?', '!']), "{rules}");
+            let of = |family| text(&iptables(&capture, family, ipv6, BoundSockets::Refused));
+            for rules in [nft(&capture, ipv6), of(Family::V4), of(Family::V6)] {
+                assert!(!rules.contains(['@', '?']) && !rules.lines().any(|line| line.starts_with('!')), "{rules}");
             }
         }
     }

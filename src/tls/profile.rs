@@ -42,7 +42,10 @@ pub enum ProfileError {
     #[error("the list of subjectAltNames to check is empty")]
     NoNames,
     /// the host is no name that TLS can carry
-    #[error("{0} cannot be a TLS server name")]
+    #[error(
+        "{0} is not a name that TLS can ask for: a label begins or ends with a hyphen, or is longer than 63 characters; use \
+         another name for the server (`sni` and `subjectAltNames` of the DestinationRule), or TLS passed through"
+    )]
     ServerName(String),
 }
 

@@ -7,7 +7,7 @@ use super::message::{CarrierError, Form, Outgoing, Part};
 use super::reader::Reader;
 use super::stream::{Stream, StreamError};
 use crate::http::{
-    Answer, AnswerBody, BodyError, BodyLength, CHUNK_END, HeadLimits, Passed, RequestContext, RequestHead,
+    Answer, AnswerBody, BodyError, BodyLength, CHUNK_END, Doubt, HeadLimits, Passed, RequestContext, RequestHead,
     ResponseHead, chunk_start, last_chunk, parse_answer,
 };
 use crate::io::{Lease, SendFuture};
@@ -90,10 +90,8 @@ pub struct Http1Response<'c> {
     length: usize,
     scanner: AnswerBody,
     body: BodyLength,
-    /// Lines of chunks may end with LF alone.
-    lf_ends_lines: bool,
-    /// A head was understood that other readers may understand otherwise.
-    is_doubtful: bool,
+    /// Of the heads so far.
+    doubt: Doubt,
     /// The body lasts until the connection ends.
     is_open_ended: bool,
     /// Bytes came behind the end of the response: nobody asked for them, and the connection must not be used again.
@@ -112,8 +110,7 @@ impl<'c> Http1Response<'c> {
             length: 0,
             scanner,
             body: BodyLength::None,
-            lf_ends_lines: false,
-            is_doubtful: false,
+            doubt: Doubt::default(),
             is_open_ended: false,
             surplus: false,
             heard: false,
@@ -129,14 +126,14 @@ impl<'c> Http1Response<'c> {
         loop {
             match parse_answer(self.reader.bytes(), request, limits) {
                 Ok(Answer::AsWritten { head, length }) => {
-                    self.lf_ends_lines = false;
+                    self.doubt.lf_ends_lines = false;
                     return Ok(self.begin(head, length));
                 }
                 Ok(Answer::Rewritten { head, bytes, length, doubt }) => {
                     let written = bytes.len();
                     self.reader.replace(length, bytes);
-                    self.lf_ends_lines = doubt.lf_ends_lines;
-                    self.is_doubtful |= doubt.ends_connection;
+                    let ends_connection = self.doubt.ends_connection || doubt.ends_connection;
+                    self.doubt = Doubt { ends_connection, ..doubt };
                     return Ok(self.begin(head, written));
                 }
                 Ok(Answer::Partial) => {}
@@ -152,7 +149,7 @@ impl<'c> Http1Response<'c> {
 
     fn begin(&mut self, head: ResponseHead, length: usize) -> ResponseHead {
         self.length = length;
-        self.scanner = AnswerBody::new(head.body, self.lf_ends_lines);
+        self.scanner = AnswerBody::new(head.body, self.doubt.lf_ends_lines);
         self.body = head.body;
         self.is_open_ended = head.is_close_delimited();
         head
@@ -181,7 +178,7 @@ impl<'c> Http1Response<'c> {
                 }
             },
             Form::Data => {
-                self.scanner = AnswerBody::keeping_trailer(self.body, self.lf_ends_lines);
+                self.scanner = AnswerBody::keeping_trailer(self.body, self.doubt.lf_ends_lines);
                 let mut start = Vec::with_capacity(all.len());
                 start.extend_from_slice(&all[..self.length]);
                 self.unframe(&all[self.length..], &mut start)?;
@@ -254,7 +251,7 @@ impl<'c> Http1Response<'c> {
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        let is_sure = !self.is_doubtful && !self.scanner.is_doubtful();
+        let is_sure = !self.doubt.ends_connection && !self.scanner.is_doubtful();
         is_sure && !self.is_open_ended && !self.surplus && self.reader.bytes().is_empty()
     }
 

@@ -4,6 +4,8 @@
 //! a new source port, connected to its server, so that the kernel drops what comes from elsewhere; with the random id
 //! and the question compared, a forger off the path has to guess some 31 bits within one round trip (RFC 5452 §9).
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -42,6 +44,27 @@ pub enum QueryError {
 pub struct ServerView {
     pub conf: Rc<ResolvConf>,
     pub streams: StreamTransport,
+    pub plain: PlainServers,
+}
+
+/// Name servers that answered only what had no EDNS record: they are not asked with one again, and nobody waits for what they
+/// drop.
+#[derive(Clone, Debug, Default)]
+pub struct PlainServers(Rc<RefCell<HashSet<SocketAddr>>>);
+
+impl PlainServers {
+    fn holds(&self, server: &SocketAddr) -> bool {
+        self.0.borrow().contains(server)
+    }
+
+    fn add(&self, server: SocketAddr) {
+        self.0.borrow_mut().insert(server);
+    }
+
+    /// Others may be asked from now on.
+    pub fn forget(&self) {
+        self.0.borrow_mut().clear();
+    }
 }
 
 /// Asks each server in turn, `conf.attempts` times round, until one replies. `turn` chooses the first one where the
@@ -62,13 +85,18 @@ pub async fn ask(view: &ServerView, question: &Question, turn: usize) -> Result<
     let mut silent = Vec::new();
     let mut failed = None;
     for (at, server) in conf.servers.iter().cycle().skip(first).take(rounds + plain_round).enumerate() {
-        let was_silent = silent.contains(server);
+        let was_silent = silent.contains(server) || view.plain.holds(server);
         if at >= rounds && !was_silent {
             continue;
         }
         let extension = if was_silent { Extension::Omit } else { Extension::Offer };
         match ask_server(view, question, *server, extension).await {
-            Ok(reply) => return Ok(reply),
+            Ok(reply) => {
+                if was_silent {
+                    view.plain.add(*server);
+                }
+                return Ok(reply);
+            }
             Err(error) => {
                 if matches!(error, QueryError::Timeout { .. }) {
                     silent.push(*server);
@@ -95,8 +123,11 @@ async fn ask_server(
     match (answer, ask_once(view, question, server, Extension::Omit).await) {
         // The first answer stands where the second is no better.
         (Ok(reply), Ok(Err(_)) | Err(_)) => Ok(reply),
-        (Err(failure), Err(_)) => Err(QueryError::Failed { server, failure }),
-        (_, Ok(second)) => second.map_err(|failure| QueryError::Failed { server, failure }),
+        (Err(failure), Err(_)) | (_, Ok(Err(failure))) => Err(QueryError::Failed { server, failure }),
+        (_, Ok(Ok(second))) => {
+            view.plain.add(server);
+            Ok(second)
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::exchange::ServerView;
+use super::exchange::{PlainServers, ServerView};
 use super::resolver_environment::{Change, Environment};
 use super::stream::StreamTransport;
 use crate::dns::resolv_conf::ResolvConf;
@@ -25,6 +25,7 @@ pub struct NameServers {
     /// Counts changes.
     changes: watch::Sender<u64>,
     streams: RefCell<StreamTransport>,
+    plain: PlainServers,
     turn: Cell<usize>,
     looked: Cell<Instant>,
 }
@@ -37,6 +38,7 @@ impl NameServers {
             environment: RefCell::new(environment),
             changes: watch::Sender::new(0),
             streams: RefCell::default(),
+            plain: PlainServers::default(),
             turn: Cell::new(0),
             looked: Cell::new(Instant::now()),
         }
@@ -84,7 +86,8 @@ impl NameServers {
     }
 
     pub(super) fn view(&self) -> ServerView {
-        ServerView { conf: Rc::clone(&self.environment.borrow().conf), streams: self.streams.borrow().clone() }
+        let (conf, streams) = (Rc::clone(&self.environment.borrow().conf), self.streams.borrow().clone());
+        ServerView { conf, streams, plain: self.plain.clone() }
     }
 
     pub(super) fn environment(&self) -> Ref<'_, Environment> {
@@ -108,6 +111,7 @@ impl NameServers {
 
     /// Something is otherwise than it was.
     pub(super) fn tell(&self) {
+        self.plain.forget();
         self.changes.send_modify(|n| *n = n.wrapping_add(1));
     }
 

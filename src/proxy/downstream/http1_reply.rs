@@ -104,16 +104,24 @@ impl<'i> Http1Reply<'i> {
     pub fn begin(&self, head: &ResponseHead, ends_bond: bool) -> Form {
         // Only here is it known whether the connection can stay open.
         let asked = &self.request.head;
-        let is_unread = !self.state.is_read.get() && !self.state.has_begun.get();
-        let is_unexpected = head.status == 417 && asked.expect_continue && is_unread;
-        self.state.is_unexpected.set(is_unexpected);
-        let is_over = self.state.is_read.get() || is_unexpected;
-        let may_stay = is_over && !self.drain.has_begun() && !self.is_astray && !ends_bond;
+        let is_over = self.is_over_after(head.status);
+        // A login by NTLM or Kerberos that has begun is of one connection, and must not lose it half way.
+        let is_draining = self.drain.has_begun() && !head.challenges_connection;
+        let may_stay = is_over && !is_draining && !self.is_astray && !ends_bond;
         let Delivery { keep_alive, dechunk } = head.delivery(self.context(asked.keep_alive && may_stay));
         let shows_end = !head.is_close_delimited() && !dechunk;
         let begun = Stage::Begun { keep_alive, shows_end };
         self.state.stage.set(if head.is_upgrade { Stage::Switched } else { begun });
         if dechunk { Form::Data } else { Form::Framed }
+    }
+
+    /// Whether nothing more of the request comes behind an answer of this status.
+    fn is_over_after(&self, status: u16) -> bool {
+        let is_read = self.state.is_read.get();
+        let is_unexpected =
+            status == 417 && self.request.head.expect_continue && !(is_read || self.state.has_begun.get());
+        self.state.is_unexpected.set(is_unexpected);
+        is_read || is_unexpected
     }
 
     pub fn start(&self, head: &ResponseHead, bytes: Lease, edits: &FieldEdits) -> Result<Sending<'_>, ExchangeError> {
@@ -165,7 +173,7 @@ impl<'i> Http1Reply<'i> {
         // Only behind a request that is known to be over can another one begin.
         let is_read = self.state.is_read.get() || head.body == BodyLength::None;
         // What follows a CONNECT was meant for the tunnel.
-        let over = is_read && !head.is_connect();
+        let over = (is_read || self.is_over_after(failure.status)) && !head.is_connect();
         let keep_alive = over && head.keep_alive && !self.drain.has_begun();
         let options = ReplyOptions {
             version: head.version,

@@ -68,6 +68,32 @@ fn who_was_answered_417_repeats_the_request_on_the_same_connection() {
     });
 }
 
+/// As curl sees it where a route answers so itself.
+#[test]
+fn a_routes_own_417_keeps_the_connection_as_well() {
+    let direct = "directResponse: {status: 417}, match: [{headers: {expect: {exact: 100-continue}}}]";
+    let site = Site::new().naming(HOST, &["203.0.113.1"]).with(&http_entry(HOST, 80, 80));
+    let routes = format!("{{{direct}}}, {{route: [{{destination: {{host: {HOST}}}}}]}}");
+    let site = site.with(&format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v}}\nspec: {{hosts: [{HOST}], http: [{routes}]}}\n"
+    ));
+    for_each_seed(5, |seed| {
+        site.play(seed, async |stage| {
+            let heard = Heard::default();
+            stage.world.serve(address("203.0.113.1:80"), move |far| refuse_expectations(far, Rc::clone(&heard)));
+            let world = Rc::clone(&stage.world);
+            stage.spawn("two answers", async move {
+                let mut talk = open(&world, "203.0.113.1:80");
+                talk.send(upload(EXPECT).as_bytes()).await.unwrap();
+                let answer = talk.answer_to("PUT").await.unwrap();
+                assert_eq!((answer.status, field(&answer.head, "connection")), (417, None));
+                talk.send((upload("") + "hello").as_bytes()).await.unwrap();
+                assert_eq!(talk.answer_to("PUT").await.unwrap().body, b"hello");
+            });
+        });
+    });
+}
+
 /// Its body, sent in spite of the answer, or anything else: no reader could tell them apart.
 #[test]
 fn nothing_but_the_same_request_may_follow_417() {

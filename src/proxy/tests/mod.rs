@@ -9,6 +9,7 @@ mod calls;
 mod cases;
 mod conversations;
 mod departures;
+mod drains;
 mod expectations;
 mod http2_ends;
 #[path = "../../../tests/http/judge.rs"]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use super::stage::{Site, address, open};
-use crate::io::simulation::{Far, Random, World, for_each_seed};
+use crate::io::simulation::{Far, Host, Random, World, for_each_seed};
 
 const ENTRY: &str = "apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -120,6 +120,30 @@ fn a_reset_arrives_behind_what_was_said() {
                 world.sleep(Duration::from_secs(2)).await;
             });
         });
+    });
+}
+
+/// The server is dialled at once where nobody need read, so that an application learns of a refusal without saying a word.
+#[test]
+fn a_refused_port_is_learnt_of_at_once_and_in_silence() {
+    let site = Site::new().with(ENTRY);
+    for_each_seed(10, |seed| {
+        for at in ["203.0.113.7:5432", "203.0.113.9:4711"] {
+            let (log, ()) = site.play(seed, async |stage| {
+                stage.world.host(address(at), || Host::Refuses);
+                let world = Rc::clone(&stage.world);
+                stage.spawn("a reset", async move {
+                    let mut talk = open(&world, at);
+                    let told = async { talk.rest().await.is_err() };
+                    let waited = async {
+                        world.sleep(Duration::from_secs(1)).await;
+                        panic!("nothing is told within a second")
+                    };
+                    assert!(future::or(told, waited).await, "a reset is no orderly end");
+                });
+            });
+            assert!(log.len() == 1 && log[0].contains(" UF,URX "), "{log:?}");
+        }
     });
 }
 

@@ -36,6 +36,16 @@ const RESERVE: u64 = 16;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
+/// What became of the server's wish for another handshake (TLS 1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renegotiation {
+    Unasked,
+    /// It has been refused, and has sent no data since.
+    Refused,
+    /// It went on without.
+    DoneWithout,
+}
+
 /// Which close_notify there have been.
 #[derive(Default)]
 struct Ends {
@@ -60,9 +70,7 @@ pub(in crate::tls) struct Channel {
     key_updates: u8,
     /// Bytes of handshake messages since the last data.
     handshake_bytes: usize,
-    renegotiation_refused: bool,
-    /// And no data has come since.
-    lacks_renegotiation: bool,
+    renegotiation: Renegotiation,
     ends: Ends,
     wants_certificate: bool,
 }
@@ -91,8 +99,7 @@ impl Channel {
             warnings: 0,
             key_updates: 0,
             handshake_bytes: 0,
-            renegotiation_refused: false,
-            lacks_renegotiation: false,
+            renegotiation: Renegotiation::Unasked,
             ends: Ends::default(),
             wants_certificate,
         })
@@ -109,7 +116,7 @@ impl Channel {
 
     /// Whether the server was refused a renegotiation and has sent no data since: if it ends now, that is why.
     pub(in crate::tls) fn lacks_renegotiation(&self) -> bool {
-        self.lacks_renegotiation
+        self.renegotiation == Renegotiation::Refused
     }
 
     /// Whether so much was sealed with a key that cannot be replaced that no new use of the connection should begin.
@@ -138,7 +145,9 @@ impl Channel {
                 self.empty_records = 0;
                 self.key_updates = 0;
                 self.handshake_bytes = 0;
-                self.lacks_renegotiation = false;
+                if self.renegotiation == Renegotiation::Refused {
+                    self.renegotiation = Renegotiation::DoneWithout;
+                }
                 plaintext.push_back(record);
             } else {
                 self.hear(kind, &record, output)?;
@@ -205,9 +214,10 @@ impl Channel {
                 kept.map_err(|error| FatalAlert::malformed(format!("a session ticket: {error}")))
             }
             HandshakeType::KeyUpdate if self.is_tls13() => self.hear_key_update(body, is_last),
-            HandshakeType::HelloRequest if !self.is_tls13() && body.is_empty() && !self.renegotiation_refused => {
-                self.renegotiation_refused = true;
-                self.lacks_renegotiation = true;
+            HandshakeType::HelloRequest
+                if !self.is_tls13() && body.is_empty() && self.renegotiation == Renegotiation::Unasked =>
+            {
+                self.renegotiation = Renegotiation::Refused;
                 self.send_alert(WARNING, AlertDescription::NoRenegotiation, output)
             }
             other => Err(FatalAlert::unexpected(format!("a {other:?} message after the handshake"))),

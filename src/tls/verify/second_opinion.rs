@@ -47,7 +47,7 @@ pub(in crate::tls) fn verify(
     // Unreadable intermediates may belong to another chain.
     let issuers: Vec<Signed<'_>> = intermediates.iter().filter_map(|der| Signed::parse(der).ok()).collect();
     let (budget, comparisons) = (SignatureBudget::new(), ComparisonBudget::new());
-    Search { trust, issuers: &issuers, now, budget, comparisons }.chain(&mut vec![&leaf])
+    PathSearch { trust, issuers: &issuers, now, budget, comparisons }.chain(&mut vec![&leaf])
 }
 
 fn check_leaf(leaf: &Signed<'_>) -> Result<(), CertError> {
@@ -101,7 +101,7 @@ fn is_self_issued(certificate: &Signed<'_>) -> bool {
     name_contents(certificate.parsed.subject()) == name_contents(certificate.parsed.issuer())
 }
 
-struct Search<'s> {
+struct PathSearch<'s> {
     trust: &'s Trust,
     issuers: &'s [Signed<'s>],
     now: i64,
@@ -109,7 +109,7 @@ struct Search<'s> {
     comparisons: ComparisonBudget,
 }
 
-impl<'s> Search<'s> {
+impl<'s> PathSearch<'s> {
     /// Finds an issuer of the last of `path` among the anchors, else among the intermediates, and so on up.
     fn chain<'p>(&mut self, path: &mut Vec<&'p Signed<'p>>) -> Result<(), CertError>
     where

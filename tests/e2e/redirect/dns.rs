@@ -1,6 +1,6 @@
 //! DNS in the rules: whose questions come to the proxy, and how they are proven.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,13 +19,23 @@ fn outside(pod: &Pod, at: &'static str) -> UdpSocket {
     socket
 }
 
+/// What comes next, and from whom. Another test's thread that changes its user interrupts a receive that has a time limit.
+fn received(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// A question of `client` to `server` that comes to `listener`, and its answer.
 fn is_captured(client: &UdpSocket, server: &str, listener: &UdpSocket) {
     let mut buffer = [0; 16];
     client.send_to(b"question", server).unwrap();
-    let (_, from) = listener.recv_from(&mut buffer).expect("the question is captured");
+    let (_, from) = received(listener, &mut buffer).expect("the question is captured");
     listener.send_to(b"answer", from).unwrap();
-    let (length, from) = client.recv_from(&mut buffer).expect("the answer comes back");
+    let (length, from) = received(client, &mut buffer).expect("the answer comes back");
     assert_eq!((&buffer[..length], from), (&b"answer"[..], server.parse().unwrap()));
 }
 
@@ -61,9 +71,9 @@ fn questions_to_the_pods_name_servers_are_captured_and_the_proxys_own_go_out() {
             let upstream = pod.udp(PROXY, own);
             let mut buffer = [0; 16];
             upstream.send_to(b"upstream", server).unwrap();
-            let (_, from) = resolver.recv_from(&mut buffer).expect("the proxy's question leaves");
+            let (_, from) = received(&resolver, &mut buffer).expect("the proxy's question leaves");
             resolver.send_to(b"reply", from).unwrap();
-            assert_eq!(upstream.recv_from(&mut buffer).expect("and is answered").0, 5, "{backend} {server}");
+            assert_eq!(received(&upstream, &mut buffer).expect("and is answered").0, 5, "{backend} {server}");
         }
     }
 }
@@ -78,9 +88,9 @@ fn other_servers_are_captured_on_request_only() {
         pod.must_init(&["--backend", backend, "--no-verify", "--capture-dns", "--dns-servers", "10.77.1.9"]);
         let app = pod.udp(APP, "10.77.1.2:5300");
         app.send_to(b"question", "10.77.1.1:53").unwrap();
-        let (_, from) = resolver.recv_from(&mut buffer).expect("another server is asked itself");
+        let (_, from) = received(&resolver, &mut buffer).expect("another server is asked itself");
         resolver.send_to(b"reply", from).unwrap();
-        app.recv_from(&mut buffer).expect("and answers");
+        received(&app, &mut buffer).expect("and answers");
         pod.must_init(&["--backend", backend, "--no-verify", "--capture-all-dns"]);
         // Another port: the kernel keeps flows that it knows as they are.
         is_captured(&pod.udp(APP, "10.77.1.2:5301"), "10.77.1.1:53", &listener);

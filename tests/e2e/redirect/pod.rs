@@ -128,6 +128,30 @@ impl Pod {
         self.inside(id, move || TcpStream::connect_timeout(&to, PATIENCE))
     }
 
+    /// A connection from inside the pod, from a socket that is bound to its interface.
+    pub fn connect_bound(&self, id: u32, to: &str) -> io::Result<TcpStream> {
+        let to: SocketAddr = to.parse().expect("an address of the test");
+        // The device is for root to choose; whose the packets are is the thread's filesystem identity.
+        self.inside(id, move || {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+            socket.bind_device(Some(b"v0"))?;
+            socket.connect_timeout(&to.into(), PATIENCE)?;
+            Ok(socket.into())
+        })
+    }
+
+    /// A connection from inside the pod to the outside's link-local address.
+    pub fn connect_link_local(&self, id: u32, port: u16) -> io::Result<TcpStream> {
+        let output =
+            Command::new("/usr/sbin/ip").args(["-n", &self.outside, "-6", "addr", "show", "dev", "v1"]).output();
+        let text = String::from_utf8(output.expect("`ip` runs").stdout).expect("text");
+        let address =
+            text.split_whitespace().find_map(|word| word.strip_suffix("/64").filter(|a| a.starts_with("fe80")));
+        let address: Ipv6Addr = address.expect("the interface has one").parse().expect("an address");
+        let scope = self.inside(0, || nix::net::if_::if_nametoindex("v0")).expect("the interface exists");
+        self.connect(id, std::net::SocketAddrV6::new(address, port, 0, scope))
+    }
+
     /// A server on the outside, on both families.
     pub fn serve_outside(&self, port: u16) -> TcpListener {
         self.outside(move || listen((Ipv6Addr::UNSPECIFIED, port).into()))

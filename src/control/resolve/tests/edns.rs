@@ -44,6 +44,10 @@ fn a_server_without_edns_is_asked_plainly() {
             let cell = resolver.cell(&name("a.test"));
             settled(&resolver).await;
             assert_eq!(**cell.load(), ips(&["192.0.2.1"]), "{code}");
+            let asked = bench.servers.count();
+            let _next = resolver.cell(&name("b.test"));
+            settled(&resolver).await;
+            assert_eq!(bench.servers.count(), asked + 2, "{code}: it is asked plainly from now on");
         });
     }
 }
@@ -65,6 +69,11 @@ fn a_server_that_drops_edns_is_asked_plainly_the_next_time() {
             settled(&resolver).await;
             assert_eq!(**cell.load(), ips(&["192.0.2.1"]));
             assert_eq!(bench.servers.count(), 4, "once more for each family");
+            // The next name is not waited for.
+            let next = resolver.cell(&name("b.test"));
+            settled(&resolver).await;
+            assert_eq!(**next.load(), ips(&["192.0.2.1"]));
+            assert_eq!(bench.servers.count(), 6, "it is asked plainly from now on");
         });
     }
 }

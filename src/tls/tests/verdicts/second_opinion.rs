@@ -45,7 +45,9 @@ fn critical(extensions: &[(u64, &[u8])]) -> Change {
 
 fn directory(names: &[(DnType, &str)]) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    names.iter().for_each(|(kind, value)| name.push(kind.clone(), *value));
+    for (kind, value) in names {
+        name.push(kind.clone(), *value);
+    }
     name
 }
 
@@ -260,7 +262,7 @@ fn a_servers_key_must_be_for_signing() {
     let cases = vec![
         Case::new("any", &with(&[]), &trusted, good()),
         Case::new("signing", &with(std::slice::from_ref(&sign)), &trusted, good()),
-        Case::new("both", &with(&[sign, encrypt.clone()]), &trusted, good()),
+        Case::new("both", &with(&[sign, encrypt]), &trusted, good()),
         Case::new("encrypting", &with(std::slice::from_ref(&encrypt)), &trusted, refused()),
         Case::new("agreeing", &with(&[KeyUsagePurpose::KeyAgreement]), &trusted, refused()),
     ];
