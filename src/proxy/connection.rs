@@ -329,11 +329,13 @@ async fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecor
         End::Idle => {
             upstream.close();
             record.flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
+            record.termination = Some("tcp_session_idle_timeout".to_owned());
             Close::Orderly
         }
         End::Duration => {
             upstream.close();
             record.flags = ResponseFlags::DURATION_TIMEOUT;
+            record.termination = Some("max_connection_duration_reached".to_owned());
             Close::Orderly
         }
     }

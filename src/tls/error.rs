@@ -38,6 +38,13 @@ pub enum TlsError {
     /// The connection ended without close_notify: what came before it may not be all (RFC 8446 §6.1).
     #[error("TLS_error: UNEXPECTED_EOF_WHILE_READING: the connection ended without close_notify, data may be missing")]
     Truncated,
+    /// The server ended the connection, since it was refused another handshake on it (RFC 5246 §7.4.1.1).
+    #[error(
+        "TLS_error: NO_RENEGOTIATION: the server asked for another handshake in TLS 1.2 (renegotiation), which is not done, and \
+         ended the connection. A server that wants a client certificate for some paths alone asks so: let it ask in the first \
+         handshake (IIS: clientcertnegotiation=enable), with tls mode MUTUAL here"
+    )]
+    Renegotiation,
     /// Something inside egret.
     #[error("TLS_error: internal: {0}")]
     Internal(String),
@@ -101,7 +108,9 @@ impl TlsError {
 
     /// Certificates of many names, or a flood of session tickets.
     pub(super) fn too_much_handshake() -> Self {
-        protocol("EXCESSIVE_MESSAGE_SIZE", "handshake messages, probably its certificates, exceed 64 KiB".to_owned())
+        let words = "handshake messages, probably its certificates, exceed 64 KiB; have the server send fewer: its own and the \
+                     intermediate ones, not roots nor a whole bundle";
+        protocol("EXCESSIVE_MESSAGE_SIZE", words.to_owned())
     }
 }
 

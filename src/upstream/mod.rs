@@ -142,7 +142,7 @@ impl Upstreams {
             let Some(first) = self.next(target, &order, &tried) else { break };
             let key = PoolKey::new(first, security, target, AlpnProtocol::Http1);
             if let Some(idle) = self.idle(&key, reuse) {
-                return Ok(self.in_use(key, idle));
+                return Ok(self.in_use(idle));
             }
             let rivals = self.rivals(target, first, &tried);
             // To the same servers by the other family: the load balancer has not chosen against it. What a hash promises is
@@ -153,7 +153,7 @@ impl Upstreams {
                 return Ok(carrier);
             }
             let (slot, _pending) = match self.admit(target, || self.idle(&key, reuse)).await? {
-                Admitted::Ready(idle) => return Ok(self.in_use(key, idle)),
+                Admitted::Ready(idle) => return Ok(self.in_use(idle)),
                 Admitted::Limited(slot, pending) => (Some(slot), Some(pending)),
                 Admitted::Unlimited => (None, None),
             };
@@ -167,7 +167,7 @@ impl Upstreams {
                 }
                 Ok(Connected::New(address, stream)) => {
                     let key = PoolKey::new(address, security, target, AlpnProtocol::Http1);
-                    return Ok(self.in_use(key, Idle::new(stream)));
+                    return Ok(self.in_use(Idle::new(key, stream)));
                 }
                 Err(errors) => failed = note_all(target, errors, &mut tried),
             }
@@ -208,21 +208,21 @@ impl Upstreams {
     ) -> Option<Carrier<'_>> {
         addresses.find_map(|address| {
             let key = PoolKey::new(*address, security, target, AlpnProtocol::Http1);
-            self.idle(&key, reuse).map(|idle| self.in_use(key, idle))
+            self.idle(&key, reuse).map(|idle| self.in_use(idle))
         })
     }
 
-    fn idle(&self, key: &PoolKey, reuse: Reuse) -> Option<Idle> {
+    fn idle(&self, key: &PoolKey, reuse: Reuse) -> Option<Box<Idle>> {
         self.pool.borrow_mut().take(key, io::now(), reuse)
     }
 
-    fn in_use(&self, key: PoolKey, idle: Idle) -> Carrier<'_> {
-        Carrier::Http1(self.used(key, idle))
+    fn in_use(&self, idle: Box<Idle>) -> Carrier<'_> {
+        Carrier::Http1(self.used(idle))
     }
 
-    fn used(&self, key: PoolKey, idle: Idle) -> InUse<'_> {
-        let active = Active::begin(&self.balancer, key.address());
-        InUse::new(key, idle, active)
+    fn used(&self, idle: Box<Idle>) -> InUse<'_> {
+        let active = Active::begin(&self.balancer, idle.key.address());
+        InUse::new(idle, active)
     }
 
     /// Waits for the right to open a connection, or for what another request gives back and `ready` finds.
@@ -294,7 +294,7 @@ impl Upstreams {
     pub fn note_closed(&self, carrier: &Carrier<'_>) {
         // Shared ones are announced to be closing, or say which requests they have seen.
         let Carrier::Http1(used) = carrier else { return };
-        self.pool.borrow_mut().note_closed(&used.key, used.rested, io::now());
+        self.pool.borrow_mut().note_closed(&used.connection.key, used.connection.rested, io::now());
     }
 
     fn order(&self, target: &Target<'_>) -> Result<Order, ConnectError> {

@@ -149,6 +149,15 @@ impl Stream {
     /// As [`recv`](Self::recv), for a future that waits for other things as well.
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let Some(tls) = &self.tls else { return self.socket.poll_recv(cx).map_err(StreamError::from) };
+        let received = ready!(self.poll_session(tls, cx));
+        let is_over = !matches!(received, Ok(Some(_)));
+        if is_over && tls.borrow().lacks_renegotiation() {
+            return Poll::Ready(Err(TlsError::Renegotiation.into()));
+        }
+        Poll::Ready(received)
+    }
+
+    fn poll_session(&self, tls: &RefCell<Session>, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         loop {
             if let Some(plaintext) = self.opened.borrow_mut().pop_front() {
                 return Poll::Ready(Ok(Some(plaintext)));

@@ -137,7 +137,7 @@ impl Upstreams {
                     return Err(vec![ConnectError::Handshake { address, source: StreamError::SpokeFirst }]);
                 }
                 AlpnProtocol::Http1 => {
-                    return Ok(Begun::Own(self.in_use(wish.key(address, AlpnProtocol::Http1), Idle::new(stream))));
+                    return Ok(Begun::Own(self.in_use(Idle::new(wish.key(address, AlpnProtocol::Http1), stream))));
                 }
             }
         }

@@ -32,10 +32,14 @@ impl fmt::Display for Abort {
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Fault> {
     let mut object = field.object(report)?;
+    if !object.has("delay") && !object.has("abort") {
+        object.error("must have at least one of delay and abort", report);
+    }
     let delay = object.optional("delay").and_then(|field| {
         let mut object = field.object(report)?;
         let share = read_share(&mut object, report);
-        let duration: Option<Duration> = object.optional("fixedDelay").and_then(|field| field.duration(report));
+        let duration: Option<Duration> =
+            object.optional("fixedDelay").and_then(|field| field.at_least_a_millisecond(report));
         if !object.has("fixedDelay") {
             object.warning("without fixedDelay it has no effect", report);
         }
@@ -78,7 +82,13 @@ fn read_share(object: &mut Object<'_>, report: &mut Report) -> u32 {
     let whole = object.optional("percent").and_then(|field| field.whole(&(0..=100), report));
     let exact = object.optional("percentage").and_then(|field| {
         let mut object = field.object(report)?;
-        let value = object.optional("value").and_then(|field| field.number(&(0.0..=100.0), report));
+        let value = object.optional("value").and_then(|field| {
+            let value = field.number(&(0.0..=100.0), report)?;
+            if value > 0.0 && value < 0.0001 {
+                field.error("must be 0, or at least 0.0001", report);
+            }
+            Some(value)
+        });
         object.finish(report);
         value
     });

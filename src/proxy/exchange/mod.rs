@@ -287,6 +287,7 @@ impl<'e> Exchange<'e, '_> {
         };
         let first = held.replay(self.body.arrived()?);
         let is_over = self.body.is_complete();
+        progress.has_carrier.set(true);
         progress.note_upload(first.len(), is_over);
         progress.call.see_request(self.body.form(), first.as_ref());
         let (edits, form) = (plan.request_edits(carrier.address()), self.body.form());
@@ -441,7 +442,9 @@ impl<'e> Exchange<'e, '_> {
                     Clock::Response => &counters.timeouts_response,
                 };
                 counter.increment();
-                Failure::overdue(clock, self.progress.uploaded.get() || self.request.is_over_with_head())
+                // Before there is a connection nobody waits for the application.
+                let is_complete = !self.progress.has_carrier.get() || self.body.has_come();
+                Failure::overdue(clock, is_complete)
             }
         }
     }
@@ -450,7 +453,10 @@ impl<'e> Exchange<'e, '_> {
     async fn end_tunnel(&mut self, upstream: Carrier<'_>) {
         let (flags, is_orderly) = match self.tunnel_end.take() {
             None | Some(End::Complete) => (ResponseFlags::default(), true),
-            Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, true),
+            Some(End::Idle) => {
+                self.record.end_tunnel("stream_idle_timeout");
+                (ResponseFlags::STREAM_IDLE_TIMEOUT, true)
+            }
             Some(End::Duration) => (ResponseFlags::DURATION_TIMEOUT, true),
             Some(End::Client(_)) => (ResponseFlags::DOWNSTREAM_CLOSED, false),
             Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, false),

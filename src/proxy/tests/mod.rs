@@ -9,10 +9,12 @@ mod calls;
 mod cases;
 mod conversations;
 mod departures;
+mod expectations;
 mod http2_ends;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
 mod many_at_once;
+mod movement;
 mod pooled_deaths;
 mod relays;
 mod reuse;

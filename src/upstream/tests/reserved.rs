@@ -75,7 +75,7 @@ impl World {
             }
         };
         let Carrier::Http1(used) = &carrier else { panic!("HTTP/1 was asked for") };
-        let which = (used.local, used.since);
+        let which = (used.connection.local, used.connection.since);
         assert!(self.known.get(&which).is_none_or(|known| *known == who), "another's connection");
         assert!(self.own.get(&who).is_none_or(|own| *own == which), "not its own connection");
         if authenticates {

@@ -94,7 +94,7 @@ impl Compiler<'_> {
         };
         let names = hosts.iter().filter_map(|host| match host {
             HostPattern::Exact(name) => Some(name),
-            HostPattern::Wildcard(_) | HostPattern::Any => None,
+            HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => None,
         });
         let follows = service.entry.resolution == Resolution::None
             || service

@@ -42,7 +42,9 @@ impl MustSniff {
                     self.routed.add_name(&name, true, materials);
                     names.insert(name.to_string());
                 }
-                HostPattern::Wildcard(_) | HostPattern::Any => self.routed.anywhere = true,
+                HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => {
+                    self.routed.anywhere = true;
+                }
             }
         }
         let of_routed = clusters.iter().filter(|cluster| names.contains(&cluster.host));

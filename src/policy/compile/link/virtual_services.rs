@@ -14,7 +14,8 @@ impl<'a> Compiler<'a> {
     pub(in crate::policy) fn add_virtual_services(&mut self, services: &'a [VirtualService]) {
         for service in oldest_first(services, |service| &service.meta) {
             let namespace = self.workload.namespace_of(&service.meta);
-            if self.workload.sees(namespace, &service.export_to) && !service.http.is_empty() {
+            let is_for_sidecars = !service.http.is_empty() && service.delegate.is_none();
+            if is_for_sidecars && self.workload.sees(namespace, &service.export_to) {
                 self.add_virtual_service(service, namespace);
             }
         }
@@ -47,7 +48,7 @@ impl<'a> Compiler<'a> {
     fn called(&self, service: &VirtualService, namespace: &str) -> Vec<(String, Vec<u16>)> {
         let hosts = service.hosts.iter().filter_map(|host| match qualified_pattern(host, namespace) {
             HostPattern::Exact(name) => Some(name),
-            HostPattern::Wildcard(_) | HostPattern::Any => None,
+            HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => None,
         });
         let called = hosts.map(|host| {
             let ports = self.index.entries(&host).into_iter().flat_map(|entry| &entry.ports);
@@ -91,6 +92,8 @@ impl<'a> Compiler<'a> {
             HttpAction::Direct { status, body } => {
                 Action::Answer(Answer::Direct { status: *status, body: body.clone() })
             }
+            // What could be merged has been.
+            HttpAction::Delegate(_) => return None,
         };
         Some(HttpRoute {
             name: route.name.clone().unwrap_or_else(|| source.name.clone()),
