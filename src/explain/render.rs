@@ -187,6 +187,7 @@ pub(super) fn limits(cluster: &Cluster, settings: &Settings) -> Vec<String> {
     let count = |name: &str, limit: Option<u32>| limit.map(|limit| format!("{name} {limit}"));
     let time = |name: &str, limit: Option<Duration>| limit.map(|limit| format!("{name} {limit:?}"));
     let is_http = cluster.protocol != ClusterProtocol::Opaque;
+    let may_be_http2 = is_http && cluster.protocol != ClusterProtocol::Http1;
     let idle = match cluster.protocol {
         ClusterProtocol::Opaque => match limits.tcp_idle_timeout {
             Some(limit) => format!("idle timeout {limit:?}"),
@@ -216,6 +217,10 @@ pub(super) fn limits(cluster: &Cluster, settings: &Settings) -> Vec<String> {
             |budget| Some(format!("retries at once at most {} % of requests or {}", budget.percent, budget.least)),
         ),
         time("max connection duration", limits.max_connection_duration),
+        count("max concurrent streams of an HTTP/2 connection", limits.max_concurrent_streams.filter(|_| may_be_http2)),
+        limits.http2_keepalive.filter(|_| may_be_http2).map(|keepalive| {
+            format!("PING after {:?}, to be answered within {:?}", keepalive.interval, keepalive.timeout)
+        }),
     ];
     all.into_iter().flatten().collect()
 }

@@ -245,15 +245,16 @@ impl Tries<'_> {
         !self.is_tied && self.left > 0 && !self.on.contains(&RetryOn::ResetBeforeRequest)
     }
 
-    /// Whether the request's body may be needed again: a route asks for tries after it has gone.
+    /// Whether the request's body may be needed again: a route asks for tries after it has gone, or it goes as a stream, which a
+    /// server may refuse without a look at it (RFC 9113 §8.7).
     #[must_use]
-    pub fn want_body(&self) -> bool {
+    pub fn want_body(&self, is_stream: bool) -> bool {
         let wants = |on: &RetryOn| match on {
             RetryOn::ConnectFailure | RetryOn::RefusedStream => false,
             RetryOn::Grpc(_) => self.is_call,
             _ => true,
         };
-        self.left > 0 && self.on.iter().any(wants)
+        self.left > 0 && (is_stream || self.on.iter().any(wants))
     }
 
     /// What is sent from now on belongs to its connection.
@@ -365,9 +366,10 @@ mod tests {
     fn calls_are_tried_again_by_their_own_status() {
         use grpc::Status::{Cancelled, DeadlineExceeded, Ok, Unavailable};
         let mut by_default = tries(1, 0, &RETRY_ON);
-        assert!(!by_default.want_body(), "no body is held for what is no call");
+        assert!(!by_default.want_body(false), "no body is held for what is no call");
+        assert!(by_default.want_body(true) && !tries(0, 1, &RETRY_ON).want_body(true), "a stream may be refused");
         by_default.is_call = true;
-        assert!(by_default.want_body() && by_default.after_connect_failure() && !by_default.after_reset(true));
+        assert!(by_default.want_body(false) && by_default.after_connect_failure() && !by_default.after_reset(true));
         for (status, call, expected) in [
             (200, Some(Unavailable), true),
             (200, Some(Cancelled), true),

@@ -75,14 +75,20 @@ impl PoolKey {
 
     /// Whether both are the same for one that speaks HTTP/1 on the connection, whatever was offered beside it.
     pub(super) fn is_same_in_http1(&self, other: &Self) -> bool {
-        let identity = |key: &Self| key.tls.as_ref().map(|(digest, _, name)| (*digest, name.clone()));
         let is_http1 = |key: &Self| key.protocol == AlpnProtocol::Http1;
+        let is_secured_alike = match (&self.tls, &other.tls) {
+            (Some((digest, _, name)), Some((other_digest, _, other_name))) => {
+                digest == other_digest && name == other_name
+            }
+            (None, None) => true,
+            _ => false,
+        };
         is_http1(self)
             && is_http1(other)
             && self.address == other.address
             && self.of == other.of
             && self.prelude == other.prelude
-            && identity(self) == identity(other)
+            && is_secured_alike
     }
 }
 

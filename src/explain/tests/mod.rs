@@ -96,9 +96,13 @@ fn what_is_offered_is_told_with_its_reason() {
         rule.upstream_protocol = by_rule;
         rule.traffic_policy.as_mut().unwrap().ports[0].1.connection_pool = Some(pool);
         let report = offline(&target("http://edition.cnn.com"), &resources, &Workload::default());
-        (report.matched.unwrap().tls.unwrap().alpn, report.outcome)
+        let matched = report.matched.unwrap();
+        let is_limited = matched.limits.iter().any(|limit| limit == "max concurrent streams of an HTTP/2 connection 7");
+        let alpn = matched.tls.unwrap().alpn;
+        assert_eq!(is_limited, alpn.contains("h2"), "{:?}", matched.limits);
+        (alpn, report.outcome)
     };
-    let none = ConnectionPool::default;
+    let none = || ConnectionPool { max_concurrent_streams: Some(7), ..ConnectionPool::default() };
     let follows = ConnectionPool { use_client_protocol: true, ..none() };
     let (down, up, auto) = (H2Upgrade::DoNotUpgrade, H2Upgrade::Upgrade, Some(UpstreamProtocol::Auto));
     for (got, alpn, outcome) in [

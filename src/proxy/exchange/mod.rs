@@ -112,7 +112,7 @@ impl<'e> Exchange<'e, '_> {
         let mut wanted = self.connection(&plan, named, plan.target.spoken(self.demand(authenticates)))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries(self.request);
-        if !authenticates && tries.want_body() {
+        if !authenticates && tries.want_body(wanted.spoken != Spoken::Http1) {
             self.held.want(self.request);
         }
         let may_repeat = self.request.is_replayable() && tries.may_follow_stale();

@@ -25,6 +25,7 @@ mod stage;
 mod stalls;
 mod talk;
 mod tries;
+mod tunnels;
 mod upstream;
 mod versions;
 mod wire;

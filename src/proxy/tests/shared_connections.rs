@@ -290,6 +290,46 @@ fn a_connection_of_a_retired_profile_drains() {
     });
 }
 
+/// A server that says goodbye every few streams, in the middle of many: no request is lost, and none sees what is another's.
+#[test]
+fn goodbyes_under_load_lose_nothing() {
+    for_each_seed(5, |seed| {
+        let seen = Seen::default();
+        site("").play(seed, async |stage| {
+            let world = Rc::clone(&stage.world);
+            let manner = Manner { streams_per_connection: Some(7), ..Manner::default() };
+            host(stage, manner, &seen, move |mut stream: Stream| {
+                let pause = world.random(|random| random.below(30));
+                let world = Rc::clone(&world);
+                async move {
+                    let body = stream.body().await;
+                    world.sleep(Duration::from_millis(pause)).await;
+                    let said = format!("{} {}", stream.path(), String::from_utf8_lossy(&body));
+                    stream.answer(&said);
+                }
+            });
+            for application in 0..12 {
+                let world = Rc::clone(&stage.world);
+                stage.spawn("six answers", async move {
+                    let mut talk = open(&world, "203.0.113.9:80");
+                    for number in 0..6 {
+                        let body = format!("{number} of {application}");
+                        let length = body.len();
+                        let head =
+                            format!("POST /{application} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n");
+                        talk.send(format!("{head}{body}").as_bytes()).await.unwrap();
+                        let answer = talk.answer_to("POST").await.unwrap();
+                        let said = String::from_utf8_lossy(&answer.body).into_owned();
+                        assert_eq!((answer.status, said), (200, format!("/{application} {body}")));
+                    }
+                });
+            }
+        });
+        // More than seven may be on their way when it says so, and are served.
+        assert!(seen.connections.get() > 3, "{}", seen.connections.get());
+    });
+}
+
 /// Who waits for a connect that its owner gives up connects himself.
 #[test]
 fn a_connect_that_is_given_up_keeps_nobody_waiting() {
