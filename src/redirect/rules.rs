@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn tables_without_rules_are_left_out() {
-        assert_eq!(names(&iptables(&sample(), Family::V4, Ipv6::Redirect)), ["nat"]);
+        assert_eq!(names(&iptables(&sample(), Family::V4, Ipv6::Redirect)), ["nat", "filter"]);
         assert_eq!(names(&iptables(&sample(), Family::V6, Ipv6::Absent)), [""; 0]);
     }
 
