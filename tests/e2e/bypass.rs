@@ -177,7 +177,7 @@ fn a_port_that_the_proxy_had_is_no_way_around_it() {
         let own: SocketAddr = line.rsplit(' ').nth(4).and_then(|word| word.parse().ok()).expect("the proxy's address");
         let before = server.accepted();
         let outcome = lab.pod.enter(|| {
-            let socket = Socket::new(Domain::IPV4, socket2::Type::STREAM, None)?;
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
             socket.bind(&SockAddr::from(own))?;
             socket.connect_timeout(&SockAddr::from(outside(1, 80)), lab::PATIENCE)

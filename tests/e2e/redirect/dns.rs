@@ -30,7 +30,7 @@ fn is_captured(client: &UdpSocket, server: &str, listener: &UdpSocket) {
 }
 
 /// What comes. A wait with a limit is not resumed after a signal.
-fn received(socket: &UdpSocket, into: &mut [u8]) -> std::io::Result<(usize, std::net::SocketAddr)> {
+fn received(socket: &UdpSocket, into: &mut [u8]) -> std::io::Result<(usize, SocketAddr)> {
     loop {
         match socket.recv_from(into) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
