@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn tables_without_rules_are_left_out() {
-        assert_eq!(names(&iptables(&sample(), Family::V4, Ipv6::Redirect, BoundSockets::Left)), ["nat"]);
+        assert_eq!(names(&iptables(&sample(), Family::V4, Ipv6::Redirect, BoundSockets::Left)), ["nat", "filter"]);
         assert_eq!(names(&iptables(&sample(), Family::V6, Ipv6::Absent, BoundSockets::Refused)), [""; 0]);
     }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::lab;
 use crate::lab::client::HttpClient;
@@ -155,4 +156,34 @@ fn data_in_a_syn_gets_no_further_than_the_proxy() {
         "it left the pod"
     );
     assert!(servers.iter().all(|server| server.accepted() == 0));
+}
+
+/// A connection between ports that one of the proxy's had, which the server has reset: the kernel's NAT does not look at it.
+#[test]
+fn a_port_that_the_proxy_had_is_no_way_around_it() {
+    let lab = Lab::new();
+    lab.names.set("web.example", &[outside(1, 80).ip()]);
+    lab.configure("web.yaml", &service_entry("web.example", &[(80, "HTTP", None)]));
+    let server = Server::start(&lab, outside(1, 80), |stream| {
+        HttpServer::new(stream.try_clone()?).request_head()?;
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+    });
+    for backend in ["nft", "iptables-nft", "iptables-legacy"] {
+        lab.egret_command(&["init", "--backend", backend]).succeeded();
+        let mut egret = lab.start_egret(&[]);
+        let mut client = HttpClient::new(lab.connect(outside(1, 80)).unwrap());
+        assert_eq!(client.get("web.example", "/").unwrap().head.status, 503);
+        let line = egret.log_line(&["\"GET / HTTP/1.1\" 503 UC"]);
+        let own: SocketAddr = line.rsplit(' ').nth(4).and_then(|word| word.parse().ok()).expect("the proxy's address");
+        let before = server.accepted();
+        let outcome = lab.pod.enter(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SockAddr::from(own))?;
+            socket.connect_timeout(&SockAddr::from(outside(1, 80)), lab::PATIENCE)
+        });
+        assert_eq!(outcome.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionRefused), "{backend}");
+        assert_eq!(server.accepted(), before, "{backend}");
+        egret.kill();
+    }
 }

@@ -1,5 +1,7 @@
 //! Replays the corpus of the fuzz targets: whatever they once found, or began with, stays found.
 
+#[path = "../../fuzz/http2.rs"]
+mod http2;
 #[path = "../../fuzz/properties.rs"]
 mod properties;
 #[path = "../../fuzz/records.rs"]
@@ -48,4 +50,9 @@ fn sniff() {
 #[test]
 fn tls_records() {
     replay("tls_records", records::tls_records);
+}
+
+#[test]
+fn http2_frames() {
+    replay("http2_frames", http2::http2_frames);
 }
