@@ -1,6 +1,7 @@
 //! Name constraints (RFC 5280 §4.2.1.10) of DNS names, addresses and directory names. What is constrained and of another
 //! kind (e-mail, URI …) is refused where a certificate has such a name: as in webpki, which knows DNS names and addresses.
 
+use x509_parser::asn1_rs::{Any, FromDer as _};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, NameConstraints, ParsedExtension};
 use x509_parser::prelude::X509Name;
@@ -44,7 +45,7 @@ pub(in crate::tls) fn allow(
 fn allows_name(constraints: &NameConstraints<'_>, name: &GeneralName<'_>, budget: &mut ComparisonBudget) -> bool {
     let excluded = constraints.excluded_subtrees.iter().flatten();
     for subtree in excluded.filter(|subtree| is_of_kind(name, &subtree.base)) {
-        if !budget.spend() || matches(name, &subtree.base) != Some(false) {
+        if !budget.spend() || matches(name, &subtree.base) != Some(false) || covers(name, &subtree.base) {
             return false;
         }
     }
@@ -76,6 +77,33 @@ fn matches(name: &GeneralName<'_>, base: &GeneralName<'_>) -> Option<bool> {
         (GeneralName::DirectoryName(name), GeneralName::DirectoryName(base)) => is_within_directory(name, base),
         _ => None,
     }
+}
+
+/// Whether a wildcard stands for `base` as well: what it may be used for is not all outside.
+fn covers(name: &GeneralName<'_>, base: &GeneralName<'_>) -> bool {
+    let (GeneralName::DNSName(name), GeneralName::DNSName(base)) = (name, base) else { return false };
+    let parent = base.split_once('.').map(|(_, parent)| parent);
+    name.strip_prefix("*.").is_some_and(|domain| parent.is_some_and(|parent| parent.eq_ignore_ascii_case(domain)))
+}
+
+/// Whether each subtree of a NameConstraints in DER is a base alone. RFC 5280 §4.2.1.10 allows no minimum but 0 and no maximum,
+/// and 0 is not written (DER); the reader of the extension would pass over them.
+pub(in crate::tls) fn has_bases_alone(der: &[u8]) -> bool {
+    let elements = |mut der: &'_ [u8]| {
+        let mut all = Vec::new();
+        while !der.is_empty() {
+            let (rest, element) = Any::from_der(der).ok()?;
+            all.push(element.data.to_vec());
+            der = rest;
+        }
+        Some(all)
+    };
+    let count = |der: &[u8]| elements(der).map(|all| all.len());
+    let Some(outer) = elements(der) else { return false };
+    let [constraints] = outer.as_slice() else { return false };
+    let Some(kinds) = elements(constraints) else { return false };
+    let subtrees: Option<Vec<_>> = kinds.iter().map(|kind| elements(kind)).collect();
+    subtrees.is_some_and(|all| all.iter().flatten().all(|subtree| count(subtree) == Some(1)))
 }
 
 /// A base with a leading dot has subdomains alone, as webpki reads it. A wildcard lies in the domain that it stands in.
@@ -146,6 +174,24 @@ mod tests {
         ] {
             assert_eq!(is_within_domain(name, base), within, "{name} {base}");
         }
+    }
+
+    #[test]
+    fn wildcards_stand_for_what_is_excluded_below_them() {
+        let dns = |name| GeneralName::DNSName(name);
+        assert!(covers(&dns("*.example.com"), &dns("api.Example.com")));
+        assert!(!covers(&dns("*.example.com"), &dns("a.api.example.com")));
+        assert!(!covers(&dns("www.example.com"), &dns("api.example.com")));
+        assert!(!covers(&dns("*.example.com"), &dns("com")));
+    }
+
+    #[test]
+    fn subtrees_with_a_minimum_are_none() {
+        // permittedSubtrees { { dNSName "a" } }, then the same with a minimum of 1.
+        assert!(has_bases_alone(&[0x30, 7, 0xa0, 5, 0x30, 3, 0x82, 1, b'a']));
+        assert!(!has_bases_alone(&[0x30, 10, 0xa0, 8, 0x30, 6, 0x82, 1, b'a', 0x80, 1, 1]));
+        assert!(!has_bases_alone(&[0x30, 7, 0xa0, 5, 0x30, 3, 0x82, 2, b'a']));
+        assert!(!has_bases_alone(b""));
     }
 
     #[test]

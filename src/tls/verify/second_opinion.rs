@@ -173,7 +173,9 @@ impl<'s> PathSearch<'s> {
         top.check_revocation(self.trust, key, self.now, &mut self.budget)?;
         if let Some(contents) = &anchor.name_constraints {
             let der = sequence(contents);
-            let Ok(([], constraints)) = NameConstraints::from_der(&der) else {
+            let Some(([], constraints)) =
+                NameConstraints::from_der(&der).ok().filter(|_| name_constraints::has_bases_alone(&der))
+            else {
                 return Err(CertError::Constraint("the trusted CA's name constraints cannot be read".to_owned()));
             };
             self.check_names(path, &constraints, "the trusted CA")?;
@@ -181,6 +183,10 @@ impl<'s> PathSearch<'s> {
         for (at, issuer) in path.iter().enumerate().skip(1) {
             for extension in issuer.parsed.extensions() {
                 if let ParsedExtension::NameConstraints(constraints) = extension.parsed_extension() {
+                    if !name_constraints::has_bases_alone(extension.value) {
+                        let whose = issuer.subject();
+                        return Err(CertError::Constraint(format!("the name constraints of {whose} cannot be read")));
+                    }
                     self.check_names(&path[..at], constraints, &issuer.subject())?;
                 }
             }

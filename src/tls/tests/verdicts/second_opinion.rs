@@ -89,6 +89,10 @@ fn directory_names_are_compared() {
     let two = ours.below("two", |_| {});
     let own_two = ours.below("two", |params| params.distinguished_name = organization("acme", "two"));
     let refused = || Verdicts::all("constraint");
+    let wild = {
+        let leaf = not_there.issue(&["*.example.com"], |params| params.distinguished_name = organization("x", "leaf"));
+        [leaf.der(), not_there.der()]
+    };
     let cases = vec![
         Case::new("permitted", &of(&ours, "Acme", &[&ours]), &trusted, good()),
         Case::new("in another case", &of(&ours, " ACME ", &[&ours]), &trusted, good()),
@@ -99,6 +103,7 @@ fn directory_names_are_compared() {
         Case::new("excluded", &of(&not_ours, "Acme", &[&not_ours]), &trusted, refused()),
         Case::new("not excluded", &of(&not_ours, "Other", &[&not_ours]), &trusted, good()),
         Case::new("with a DNS name that is excluded", &of(&not_there, "Other", &[&not_there]), &trusted, refused()),
+        Case::new("a wildcard over what is excluded", &wild, &trusted, refused()),
         Case::new("with a kind that it has not", &of(&mail, "Acme", &[&mail]), &trusted, good()),
         Case::new("of the trusted CA", &of(&narrow, "Acme", &[]), &trust(&[&narrow]), good()),
         Case::new("not of the trusted CA", &of(&narrow, "Other", &[]), &trust(&[&narrow]), refused()),
@@ -106,7 +111,7 @@ fn directory_names_are_compared() {
         Case::new("a CA that is permitted", &of(&own_two, "Acme", &[&own_two, &ours]), &trusted, good()),
         Case::new("nobody's", &of(&ours, "Acme", &[&ours]), &trust(&[&two]), Verdicts::all("untrusted issuer")),
     ];
-    check_all(&cases, 15);
+    check_all(&cases, 16);
 }
 
 #[test]
