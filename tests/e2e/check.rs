@@ -137,7 +137,7 @@ fn a_policy_about_callers_stops_nobody_and_is_counted() {
     };
     let folder = tempfile::tempdir().expect("room for a folder");
     let file = folder.path().join("f.yaml");
-    std::fs::write(&file, [policy("a"), policy("b")].join("---\n")).expect("room for a small file");
+    fs::write(&file, [policy("a"), policy("b")].join("---\n")).expect("room for a small file");
     let output = check(&[file.to_str().expect("a plain name"), "--labels", "app=httpbin"]);
     let (said, summary) = (text(&output.stderr), text(&output.stdout));
     assert_eq!(

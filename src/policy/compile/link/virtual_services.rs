@@ -39,6 +39,15 @@ impl<'a> Compiler<'a> {
                 self.problems.warn(&service.meta.at, message);
             }
         }
+        for ip in &service.addresses {
+            let holder = *self.table.services.by_address.entry(*ip).or_insert(id);
+            if holder != id {
+                let older = &self.table.services.services[holder].source;
+                let message =
+                    format!("{ip} stays with the older VirtualService {older}: these routes do not hold for it");
+                self.problems.warn(&service.meta.at, message);
+            }
+        }
         let routes = service.http.iter().filter_map(|route| self.route(route, &source)).collect();
         self.table.services.services.push(HttpService { source, routes });
     }
