@@ -4,6 +4,7 @@ use crate::config::{self, HeaderChanges, HttpAction, VirtualService};
 use crate::policy::compile::compiler::Compiler;
 use crate::policy::compile::link::destinations::{Carried, edits};
 use crate::policy::compile::select::names::qualified_pattern;
+use crate::policy::compile::select::routed_away::reached;
 use crate::policy::compile::select::scope::oldest_first;
 use crate::policy::lint;
 use crate::policy::table::cluster::Source;
@@ -48,7 +49,7 @@ impl<'a> Compiler<'a> {
                 self.problems.warn(&service.meta.at, message);
             }
         }
-        let routes = service.http.iter().filter_map(|route| self.route(route, &source)).collect();
+        let routes = reached(&service.http).iter().filter_map(|route| self.route(route, &source)).collect();
         self.table.services.services.push(HttpService { source, routes });
     }
 
