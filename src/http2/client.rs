@@ -103,6 +103,12 @@ impl ClientConnection {
         self.send.is_extended_connect_protocol_enabled()
     }
 
+    /// Whether the server has said what it allows, or the connection has ended.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.wire.is_settled()
+    }
+
     /// Resolves when the server has said what it allows, or the connection has ended.
     pub fn settled(&self) -> impl Future<Output = ()> {
         poll_fn(|cx| self.wire.poll_settled(cx))

@@ -114,6 +114,10 @@ impl WireState {
         Poll::Pending
     }
 
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled.get()
+    }
+
     pub(super) fn settle(&self) {
         if !self.is_settled.replace(true) {
             // They look when the codec has read what has come, which it does before they run.

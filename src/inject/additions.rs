@@ -86,6 +86,9 @@ fn proxy(annotations: &Annotations, options: &Options, secrets: &[&str]) -> Valu
         append(&mut proxy, "args", format!("--log-level={level}"));
     }
     set_resources(&mut proxy, annotations);
+    if let Some(word) = annotations.upstream_protocol {
+        append(&mut proxy, "args", format!("--upstream-protocol={word}"));
+    }
     if let Some(profile) = &options.seccomp_profile {
         set(&mut proxy, &["securityContext", "seccompProfile", "type"], "Localhost");
         set(&mut proxy, &["securityContext", "seccompProfile", "localhostProfile"], profile.as_str());

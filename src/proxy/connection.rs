@@ -23,8 +23,7 @@ use crate::proxy::opaque::{End, RelayClocks, Relayed, relay_seen};
 use crate::proxy::peers::Peers;
 use crate::proxy::record::ConnectionRecord;
 use crate::sniff::{self, Detection};
-use crate::tls::AlpnProtocol;
-use crate::upstream::{Clocks, Reader, Stream, Target, TunnelEnd};
+use crate::upstream::{Clocks, Reader, Spoken, Stream, Target, TunnelEnd};
 
 /// Serves one accepted connection to its end.
 ///
@@ -247,7 +246,7 @@ async fn dial(
     let found = find(context, table, target, record).await?;
     let target = &target.at(&found);
     let host = Host::Ip(target.original().ip());
-    let security = match target.security(&host, AlpnProtocol::Http1) {
+    let security = match target.security(&host, Spoken::Http1) {
         Ok(security) => security,
         Err(reason) => {
             context.counters.refused_transport.increment();
@@ -330,11 +329,13 @@ async fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecor
         End::Idle => {
             upstream.close();
             record.flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
+            record.termination = Some("tcp_session_idle_timeout".to_owned());
             Close::Orderly
         }
         End::Duration => {
             upstream.close();
             record.flags = ResponseFlags::DURATION_TIMEOUT;
+            record.termination = Some("max_connection_duration_reached".to_owned());
             Close::Orderly
         }
     }

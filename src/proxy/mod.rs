@@ -23,6 +23,7 @@ mod failure;
 mod glance;
 mod guard;
 mod held;
+mod interim_rate;
 mod memory_release;
 mod names;
 mod opaque;

@@ -3,7 +3,7 @@
 //! On a port where anything may come, methods are capitals (RFC 9110 §9.1: case-sensitive, and registered so), and what
 //! follows is wider than the parser in `http` accepts, on purpose: what a lenient server might take for a request must
 //! reach the parser, which refuses it, and not pass as opaque bytes. On a port of protocol HTTP any line with a version
-//! of HTTP is a request, however odd, and so is what begins with a method of HTTP.
+//! of HTTP in it is a request, however odd, and so is what begins with a method of HTTP.
 
 use super::detection::Detection;
 
@@ -42,11 +42,15 @@ pub(super) fn detect_declared(bytes: &[u8]) -> Detection {
     if is_method {
         return Detection::Http1;
     }
+    // What begins with a letter is text, whatever stands in it.
+    let is_text = line.first().is_some_and(u8::is_ascii_alphabetic);
     for (at, byte) in line.iter().enumerate() {
         match byte {
-            b' ' | b'\t' if version(skip_blanks(&line[at..])) == Some(true) => return Detection::Http1,
+            b'H' | b'h' if version(&line[at..]) == Some(true) => return Detection::Http1,
             b'!'..=b'~' => {}
             b'\r' | b'\t' | b' ' | 0x80..=0xff if at > 0 => {}
+            b'\n' => return Detection::Opaque,
+            _ if is_text => {}
             _ => return Detection::Opaque,
         }
     }

@@ -7,8 +7,8 @@ use super::message::{CarrierError, Form, Outgoing, Part};
 use super::reader::Reader;
 use super::stream::{Stream, StreamError};
 use crate::http::{
-    BodyError, BodyLength, BodyScanner, CHUNK_END, HeadLimits, Parsed, RequestContext, RequestHead, ResponseHead,
-    chunk_start, last_chunk, parse_response,
+    Answer, AnswerBody, BodyError, BodyLength, CHUNK_END, HeadLimits, Passed, RequestContext, RequestHead,
+    ResponseHead, chunk_start, last_chunk, parse_answer,
 };
 use crate::io::{Lease, SendFuture};
 
@@ -88,8 +88,12 @@ pub struct Http1Response<'c> {
     reader: Reader<'c>,
     /// Of the head that was read last, in bytes.
     length: usize,
-    scanner: BodyScanner,
+    scanner: AnswerBody,
     body: BodyLength,
+    /// Lines of chunks may end with LF alone.
+    lf_ends_lines: bool,
+    /// A head was understood that other readers may understand otherwise.
+    is_doubtful: bool,
     /// The body lasts until the connection ends.
     is_open_ended: bool,
     /// Bytes came behind the end of the response: nobody asked for them, and the connection must not be used again.
@@ -101,13 +105,15 @@ pub struct Http1Response<'c> {
 
 impl<'c> Http1Response<'c> {
     pub(super) fn new(stream: &'c Stream) -> Self {
-        let scanner = BodyScanner::new(BodyLength::None);
+        let scanner = AnswerBody::new(BodyLength::None, false);
         let reader = Reader::new(stream);
         Self {
             reader,
             length: 0,
             scanner,
             body: BodyLength::None,
+            lf_ends_lines: false,
+            is_doubtful: false,
             is_open_ended: false,
             surplus: false,
             heard: false,
@@ -121,15 +127,19 @@ impl<'c> Http1Response<'c> {
         limits: HeadLimits,
     ) -> Result<ResponseHead, CarrierError> {
         loop {
-            match parse_response(self.reader.bytes(), request, limits) {
-                Ok(Parsed::Complete { head, length }) => {
-                    self.length = length;
-                    self.scanner = BodyScanner::new(head.body);
-                    self.body = head.body;
-                    self.is_open_ended = head.is_close_delimited();
-                    return Ok(head);
+            match parse_answer(self.reader.bytes(), request, limits) {
+                Ok(Answer::AsWritten { head, length }) => {
+                    self.lf_ends_lines = false;
+                    return Ok(self.begin(head, length));
                 }
-                Ok(Parsed::Partial) => {}
+                Ok(Answer::Rewritten { head, bytes, length, doubt }) => {
+                    let written = bytes.len();
+                    self.reader.replace(length, bytes);
+                    self.lf_ends_lines = doubt.lf_ends_lines;
+                    self.is_doubtful |= doubt.ends_connection;
+                    return Ok(self.begin(head, written));
+                }
+                Ok(Answer::Partial) => {}
                 Err(error) => return Err(CarrierError::Protocol(error.to_string())),
             }
             match self.reader.fill().await {
@@ -138,6 +148,14 @@ impl<'c> Http1Response<'c> {
                 Err(error) => return Err(CarrierError::Ended(Some(error))),
             }
         }
+    }
+
+    fn begin(&mut self, head: ResponseHead, length: usize) -> ResponseHead {
+        self.length = length;
+        self.scanner = AnswerBody::new(head.body, self.lf_ends_lines);
+        self.body = head.body;
+        self.is_open_ended = head.is_close_delimited();
+        head
     }
 
     pub(super) fn head_bytes(&self) -> &[u8] {
@@ -151,14 +169,19 @@ impl<'c> Http1Response<'c> {
     pub(super) fn start(&mut self, form: Form) -> Result<Lease, CarrierError> {
         let mut all = self.reader.take_all();
         match form {
-            Form::Framed => {
-                let used = self.scanner.advance(&all[self.length..]).map_err(broken_body)?;
-                self.surplus = self.length + used < all.len();
-                all.truncate(self.length + used);
-                Ok(all)
-            }
+            Form::Framed => match self.scanner.advance(&all[self.length..]).map_err(broken_body)? {
+                Passed::AsWritten(used) => {
+                    self.surplus = self.length + used < all.len();
+                    all.truncate(self.length + used);
+                    Ok(all)
+                }
+                Passed::Rewritten { used, bytes } => {
+                    self.surplus = self.length + used < all.len();
+                    Ok(Lease::from_vec([&all[..self.length], &bytes].concat()))
+                }
+            },
             Form::Data => {
-                self.scanner = BodyScanner::keeping_trailer(self.body);
+                self.scanner = AnswerBody::keeping_trailer(self.body, self.lf_ends_lines);
                 let mut start = Vec::with_capacity(all.len());
                 start.extend_from_slice(&all[..self.length]);
                 self.unframe(&all[self.length..], &mut start)?;
@@ -196,12 +219,17 @@ impl<'c> Http1Response<'c> {
     /// What belongs to the response of `bytes`.
     fn part(&mut self, mut bytes: Lease, form: Form) -> Result<Lease, CarrierError> {
         match form {
-            Form::Framed => {
-                let used = self.scanner.advance(&bytes).map_err(broken_body)?;
-                self.surplus = used < bytes.len();
-                bytes.truncate(used);
-                Ok(bytes)
-            }
+            Form::Framed => match self.scanner.advance(&bytes).map_err(broken_body)? {
+                Passed::AsWritten(used) => {
+                    self.surplus = used < bytes.len();
+                    bytes.truncate(used);
+                    Ok(bytes)
+                }
+                Passed::Rewritten { used, bytes: rewritten } => {
+                    self.surplus = used < bytes.len();
+                    Ok(Lease::from_vec(rewritten))
+                }
+            },
             Form::Data => {
                 let mut data = Vec::with_capacity(bytes.len());
                 self.unframe(&bytes, &mut data)?;
@@ -226,7 +254,8 @@ impl<'c> Http1Response<'c> {
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        !self.is_open_ended && !self.surplus && self.reader.bytes().is_empty()
+        let is_sure = !self.is_doubtful && !self.scanner.is_doubtful();
+        is_sure && !self.is_open_ended && !self.surplus && self.reader.bytes().is_empty()
     }
 
     pub(super) fn has_spoken(&self) -> bool {

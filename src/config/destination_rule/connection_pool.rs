@@ -166,9 +166,6 @@ fn read_http(http: &mut Object<'_>, pool: &mut ConnectionPool, report: &mut Repo
         http.optional("h2UpgradePolicy").and_then(|field| field.choice(UPGRADE_POLICIES, report)).flatten();
     pool.use_client_protocol =
         http.optional("useClientProtocol").and_then(|field| field.boolean(report)).unwrap_or_default();
-    if pool.use_client_protocol && pool.h2_upgrade == Some(H2Upgrade::Upgrade) {
-        http.error("useClientProtocol must not be true where h2UpgradePolicy is UPGRADE", report);
-    }
     pool.max_concurrent_streams = count(http, "maxConcurrentStreams", report);
     pool.http2_keepalive = http.optional("http2KeepAlive").and_then(|field| read_http2_keepalive(&field, report));
 }

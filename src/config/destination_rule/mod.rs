@@ -9,6 +9,7 @@ mod proxy_protocol;
 mod retry_budget;
 mod traffic_policy;
 mod tunnel;
+mod upstream_protocol;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub use proxy_protocol::ProxyProtocol;
 pub use retry_budget::RetryBudget;
 pub use traffic_policy::{PortPolicy, TrafficPolicy};
 pub use tunnel::{Tunnel, TunnelProtocol};
+pub use upstream_protocol::UpstreamProtocol;
 
 #[derive(Clone, Debug)]
 pub struct DestinationRule {
@@ -38,6 +40,8 @@ pub struct DestinationRule {
     pub export_to: Vec<ExportTo>,
     /// `workloadSelector.matchLabels`.
     pub workload_selector: Option<BTreeMap<String, String>>,
+    /// Instead of what the Settings say.
+    pub upstream_protocol: Option<UpstreamProtocol>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,8 +68,17 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     if let (Some(field), Some(_), Some(meta)) = (export_to_field, &workload_selector, &meta) {
         check_selected(&field, &export_to, meta, report);
     }
+    let upstream_protocol = meta.as_ref().and_then(|meta| upstream_protocol::annotated(meta, &spec, report));
     spec.finish(report);
-    Some(DestinationRule { meta: meta?, host: host?, traffic_policy, subsets, export_to, workload_selector })
+    Some(DestinationRule {
+        meta: meta?,
+        host: host?,
+        traffic_policy,
+        subsets,
+        export_to,
+        workload_selector,
+        upstream_protocol,
+    })
 }
 
 /// Whom a rule selects is of its own namespace (`validateExportTo`).

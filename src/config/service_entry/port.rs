@@ -33,6 +33,14 @@ pub enum PortProtocol {
     Auto,
 }
 
+impl PortProtocol {
+    /// As it is written; `None` where it is not.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        PROTOCOLS.iter().find(|(_, protocol)| *protocol == self).map(|(name, _)| *name)
+    }
+}
+
 const MAX_PORTS: usize = 256;
 const PROTOCOLS: &[(&str, PortProtocol)] = &[
     ("HTTP", PortProtocol::Http),

@@ -157,6 +157,7 @@ pub(crate) fn rule(name_: &str, host: &str) -> DestinationRule {
         subsets: Vec::new(),
         export_to: Vec::new(),
         workload_selector: None,
+        upstream_protocol: None,
     }
 }
 

@@ -17,5 +17,6 @@ mod rule_cases;
 mod scenarios;
 mod strict_property;
 mod verdict_cases;
+mod version_cases;
 mod warning_property;
 mod weighted_route_cases;

@@ -11,7 +11,7 @@ use futures_lite::future;
 use crate::config::Settings;
 use crate::flow::{Host, ResponseFlags};
 use crate::grpc;
-use crate::http2;
+use crate::http2::{self, Reason};
 use crate::io;
 use crate::policy::{Outcome, PolicyTable};
 use crate::proxy::clocks::{Clock, overdue};
@@ -27,9 +27,8 @@ use crate::proxy::record::RequestRecord;
 use crate::proxy::request::{Request, head_limits};
 use crate::proxy::routing::{Plan, Tries};
 use crate::proxy::transfer::{self, Received, Reception};
-use crate::tls::AlpnProtocol;
 use crate::upstream::{
-    self, Bond, BondEnded, Carrier, Clocks, ConnectError, Outgoing, Reserved, Reuse, Security, Target,
+    self, Bond, BondEnded, Carrier, Clocks, ConnectError, Outgoing, Reserved, Reuse, Security, Spoken, Target,
 };
 
 /// Carries one request to its end and logs it. What it makes of the application's connection, its reply knows.
@@ -56,8 +55,8 @@ pub async fn run(
 /// What a connection must be like.
 #[derive(Clone, Copy)]
 struct Connection<'c> {
-    security: &'c Security<'c>,
-    protocol: AlpnProtocol,
+    security: Security<'c>,
+    spoken: Spoken,
     reuse: Reuse,
 }
 
@@ -69,6 +68,8 @@ enum Tried {
     Stale,
     /// The server has not looked at the request: it may be sent again at once.
     Unprocessed,
+    /// Nor here: it wants it in HTTP/1.1.
+    NeedsHttp1,
     /// The route wants another try.
     Again,
 }
@@ -106,17 +107,16 @@ impl<'e> Exchange<'e, '_> {
             plan.target = plan.target.at(&found);
         }
         let rewritten = plan.rewritten_host();
-        let protocol = plan.target.protocol(self.request.speaks());
-        let security = plan.target.security(rewritten.as_ref().unwrap_or(host), protocol);
-        let security = security.map_err(|reason| self.refuse_transport(&reason))?;
+        let named = rewritten.as_ref().unwrap_or(host);
+        let authenticates = self.request.head.authenticates_connection || plan.authenticates_connection();
+        let mut wanted = self.connection(&plan, named, plan.target.spoken(self.demand(authenticates)))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries(self.request);
-        let authenticates = self.request.head.authenticates_connection || plan.authenticates_connection();
         if !authenticates && tries.want_body() {
             self.held.want(self.request);
         }
         let may_repeat = self.request.is_replayable() && tries.may_follow_stale();
-        let mut reuse = match (authenticates, may_repeat) {
+        wanted.reuse = match (authenticates, may_repeat) {
             // Credentials for a connection: from before they are sent, it is one that nobody else has.
             (true, _) => Reuse::Never,
             (false, true) => Reuse::Allowed,
@@ -124,14 +124,13 @@ impl<'e> Exchange<'e, '_> {
             (false, false) => Reuse::Recent,
         };
         loop {
-            let mut carrier =
-                match self.lend(&plan, Connection { security: &security, protocol, reuse }, tries.begun).await {
-                    Ok(carrier) => carrier,
-                    Err(failure) => {
-                        self.after_no_connection(failure, &plan, &mut tries).await?;
-                        continue;
-                    }
-                };
+            let mut carrier = match self.lend(&plan, &wanted, tries.begun).await {
+                Ok(carrier) => carrier,
+                Err(failure) => {
+                    self.after_no_connection(failure, &plan, &mut tries).await?;
+                    continue;
+                }
+            };
             if authenticates {
                 let before = carrier.bond();
                 carrier.note_credentials();
@@ -153,8 +152,11 @@ impl<'e> Exchange<'e, '_> {
                     let spent = tries.is_spent() && tries.covers_reset(true);
                     return Err(failure.with(limit_reached(spent) | tries.flags()));
                 }
-                Tried::Stale => reuse = Reuse::Never,
+                Tried::Stale => wanted.reuse = Reuse::Never,
                 Tried::Unprocessed => {}
+                Tried::NeedsHttp1 => {
+                    wanted = Connection { reuse: wanted.reuse, ..self.connection(&plan, named, Spoken::Http1)? };
+                }
                 Tried::Again => self.back_off(&mut tries).await,
             }
             self.progress = Progress::new(self.request);
@@ -195,10 +197,10 @@ impl<'e> Exchange<'e, '_> {
     async fn lend(
         &mut self,
         plan: &Plan<'_>,
-        connection: Connection<'_>,
+        connection: &Connection<'_>,
         begun: Instant,
     ) -> Result<Carrier<'e>, Failure> {
-        let Connection { security, protocol, reuse } = connection;
+        let Connection { security, spoken, reuse } = connection;
         let upstreams = &self.context.upstreams;
         match upstreams.lend_reserved(self.reserved, &plan.target, security) {
             Ok(None) => {}
@@ -207,7 +209,7 @@ impl<'e> Exchange<'e, '_> {
         }
         let clocks = Clocks::of(self.table.settings());
         let lending = async {
-            let lent = upstreams.lend(&plan.target, security, &clocks, reuse, protocol).await;
+            let lent = upstreams.lend(&plan.target, security, &clocks, *reuse, *spoken).await;
             if let Ok(carrier) = &lent
                 && self.request.head.upgrade.is_some()
             {
@@ -232,16 +234,11 @@ impl<'e> Exchange<'e, '_> {
         io::sleep(tries.take()).await;
     }
 
-    fn refuse_transport(&self, reason: &str) -> Failure {
-        self.context.counters.refused_transport.increment();
-        Failure::refused(reason)
-    }
-
     fn note_failure(&mut self, error: &ConnectError) -> Failure {
         self.context.counters.count_connect_error(error);
         self.record.upstream = error.address();
         let mut failure = Failure::connect(error);
-        failure.may_pass = error.address().is_some();
+        failure.may_pass = error.may_pass();
         failure
     }
 
@@ -290,6 +287,7 @@ impl<'e> Exchange<'e, '_> {
         };
         let first = held.replay(self.body.arrived()?);
         let is_over = self.body.is_complete();
+        progress.has_carrier.set(true);
         progress.note_upload(first.len(), is_over);
         progress.call.see_request(self.body.form(), first.as_ref());
         let (edits, form) = (plan.request_edits(carrier.address()), self.body.form());
@@ -387,6 +385,15 @@ impl<'e> Exchange<'e, '_> {
             tries.take();
             return Tried::Unprocessed;
         }
+        if matches!(error, ExchangeError::Reset(Reason::HTTP_1_1_REQUIRED))
+            && target.may_speak_http1()
+            && self.may_go_as_http1()
+            && tries.after_refusal()
+        {
+            self.context.counters.requests_retried.increment();
+            tries.take();
+            return Tried::NeedsHttp1;
+        }
         if stale && bond == Bond::Authenticated {
             return Tried::Failed(Failure::bond_ended());
         }
@@ -435,7 +442,9 @@ impl<'e> Exchange<'e, '_> {
                     Clock::Response => &counters.timeouts_response,
                 };
                 counter.increment();
-                Failure::overdue(clock, self.progress.uploaded.get() || self.request.is_over_with_head())
+                // Before there is a connection nobody waits for the application.
+                let is_complete = !self.progress.has_carrier.get() || self.body.has_come();
+                Failure::overdue(clock, is_complete)
             }
         }
     }
@@ -444,7 +453,10 @@ impl<'e> Exchange<'e, '_> {
     async fn end_tunnel(&mut self, upstream: Carrier<'_>) {
         let (flags, is_orderly) = match self.tunnel_end.take() {
             None | Some(End::Complete) => (ResponseFlags::default(), true),
-            Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, true),
+            Some(End::Idle) => {
+                self.record.end_tunnel("stream_idle_timeout");
+                (ResponseFlags::STREAM_IDLE_TIMEOUT, true)
+            }
             Some(End::Duration) => (ResponseFlags::DURATION_TIMEOUT, true),
             Some(End::Client(_)) => (ResponseFlags::DOWNSTREAM_CLOSED, false),
             Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, false),

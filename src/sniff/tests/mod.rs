@@ -102,6 +102,12 @@ fn openings_on_a_port_of_protocol_http() {
         ("GET  HTTP/1.1\r\n\r\n", Http1),
         ("GET nowhere HTTP/1.1\r\n\r\n", Http1),
         ("GE(T) / HTTP/1.1\r\n", Http1),
+        ("G\u{1}T / HTTP/1.1\r\n", Http1),
+        ("GET/HTTP/1.1\r\n", Http1),
+        ("FOO /\u{b}HTTP/1.1\r\n", Http1),
+        ("\t\r\n\tFOO / HTTP/1.1\r\n", Http1),
+        ("G\0", NeedMore),
+        ("G\0\n", Opaque),
         ("\u{e9}GET / HTTP/1.1\r\n", Opaque),
         ("G\u{c9}T / HTTP/1.1\r\n", Http1),
         ("get / http/1.1\r\n", Http1),
@@ -116,7 +122,8 @@ fn openings_on_a_port_of_protocol_http() {
         ("*1\r\n$4\r\nPING\r\n", Opaque),
         ("set /key 1\r\n", Opaque),
         ("\0\x01\x02", Opaque),
-        ("a\0 HTTP/1.1\r\n", Opaque),
+        ("a\0 HTTP/1.1\r\n", Http1),
+        ("\0a HTTP/1.1\r\n", Opaque),
     ] {
         assert_eq!(every_way(bytes.as_bytes(), detect_declared), verdict, "{bytes:?}");
     }

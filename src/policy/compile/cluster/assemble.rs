@@ -53,6 +53,7 @@ impl Compiler<'_> {
         let is_silent = matches!(transport, Transport::Refused(_)) || self.is_routed_away(service, subset, payload);
         let requests = if is_silent { lint::Requests::Never } else { lint::Requests::Leave };
         lint::of_service(service, &endpoints, payload, requests, &mut self.problems);
+        lint::of_version(service, protocol, payload, &mut self.problems);
         let name = format!("outbound|{}|{subset}|{host}", port.number);
         Cluster {
             occupancy: self.materials.occupancy(&name),

@@ -97,6 +97,6 @@ fn is_found_by_address(cluster: &Cluster) -> bool {
         && match cluster.protocol {
             ClusterProtocol::Opaque => true,
             ClusterProtocol::SameAsClient => cluster.listed.iter().all(is_single),
-            ClusterProtocol::Http1 | ClusterProtocol::Http2 => false,
+            ClusterProtocol::Http1 | ClusterProtocol::Http2 | ClusterProtocol::Negotiated => false,
         }
 }

@@ -1,6 +1,6 @@
 //! VirtualServices → the routes of requests.
 
-use crate::config::{self, HeaderChanges, HttpAction, VirtualService};
+use crate::config::{self, HeaderChanges, HostPattern, HttpAction, HttpMatch, PortProtocol, VirtualService};
 use crate::policy::compile::compiler::Compiler;
 use crate::policy::compile::link::destinations::{Carried, edits};
 use crate::policy::compile::select::names::qualified_pattern;
@@ -49,12 +49,33 @@ impl<'a> Compiler<'a> {
                 self.problems.warn(&service.meta.at, message);
             }
         }
-        let routes = reached(&service.http).iter().filter_map(|route| self.route(route, &source)).collect();
+        let called = self.called(service, namespace);
+        let routes = reached(&service.http).iter();
+        let routes = routes.filter_map(|route| self.route(route, &source, &called)).collect();
         self.table.services.services.push(HttpService { source, routes });
     }
 
-    /// `None` for a route that is for other pods.
-    fn route(&mut self, route: &'a config::HttpRoute, source: &Source) -> Option<HttpRoute> {
+    /// The ports of the hosts of `service` that calls of gRPC are dialled at.
+    fn called(&self, service: &VirtualService, namespace: &str) -> Vec<(String, Vec<u16>)> {
+        let hosts = service.hosts.iter().filter_map(|host| match qualified_pattern(host, namespace) {
+            HostPattern::Exact(name) => Some(name),
+            HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => None,
+        });
+        let called = hosts.map(|host| {
+            let ports = self.index.entries(&host).into_iter().flat_map(|entry| &entry.ports);
+            let ports = ports.filter(|port| port.protocol == PortProtocol::Grpc).map(|port| port.number);
+            (host.to_string(), ports.collect())
+        });
+        called.filter(|(_, ports): &(String, Vec<u16>)| !ports.is_empty()).collect()
+    }
+
+    /// `None` for a route that is for other pods. `called`: where calls of gRPC come from.
+    fn route(
+        &mut self,
+        route: &'a config::HttpRoute,
+        source: &Source,
+        called: &[(String, Vec<u16>)],
+    ) -> Option<HttpRoute> {
         let mut matches = route.matches.clone();
         matches.retain(|one| {
             self.workload.matches(&one.source_labels)
@@ -67,8 +88,14 @@ impl<'a> Compiler<'a> {
             HttpAction::Forward(all) => {
                 let changes = (&route.request, &route.response);
                 let each = all.iter().map(|to| {
-                    let to = self.destination(to, changes, Carried::Requests, &source.namespace);
-                    Destination { authority: to.authority.or_else(|| route.rewrite.authority.clone()), ..to }
+                    let made = self.destination(to, changes, Carried::Requests, &source.namespace);
+                    for (host, ports) in called {
+                        let taken = ports.iter().filter(|port| takes(&matches, **port));
+                        for (port, cluster) in taken.filter_map(|port| Some((*port, made.cluster(*port)?))) {
+                            lint::of_calls(to, (host, port), cluster, &mut self.problems);
+                        }
+                    }
+                    Destination { authority: made.authority.or_else(|| route.rewrite.authority.clone()), ..made }
                 });
                 Action::Forward(each.collect())
             }
@@ -91,4 +118,9 @@ impl<'a> Compiler<'a> {
             matches,
         })
     }
+}
+
+/// Whether requests to `port` may be among those that a route takes.
+fn takes(matches: &[HttpMatch], port: u16) -> bool {
+    matches.is_empty() || matches.iter().any(|one| !one.never && one.port.is_none_or(|own| own == port))
 }
