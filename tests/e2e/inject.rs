@@ -317,8 +317,11 @@ fn other_spellings_of_true_and_of_a_number_count() {
         let text = spec(&format!("  securityContext: {{runAsUser: {number}}}\n"));
         assert!(inject(&text, &[]).2.contains("the pod runs with runAsUser 1337"), "{number}");
     }
-    // A tag would have to be read as kubectl reads it, so it is refused, wherever it stands.
-    assert_eq!(inject(&spec("  hostNetwork: !!bool yes\n"), &[]).0, 1);
+    // A tag of the core schema is read as kubectl reads it, another is refused.
+    let tagged = spec("  hostNetwork: !!bool \"yes\"\n");
+    let (output, notes) = injected(&tagged, &[]);
+    assert!(output == tagged && notes.contains("is left as it is: hostNetwork"), "{notes}");
+    assert_eq!(inject(&spec("  hostNetwork: !yes yes\n"), &[]).0, 1);
     for (text, says) in [
         (spec("  hostNetwork: \"yes\"\n"), "hostNetwork: the API server wants true or false and would refuse the text"),
         (context("privileged: 'true'"), "write it without quotes"),

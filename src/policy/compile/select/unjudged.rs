@@ -37,8 +37,11 @@ fn is_for(policy: &AuthorizationPolicy, workload: &Workload, labels_known: bool)
         _ if policy.dry_run => false,
         AuthorizationScope::Workloads(selector) => {
             let here = namespace == workload.namespace || namespace == ROOT_NAMESPACE;
-            let may_hold = |selector: &BTreeMap<String, String>| !labels_known && !is_of_a_gateway(selector);
-            here && selector.as_ref().is_none_or(|selector| may_hold(selector) || workload.matches(selector))
+            let holds = |selector: &BTreeMap<String, String>| match labels_known {
+                true => workload.matches(selector),
+                false => !is_of_a_gateway(selector),
+            };
+            here && selector.as_ref().is_none_or(holds)
         }
         // Who sends to an entry is its namespace's to say, wherever the sender is.
         AuthorizationScope::ServiceEntries(_) => true,
