@@ -37,9 +37,8 @@ fn is_for(policy: &AuthorizationPolicy, workload: &Workload, labels_known: bool)
         _ if policy.dry_run => false,
         AuthorizationScope::Workloads(selector) => {
             let here = namespace == workload.namespace || namespace == ROOT_NAMESPACE;
-            let holds = |selector: &BTreeMap<String, String>| match labels_known {
-                true => workload.matches(selector),
-                false => !is_of_a_gateway(selector),
+            let holds = |selector: &BTreeMap<String, String>| {
+                if labels_known { workload.matches(selector) } else { !is_of_a_gateway(selector) }
             };
             here && selector.as_ref().is_none_or(holds)
         }
