@@ -51,5 +51,6 @@ pub use reply::{ReplyOptions, local_reply, local_reply_with, reason_phrase};
 pub use request::{RequestHead, parse_request};
 pub use response::{ClientContext, Delivery, RequestContext, ResponseHead, parse_response};
 pub use target::TargetForm;
+pub use trailer::is_trailer_field;
 pub use values::any_value;
 pub use websocket::{websocket_accept, websocket_key};

@@ -91,8 +91,9 @@ const FORBIDDEN: [&str; 11] = [
     "proxy-authenticate",
 ];
 
-/// Whether a trailer may have a field of this name.
-pub(super) fn is_trailer_field(name: &[u8]) -> bool {
+/// Whether a trailer may have a field of this name (RFC 9110 §6.5.1).
+#[must_use]
+pub fn is_trailer_field(name: &[u8]) -> bool {
     !is_forbidden(name)
 }
 

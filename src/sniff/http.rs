@@ -61,6 +61,18 @@ pub(super) fn detect_declared(bytes: &[u8]) -> Detection {
     }
 }
 
+/// Whether the first line is a method, a target, and a version that is none of HTTP.
+pub(super) fn is_foreign_request(bytes: &[u8]) -> bool {
+    let window = &bytes[..bytes.len().min(MAX_BYTES)];
+    let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else { return false };
+    match *window[..end].split(|byte| *byte == b' ').collect::<Vec<_>>() {
+        [method, target, last] => {
+            !method.is_empty() && may_be_method(method) && !target.is_empty() && version(last) == Some(false)
+        }
+        _ => false,
+    }
+}
+
 /// Methods that are HTTP's even where no version follows, as in HTTP/0.9.
 const METHODS: [&[u8]; 9] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
 

@@ -238,10 +238,16 @@ impl<'c> Http2Response<'c> {
     }
 
     fn of(state: ResponseState<'c>) -> Self {
-        let limits = HeadLimits::default();
-        let (takes_trailers, is_chunked, is_closed, heard) = (false, false, false, false);
-        let (tunnel, no_head) = (Tunnel::None, Vec::new());
-        Self { state, head: no_head, limits, tunnel, takes_trailers, is_chunked, is_closed, heard }
+        Self {
+            state,
+            head: Vec::new(),
+            limits: HeadLimits::default(),
+            tunnel: Tunnel::None,
+            takes_trailers: false,
+            is_chunked: false,
+            is_closed: false,
+            heard: false,
+        }
     }
 
     pub(super) async fn head(

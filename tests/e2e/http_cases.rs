@@ -6,11 +6,11 @@
 //! The cases stand in `tests/http/`; their form is described in the README there.
 
 #[path = "../http/cases.rs"]
-mod cases;
+pub mod cases;
 #[path = "../http/judge.rs"]
-mod judge;
+pub mod judge;
 #[path = "../http/upstream.rs"]
-mod upstream;
+pub mod upstream;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::reader::{Field, Object, Report};
-use crate::config::yaml::quoted;
 use crate::grpc;
 
 /// Faults made on purpose; shares are in parts per million of requests.
@@ -55,7 +54,7 @@ fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(Abort, u32)> {
     let mut object = field.object(report)?;
     let share = read_share(&mut object, report);
     let http = object.optional("httpStatus").and_then(|field| field.whole(&(200..=599), report));
-    let grpc = object.optional("grpcStatus").and_then(|field| read_grpc_status(&field, report));
+    let grpc = object.optional("grpcStatus").and_then(|field| field.choice(&grpc::Status::NAMES, report));
     match (object.has("httpStatus"), object.has("grpcStatus")) {
         (true, true) => object.error("only one of httpStatus and grpcStatus may be set", report),
         (false, false) => object.warning("without httpStatus or grpcStatus it has no effect", report),
@@ -64,16 +63,6 @@ fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(Abort, u32)> {
     object.finish(report);
     let http = http.and_then(|status| u16::try_from(status).ok()).map(Abort::Http);
     Some((http.or(grpc.map(Abort::Grpc))?, share))
-}
-
-/// By its name, as in Envoy and Istio.
-fn read_grpc_status(field: &Field<'_>, report: &mut Report) -> Option<grpc::Status> {
-    let name = field.word(report)?;
-    let status = grpc::Status::named(name);
-    if status.is_none() {
-        field.error(format!("expected a status of gRPC such as UNAVAILABLE, found {}", quoted(name)), report);
-    }
-    status
 }
 
 /// In parts per million; all, if nothing is said.
