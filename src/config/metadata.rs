@@ -49,8 +49,9 @@ pub(super) fn object_name(field: &Field<'_>, report: &mut Report) -> Option<Stri
     let name = field.word(report)?;
     if !names::is_dns_subdomain(name) {
         let message = format!(
-            "{} is no name of an object: use lower-case letters, digits, '-' and '.', at most 253",
-            quoted(name)
+            "{} is no name of an object: use lower-case letters, digits, '-' and '.', at most 253{}",
+            quoted(name),
+            if name.contains("{{") { names::TEMPLATE } else { "" }
         );
         field.error(message, report);
         return None;

@@ -92,7 +92,9 @@ fn partial_wildcard(rest: &str, shown: &str) -> Result<HostPattern, String> {
 /// `name` as a host; `shown` is what the author wrote.
 pub(super) fn host_name(name: &str, shown: &str) -> Result<Hostname, String> {
     Hostname::new(name).map_err(|error| {
-        let hint = if shown.contains("://") || shown.contains('/') {
+        let hint = if shown.contains("{{") {
+            TEMPLATE
+        } else if shown.contains("://") || shown.contains('/') {
             "; write the host alone, without scheme and path"
         } else if name.parse::<IpAddr>().is_ok() {
             "; an IP address is not a host name"
@@ -104,6 +106,9 @@ pub(super) fn host_name(name: &str, shown: &str) -> Result<Hostname, String> {
         format!("{shown:?} is not a host name: {error}{hint}")
     })
 }
+
+/// What to do about a text with a template of Helm in it.
+pub(super) const TEMPLATE: &str = "; it holds a template of Helm: render it first (helm template)";
 
 /// An address or CIDR. IPv4-mapped IPv6 becomes the IPv4 that it means, as connections are seen.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {

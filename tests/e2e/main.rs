@@ -45,6 +45,7 @@ mod http_pressure;
 mod identity;
 mod idle;
 mod inject;
+mod istio_tasks;
 mod lifecycle;
 mod loops;
 mod manifests;

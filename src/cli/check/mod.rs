@@ -47,6 +47,7 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> ExitCode {
     let mut loaded = config::load(&args.paths);
     loaded.problems.extend(nothing_read(&loaded, args));
+    loaded.problems.extend(passed_over(&loaded, args));
     let pods = pods(&loaded.resources, args.namespace.as_deref(), &args.labels);
     loaded.problems.extend(take_unjudged(&mut loaded.resources, &pods, !args.labels.is_empty()));
     let in_use = problems_in_use(&loaded.resources, args);
@@ -72,6 +73,35 @@ fn nothing_read(loaded: &Loaded, args: &CheckArgs) -> Option<Problem> {
         paths.join(", ")
     );
     Some(Problem { severity: Severity::Warning, at: None, message })
+}
+
+/// What stands in a folder beside files that are read, and may be meant to be.
+fn passed_over(loaded: &Loaded, args: &CheckArgs) -> Vec<Problem> {
+    if loaded.files.is_empty() {
+        return Vec::new();
+    }
+    let is_hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let entries = |folder: &PathBuf| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        entries.filter(|path| !is_hidden(path)).collect()
+    };
+    let ends = |path: &PathBuf, ends: &[&str]| {
+        path.extension().and_then(std::ffi::OsStr::to_str).is_some_and(|end| ends.contains(&end))
+    };
+    let mut found: Vec<(PathBuf, &str)> = Vec::new();
+    for path in args.paths.iter().flat_map(entries) {
+        if path.is_dir() && entries(&path).iter().any(|below| ends(below, &["yaml", "yml", "json"])) {
+            found.push((path, "a folder in a folder"));
+        } else if ends(&path, &["json"]) {
+            found.push((path, "of a folder only *.yaml and *.yml are read"));
+        }
+    }
+    found.sort();
+    let warning = |(path, why): (PathBuf, &str)| {
+        let message = format!("{} is not read: {why}; name it itself", path.display());
+        Problem { severity: Severity::Warning, at: None, message }
+    };
+    found.into_iter().filter(|(path, _)| !args.paths.contains(path)).map(warning).collect()
 }
 
 /// What shows only when resources stand together and their credentials are read, once each.

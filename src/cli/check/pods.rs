@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{ExportTo, Location, Meta, Problem, Resources};
+use crate::config::{AuthorizationScope, ExportTo, Location, Meta, Problem, Resources};
 use crate::policy::{ROOT_NAMESPACE, Workload};
 
 /// Where a pod is whose namespace nobody names.
@@ -51,7 +51,8 @@ fn namespaces(resources: &Resources) -> BTreeSet<String> {
     found
 }
 
-/// The labels that pods of a namespace may have: those given, else each selector's in turn, else none.
+/// The labels that pods of a namespace may have: those given, else each selector's in turn. Pods without any are taken where
+/// no DestinationRule selects some: else it is those that the files are for.
 fn labels(resources: &Resources, given: &[(String, String)], namespace: &str) -> BTreeSet<BTreeMap<String, String>> {
     if !given.is_empty() {
         return BTreeSet::from([given.iter().cloned().collect()]);
@@ -62,6 +63,13 @@ fn labels(resources: &Resources, given: &[(String, String)], namespace: &str) ->
     if all.is_empty() {
         all.insert(BTreeMap::new());
     }
+    let sidecars = resources.sidecars.iter().filter(|sidecar| here(&sidecar.meta));
+    all.extend(sidecars.filter_map(|sidecar| sidecar.workload_selector.clone()));
+    let policies = resources.authorization_policies.iter().filter(|policy| here(&policy.meta));
+    all.extend(policies.filter_map(|policy| match &policy.scope {
+        AuthorizationScope::Workloads(selector) => selector.clone(),
+        AuthorizationScope::ServiceEntries(_) => None,
+    }));
     all
 }
 

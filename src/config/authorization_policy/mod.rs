@@ -105,8 +105,8 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     Some(AuthorizationPolicy { meta, scope, action: action?, rules, about, dry_run, unjudged })
 }
 
-/// In Istio a policy without targets is about what comes to a pod. One that asks for callers, or an external authorizer about
-/// them, can be meant for nothing else, unless it says where requests go.
+/// In Istio a policy without targets is about what comes to a pod. One with a rule that asks for callers, or with an external
+/// authorizer, is meant for nothing else, unless it says where requests go.
 fn about(scope: &AuthorizationScope, rules: &[AuthorizationRule], asks_others: bool) -> About {
     let AuthorizationScope::Workloads(_) = scope else { return About::Any };
     let is_incoming = |rule: &AuthorizationRule| match rule.about {
@@ -114,7 +114,8 @@ fn about(scope: &AuthorizationScope, rules: &[AuthorizationRule], asks_others: b
         About::Any => asks_others,
         About::Leaving => false,
     };
-    if !rules.is_empty() && rules.iter().all(is_incoming) { About::Incoming } else { About::Any }
+    let is_leaving = rules.iter().any(|rule| rule.about == About::Leaving);
+    if !is_leaving && rules.iter().any(is_incoming) { About::Incoming } else { About::Any }
 }
 
 /// `None`, and a complaint, where the annotation says neither yes nor no as Go reads it, or stands beside another action.

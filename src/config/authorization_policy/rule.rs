@@ -30,7 +30,7 @@ pub struct AuthorizationRule {
 pub enum About {
     #[default]
     Any,
-    /// Those that come in: each must be of a caller whom only its receiver can tell, and nothing says where they go.
+    /// Those that come in: it asks for callers whom only their receiver can tell, and does not say where they go.
     Incoming,
     /// It says where they go.
     Leaving,
@@ -129,8 +129,8 @@ fn about(rule: &mut Object<'_>) -> About {
     let has = |item: &Field<'_>, of: &str, names: &[&str]| {
         item.child(of).is_some_and(|within| names.iter().any(|name| within.child(name).is_some()))
     };
-    let names_caller = !from.is_empty() && from.iter().all(|item| has(item, "source", &UNKNOWN_SOURCES))
-        || keys.iter().any(|key| tells_caller(key));
+    let names_caller =
+        from.iter().any(|item| has(item, "source", &UNKNOWN_SOURCES)) || keys.iter().any(|key| tells_caller(key));
     let names_destination = to.iter().any(|item| has(item, "operation", &["hosts", "notHosts"]))
         || keys.iter().any(|key| matches!(key.as_str(), "connection.sni" | "destination.ip"));
     match (names_destination, names_caller) {
@@ -170,6 +170,11 @@ fn read_from(item: &Field<'_>, report: &mut Report) -> Option<AuthorizationSourc
              ask for namespaces",
             report,
         );
+    }
+    let of_accounts = ["serviceAccounts", "notServiceAccounts"].iter().any(|name| source.has(name));
+    if of_accounts && ["namespaces", "notNamespaces", "principals", "notPrincipals"].iter().any(|name| source.has(name))
+    {
+        field.error("serviceAccounts cannot stand beside namespaces or principals", report);
     }
     let namespaces = patterns(&mut source, ["namespaces", "notNamespaces"], report, TextPattern::text);
     source.finish(report);

@@ -193,6 +193,10 @@ impl<'n> Field<'n> {
     pub fn whole(&self, range: &RangeInclusive<i64>, report: &mut Report) -> Option<i64> {
         match self.plain() {
             Some(Plain::Whole(number)) if range.contains(&number) => return Some(number),
+            // `443.0` is a whole number to JSON and to the API server. (Every such range fits a float.)
+            Some(Plain::Other(number)) if number.fract() == 0.0 && range.contains(&(number as i64)) => {
+                return Some(number as i64);
+            }
             _ => {}
         }
         let hint = match &self.node.value {

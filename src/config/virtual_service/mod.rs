@@ -11,6 +11,8 @@ mod http_route;
 mod retries;
 mod text_match;
 
+use std::net::IpAddr;
+
 use crate::config::export_to::{self, ExportTo};
 use crate::config::metadata::{Meta, read_meta};
 use crate::config::names::{self, HostPattern};
@@ -35,6 +37,8 @@ pub struct VirtualService {
     pub meta: Meta,
     /// None, if its routes hold where another VirtualService delegates to them, or for nobody here.
     pub hosts: Vec<HostPattern>,
+    /// Hosts that are addresses: requests may ask for them, and no server name does.
+    pub addresses: Vec<IpAddr>,
     pub export_to: Vec<ExportTo>,
     /// The first that matches holds.
     pub http: Vec<HttpRoute>,
@@ -63,7 +67,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     if is_delegate(&mut spec) {
         return Some(read_delegate(meta?, export_to, spec, report));
     }
-    let hosts = spec.required("hosts").map(|field| read_hosts(&field, report)).unwrap_or_default();
+    let (hosts, addresses) = spec.required("hosts").map(|field| read_hosts(&field, report)).unwrap_or_default();
     let http = spec.optional("http").map(|field| http_route::read_all(&field, Written::InRoot, report));
     let http = http.unwrap_or_default();
     let tls = spec.optional("tls").map(|field| byte_route::read_all(&field, Reads::ServerName(&hosts), report));
@@ -73,7 +77,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         spec.error("a VirtualService must have at least one of http, tls and tcp", report);
     }
     spec.finish(report);
-    Some(VirtualService { meta: meta?, hosts, export_to, http, tls, tcp, delegate: None })
+    Some(VirtualService { meta: meta?, hosts, addresses, export_to, http, tls, tcp, delegate: None })
 }
 
 /// Whether a VirtualService is for others to delegate to.
@@ -96,6 +100,7 @@ fn read_delegate(meta: Meta, export_to: Vec<ExportTo>, mut spec: Object<'_>, rep
     VirtualService {
         meta,
         hosts: Vec::new(),
+        addresses: Vec::new(),
         export_to,
         http: http.unwrap_or_default(),
         tls: Vec::new(),
@@ -113,19 +118,23 @@ fn without_effect(
 ) -> Option<VirtualService> {
     spec.allow(&["hosts", "http", "tls", "tcp"]);
     spec.finish(report);
-    let (http, tls, tcp) = (Vec::new(), Vec::new(), Vec::new());
-    Some(VirtualService { meta: meta?, hosts: Vec::new(), export_to, http, tls, tcp, delegate: None })
+    let (hosts, addresses, http, tls, tcp) = Default::default();
+    Some(VirtualService { meta: meta?, hosts, addresses, export_to, http, tls, tcp, delegate: None })
 }
 
 /// The hosts of routes for sidecars, by the rules of Istio's `ValidateVirtualService`.
-fn read_hosts(field: &Field<'_>, report: &mut Report) -> Vec<HostPattern> {
+fn read_hosts(field: &Field<'_>, report: &mut Report) -> (Vec<HostPattern>, Vec<IpAddr>) {
     let items = field.list(usize::MAX, report);
     if items.is_empty() {
         field.error("at least one host is required", report);
     }
-    let mut hosts: Vec<HostPattern> = Vec::new();
+    let (mut hosts, mut addresses): (Vec<HostPattern>, Vec<IpAddr>) = Default::default();
     for item in items {
         let Some(text) = item.word(report) else { continue };
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            addresses.push(ip.to_canonical());
+            continue;
+        }
         match names::host_pattern(text) {
             Ok(HostPattern::Any) => item.error(
                 "wildcard host * is not allowed for virtual services bound to the mesh gateway; name the hosts, such as \
@@ -143,5 +152,5 @@ fn read_hosts(field: &Field<'_>, report: &mut Report) -> Vec<HostPattern> {
             Err(message) => item.error(message, report),
         }
     }
-    hosts
+    (hosts, addresses)
 }

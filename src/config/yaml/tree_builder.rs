@@ -16,6 +16,9 @@ const MAX_COPIED_BYTES: usize = 4 << 20;
 /// What a value costs when copied, besides its text.
 const NODE_BYTES: usize = 64;
 
+/// Others have no place in Kubernetes objects.
+const UNKNOWN_TAG: &str = "YAML tags (\"!…\") other than those of the core schema are not supported; remove the tag";
+
 /// Builds a tree from events, without recursion.
 #[derive(Default)]
 pub(super) struct Builder {
@@ -58,16 +61,15 @@ impl Builder {
     pub fn take(&mut self, event: Event<'_>, at: Place) -> Result<(), SyntaxError> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let text_tag = self.is_text_tag(tag.as_deref(), at);
-                let plain = style == ScalarStyle::Plain && !text_tag;
+                let plain = self.is_plain(&text, style, tag.as_deref(), at);
                 self.complete(anchor, Node { at, value: Value::Scalar { text: text.into_owned(), plain } })
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.is_text_tag(tag.as_deref(), at);
+                self.check_collection(tag.as_deref(), "seq", at);
                 self.open(anchor, Node { at, value: Value::Sequence(Vec::new()) })
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.is_text_tag(tag.as_deref(), at);
+                self.check_collection(tag.as_deref(), "map", at);
                 self.open(anchor, Node { at, value: Value::Mapping(Vec::new()) })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
@@ -83,16 +85,31 @@ impl Builder {
         }
     }
 
-    /// Whether the tag makes a value text whatever it looks like. Other tags have no place in Kubernetes objects.
-    fn is_text_tag(&mut self, tag: Option<&Tag>, at: Place) -> bool {
-        match tag {
-            None => false,
-            Some(tag) if tag.is_yaml_core_schema() && tag.suffix() == "str" => true,
-            Some(tag) if tag.is_yaml_core_schema() && matches!(tag.suffix(), "map" | "seq") => false,
-            Some(_) => {
-                self.error(at, "YAML tags (\"!…\") are not supported; remove the tag".to_owned());
-                false
+    /// Whether a scalar is what it looks like, and not text in any case. A tag of YAML's core schema says so too.
+    fn is_plain(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Place) -> bool {
+        let Some(tag) = tag else { return style == ScalarStyle::Plain };
+        let kinds = ["str", "bool", "int", "float", "null"];
+        let suffix = kinds.into_iter().find(|kind| tag.is_yaml_core_schema_tag(kind)).unwrap_or_default();
+        let is_meant = match (suffix, scalar::classify(text)) {
+            ("str", _) => return false,
+            ("bool", found) => matches!(found, Plain::Boolean(_)),
+            ("int", found) => matches!(found, Plain::Whole(_)),
+            ("float", found) => matches!(found, Plain::Whole(_) | Plain::Other(_)),
+            ("null", found) => found == Plain::Null,
+            _ => {
+                self.error(at, UNKNOWN_TAG.to_owned());
+                return style == ScalarStyle::Plain;
             }
+        };
+        if !is_meant {
+            self.error(at, format!("{} is no {suffix}, as its tag says; remove the tag", quoted(text)));
+        }
+        true
+    }
+
+    fn check_collection(&mut self, tag: Option<&Tag>, kind: &str, at: Place) {
+        if tag.is_some_and(|tag| !tag.is_yaml_core_schema_tag(kind)) {
+            self.error(at, UNKNOWN_TAG.to_owned());
         }
     }
 

@@ -20,7 +20,7 @@ use crate::policy::compile::select::scope::{Workload, oldest_first, outbound_pol
 use crate::policy::lint;
 use crate::policy::lint::problems::Problems;
 use crate::policy::service::{PayloadKind, Service, is_served};
-use crate::policy::table::cluster::{Cluster, Source};
+use crate::policy::table::cluster::{Cluster, Source, Transport};
 use crate::policy::table::listener_matches::ClusterId;
 use crate::policy::table::must_sniff::MustSniff;
 use crate::policy::table::policy_table::PolicyTable;
@@ -133,10 +133,12 @@ impl<'a> Compiler<'a> {
             for port in entry.ports.iter().filter(|port| is_served(entry, port)) {
                 let rule = self.rules.select(host, namespace, port.number);
                 let policy = rule.and_then(|(rule, _)| Some(rule.traffic_policy.as_ref()?.of_port(port.number)));
-                if !self.routed_away.is(host, port.number) {
+                let before = self.table.clusters.len();
+                self.add_service(&Service { entry, host, port, rule, policy });
+                let is_plain = |cluster: &Arc<Cluster>| matches!(cluster.transport, Transport::Plaintext);
+                if self.table.clusters[before..].iter().any(is_plain) && !self.routed_away.is(host, port.number) {
                     self.rules.warn_of_hidden_tls(host, namespace, port, &mut self.problems);
                 }
-                self.add_service(&Service { entry, host, port, rule, policy });
             }
         }
     }

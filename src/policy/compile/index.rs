@@ -169,8 +169,8 @@ spec:
                 weighted_routes == hosts && compiler.table.services.services.len() == hosts,
                 "{weighted_routes} routes"
             );
-            // Two ports each, and each port once more for routes that lead there.
-            assert_eq!(compiler.table.clusters.len(), hosts * 4);
+            // Two ports each, and the one for TLS once more for routes that lead there.
+            assert_eq!(compiler.table.clusters.len(), hosts * 3);
             compiler.index.looked_at.get()
         };
         let few = looked_at(100);

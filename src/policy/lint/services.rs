@@ -15,7 +15,7 @@ pub(in crate::policy) fn of_entry(entry: &ServiceEntry, problems: &mut Problems)
     }
     super::names::of_entry(entry, problems);
     for port in &entry.ports {
-        let messages = [of_port(entry, port), of_number(port)];
+        let messages = [of_port(entry, port), of_number(entry, port).filter(|_| is_served(entry, port))];
         messages.into_iter().flatten().for_each(|message| problems.warn(&port.at, message));
     }
 }
@@ -27,9 +27,19 @@ const SERVER_FIRST: [u16; 7] = [21, 22, 25, 110, 143, 587, 3306];
 const STARTS_TLS_ITSELF: [u16; 8] = [21, 25, 110, 143, 389, 587, 3306, 5432];
 
 /// What the number of a port and its protocol say of each other.
-fn of_number(port: &ServicePort) -> Option<String> {
+fn of_number(entry: &ServiceEntry, port: &ServicePort) -> Option<String> {
     let number = port.number;
     match port.protocol {
+        // What comes to an address of its own is the entry's whatever it is.
+        PortProtocol::Https | PortProtocol::Tls
+            if number == 80 && entry.addresses.iter().any(|range| range.prefix_len() == range.max_prefix_len()) =>
+        {
+            Some(
+                "port 80 is declared to carry TLS, so plain HTTP requests to it are carried as they are, unseen; declare HTTP \
+                 (80 and 443 are easily mixed up)"
+                    .to_owned(),
+            )
+        }
         PortProtocol::Https | PortProtocol::Tls if number == 80 => Some(
             "port 80 is declared to carry TLS, so plain HTTP requests to it are not this entry's; declare HTTP (80 and \
              443 are easily mixed up)"
@@ -200,8 +210,10 @@ fn of_plaintext(
 
 /// A port beside those that a rule gives TLS.
 fn of_uncovered(port: &ServicePort, ports: &[(u16, PortPolicy)], payload: PayloadKind, problems: &mut Problems) {
+    use PortProtocol::{Auto, Https, Tls};
     let with_tls = ports.iter().find(|(_, policy)| policy.tls.as_ref().is_some_and(originates));
-    let is_http = matches!(payload, PayloadKind::Http1 | PayloadKind::Http2) && port.protocol != PortProtocol::Auto;
+    let is_http =
+        matches!(payload, PayloadKind::Http1 | PayloadKind::Http2) && !matches!(port.protocol, Auto | Https | Tls);
     if let (Some((other, _)), true) = (with_tls, is_http) {
         let message = format!(
             "port {} leaves in plaintext: the DestinationRule of this host asks for TLS on port {other} alone; add \

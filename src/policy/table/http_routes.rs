@@ -4,8 +4,12 @@
 //! (`http::normal_path`); a request that has none is not asked about where a rule speaks of paths.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::fast::RandomState;
 
 use crate::config::{Fault, HostPattern, HttpMatch, Redirect, Retries, Rewrite, TextMatch};
 use crate::flow::Host;
@@ -181,6 +185,7 @@ impl Redirect {
 #[derive(Debug, Default)]
 pub(in crate::policy) struct HttpServices {
     pub(in crate::policy) by_host: HostMap<usize>,
+    pub(in crate::policy) by_address: HashMap<IpAddr, usize, RandomState>,
     pub(in crate::policy) services: Vec<HttpService>,
 }
 
@@ -240,8 +245,14 @@ impl HttpServices {
     pub(in crate::policy) fn of(&self, host: &Host) -> Option<&HttpService> {
         match host {
             Host::Name(name) => self.by_host.find(name.as_str()).map(|id| &self.services[*id]),
-            Host::Ip(_) => None,
+            Host::Ip(ip) => self.by_address.get(ip).map(|id| &self.services[*id]),
         }
+    }
+
+    /// The addresses that are hosts whose routes may send requests over TLS.
+    pub(in crate::policy) fn addresses_with_tls(&self) -> impl Iterator<Item = IpAddr> {
+        let with_tls = self.by_address.iter().filter(|(_, id)| self.services[**id].originates_tls());
+        with_tls.map(|(ip, _)| *ip)
     }
 
     /// The hosts whose routes may send requests over TLS.

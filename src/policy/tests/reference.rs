@@ -321,6 +321,7 @@ fn routes() -> impl Strategy<Value = Vec<VirtualService>> {
             hosts: hosts.iter().map(|host| pattern(host)).collect(),
             export_to: Vec::new(),
             http: Vec::new(),
+            addresses: Vec::new(),
             delegate: None,
             tls: tls
                 .iter()
@@ -357,6 +358,7 @@ fn a_name_that_a_route_has_taken() {
             hosts: vec![pattern("b.t")],
             export_to: Vec::new(),
             http: Vec::new(),
+            addresses: Vec::new(),
             delegate: None,
             tls: vec![ByteRoute { matches, destinations: vec![to], at: place("route") }],
             tcp: Vec::new(),

@@ -408,3 +408,20 @@ fn routes_hold_where_requests_are_read_alone() {
         assert_eq!(becomes(&table, request), expected, "{request}");
     }
 }
+
+#[test]
+fn an_address_is_a_host_too() {
+    let (table, warnings) = table_for(
+        "api.example, 192.0.2.7, '2001:db8::7'",
+        "  - {name: all, route: [{destination: {host: api.example, port: {number: 80}}}]}\n",
+    );
+    assert!(warnings.iter().all(|warning| !warning.contains("192.0.2.7")), "{warnings:?}");
+    for (request, expected) in [
+        ("GET 9.9.9.9:80 192.0.2.7 /", format!("all {API}")),
+        ("GET 9.9.9.9:80 192.0.2.7:80 /", format!("all {API}")),
+        ("GET 9.9.9.9:80 [2001:db8::7] /", format!("all {API}")),
+        ("GET 9.9.9.9:80 192.0.2.8 /", "unknown".to_owned()),
+    ] {
+        assert_eq!(becomes(&table, request), expected, "{request}");
+    }
+}

@@ -50,7 +50,7 @@ impl Compiler<'_> {
             }
             Err(reason) => (Endpoints::Resolved(Vec::new()), self.refused(service, &reason)),
         };
-        let is_silent = matches!(transport, Transport::Refused(_)) || self.is_routed_away(service, payload);
+        let is_silent = matches!(transport, Transport::Refused(_)) || self.is_routed_away(service, subset, payload);
         let requests = if is_silent { lint::Requests::Never } else { lint::Requests::Leave };
         lint::of_service(service, &endpoints, payload, requests, &mut self.problems);
         lint::of_version(service, protocol, payload, &mut self.problems);
@@ -80,9 +80,11 @@ impl Compiler<'_> {
     }
 
     /// Whether all requests to the port go elsewhere, by routes.
-    fn is_routed_away(&self, service: &Service<'_>, payload: PayloadKind) -> bool {
+    fn is_routed_away(&self, service: &Service<'_>, subset: &str, payload: PayloadKind) -> bool {
+        // A cluster of a subset is there because a route leads to it.
         matches!(payload, PayloadKind::Http1 | PayloadKind::Http2)
-            && self.routed_away.is(service.host, service.port.number)
+            && subset.is_empty()
+            && self.routed_away.to_subsets(service.host, service.port.number)
     }
 
     fn destination_guard(&mut self, service: &Service<'_>, protocol: ClusterProtocol) -> DestinationGuard {

@@ -13,6 +13,7 @@ use crate::policy::lint;
 use crate::policy::service::{PayloadKind, Service};
 use crate::policy::table::cluster::{Cluster, ClusterProtocol};
 use crate::policy::table::http_routes::{Clusters, Destination};
+use crate::policy::table::listener_matches::PortMatches;
 
 /// What a route sends to its destinations.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,12 @@ impl<'a> Compiler<'a> {
         let entries = self.index.entries(&host);
         let ports: Vec<u16> = entries.iter().flat_map(|entry| &entry.ports).map(|port| port.number).collect();
         let only = ports.first().filter(|first| ports.iter().all(|port| port == *first)).copied();
+        // Requests are dialled where requests are read.
+        let reads = |port: &u16| self.table.ports.get(port).is_some_and(PortMatches::reads_requests);
+        let dialled: Vec<u16> = match carried {
+            Carried::Requests => ports.iter().copied().filter(reads).collect(),
+            Carried::Bytes { .. } => ports.clone(),
+        };
         let mut find = |port: u16| {
             let entry = entries.iter().find(|entry| entry.ports.iter().any(|own| own.number == port))?;
             self.destination_cluster(entry, port, (&host, to.subset.as_deref()), carried)
@@ -55,7 +62,7 @@ impl<'a> Compiler<'a> {
         let port = to.port.or(only).or(carried.port());
         let clusters = match port {
             Some(port) => Clusters::One(find(port)),
-            None => Clusters::ByPort(ports.iter().filter_map(|port| find(*port)).collect()),
+            None => Clusters::ByPort(dialled.iter().filter_map(|port| find(*port)).collect()),
         };
         if matches!(&clusters, Clusters::One(None)) || matches!(&clusters, Clusters::ByPort(all) if all.is_empty()) {
             let at = port.map_or(String::new(), |port| format!(" with port {port}"));
@@ -65,7 +72,11 @@ impl<'a> Compiler<'a> {
                 Carried::Requests => "requests that this route sends there are answered with 503",
                 Carried::Bytes { .. } => "connections that this route sends there are closed",
             };
-            let message = format!("no ServiceEntry lists {host}{at}{subset}: {lost}");
+            let message = if port.is_none() && dialled.is_empty() && !ports.is_empty() {
+                format!("no port of {host} is one that requests are dialled on: {lost}; name the destination's port")
+            } else {
+                format!("no ServiceEntry lists {host}{at}{subset}: {lost}")
+            };
             self.problems.warn_of_absence(&to.at, message);
         }
         if matches!(carried, Carried::Requests) {

@@ -47,6 +47,7 @@ impl MustSniff {
                 }
             }
         }
+        self.routed.ranges.extend(services.addresses_with_tls().map(IpNet::from));
         let of_routed = clusters.iter().filter(|cluster| names.contains(&cluster.host));
         self.routed.ranges.extend(of_routed.flat_map(|cluster| &cluster.listed));
     }

@@ -4,6 +4,7 @@ use crate::config::{self, HeaderChanges, HostPattern, HttpAction, HttpMatch, Por
 use crate::policy::compile::compiler::Compiler;
 use crate::policy::compile::link::destinations::{Carried, edits};
 use crate::policy::compile::select::names::qualified_pattern;
+use crate::policy::compile::select::routed_away::reached;
 use crate::policy::compile::select::scope::oldest_first;
 use crate::policy::lint;
 use crate::policy::table::cluster::Source;
@@ -39,8 +40,18 @@ impl<'a> Compiler<'a> {
                 self.problems.warn(&service.meta.at, message);
             }
         }
+        for ip in &service.addresses {
+            let holder = *self.table.services.by_address.entry(*ip).or_insert(id);
+            if holder != id {
+                let older = &self.table.services.services[holder].source;
+                let message =
+                    format!("{ip} stays with the older VirtualService {older}: these routes do not hold for it");
+                self.problems.warn(&service.meta.at, message);
+            }
+        }
         let called = self.called(service, namespace);
-        let routes = service.http.iter().filter_map(|route| self.route(route, &source, &called)).collect();
+        let routes = reached(&service.http).iter();
+        let routes = routes.filter_map(|route| self.route(route, &source, &called)).collect();
         self.table.services.services.push(HttpService { source, routes });
     }
 

@@ -23,7 +23,11 @@ pub(in crate::policy) fn imported(resources: &Resources, sidecar: &Sidecar, work
             listeners.iter().any(|listener| lists(listener, &host, &namespace, workload))
         };
         service.hosts.retain(listed);
-        !service.hosts.is_empty()
+        // Only a listener for all hosts speaks of addresses.
+        if !listed(&HostPattern::Any) {
+            service.addresses.clear();
+        }
+        !service.hosts.is_empty() || !service.addresses.is_empty()
     });
     Some(Resources {
         service_entries: entries.collect(),

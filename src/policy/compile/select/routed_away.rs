@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::{Destination, HostPattern, HttpAction, VirtualService};
+use crate::config::{Destination, HostPattern, HttpAction, HttpRoute, VirtualService};
 use crate::flow::Hostname;
 use crate::policy::compile::select::names::{qualified, qualified_pattern};
 use crate::policy::compile::select::scope::Workload;
@@ -22,6 +22,20 @@ pub(in crate::policy) struct RoutedAway {
     whole: HashSet<(Hostname, Option<u16>)>,
 }
 
+/// The routes that some request can reach: those behind one that takes everything are none.
+pub(in crate::policy) fn reached(routes: &[HttpRoute]) -> &[HttpRoute] {
+    let last = routes.iter().position(|route| route.matches.is_empty());
+    &routes[..last.map_or(routes.len(), |last| last + 1)]
+}
+
+/// The ports that requests of a route were dialled on; `None` may be any.
+fn dialled_ports(route: &HttpRoute) -> Vec<Option<u16>> {
+    if route.matches.is_empty() {
+        return vec![None];
+    }
+    route.matches.iter().filter(|one| !one.never).map(|one| one.port).collect()
+}
+
 impl RoutedAway {
     pub(in crate::policy) fn of(services: &[VirtualService], workload: &Workload) -> Self {
         let mut all = Self::default();
@@ -33,11 +47,15 @@ impl RoutedAway {
             for host in &service.hosts {
                 all.spoken_for.get_or_insert_with(&qualified_pattern(host, namespace), || ());
             }
-            for route in &service.http {
+            for route in reached(&service.http) {
                 let HttpAction::Forward(destinations) = &route.action else { continue };
-                let to = |to: &Destination| (qualified(&to.host, namespace), to.port);
-                all.destinations.extend(destinations.iter().map(to));
-                all.whole.extend(destinations.iter().filter(|to| to.subset.is_none()).map(to));
+                let dialled = dialled_ports(route);
+                let to = |to: &Destination| -> Vec<_> {
+                    let ports = if to.port.is_some() { vec![to.port] } else { dialled.clone() };
+                    ports.into_iter().map(|port| (qualified(&to.host, namespace), port)).collect()
+                };
+                all.destinations.extend(destinations.iter().flat_map(to));
+                all.whole.extend(destinations.iter().filter(|to| to.subset.is_none()).flat_map(to));
             }
         }
         all
@@ -54,8 +72,11 @@ impl RoutedAway {
     }
 
     fn leads_nowhere(&self, destinations: &HashSet<(Hostname, Option<u16>)>, host: &HostPattern, port: u16) -> bool {
-        let HostPattern::Exact(name) = host else { return false };
-        let leads = |port| destinations.contains(&(name.clone(), port));
+        let leads = |port| match host {
+            HostPattern::Exact(name) => destinations.contains(&(name.clone(), port)),
+            // A destination is one host, which a wildcard does not list.
+            HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => false,
+        };
         self.spoken_for.find_covering(host).is_some() && !leads(Some(port)) && !leads(None)
     }
 }

@@ -4,6 +4,8 @@
 //! It looks at whom policies are for, and nothing else of them. A policy that is not settled here denies everything
 //! (`authorization_policies`), so that who forgets to ask lets nothing out.
 
+use std::collections::BTreeMap;
+
 use crate::config::{About, AuthorizationPolicy, AuthorizationScope, Problem, Resources, Severity};
 use crate::policy::compile::select::delegates::take_unsound_delegates;
 use crate::policy::compile::select::scope::{ROOT_NAMESPACE, Workload};
@@ -35,11 +37,20 @@ fn is_for(policy: &AuthorizationPolicy, workload: &Workload, labels_known: bool)
         _ if policy.dry_run => false,
         AuthorizationScope::Workloads(selector) => {
             let here = namespace == workload.namespace || namespace == ROOT_NAMESPACE;
-            here && selector.as_ref().is_none_or(|selector| !labels_known || workload.matches(selector))
+            let holds = |selector: &BTreeMap<String, String>| {
+                if labels_known { workload.matches(selector) } else { !is_of_a_gateway(selector) }
+            };
+            here && selector.as_ref().is_none_or(holds)
         }
         // Who sends to an entry is its namespace's to say, wherever the sender is.
         AuthorizationScope::ServiceEntries(_) => true,
     }
+}
+
+/// Whether it selects pods of Istio's own gateways, which egret is never in.
+fn is_of_a_gateway(selector: &BTreeMap<String, String>) -> bool {
+    let is_istios = selector.get("istio").is_some_and(|value| value.ends_with("gateway"));
+    is_istios || selector.contains_key("gateway.networking.k8s.io/gateway-name")
 }
 
 fn left_out(first: Problem) -> Problem {
@@ -93,6 +104,7 @@ mod tests {
             (", namespace: backend", "selector: {matchLabels: {app: client}}, ", "w", "w"),
             ("", "selector: {matchLabels: {app: client}}, ", "e", "e"),
             ("", "selector: {matchLabels: {app: httpbin}}, ", "w", "e"),
+            ("", "selector: {matchLabels: {istio: egressgateway}}, ", "w", "w"),
             (
                 ", namespace: bank",
                 "targetRefs: [{group: networking.istio.io, kind: ServiceEntry, name: b}], ",
@@ -119,10 +131,10 @@ mod tests {
             ("rules: [{when: [{key: 'request.auth.claims[iss]', values: [x]}]}]", "i"),
             ("rules: [{when: [{key: source.principal, values: [x]}]}, {from: [{source: {trustDomains: [x]}}]}]", "i"),
             ("action: CUSTOM, provider: {name: x}, rules: [{to: [{operation: {paths: [/admin]}}]}]", "i"),
-            // It may be meant for what leaves: one rule asks for no caller, one caller is any pod of a namespace, or it says
-            // where requests go.
-            ("rules: [{from: [{source: {principals: [x]}}]}, {to: [{operation: {methods: [GET]}}]}]", "e"),
-            ("rules: [{from: [{source: {principals: [x]}}, {source: {namespaces: [shop]}}]}]", "e"),
+            ("rules: [{from: [{source: {principals: [x]}}]}, {to: [{operation: {methods: [GET]}}]}]", "i"),
+            ("rules: [{from: [{source: {principals: [x]}}, {source: {namespaces: [shop]}}]}]", "i"),
+            // It may be meant for what leaves: it says where requests go.
+            ("rules: [{from: [{source: {principals: [x]}}]}, {to: [{operation: {notHosts: [a.example]}}]}]", "e"),
             ("rules: [{from: [{source: {principals: [x]}}], when: [{key: connection.sni, values: [a.example]}]}]", "e"),
             (
                 "action: DENY, rules: [{when: [{key: remote.ip, values: [1.1.1.1]}, {key: destination.ip, values: [1.1.1.1]}]}]",
