@@ -39,16 +39,6 @@ fn is_captured(client: &UdpSocket, server: &str, listener: &UdpSocket) {
     assert_eq!((&buffer[..length], from), (&b"answer"[..], server.parse().unwrap()));
 }
 
-/// What comes. A wait with a limit is not resumed after a signal.
-fn received(socket: &UdpSocket, into: &mut [u8]) -> std::io::Result<(usize, SocketAddr)> {
-    loop {
-        match socket.recv_from(into) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
-}
-
 /// How a question fails that must not be answered.
 fn asked(app: &UdpSocket) -> ErrorKind {
     loop {
