@@ -264,18 +264,10 @@ const CLAIMS: &[Claim] = &[
         !has_request_port(world, word_behind(&problem.message, "no port of "))
     }),
     ("takes every connection to port", |world, problem| {
-        let port = number_behind(&problem.message, "connection to port ");
-        matches!(
-            decided(&world.table, &format!("9.9.9.9:{port}"), Content::Opaque).decision,
-            Decision::Forward(_) | Decision::Refuse(_)
-        )
+        is_taken(world, number_behind(&problem.message, "connection to port "))
     }),
     ("that is not HTTP is taken, whatever its destination", |world, problem| {
-        let port = number_behind(&problem.message, "every connection to port ");
-        matches!(
-            decided(&world.table, &format!("9.9.9.9:{port}"), Content::Opaque).decision,
-            Decision::Forward(_) | Decision::Refuse(_)
-        )
+        is_taken(world, number_behind(&problem.message, "every connection to port "))
     }),
     ("and its servers usually speak first", |world, problem| {
         let port = number_behind(&problem.message, "port ");
@@ -334,6 +326,12 @@ const CLAIMS: &[Claim] = &[
 
 fn is_plain(cluster: &Cluster, port: u16, entry: &crate::config::Location) -> bool {
     cluster.origin.port == port && cluster.origin.service_entry.at == *entry && kind(cluster) == Kind::Plaintext
+}
+
+/// Whether bytes to a port of an address that nobody lists are somebody's.
+fn is_taken(world: &World, port: u16) -> bool {
+    let verdict = decided(&world.table, &format!("9.9.9.9:{port}"), Content::Opaque);
+    matches!(verdict.decision, Decision::Forward(_) | Decision::Refuse(_))
 }
 
 fn has_request_port(world: &World, host: &str) -> bool {
