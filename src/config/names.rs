@@ -204,6 +204,7 @@ mod tests {
             ("192.0.2.1", "IP address is not"),
             ("2001:db8::1", "IP address is not"),
             ("a b", "only letters"),
+            ("{{ .Values.host }}.example", "render it first"),
             ("*.", "empty"),
             ("-", ""),
         ] {

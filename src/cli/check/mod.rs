@@ -470,6 +470,18 @@ mod tests {
         assert_eq!(told(&folder.path().join("a.json")), None);
         // An error of its own.
         assert_eq!(told(&folder.path().join("nowhere")), None);
+        // Beside a file that is read, what is passed over is named.
+        let passed = |path: &Path| {
+            let args = args(path, folder.path());
+            passed_over(&config::load(&args.paths), &args).iter().map(|one| one.message.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(passed(folder.path()), [""; 0]);
+        std::fs::write(folder.path().join("c.yaml"), MISTAKES).unwrap();
+        let told = passed(folder.path());
+        assert!(
+            told.len() == 2 && told[0].contains("a.json is not read") && told[1].contains("below is not read"),
+            "{told:?}"
+        );
     }
 
     #[test]

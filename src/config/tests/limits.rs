@@ -64,6 +64,8 @@ fn what_is_not_written_has_istios_meaning() {
     assert_eq!((plain.resolution, plain.location), (Resolution::None, MeshLocation::External));
     assert_eq!((plain.ports[0].protocol, plain.ports[0].target_port), (PortProtocol::Auto, None));
     assert!(plain.export_to.is_empty() && plain.subject_alt_names.is_empty());
+    // A whole number to JSON, and so to the API server.
+    assert_eq!(only(&entry("a.example", "", "{number: 443.0, name: any}", "")).ports[0].number, 443);
     for (written, expected) in [
         ("http", PortProtocol::Http),
         ("Https", PortProtocol::Https),

@@ -258,31 +258,16 @@ const CLAIMS: &[Claim] = &[
         !takes_some(world, problem, |asked| covers(host, asked) && is_best(world, host, asked))
     }),
     ("hold for plain HTTP alone, and its ServiceEntry has no HTTP port", |world, problem| {
-        let host = word_behind(&problem.message, "routes for ");
-        let pod = workload("shop", "app=a");
-        let is_listed = |entry: &&ServiceEntry| {
-            let is_seen = pod.sees(pod.namespace_of(&entry.meta), &entry.export_to);
-            is_seen && entry.hosts.iter().any(|own| own.to_string() == host)
-        };
-        !world.resources.service_entries.iter().filter(is_listed).any(has_requests)
+        !has_request_port(world, word_behind(&problem.message, "routes for "))
     }),
     ("is one that requests are dialled on", |world, problem| {
-        let host = word_behind(&problem.message, "no port of ");
-        !world.leaves(|cluster| cluster.host == host)
+        !has_request_port(world, word_behind(&problem.message, "no port of "))
     }),
     ("takes every connection to port", |world, problem| {
-        let port = number_behind(&problem.message, "connection to port ");
-        matches!(
-            decided(&world.table, &format!("9.9.9.9:{port}"), Content::Opaque).decision,
-            Decision::Forward(_) | Decision::Refuse(_)
-        )
+        is_taken(world, number_behind(&problem.message, "connection to port "))
     }),
     ("that is not HTTP is taken, whatever its destination", |world, problem| {
-        let port = number_behind(&problem.message, "every connection to port ");
-        matches!(
-            decided(&world.table, &format!("9.9.9.9:{port}"), Content::Opaque).decision,
-            Decision::Forward(_) | Decision::Refuse(_)
-        )
+        is_taken(world, number_behind(&problem.message, "every connection to port "))
     }),
     ("and its servers usually speak first", |world, problem| {
         let port = number_behind(&problem.message, "port ");
@@ -341,6 +326,21 @@ const CLAIMS: &[Claim] = &[
 
 fn is_plain(cluster: &Cluster, port: u16, entry: &crate::config::Location) -> bool {
     cluster.origin.port == port && cluster.origin.service_entry.at == *entry && kind(cluster) == Kind::Plaintext
+}
+
+/// Whether bytes to a port of an address that nobody lists are somebody's.
+fn is_taken(world: &World, port: u16) -> bool {
+    let verdict = decided(&world.table, &format!("9.9.9.9:{port}"), Content::Opaque);
+    matches!(verdict.decision, Decision::Forward(_) | Decision::Refuse(_))
+}
+
+fn has_request_port(world: &World, host: &str) -> bool {
+    let pod = workload("shop", "app=a");
+    let is_listed = |entry: &&ServiceEntry| {
+        let is_seen = pod.sees(pod.namespace_of(&entry.meta), &entry.export_to);
+        is_seen && entry.hosts.iter().any(|own| own.to_string() == host)
+    };
+    world.resources.service_entries.iter().filter(is_listed).any(has_requests)
 }
 
 fn rule_without_effect(world: &World, problem: &Problem) -> bool {
