@@ -109,7 +109,7 @@ fn a_policy_that_cannot_be_judged_keeps_the_old_table_where_it_is_for_this_pod()
     let policy = |namespace: &str| {
         format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a, namespace: {namespace}}}\nspec: \
-             {{rules: [{{from: [{{source: {{principals: [x]}}}}]}}]}}\n"
+             {{rules: [{{from: [{{source: {{principals: [x]}}}}], to: [{{operation: {{hosts: [a.example]}}}}]}}]}}\n"
         )
     };
     lab.configure("policy.yaml", &policy("elsewhere"));
