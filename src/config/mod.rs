@@ -27,7 +27,7 @@ pub(crate) mod yaml;
 pub use authorization_policy::*;
 pub use destination_rule::*;
 pub use export_to::ExportTo;
-pub use expression::Expression;
+pub use expression::{Expression, Substitution};
 pub use load::{Loaded, load, load_text};
 pub use metadata::Meta;
 pub use names::HostPattern;

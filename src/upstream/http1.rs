@@ -11,6 +11,7 @@ use crate::http::{
     chunk_start, last_chunk, parse_response,
 };
 use crate::io::{Lease, SendFuture};
+use crate::tls::TlsError;
 
 /// What must be left of a body, or of one of its chunks, for large receives to pay.
 const BULK: u64 = 16 * 1024;
@@ -134,10 +135,22 @@ impl<'c> Http1Response<'c> {
             }
             match self.reader.fill().await {
                 Ok(true) => self.heard = true,
+                Ok(false) if self.has_begun() => return Err(CarrierError::Cut(None)),
                 Ok(false) => return Err(CarrierError::Ended(None)),
+                Err(error) if self.has_begun() => return Err(broken_off(error)),
                 Err(error) => return Err(CarrierError::Ended(Some(error))),
             }
         }
+    }
+
+    /// Whether a part of a head is here.
+    fn has_begun(&self) -> bool {
+        !self.reader.bytes().is_empty()
+    }
+
+    /// Bytes of the body so far, without framing.
+    pub(super) fn payload(&self) -> u64 {
+        self.scanner.payload()
     }
 
     pub(super) fn head_bytes(&self) -> &[u8] {
@@ -178,8 +191,9 @@ impl<'c> Http1Response<'c> {
         match self.reader.next().await {
             Ok(Some(bytes)) => self.part(bytes, form).map(|part| Some(part.into())),
             Ok(None) if self.is_open_ended => Ok(self.end()),
-            Ok(None) => Err(CarrierError::Ended(None)),
-            Err(error) => Err(CarrierError::Ended(Some(error))),
+            Ok(None) => Err(CarrierError::Cut(None)),
+            Err(error) if self.is_open_ended => Err(CarrierError::Ended(Some(error))),
+            Err(error) => Err(broken_off(error)),
         }
     }
 
@@ -235,6 +249,14 @@ impl<'c> Http1Response<'c> {
 
     pub(super) fn reader(&mut self) -> &mut Reader<'c> {
         &mut self.reader
+    }
+}
+
+/// In the middle of a response that shows where it ends. A FIN is the same without TLS's own end before it.
+fn broken_off(error: StreamError) -> CarrierError {
+    match error {
+        StreamError::Tls(TlsError::Truncated) => CarrierError::Cut(Some(error)),
+        _ => CarrierError::Ended(Some(error)),
     }
 }
 

@@ -68,6 +68,7 @@ use race::{Finish, Race};
 use tunnel::TunnelError;
 use unanswered::Unanswered;
 
+use crate::config::CloseNotify;
 use crate::io::{self, Socket};
 use crate::policy::{Candidate, Outcome, PoolLimits};
 use crate::tls::{Alpn, AlpnProtocol, ClientProfile};
@@ -336,6 +337,9 @@ impl Upstreams {
             Err(error) => return Err(vec![error]),
         };
         stream.occupy(slot);
+        if target.cluster().is_some_and(|cluster| cluster.close_notify == CloseNotify::Ignore) {
+            stream.take_any_end();
+        }
         Ok(Connected::New(address, stream))
     }
 

@@ -56,6 +56,8 @@ pub struct Stream {
     opened: RefCell<VecDeque<Lease>>,
     /// Its place among the connections of a cluster that limits them, given back when it ends.
     slot: Option<Slot>,
+    /// An end without close_notify is an end in order.
+    takes_any_end: bool,
 }
 
 /// What an idle stream is good for.
@@ -70,7 +72,7 @@ pub enum IdleState {
 impl Stream {
     #[must_use]
     pub fn plaintext(socket: Socket) -> Self {
-        Self { socket, tls: None, opened: RefCell::default(), slot: None }
+        Self { socket, tls: None, opened: RefCell::default(), slot: None, takes_any_end: false }
     }
 
     /// Runs a TLS handshake as client over `socket`. Nothing of the application is sent before it is complete and the
@@ -89,7 +91,7 @@ impl Stream {
             send_output(&socket, &mut session).await?;
             if !session.is_handshaking() {
                 let (tls, opened) = (Some(Box::new(RefCell::new(session))), RefCell::new(opened));
-                return Ok(Self { socket, tls, opened, slot: None });
+                return Ok(Self { socket, tls, opened, slot: None, takes_any_end: false });
             }
             let Some(received) = socket.recv().await? else { return Err(ended(&session)) };
             if let Err(error) = session.open(received, &mut opened) {
@@ -116,6 +118,11 @@ impl Stream {
 
     pub(super) fn occupy(&mut self, slot: Option<Slot>) {
         self.slot = slot;
+    }
+
+    /// From now on an end without close_notify is an end in order.
+    pub(super) fn take_any_end(&mut self) {
+        self.takes_any_end = true;
     }
 
     /// The limited cluster that it counts for.
@@ -158,7 +165,10 @@ impl Stream {
                 return Poll::Ready(Ok(None));
             }
             let Some(records) = ready!(self.socket.poll_recv(cx))? else {
-                return Poll::Ready(Ok(tls.borrow().end().map(|()| None)?));
+                return Poll::Ready(match tls.borrow().end() {
+                    Err(TlsError::Truncated) if self.takes_any_end => Ok(None),
+                    end => Ok(end.map(|()| None)?),
+                });
             };
             self.open(tls, records);
         }

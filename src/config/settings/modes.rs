@@ -42,3 +42,55 @@ impl Named for AccessLogFormat {
     const WORDS: &'static [(&'static str, Self)] =
         &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
 }
+
+/// What becomes of requests without `x-request-id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestIds {
+    /// They get one in the log.
+    #[default]
+    Log,
+    /// It goes to the server as well, and what tells Envoy's router how to send a request does not.
+    Send,
+    Off,
+}
+
+impl Named for RequestIds {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("LOG", RequestIds::Log), ("SEND", RequestIds::Send), ("OFF", RequestIds::Off)];
+}
+
+/// What the body of an error says of the transport's reason. The log says it in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyDetails {
+    #[default]
+    Full,
+    /// Nothing, as Envoy since 1.38.
+    Brief,
+}
+
+impl Named for ReplyDetails {
+    const WORDS: &'static [(&'static str, Self)] = &[("FULL", ReplyDetails::Full), ("BRIEF", ReplyDetails::Brief)];
+}
+
+/// What a TLS connection's end without close_notify means for a response that nothing else ends (RFC 9112 §9.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CloseNotify {
+    /// It may be cut.
+    #[default]
+    Require,
+    /// It is complete: servers that never send the alert.
+    Ignore,
+}
+
+impl CloseNotify {
+    /// The values of the annotation, as those of the setting.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+    }
+}
+
+impl Named for CloseNotify {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("REQUIRE", CloseNotify::Require), ("IGNORE", CloseNotify::Ignore)];
+}

@@ -72,9 +72,11 @@ fn read_grpc_status(field: &Field<'_>, report: &mut Report) -> Option<grpc::Stat
     status
 }
 
+/// In parts per million.
+pub(super) const ALL: u32 = 1_000_000;
+
 /// In parts per million; all, if nothing is said.
 fn read_share(object: &mut Object<'_>, report: &mut Report) -> u32 {
-    const ALL: u32 = 1_000_000;
     let whole = object.optional("percent").and_then(|field| field.whole(&(0..=100), report));
     let exact = object.optional("percentage").and_then(|field| {
         let mut object = field.object(report)?;

@@ -5,9 +5,12 @@ mod destination;
 mod fault;
 mod gateways;
 mod header_changes;
+mod header_format;
 mod http_match;
 mod http_route;
+mod mirror;
 mod retries;
+mod rewrite;
 mod text_match;
 
 use crate::config::export_to::{self, ExportTo};
@@ -21,9 +24,12 @@ pub use byte_route::{ByteMatch, ByteRoute};
 pub use destination::Destination;
 pub use fault::{Abort, Fault};
 pub use header_changes::HeaderChanges;
+pub use header_format::{FormatFacts, FormattedField, HeaderFormat};
 pub use http_match::HttpMatch;
-pub use http_route::{HttpAction, HttpRoute, Redirect, Rewrite};
+pub use http_route::{HttpAction, HttpRoute, Redirect};
+pub use mirror::Mirror;
 pub use retries::{RETRY_ON, Retries, RetryOn};
+pub use rewrite::Rewrite;
 pub use text_match::TextMatch;
 
 #[derive(Clone, Debug)]

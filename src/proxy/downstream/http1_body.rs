@@ -41,6 +41,12 @@ impl<'i, 's> Http1Body<'i, 's> {
         self.scanner.is_complete()
     }
 
+    /// Bytes of it so far, without framing.
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        self.scanner.payload()
+    }
+
     pub fn reader(&mut self) -> &mut Reader<'s> {
         self.reader
     }

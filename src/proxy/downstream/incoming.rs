@@ -69,6 +69,15 @@ impl<'i, 's: 'i> RequestBody<'i, 's> {
         }
     }
 
+    /// Bytes of it that have been taken, without framing.
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        match self {
+            Self::Http1(body) => body.payload(),
+            Self::Http2(body) => body.payload(),
+        }
+    }
+
     /// The application's side of the tunnel, where the server has switched to another protocol. `reply`: of the same
     /// request.
     pub fn tunnel<'a>(&'a mut self, reply: &'a Reply<'i>) -> TunnelEnd<'a, 's> {

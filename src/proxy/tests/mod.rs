@@ -10,10 +10,12 @@ mod conversations;
 mod departures;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
+mod logged;
 mod many_at_once;
 mod pooled_deaths;
 mod relays;
 mod reuse;
+mod rewritten;
 mod stage;
 mod stalls;
 mod talk;

@@ -2,12 +2,12 @@
 
 use crate::config::{self, HeaderChanges, HttpAction, VirtualService};
 use crate::policy::compile::compiler::Compiler;
-use crate::policy::compile::link::destinations::{Carried, edits};
+use crate::policy::compile::link::destinations::{Carried, NO_CHANGES, edits};
 use crate::policy::compile::select::names::qualified_pattern;
 use crate::policy::compile::select::scope::oldest_first;
 use crate::policy::lint;
 use crate::policy::table::cluster::Source;
-use crate::policy::table::http_routes::{Action, Answer, Destination, HttpRoute, HttpService};
+use crate::policy::table::http_routes::{Action, Answer, Destination, HttpRoute, HttpService, Mirror};
 
 impl<'a> Compiler<'a> {
     /// Adds the routes of `services` that the workload sees. Entries must have been added before.
@@ -66,8 +66,13 @@ impl<'a> Compiler<'a> {
                 Action::Answer(Answer::Direct { status: *status, body: body.clone() })
             }
         };
+        let mirrors = route.mirrors.iter().map(|mirror| Mirror {
+            to: self.destination(&mirror.to, NO_CHANGES, Carried::Copies, &source.namespace),
+            share: mirror.share,
+        });
+        let mirrors = mirrors.collect();
         Some(HttpRoute {
-            name: route.name.clone().unwrap_or_else(|| source.name.clone()),
+            name: route.name.clone(),
             source: source.clone(),
             action,
             timeout: route.timeout,
@@ -75,6 +80,8 @@ impl<'a> Compiler<'a> {
             fault: route.fault,
             rewrite: route.rewrite.clone(),
             response: edits(&route.response, &HeaderChanges::default()),
+            formatted: route.response.formatted.clone(),
+            mirrors,
             matches,
         })
     }
