@@ -103,7 +103,7 @@ impl Counters {
             C::WrongName { .. } | C::NoName { .. } => &self.unverified_name,
             C::Revoked { .. } => &self.unverified_revoked,
             C::NoCrl { .. } | C::CrlExpired { .. } | C::CrlSignature(_) => &self.unverified_crl,
-            C::Purpose { .. } | C::Signature | C::Algorithm | C::Constraint(_) | C::Malformed(_) => {
+            C::Purpose { .. } | C::Signature | C::Algorithm | C::Weak { .. } | C::Constraint(_) | C::Malformed(_) => {
                 &self.unverified_other
             }
         }

@@ -104,7 +104,7 @@ fn a_connect_timeout_covers_the_handshake_and_the_tunnel() {
         let body = String::from_utf8(response.body).unwrap();
         let wanted = format!("{reason} (connectTimeout, of all steps together)");
         assert!(response.head.status == 503 && body.contains(&wanted), "{body}");
-        egret.log_line(&["\"GET /silent ", " UF", host, &wanted.replace(' ', "_")]);
+        egret.log_line(&["\"GET /silent ", ",UF ", host, &wanted.replace(' ', "_")]);
     }
 }
 

@@ -55,6 +55,11 @@ pub enum CertError {
     /// a signature or key of a kind that is not accepted
     #[error("unsupported certificate signature algorithm or key (RSA below 2048 bits, SHA-1 and DSA are refused)")]
     Algorithm,
+    /// the same, where it is known of which certificate and why
+    #[error(
+        "unsupported certificate signature algorithm or key: {subject} {what}; ask its owner for one that is signed with SHA-256, with an RSA key of at least 2048 bits or an elliptic curve"
+    )]
+    Weak { subject: String, what: String },
     /// names or path lengths that a CA above it forbids
     #[error("certificate breaks a constraint of its issuer: {0}")]
     Constraint(String),

@@ -6,6 +6,7 @@
 mod chains;
 mod names;
 mod revocation;
+mod weak;
 mod x509_v1;
 
 use std::sync::Arc;
