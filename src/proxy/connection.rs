@@ -326,7 +326,8 @@ async fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecor
         }
         End::Upstream(error) => {
             upstream.abort().await;
-            record.flags = ResponseFlags::UPSTREAM_CLOSED;
+            record.flags =
+                if error.is_reset() { ResponseFlags::UPSTREAM_RESET } else { ResponseFlags::UPSTREAM_CLOSED };
             record.transport_failure = Some(error.to_string());
             Close::Abort
         }

@@ -236,6 +236,18 @@ impl Failure {
         }
     }
 
+    /// After `tries` others, of which the text says as much as Envoy's.
+    #[must_use]
+    pub fn after(mut self, tries: u32) -> Self {
+        const ALONE: &str = "before headers. reset reason: ";
+        const LATEST: &str = "before headers. retried and the latest reset reason: ";
+        if tries > 0 && self.body.contains(ALONE) {
+            self.body = self.body.replacen(ALONE, LATEST, 1);
+            self.brief = self.brief.map(|length| length + (LATEST.len() - ALONE.len()) as u32);
+        }
+        self
+    }
+
     /// Behind these flags, which were set before.
     #[must_use]
     pub fn behind(self, flags: ResponseFlags) -> Self {
@@ -360,7 +372,11 @@ mod tests {
             "the log has it all"
         );
         assert_eq!(refused().told(ReplyDetails::Full).body, "no healthy upstream: cannot read (file): no such file");
-        let reset = Failure::upstream_gone(None).told(ReplyDetails::Full);
+        let tried = Failure::upstream_protocol("x").after(2).told(ReplyDetails::Full).body;
+        assert!(tried.ends_with("retried and the latest reset reason: protocol error, transport failure reason: x"));
+        let brief = Failure::upstream_protocol("x").after(1).told(ReplyDetails::Brief).body;
+        assert!(brief.ends_with("retried and the latest reset reason: protocol error"), "{brief}");
+        let reset = Failure::upstream_gone(None).after(0).told(ReplyDetails::Full);
         assert_eq!(
             reset.body,
             "upstream connect error or disconnect/reset before headers. reset reason: connection termination"

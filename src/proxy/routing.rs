@@ -325,6 +325,12 @@ impl Tries<'_> {
         !self.is_tied && self.left > 0 && self.covers(status, call) && self.is_granted()
     }
 
+    /// Further ones that have been made.
+    #[must_use]
+    pub fn made(&self) -> u32 {
+        self.made
+    }
+
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.left == 0 && self.made > 0

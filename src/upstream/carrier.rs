@@ -204,7 +204,7 @@ impl<'c> Downlink<'c> {
     /// The body breaks its framing.
     pub fn start(&mut self, form: Form) -> Result<Lease, CarrierError> {
         match self {
-            Self::Http1(response) => response.start(form),
+            Self::Http1(response) => Ok(response.start(form)),
             Self::Http2(response) => response.start(form),
         }
     }

@@ -11,7 +11,6 @@ use crate::http::{
     chunk_start, last_chunk, parse_response,
 };
 use crate::io::{Lease, SendFuture};
-use crate::tls::TlsError;
 
 /// What must be left of a body, or of one of its chunks, for large receives to pay.
 const BULK: u64 = 16 * 1024;
@@ -98,6 +97,8 @@ pub struct Http1Response<'c> {
     heard: bool,
     /// Trailers that are to be handed out: the body ends with them.
     trailers: Option<Lease>,
+    /// What is wrong with the body behind the part that was handed out last.
+    broken: Option<BodyError>,
 }
 
 impl<'c> Http1Response<'c> {
@@ -113,6 +114,7 @@ impl<'c> Http1Response<'c> {
             surplus: false,
             heard: false,
             trailers: None,
+            broken: None,
         }
     }
 
@@ -137,7 +139,7 @@ impl<'c> Http1Response<'c> {
                 Ok(true) => self.heard = true,
                 Ok(false) if self.has_begun() => return Err(CarrierError::Cut(None)),
                 Ok(false) => return Err(CarrierError::Ended(None)),
-                Err(error) if self.has_begun() => return Err(broken_off(error)),
+                Err(error) if self.has_begun() => return Err(CarrierError::Cut(Some(error))),
                 Err(error) => return Err(CarrierError::Ended(Some(error))),
             }
         }
@@ -161,26 +163,33 @@ impl<'c> Http1Response<'c> {
         self.reader.take(self.length)
     }
 
-    pub(super) fn start(&mut self, form: Form) -> Result<Lease, CarrierError> {
+    pub(super) fn start(&mut self, form: Form) -> Lease {
         let mut all = self.reader.take_all();
         match form {
             Form::Framed => {
-                let used = self.scanner.advance(&all[self.length..]).map_err(broken_body)?;
+                // The head goes on as it is, and what is wrong behind it is told with the next part.
+                let used = self.scanner.advance(&all[self.length..]).unwrap_or_else(|error| {
+                    self.broken = Some(error);
+                    0
+                });
                 self.surplus = self.length + used < all.len();
                 all.truncate(self.length + used);
-                Ok(all)
+                all
             }
             Form::Data => {
                 self.scanner = BodyScanner::keeping_trailer(self.body);
                 let mut start = Vec::with_capacity(all.len());
                 start.extend_from_slice(&all[..self.length]);
-                self.unframe(&all[self.length..], &mut start)?;
-                Ok(Lease::from_vec(start))
+                self.broken = self.unframe(&all[self.length..], &mut start).err();
+                Lease::from_vec(start)
             }
         }
     }
 
     pub(super) async fn next(&mut self, form: Form) -> Result<Option<Part>, CarrierError> {
+        if let Some(error) = self.broken.take() {
+            return Err(broken_body(error));
+        }
         if let Some(trailers) = self.trailers.take() {
             return Ok(Some(Part::Trailers(trailers)));
         }
@@ -193,13 +202,13 @@ impl<'c> Http1Response<'c> {
             Ok(None) if self.is_open_ended => Ok(self.end()),
             Ok(None) => Err(CarrierError::Cut(None)),
             Err(error) if self.is_open_ended => Err(CarrierError::Ended(Some(error))),
-            Err(error) => Err(broken_off(error)),
+            Err(error) => Err(CarrierError::Cut(Some(error))),
         }
     }
 
     /// Whether nothing more of the body comes.
     pub(super) fn is_over(&self) -> bool {
-        self.scanner.is_complete() && self.trailers.is_none()
+        self.scanner.is_complete() && self.trailers.is_none() && self.broken.is_none()
     }
 
     fn end(&self) -> Option<Part> {
@@ -218,15 +227,15 @@ impl<'c> Http1Response<'c> {
             }
             Form::Data => {
                 let mut data = Vec::with_capacity(bytes.len());
-                self.unframe(&bytes, &mut data)?;
+                self.unframe(&bytes, &mut data).map_err(broken_body)?;
                 Ok(Lease::from_vec(data))
             }
         }
     }
 
     /// Appends the data in `bytes` to `data`, without its framing.
-    fn unframe(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<(), CarrierError> {
-        let used = self.scanner.unframe(bytes, data).map_err(broken_body)?;
+    fn unframe(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<(), BodyError> {
+        let used = self.scanner.unframe(bytes, data)?;
         self.surplus = used < bytes.len();
         if self.scanner.is_complete() {
             let lines = self.scanner.take_trailer();
@@ -249,14 +258,6 @@ impl<'c> Http1Response<'c> {
 
     pub(super) fn reader(&mut self) -> &mut Reader<'c> {
         &mut self.reader
-    }
-}
-
-/// In the middle of a response that shows where it ends. A FIN is the same without TLS's own end before it.
-fn broken_off(error: StreamError) -> CarrierError {
-    match error {
-        StreamError::Tls(TlsError::Truncated) => CarrierError::Cut(Some(error)),
-        _ => CarrierError::Ended(Some(error)),
     }
 }
 

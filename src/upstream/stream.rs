@@ -34,6 +34,14 @@ pub enum StreamError {
     SpokeFirst,
 }
 
+impl StreamError {
+    /// Whether the peer reset the connection.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionReset)
+    }
+}
+
 /// How long a connection that is to be reset may still hand over what is queued.
 const ABORT_FLUSH: Duration = Duration::from_secs(1);
 

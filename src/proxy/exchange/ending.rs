@@ -55,7 +55,7 @@ impl Exchange<'_, '_> {
             return Tried::Again;
         }
         let spent = is_reset && tries.is_spent() && tries.covers_reset(was_sent);
-        Tried::Failed(self.failure_of(error).behind(limit_reached(spent) | tries.flags()))
+        Tried::Failed(self.failure_of(error).after(tries.made()).behind(limit_reached(spent) | tries.flags()))
     }
 
     pub(super) fn failure_of(&self, error: ExchangeError) -> Failure {

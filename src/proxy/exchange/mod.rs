@@ -214,7 +214,7 @@ impl<'e> Exchange<'e, '_> {
             }
         }
         let spent = failure.may_pass && tries.is_spent() && tries.covers_connect_failure();
-        Err(failure.behind(limit_reached(spent) | tries.flags()))
+        Err(failure.after(tries.made()).behind(limit_reached(spent) | tries.flags()))
     }
 
     /// Counts and tells that nobody else gets `carrier`'s connection any more, if that is new.

@@ -99,15 +99,19 @@ const GET: &str = "GET /a?b HTTP/1.1\r\nHost: plain.example\r\n\r\n";
 fn answers_that_are_cut_are_told_apart() {
     let long = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello";
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let wrong = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\nhello\r\n0\r\n\r\n";
     for_each_seed(5, |seed| {
         for (deed, expected, details) in [
             (Deed::SaysAndEnds(""), "503 UC", "before_response_started{connection_termination"),
             (Deed::SaysAndResets(""), "503 UC", "before_response_started{connection_termination"),
             (Deed::SaysAndEnds("HTTP/1.1 200 OK\r\nConte"), "502 UPE", "before_response_started{protocol_error"),
-            (Deed::SaysAndResets("HTTP/1.1 200 OK\r\nConte"), "503 UC", "before_response_started{connection_term"),
+            (Deed::SaysAndResets("HTTP/1.1 200 OK\r\nConte"), "502 UPE", "before_response_started{protocol_error"),
             (Deed::SaysAndEnds(long), "200 UPE", "after_response_started{protocol_error"),
             (Deed::SaysAndEnds(chunked), "200 UPE", "after_response_started{protocol_error"),
-            (Deed::SaysAndResets(long), "200 UC", "after_response_started{connection_termination"),
+            (Deed::SaysAndResets(long), "200 UPE", "after_response_started{protocol_error"),
+            (Deed::SaysAndResets("HTTP/1.1 200 OK\r\n\r\nhello"), "200 UC", "after_response_started{connection_term"),
+            // What is wrong with a body is known behind its head.
+            (Deed::SaysAndEnds(wrong), "200 UPE", "after_response_started{protocol_error"),
             (Deed::SaysAndEnds("HTTP/1.1 200 OK\r\n\r\nhello"), "200 -", "via_upstream"),
         ] {
             let outcome = ask(&site(), seed, GET, deed, Duration::ZERO);
