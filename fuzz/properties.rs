@@ -2,8 +2,8 @@
 //! committed corpus; a violation panics.
 
 use egret::http::{
-    BodyError, BodyLength, BodyScanner, ClientContext, HeadLimits, Method, Parsed, RequestContext, Version,
-    parse_request, parse_response,
+    Answer, AnswerBody, BodyError, BodyLength, BodyScanner, ClientContext, HeadLimits, Method, Parsed, Passed,
+    RequestContext, Version, parse_answer, parse_request, parse_response,
 };
 use egret::sniff::{Detection, detect};
 
@@ -53,6 +53,10 @@ pub fn response_head(input: &[u8]) {
             (early, late) => assert_eq!(&early, late, "cut at {end}"),
         }
     }
+    if let Ok(Answer::Rewritten { bytes, .. }) = parse_answer(input, asked, LIMITS) {
+        let strict = parse_response(&bytes, asked, LIMITS);
+        assert!(matches!(strict, Ok(Parsed::Complete { length, .. }) if length == bytes.len()), "{strict:?}");
+    }
     let Ok(Parsed::Complete { head, length }) = whole else { return };
     let client = ClientContext { version, keep_alive: choice & 16 != 0 };
     let mut sent = Vec::new();
@@ -81,6 +85,21 @@ pub fn chunked_body(input: &[u8]) {
         let single: Vec<_> = input.chunks(1).collect();
         assert_eq!(scan(&single), whole, "in single bytes");
     }
+    rewritten(input, false);
+    rewritten(input, true);
+}
+
+/// What goes on of an answer's body is what the strict reader takes, in the same place.
+fn rewritten(input: &[u8], lf_ends_lines: bool) {
+    let mut body = AnswerBody::new(BodyLength::Chunked, lf_ends_lines);
+    let passed = match body.advance(input) {
+        Ok(Passed::Rewritten { bytes, .. }) => bytes,
+        Ok(Passed::AsWritten(used)) => input[..used].to_vec(),
+        Err(_) => return,
+    };
+    let mut strict = BodyScanner::new(BodyLength::Chunked);
+    assert_eq!(strict.advance(&passed), Ok(passed.len()));
+    assert_eq!(strict.is_complete(), body.is_complete());
 }
 
 /// Bytes used, the data in them, and whether the body is complete.

@@ -17,6 +17,7 @@ use crate::observe::{LogSink, WorkerCounters};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
 use crate::proxy::{self, Context, Guard, Names, Question};
+use crate::tls;
 use crate::upstream;
 
 /// How often it is looked whether a thread has ended.
@@ -103,10 +104,10 @@ impl Worker {
         let open = Arc::new(AtomicUsize::new(0));
         let heard = Arc::new(AtomicU64::new(0));
         let told = Told { inbox, open: Arc::clone(&open), heard: Arc::clone(&heard) };
-        let thread =
-            std::thread::Builder::new().name(format!("worker-{}", options.number)).spawn(move || match Engine::new(
-                options.engine.clone(),
-            ) {
+        let thread = std::thread::Builder::new().name(format!("worker-{}", options.number)).spawn(move || {
+            // Before it is ready: the generator of each thread is a slow starter.
+            tls::seed_randomness();
+            match Engine::new(options.engine.clone()) {
                 Ok(mut engine) => {
                     if options.number == 0 {
                         tracing::info!("bounds of each worker: {}", engine.bounds());
@@ -117,7 +118,8 @@ impl Worker {
                 Err(error) => {
                     let _ = report.send(Err(error));
                 }
-            })?;
+            }
+        })?;
         let (remote, shedding) = started.recv().map_err(|_| WorkerError::Died)??;
         Ok(Self { thread, orders, remote, shedding, open, heard })
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cli::grid::grid;
 use crate::cli::output::Output;
 use crate::control::admin_client::{self, AskError, Reply};
+use crate::observe::{Http2ConnectionRow, Http2Side};
 use crate::policy::{Document, EndpointRow, EndpointStatus, RouteRow};
 use crate::tls::{SecretRow, secrets_text};
 
@@ -127,9 +128,7 @@ fn endpoint_columns(row: &EndpointRow) -> Vec<String> {
 fn table<R: DeserializeOwned>(args: &ShowArgs, path: &str, shown: impl FnOnce(Vec<R>) -> String) -> ExitCode {
     let rows = json(args, path).and_then(|value| match args.output {
         Output::Json => Ok(format!("{value:#}\n")),
-        Output::Text => serde_json::from_value(value)
-            .map(shown)
-            .map_err(|error| format!("the proxy's answer is not understood ({error}); is it another version?")),
+        Output::Text => serde_json::from_value(value).map(shown).map_err(|error| not_understood(&error)),
     });
     finish(rows.map(|text| {
         print!("{text}");
@@ -137,15 +136,44 @@ fn table<R: DeserializeOwned>(args: &ShowArgs, path: &str, shown: impl FnOnce(Ve
     }))
 }
 
-/// `egret connections`: how many connections of applications are open.
+/// `egret connections`: how many connections of applications are open, and the streams of those that have streams, to servers as
+/// well.
 pub fn connections(args: &ShowArgs) -> ExitCode {
-    finish(json(args, "/connections").map(|value| {
+    finish(json(args, "/connections").and_then(|value| {
         match args.output {
             Output::Json => println!("{value:#}"),
-            Output::Text => print!("{}", fields(&value)),
+            Output::Text => print!("{}", connections_text(value)?),
         }
-        ExitCode::SUCCESS
+        Ok(ExitCode::SUCCESS)
     }))
+}
+
+fn connections_text(mut value: Value) -> Result<String, String> {
+    let rows = value.as_object_mut().and_then(|object| object.remove("http2")).unwrap_or_default();
+    let rows: Vec<Http2ConnectionRow> = serde_json::from_value(rows).map_err(|error| not_understood(&error))?;
+    let mut text = fields(&value);
+    if !rows.is_empty() {
+        let header = ["SIDE", "PROTOCOL", "PEER", "STREAMS", "TOTAL", "WORKER", "CLUSTER"];
+        text += "\n";
+        text += &grid(&header, rows.iter().map(connection_columns));
+    }
+    Ok(text)
+}
+
+fn connection_columns(row: &Http2ConnectionRow) -> Vec<String> {
+    let side = match row.side {
+        Http2Side::Downstream => "downstream",
+        Http2Side::Upstream => "upstream",
+    };
+    vec![
+        side.to_owned(),
+        row.protocol.clone(),
+        row.peer.to_string(),
+        row.active_streams.to_string(),
+        row.total_streams.to_string(),
+        row.worker.to_string(),
+        row.cluster.clone().unwrap_or_else(|| "-".to_owned()),
+    ]
 }
 
 /// `egret log LEVEL`: changes the level of operational messages.
@@ -174,6 +202,10 @@ pub fn wait(args: &WaitArgs) -> ExitCode {
         }
         std::thread::sleep(WAIT_INTERVAL);
     }
+}
+
+fn not_understood(error: &serde_json::Error) -> String {
+    format!("the proxy's answer is not understood ({error}); is it another version?")
 }
 
 fn read(args: &ShowArgs, path: &str) -> Result<Reply, String> {

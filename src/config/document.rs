@@ -3,7 +3,7 @@
 //! Knows which kinds there are and nothing of what stands in them. Kinds that are none of egret's business are passed
 //! over with a warning, so that a folder of mixed manifests can be read as it is.
 
-use super::authorization_policy::{self, AuthorizationPolicy};
+use super::authorization_policy::{self, AuthorizationPolicy, DRY_RUN};
 use super::destination_rule::{self, DestinationRule};
 use super::metadata::Meta;
 use super::reader::{Field, Object, Report};
@@ -102,19 +102,39 @@ pub(super) fn read(document: Document, report: &mut Report, resources: &mut Vec<
     let Some(root) = document.root else { return };
     let root = Field::root(&root);
     if !root.is_null() {
-        read_object(&root, errors_before, report, resources);
+        read_object(&root, None, errors_before, report, resources);
     }
 }
 
-fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, resources: &mut Vec<Resource>) {
+/// What the items of a typed list have in common, and need not say.
+#[derive(Clone, Copy)]
+struct Inherited<'n> {
+    version: &'n str,
+    kind: &'n str,
+}
+
+fn read_object<'n>(
+    root: &Field<'n>,
+    inherited: Option<Inherited<'n>>,
+    errors_before: usize,
+    report: &mut Report,
+    resources: &mut Vec<Resource>,
+) {
     let Some(mut object) = root.object(report) else { return };
-    let version = object.required("apiVersion").and_then(|field| Some((field.word(report)?, field)));
-    let kind = object.required("kind").and_then(|field| Some((field.word(report)?, field)));
+    let mut said = |name, inherited: Option<&'n str>, report: &mut Report| match inherited {
+        Some(inherited) if !object.has(name) => Some((inherited, root.clone())),
+        _ => object.required(name).and_then(|field| Some((field.word(report)?, field))),
+    };
+    let version = said("apiVersion", inherited.map(|list| list.version), report);
+    let kind = said("kind", inherited.map(|list| list.kind), report);
     let (Some((version, version_field)), Some((kind_name, kind_field))) = (version, kind) else {
         object.finish_required(report);
         return;
     };
-    let Some(kind) = kind_of(version, &version_field, kind_name, &kind_field, report) else { return };
+    // The API server answers with a list of one kind, kubectl with one of any.
+    let item_kind = kind_name.strip_suffix("List").filter(|kind| !kind.is_empty() && object.has("items"));
+    let wanted = item_kind.unwrap_or(kind_name);
+    let Some(kind) = kind_of(version, &version_field, wanted, &kind_field, report) else { return };
     let at = report.location(kind_field.at());
     let resource = match kind {
         Kind::Foreign => {
@@ -122,7 +142,11 @@ fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, reso
             kind_field.warning(message, report);
             return;
         }
-        Kind::List => return read_list(object, errors_before, report, resources),
+        Kind::List => return read_list(object, None, errors_before, report, resources),
+        _ if item_kind.is_some() => {
+            let inherited = Some(Inherited { version, kind: wanted });
+            return read_list(object, inherited, errors_before, report, resources);
+        }
         Kind::ServiceEntry => service_entry::read(object, at, report).map(Resource::ServiceEntry),
         Kind::DestinationRule => destination_rule::read(object, at, report).map(Resource::DestinationRule),
         Kind::Sidecar => sidecar::read(object, at, report).map(Resource::Sidecar),
@@ -131,6 +155,12 @@ fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, reso
         Kind::Secret => secret::read(object, at, report).map(Resource::Secret),
         Kind::Settings => settings::read(object, at, report).map(|(meta, settings)| Resource::Settings(meta, settings)),
     };
+    if let Some(resource) = resource.as_ref().filter(|one| !matches!(one, Resource::AuthorizationPolicy(_)))
+        && resource.meta().annotations.contains_key(DRY_RUN)
+    {
+        let message = format!("the annotation {DRY_RUN} is for an AuthorizationPolicy alone; remove it");
+        report.error(resource.meta().place(), message);
+    }
     match resource {
         sound if report.errors() == errors_before => resources.extend(sound),
         Some(Resource::Secret(secret)) => resources.push(Resource::UnsoundSecret(secret.meta)),
@@ -139,7 +169,13 @@ fn read_object(root: &Field<'_>, errors_before: usize, report: &mut Report, reso
 }
 
 /// `kubectl get -o yaml` answers with a List; a List in a List is legal and bounded by the tree's depth.
-fn read_list(mut list: Object<'_>, errors_before: usize, report: &mut Report, resources: &mut Vec<Resource>) {
+fn read_list<'n>(
+    mut list: Object<'n>,
+    inherited: Option<Inherited<'n>>,
+    errors_before: usize,
+    report: &mut Report,
+    resources: &mut Vec<Resource>,
+) {
     // An error of the YAML itself taints the whole document; one in an item only that item.
     let sound = report.errors() == errors_before;
     list.allow(&["metadata"]);
@@ -147,7 +183,7 @@ fn read_list(mut list: Object<'_>, errors_before: usize, report: &mut Report, re
     list.finish(report);
     for item in items {
         let errors_before = if sound { report.errors() } else { errors_before };
-        read_object(&item, errors_before, report, resources);
+        read_object(&item, inherited, errors_before, report, resources);
     }
 }
 
@@ -162,11 +198,11 @@ fn kind_of(
     match group {
         ISTIO_GROUP => {
             check_version(ISTIO_GROUP, &ISTIO_VERSIONS, version, version_field, report)?;
-            kind_field.choice(ISTIO_KINDS, report)
+            choose(ISTIO_KINDS, kind, kind_field, report)
         }
         SECURITY_GROUP => {
             check_version(SECURITY_GROUP, &SECURITY_VERSIONS, version, version_field, report)?;
-            kind_field.choice(SECURITY_KINDS, report)
+            choose(SECURITY_KINDS, kind, kind_field, report)
         }
         "egret" => {
             if group_version != "v1" {
@@ -177,6 +213,18 @@ fn kind_of(
         }
         _ => foreign_kind(version, version_field, kind, kind_field, report),
     }
+}
+
+/// One of a group's kinds; a newer one is none of egret's, a misspelt one a mistake.
+fn choose(kinds: &[(&str, Kind)], kind: &str, field: &Field<'_>, report: &mut Report) -> Option<Kind> {
+    if let Some((_, found)) = kinds.iter().find(|(name, _)| *name == kind) {
+        return Some(*found);
+    }
+    let is_of_the_other = ISTIO_KINDS.iter().chain(SECURITY_KINDS).any(|(name, _)| *name == kind);
+    if !is_of_the_other && scalar::nearest(kind, kinds.iter().map(|(name, _)| *name)).is_none() {
+        return Some(Kind::Foreign);
+    }
+    field.choice(kinds, report)
 }
 
 /// `None`, and a complaint, for a version of the group that does not exist.

@@ -45,11 +45,20 @@ pub struct Substitution {
     pieces: Vec<Replacement>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Replacement {
     Text(String),
     Group(usize),
 }
+
+/// What was written makes it.
+impl PartialEq for Substitution {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written && self.pieces == other.pieces
+    }
+}
+
+impl Eq for Substitution {}
 
 impl fmt::Debug for Substitution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

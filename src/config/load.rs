@@ -78,6 +78,13 @@ impl Loader {
     }
 
     fn read_bytes(&mut self, file: &Path, bytes: io::Result<Vec<u8>>) {
+        if file.file_stem().is_some_and(|stem| stem.eq_ignore_ascii_case("kustomization")) {
+            let at = Some(Location { file: file.into(), line: 1, column: 1 });
+            let message = "this file is for kustomize and is not read; give egret what `kubectl kustomize` makes of it"
+                .to_owned();
+            self.loaded.problems.push(Problem { severity: Severity::Warning, at, message });
+            return;
+        }
         let real = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         if !self.seen.insert(real) {
             return;

@@ -6,7 +6,7 @@ use super::names;
 use super::problem::Location;
 use super::reader::{Field, Object, Report};
 use super::settings::CloseNotify;
-use super::yaml::quoted;
+use super::yaml::{Place, quoted};
 
 /// `metadata` of a Kubernetes object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,13 @@ pub struct Meta {
     pub created_ms: Option<i64>,
     /// Where the document's `kind` stands.
     pub at: Location,
+}
+
+impl Meta {
+    /// Where it stands, within its file.
+    pub(super) fn place(&self) -> Place {
+        Place { line: self.at.line, column: self.at.column }
+    }
 }
 
 /// Reads `metadata`; `None` when it has no usable name.

@@ -9,12 +9,14 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::flow::{Hostname, HostnameError};
 
-/// A host of a ServiceEntry or DestinationRule: exact, or a wildcard for every name below a suffix.
+/// A host of a ServiceEntry or DestinationRule: exact, or a wildcard for every name that ends in a certain way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     Exact(Hostname),
     /// `*.example.com` is kept as `example.com`: matches at any depth, not the name itself.
     Wildcard(Hostname),
+    /// `*-api.example.com` is kept as `-api.example.com`: matches what stands before it at any depth, if anything does.
+    PartialWildcard(Box<str>),
     /// `*`; only a DestinationRule may say it.
     Any,
 }
@@ -23,16 +25,33 @@ impl HostPattern {
     /// Whether everything that `other` stands for is one of this pattern's.
     #[must_use]
     pub fn covers(&self, other: &HostPattern) -> bool {
-        let below = |name: &Hostname, suffix: &Hostname| {
-            name.as_str().strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'))
-        };
-        match (self, other) {
-            (HostPattern::Any, _) => true,
-            (HostPattern::Wildcard(suffix), HostPattern::Exact(name)) => below(name, suffix),
-            (HostPattern::Wildcard(suffix), HostPattern::Wildcard(name)) => name == suffix || below(name, suffix),
-            (HostPattern::Exact(own), HostPattern::Exact(name)) => own == name,
-            (HostPattern::Exact(_), _) | (HostPattern::Wildcard(_), HostPattern::Any) => false,
+        let Some((dot, ending)) = self.ending() else { return self == other };
+        match other {
+            HostPattern::Exact(name) => {
+                let before = name.as_str().strip_suffix(ending).and_then(|before| before.strip_suffix(dot));
+                before.is_some_and(|before| !before.is_empty())
+            }
+            _ => other.ending().is_some_and(|(other_dot, other)| {
+                let before = other.strip_suffix(ending);
+                before.is_some_and(|before| before.ends_with(dot) || before.is_empty() && other_dot == dot)
+            }),
         }
+    }
+
+    /// What every name of a wildcard ends with: a dot or none, and a text.
+    fn ending(&self) -> Option<(&'static str, &str)> {
+        match self {
+            HostPattern::Exact(_) => None,
+            HostPattern::Wildcard(suffix) => Some((".", suffix.as_str())),
+            HostPattern::PartialWildcard(ending) => Some(("", ending)),
+            HostPattern::Any => Some(("", "")),
+        }
+    }
+
+    /// Whether it stands for several names.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.ending().is_some()
     }
 }
 
@@ -41,23 +60,33 @@ impl fmt::Display for HostPattern {
         match self {
             HostPattern::Exact(name) => name.fmt(f),
             HostPattern::Wildcard(suffix) => write!(f, "*.{suffix}"),
+            HostPattern::PartialWildcard(ending) => write!(f, "*{ending}"),
             HostPattern::Any => f.write_str("*"),
         }
     }
 }
 
-/// A DNS name, or one whose leftmost label is `*`, or `*` alone.
+/// A DNS name, or one whose leftmost label is or begins with `*`, or `*` alone (Istio's `ValidateWildcardDomain`).
 pub(super) fn host_pattern(text: &str) -> Result<HostPattern, String> {
-    if text == "*" {
-        return Ok(HostPattern::Any);
+    match text.strip_prefix('*') {
+        None if !text.contains('*') => Ok(HostPattern::Exact(host_name(text, text)?)),
+        Some("") => Ok(HostPattern::Any),
+        Some(rest) if !rest.contains('*') => match rest.strip_prefix('.') {
+            Some(suffix) => Ok(HostPattern::Wildcard(host_name(suffix, text)?)),
+            None => partial_wildcard(rest, text),
+        },
+        _ => Err(format!("{text:?}: a wildcard stands at the beginning alone, as in \"*.example.com\"")),
     }
-    match text.strip_prefix("*.") {
-        Some(suffix) if !suffix.contains('*') => Ok(HostPattern::Wildcard(host_name(suffix, text)?)),
-        _ if text.contains('*') => {
-            Err(format!("{text:?}: a wildcard must be the whole leftmost label, as in \"*.example.com\""))
-        }
-        None | Some(_) => Ok(HostPattern::Exact(host_name(text, text)?)),
+}
+
+/// `rest` is what stands behind the `*`, which stands for at least one character.
+fn partial_wildcard(rest: &str, shown: &str) -> Result<HostPattern, String> {
+    let begins = rest.strip_prefix('-').unwrap_or(rest).starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins {
+        return Err(format!("{shown:?} is not a host name: a letter or digit must follow \"*\" or \"*-\""));
     }
+    let name = host_name(&format!("x{rest}"), shown)?;
+    Ok(HostPattern::PartialWildcard(name.as_str()[1..].into()))
 }
 
 /// `name` as a host; `shown` is what the author wrote.
@@ -147,6 +176,9 @@ mod tests {
             ("Example.COM.", "example.com"),
             ("*.example.com", "*.example.com"),
             ("*.com", "*.com"),
+            ("*-API.example.com", "*-api.example.com"),
+            ("*api.example.com.", "*api.example.com"),
+            ("*x", "*x"),
             ("*", "*"),
             ("localhost", "localhost"),
             ("_dmarc.x", "_dmarc.x"),
@@ -154,10 +186,14 @@ mod tests {
             assert_eq!(host_pattern(text).unwrap().to_string(), shown, "{text}");
         }
         for (text, part) in [
-            ("a.*.com", "leftmost label"),
-            ("*foo.com", "leftmost label"),
-            ("*.*.com", "leftmost label"),
-            ("**", "leftmost label"),
+            ("a.*.com", "at the beginning alone"),
+            ("a*.com", "at the beginning alone"),
+            ("*.*.com", "at the beginning alone"),
+            ("**", "at the beginning alone"),
+            ("*-", "a letter or digit must follow"),
+            ("*--a.com", "a letter or digit must follow"),
+            ("*a b.com", "only letters"),
+            ("*a.com/x", "without scheme"),
             ("https://example.com/x", "without scheme"),
             ("example.com:443", "without a port"),
             ("192.0.2.1", "IP address is not"),
@@ -170,6 +206,40 @@ mod tests {
                 Err(message) => assert!(message.contains(part), "{text}: {message}"),
                 Ok(pattern) => assert_eq!(text, "-", "{pattern}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_stands_for() {
+        let pattern = |text: &str| host_pattern(text).unwrap();
+        for (wide, narrow, expected) in [
+            ("*.a.b", "x.a.b", true),
+            ("*.a.b", "y.x.a.b", true),
+            ("*.a.b", "a.b", false),
+            ("*.a.b", "xa.b", false),
+            ("*.a.b", "*.a.b", true),
+            ("*.a.b", "*.x.a.b", true),
+            ("*.a.b", "*-x.a.b", true),
+            ("*.a.b", "*a.b", false),
+            ("*.x.a.b", "*.a.b", false),
+            ("*-a.b", "x-a.b", true),
+            ("*-a.b", "y.x-a.b", true),
+            ("*-a.b", "a.b", false),
+            ("*a.b", "a.b", false),
+            ("*a.b", "xa.b", true),
+            ("*a.b", "x.a.b", true),
+            ("*a.b", "*.a.b", true),
+            ("*a.b", "*-a.b", true),
+            ("*-a.b", "*a.b", false),
+            ("*", "a", true),
+            ("*", "*a", true),
+            ("*", "*", true),
+            ("*a", "*", false),
+            ("*.a", "*", false),
+            ("a.b", "a.b", true),
+            ("a.b", "*a.b", false),
+        ] {
+            assert_eq!(pattern(wide).covers(&pattern(narrow)), expected, "{wide} {narrow}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! How many workers? As many as the cgroup lets run at once, rounded up, and never more than there are CPUs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-const CGROUP: &str = "/sys/fs/cgroup";
+use super::cgroup::{CgroupVersion, OwnCgroups};
+
 const MILLI: u64 = 1000;
 
 /// The default number of workers.
@@ -19,7 +20,7 @@ pub fn available() -> usize {
 /// The cgroup's CPU limit in thousandths of a CPU; `None` without one.
 #[must_use]
 pub fn limit_milli() -> Option<u64> {
-    quota(Path::new(CGROUP))
+    smallest(&OwnCgroups::of_process())
 }
 
 /// The CPUs that this process may be scheduled on.
@@ -29,14 +30,22 @@ pub fn allowed_cpus() -> usize {
     (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count().max(1)
 }
 
-/// cgroup v2 first, then v1.
-fn quota(root: &Path) -> Option<u64> {
-    let read = |name: &str| fs::read_to_string(root.join(name)).ok();
-    if let Some(v2) = read("cpu.max") {
-        let (limit, period) = v2.trim().split_once(' ')?;
-        return milli_cpus(limit, period);
+/// A limit of a folder above holds for all below it.
+fn smallest(cgroups: &OwnCgroups) -> Option<u64> {
+    let quota = |(version, folder): (CgroupVersion, PathBuf)| quota(version, &folder);
+    cgroups.folders("cpu").into_iter().filter_map(quota).min()
+}
+
+fn quota(version: CgroupVersion, folder: &Path) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    match version {
+        CgroupVersion::V2 => {
+            let text = read("cpu.max")?;
+            let (limit, period) = text.trim().split_once(' ')?;
+            milli_cpus(limit, period)
+        }
+        CgroupVersion::V1 => milli_cpus(read("cpu.cfs_quota_us")?.trim(), read("cpu.cfs_period_us")?.trim()),
     }
-    milli_cpus(read("cpu/cpu.cfs_quota_us")?.trim(), read("cpu/cpu.cfs_period_us")?.trim())
 }
 
 /// `max` and `-1` mean no limit.
@@ -51,20 +60,29 @@ mod tests {
 
     #[test]
     fn limits_are_read_from_either_version() {
-        let v2 = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let file = root.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        };
+        let limit = |listing| smallest(&OwnCgroups::at(root.path(), listing));
+        assert_eq!(limit("0::/\n"), None);
         for (text, cpus) in
             [("max 100000\n", None), ("150000 100000\n", Some(1500)), ("50000 100000", Some(500)), ("x", None)]
         {
-            fs::write(v2.path().join("cpu.max"), text).unwrap();
-            assert_eq!(quota(v2.path()), cpus, "{text:?}");
+            write("cpu.max", text);
+            assert_eq!(limit("0::/\n"), cpus, "{text:?}");
         }
-        let v1 = tempfile::tempdir().unwrap();
-        fs::create_dir(v1.path().join("cpu")).unwrap();
-        fs::write(v1.path().join("cpu/cpu.cfs_period_us"), "100000\n").unwrap();
+        // The node's root has no limit, the unit's own has.
+        write("system.slice/egret.service/cpu.max", "25000 100000\n");
+        assert_eq!(limit("0::/system.slice/egret.service\n"), Some(250));
+        write("system.slice/cpu.max", "10000 100000\n");
+        assert_eq!(limit("0::/system.slice/egret.service\n"), Some(100));
         for (text, cpus) in [("-1\n", None), ("210000\n", Some(2100))] {
-            fs::write(v1.path().join("cpu/cpu.cfs_quota_us"), text).unwrap();
-            assert_eq!(quota(v1.path()), cpus, "{text:?}");
+            write("cpu/pod/cpu.cfs_quota_us", text);
+            write("cpu/pod/cpu.cfs_period_us", "100000\n");
+            assert_eq!(limit("3:cpu,cpuacct:/pod\n"), cpus, "{text:?}");
         }
-        assert_eq!(quota(Path::new("/nonexistent")), None);
     }
 }

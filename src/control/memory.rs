@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const CGROUP: &str = "/sys/fs/cgroup";
+use super::cgroup::{CgroupVersion, OwnCgroups};
 
 /// Above this share of the limit nothing is accepted; below the second it goes on.
 const HIGH_PERCENT: u64 = 90;
@@ -15,28 +15,15 @@ const LOW_PERCENT: u64 = 80;
 
 /// The limit in bytes; `None` without one.
 pub fn limit() -> Option<u64> {
-    limit_below(Path::new(CGROUP), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+    smallest(&OwnCgroups::of_process())
 }
 
-fn limit_below(root: &Path, own: &str) -> Option<u64> {
-    let places = own.lines().filter_map(|line| {
-        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        let path = path.trim_start_matches('/');
-        if controllers.is_empty() {
-            Some((root.to_path_buf(), path, "memory.max"))
-        } else {
-            controllers
-                .split(',')
-                .any(|name| name == "memory")
-                .then(|| (root.join("memory"), path, "memory.limit_in_bytes"))
-        }
-    });
-    // A cgroup namespace or a mount may hide where it hangs: then the root is the container's own.
-    let of_place = |(mount, path, file): (PathBuf, &str, &str)| {
-        let folders: Vec<PathBuf> = Path::new(path).ancestors().map(|part| mount.join(part)).collect();
-        folders.into_iter().filter_map(|folder| bytes(&folder.join(file))).min()
+fn smallest(cgroups: &OwnCgroups) -> Option<u64> {
+    let limit = |(version, folder): (CgroupVersion, PathBuf)| match version {
+        CgroupVersion::V2 => bytes(&folder.join("memory.max")),
+        CgroupVersion::V1 => bytes(&folder.join("memory.limit_in_bytes")),
     };
-    places.filter_map(of_place).min()
+    cgroups.folders("memory").into_iter().filter_map(limit).min()
 }
 
 /// `max`, and version 1's number near 2⁶³, mean no limit.
@@ -48,6 +35,8 @@ fn bytes(file: &Path) -> Option<u64> {
 pub struct Gauge {
     limit: u64,
     resident: File,
+    /// `memory.stat` of the own cgroup.
+    statistics: PathBuf,
     page: u64,
     high: bool,
 }
@@ -56,7 +45,9 @@ impl Gauge {
     /// `None` without a limit, or without a way to know.
     pub fn new() -> Option<Self> {
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-        Some(Self { limit: limit()?, resident: File::open("/proc/self/statm").ok()?, page: page as u64, high: false })
+        let resident = File::open("/proc/self/statm").ok()?;
+        let statistics = OwnCgroups::of_process().own().join("memory.stat");
+        Some(Self { limit: limit()?, resident, statistics, page: page as u64, high: false })
     }
 
     /// Is memory short? It stays so until a good part is free again.
@@ -71,13 +62,13 @@ impl Gauge {
         let mut text = [0; 128];
         let length = self.resident.read_at(&mut text, 0).ok()?;
         let pages: u64 = std::str::from_utf8(&text[..length]).ok()?.split(' ').nth(1)?.parse().ok()?;
-        Some(pages * self.page + sockets().unwrap_or(0))
+        Some(pages * self.page + sockets(&self.statistics).unwrap_or(0))
     }
 }
 
-/// Socket buffers of the container, version 2.
-fn sockets() -> Option<u64> {
-    let text = fs::read_to_string(Path::new(CGROUP).join("memory.stat")).ok()?;
+/// Socket buffers of the process's own cgroup, version 2: those of others are not its memory.
+fn sockets(statistics: &Path) -> Option<u64> {
+    let text = fs::read_to_string(statistics).ok()?;
     text.lines().find_map(|line| line.strip_prefix("sock "))?.parse().ok()
 }
 
@@ -93,7 +84,7 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, text).unwrap();
         };
-        let limit = |own: &str| limit_below(root.path(), own);
+        let limit = |own: &str| smallest(&OwnCgroups::at(root.path(), own));
         assert_eq!(limit("0::/\n"), None);
         write("memory.max", "max\n");
         assert_eq!(limit("0::/\n"), None);
@@ -106,5 +97,19 @@ mod tests {
         assert_eq!(limit("4:cpu,memory:/x\n0::/\n"), Some(33_554_432));
         write("memory.max", "500\n");
         assert_eq!(limit("0::/hidden/by/a/namespace\n"), Some(500));
+    }
+
+    #[test]
+    fn sockets_of_neighbours_are_not_its_memory() {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join("system.slice/egret.service");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(root.path().join("memory.stat"), "anon 1\nsock 9000\n").unwrap();
+        fs::write(own.join("memory.stat"), "anon 1\nsock 70\nshmem 0\n").unwrap();
+        let of = |listing| sockets(&OwnCgroups::at(root.path(), listing).own().join("memory.stat"));
+        assert_eq!(of("0::/system.slice/egret.service\n"), Some(70));
+        assert_eq!(of("0::/\n"), Some(9000));
+        // Without the controller nobody knows; what stands above is everybody's.
+        assert_eq!(of("0::/system.slice\n"), None);
     }
 }

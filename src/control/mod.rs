@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod admin_client;
+mod cgroup;
 mod confinement;
 pub mod cores;
 pub mod dns;

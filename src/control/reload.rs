@@ -17,7 +17,9 @@ use crate::control::watch::at_rest;
 use crate::dns::automatic_addresses::AutomaticRanges;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{AskedFamilies, Health, Materials, Occupancy, PolicyTable, Workload, compile, take_unjudged};
+use crate::policy::{
+    AskedFamilies, Health, Materials, NOT_FOR_THIS_WORKLOAD, Occupancy, PolicyTable, Workload, compile, take_unjudged,
+};
 use crate::tls::{ClientProfile, ProfileRequest, Store};
 
 /// Longest wait for the first answers to new names before a table is published without them.
@@ -171,6 +173,8 @@ impl Reloader {
         let mut refused = self.listed.assign(resources, &self.sources.workload, ranges);
         refused.extend(self.transport.apply(settings, &mut self.store, &self.resolver.name_servers()));
         let (table, mut problems) = self.compile(resources, &mut names);
+        // A folder may serve all pods of a namespace, and this would be told in each of them.
+        problems.retain(|problem| !problem.message.starts_with(NOT_FOR_THIS_WORKLOAD));
         problems.extend(refused.into_iter().map(warning));
         let table_policy = table.settings().outbound_traffic_policy;
         let compiled = begun.elapsed();

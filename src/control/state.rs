@@ -24,7 +24,9 @@ use crate::control::restart::Waiting;
 use crate::control::watchdog::{Observation, Watchdog};
 use crate::explain::{Known, Material, Question, Target, explain};
 use crate::io::SelectedEngine;
-use crate::observe::{Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_traffic};
+use crate::observe::{
+    Exposition, LogSink, Source, WorkerCounters, logging, render_counters, render_http2, render_traffic,
+};
 use crate::policy::PolicyTable;
 use crate::policy::publish::Published;
 use crate::tls::Credential;
@@ -32,6 +34,9 @@ use crate::worker::{Order, Worker};
 
 /// How long the access log's writer has for its last lines when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Most HTTP/2 connections of a worker that are shown one by one.
+const MOST_SHOWN: usize = 1000;
 
 /// How long workers have to end.
 const LAST_TURNS: Duration = Duration::from_secs(1);
@@ -283,6 +288,7 @@ impl Admin for State {
         let workers = self.workers.borrow();
         render_counters(&mut out, workers.iter().map(|(_, counters)| &**counters));
         let namespaces = self.namespaces();
+        render_http2(&mut out, workers.iter().map(|(_, counters)| &*counters.http2));
         render_traffic(&mut out, &self.source, &namespaces, workers.iter().map(|(_, counters)| &counters.traffic));
         out.family("egret_policy_version", "gauge", "Policy tables published so far.");
         out.sample("egret_policy_version", &[], view.status.version);
@@ -366,7 +372,15 @@ impl Admin for State {
     fn connections(&self) -> Value {
         let per_worker: Vec<_> =
             self.workers.borrow().iter().map(|(worker, _)| worker.open.load(Ordering::Relaxed)).collect();
-        json!({ "open": per_worker.iter().sum::<usize>(), "by_worker": per_worker })
+        let workers = self.workers.borrow();
+        let each = || workers.iter().map(|(_, counters)| &counters.http2);
+        let shown = each().enumerate().flat_map(|(worker, http2)| http2.shown(worker, MOST_SHOWN));
+        json!({
+            "open": per_worker.iter().sum::<usize>(),
+            "by_worker": per_worker,
+            "http2_connections": each().map(|http2| http2.count()).sum::<usize>(),
+            "http2": shown.collect::<Vec<_>>(),
+        })
     }
 
     fn set_log_level(&self, level: &str) -> Result<(), String> {

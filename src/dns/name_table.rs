@@ -16,6 +16,8 @@ pub struct NameTable {
     exact: HashMap<Hostname, Vec<IpAddr>, RandomState>,
     /// By the suffix that follows `*.`.
     wildcard: HashMap<Hostname, Vec<IpAddr>, RandomState>,
+    /// What follows `*` in a wildcard for parts of labels. Name servers know where such names are.
+    partial: Vec<Box<str>>,
     /// Short forms of Kubernetes names, and what they are short for.
     short: HashMap<Hostname, Hostname, RandomState>,
 }
@@ -42,6 +44,11 @@ impl NameTable {
     /// Lists every name below `suffix`.
     pub fn add_wildcard(&mut self, suffix: &Hostname, ips: &[IpAddr]) {
         merge(self.wildcard.entry(suffix.clone()).or_default(), ips);
+    }
+
+    /// Lists every name that ends so and is longer.
+    pub fn add_partial_wildcard(&mut self, ending: &str) {
+        self.partial.push(ending.into());
     }
 
     /// `short` means `full`, unless it is listed itself.
@@ -84,11 +91,10 @@ impl NameTable {
         if let Some(full) = self.short.get(name) {
             return self.exact.get(full).map(Vec::as_slice);
         }
-        if self.wildcard.is_empty() {
-            return None;
-        }
         let above = std::iter::successors(Some(name), |rest| rest.split_once('.').map(|(_, after)| after)).skip(1);
-        above.into_iter().find_map(|suffix| self.wildcard.get(suffix)).map(Vec::as_slice)
+        let below = if self.wildcard.is_empty() { None } else { above.into_iter().find_map(|s| self.wildcard.get(s)) };
+        let is_partial = |ending: &&str| name.len() > ending.len() && name.ends_with(ending);
+        below.map(Vec::as_slice).or_else(|| self.partial.iter().map(|end| &**end).find(is_partial).map(|_| &[][..]))
     }
 }
 

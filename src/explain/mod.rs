@@ -241,7 +241,7 @@ fn matched(cluster: &Cluster, target: &Target, named: Named<'_>, known: Known<'_
         service_entry: cluster.origin.service_entry.to_string(),
         destination_rule: cluster.origin.destination_rule.as_ref().map(ToString::to_string),
         endpoints: render::endpoints(cluster, target.port, known.material),
-        tls: cluster.tls_request.as_ref().map(|request| render::tls(request, cluster.protocol, named)),
+        tls: cluster.tls_request.as_ref().map(|request| render::tls(request, cluster, named)),
         limits: render::limits(cluster, settings),
         rule: render::rule(cluster),
     }

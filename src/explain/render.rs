@@ -33,14 +33,23 @@ pub(super) struct Named<'n> {
     pub(super) from: &'static str,
 }
 
-pub(super) fn tls(request: &ProfileRequest, protocol: ClusterProtocol, named: Named<'_>) -> Tls {
+pub(super) fn tls(request: &ProfileRequest, cluster: &Cluster, named: Named<'_>) -> Tls {
     let mode = match request.mode {
         ProfileMode::Simple => "SIMPLE",
         ProfileMode::Mutual => "MUTUAL",
     };
     let offered: Vec<_> = request.alpn.protocols().iter().map(|protocol| protocol.name()).collect();
-    let alpn = match protocol {
-        ClusterProtocol::SameAsClient => "http/1.1 or h2, as the application speaks".to_owned(),
+    let why = cluster.why_spoken();
+    let alpn = match cluster.protocol {
+        ClusterProtocol::SameAsClient => format!("http/1.1 or h2, as the application speaks, since {why}"),
+        ClusterProtocol::Negotiated => {
+            format!(
+                "h2 and http/1.1, of which the server chooses, since {why}; a call of gRPC is refused where it chooses http/1.1"
+            )
+        }
+        ClusterProtocol::Http2 => {
+            format!("h2 alone, since {why}; a server that refuses it gets no request (503, NO_APPLICATION_PROTOCOL)")
+        }
         _ if offered.is_empty() => "none".to_owned(),
         _ => offered.join(", "),
     };
@@ -102,6 +111,7 @@ pub(super) fn forwarded(cluster: &Cluster, refusal: Option<&str>, host: &Host, h
     let carried = match (cluster.protocol, http) {
         (ClusterProtocol::Http1, _) => "as HTTP/1.1",
         (ClusterProtocol::Http2, _) => "as HTTP/2",
+        (ClusterProtocol::Negotiated, _) => "as HTTP/2 or HTTP/1.1, whichever the server chooses,",
         (ClusterProtocol::SameAsClient, _) => "in the HTTP version that the application speaks",
         (ClusterProtocol::Opaque, true) => "as plain bytes, so that its Host is not looked at",
         (ClusterProtocol::Opaque, false) => "byte by byte",

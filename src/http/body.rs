@@ -68,13 +68,26 @@ enum Extension {
 }
 
 /// A line of a chunk may be so long.
-const MAX_LINE_BYTES: u64 = 4 << 10;
+pub(super) const MAX_LINE_BYTES: u64 = 4 << 10;
 
 /// Each chunk may have this much around its data, and as much as twice the data; what is beyond that adds up, over
 /// the whole body, to no more than [`MAX_EXCESS_BYTES`]. So bodies sent in single bytes pass, as applications that
 /// stream do send them, and bodies that are mostly extensions do not.
 const FREE_LINE_BYTES: u64 = 16;
 const MAX_EXCESS_BYTES: u64 = 16 << 10;
+
+/// What comes next of a body that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// The line of a chunk.
+    Size,
+    /// So many bytes of data.
+    Data(u64),
+    /// What stands behind the data of a chunk.
+    DataEnd,
+    /// The trailer section.
+    Trailer,
+}
 
 impl BodyScanner {
     #[must_use]
@@ -169,6 +182,32 @@ impl BodyScanner {
     #[must_use]
     pub fn payload(&self) -> u64 {
         self.payload
+    }
+
+    /// What comes next, between two lines.
+    pub(super) fn expected(&self) -> Expected {
+        match self.state {
+            State::Counted(bytes) | State::Data(bytes) => Expected::Data(bytes),
+            State::UntilClose => Expected::Data(u64::MAX),
+            State::DataCr | State::DataLf => Expected::DataEnd,
+            State::Trailer | State::Done => Expected::Trailer,
+            State::Size { .. } | State::Extension(_) | State::SizeLf | State::Failed(_) => Expected::Size,
+        }
+    }
+
+    /// Whether the last byte stands in a line of framing, or in the trailer section.
+    pub(super) fn is_within_line(&self) -> bool {
+        match self.state {
+            State::Size { digits } => digits > 0,
+            State::Trailer => self.trailer.has_begun(),
+            State::Extension(_) | State::SizeLf | State::DataLf => true,
+            _ => false,
+        }
+    }
+
+    /// Bytes of the next line that were left out count as if they were there.
+    pub(super) fn charge(&mut self, bytes: usize) {
+        self.line_bytes += bytes as u64;
     }
 
     /// Takes the data that `input` begins with; returns its length.

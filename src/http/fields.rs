@@ -12,6 +12,7 @@ pub(super) enum Name {
     Challenge,
     Connection,
     ContentLength,
+    ContentType,
     /// `Authorization`, `Proxy-Authorization`.
     Credentials,
     Expect,
@@ -42,7 +43,10 @@ impl Name {
                 b'k' => (b"keep-alive", Self::KeepAlive),
                 _ => (b"user-agent", Self::UserAgent),
             },
-            12 => (b"x-request-id", Self::RequestId),
+            12 => match name[0] | 0x20 {
+                b'c' => (b"content-type", Self::ContentType),
+                _ => (b"x-request-id", Self::RequestId),
+            },
             13 => (b"authorization", Self::Credentials),
             14 => match name[0] | 0x20 {
                 b'c' => (b"content-length", Self::ContentLength),

@@ -42,6 +42,8 @@ pub struct RequestHead {
     pub upgrade: Option<Span>,
     pub user_agent: Option<Span>,
     pub request_id: Option<Span>,
+    /// The first value of `Content-Type`.
+    pub content_type: Option<Span>,
     pub forwarded_for: Option<Span>,
     /// It has credentials that authenticate the connection it is sent over, and with it whatever follows there.
     pub authenticates_connection: bool,
@@ -93,6 +95,15 @@ impl RequestHead {
             .filter(move |field| !is_target && field.name.eq_ignore_ascii_case(name.as_bytes()))
             .map(|field| field.value);
         target.into_iter().chain(written)
+    }
+
+    /// Whether `head` in `raw` asks for the same in the same words as this one in `own`, but for Expect.
+    #[must_use]
+    pub fn is_repeated_by(&self, own: &[u8], head: &Self, raw: &[u8]) -> bool {
+        let unexpecting = |field: &Field<'_>| Name::of(field.name) != Name::Expect;
+        let lines = |head: &Self, raw| fields(raw, head.fields_at).filter(unexpecting).map(|field| field.line);
+        let line = |head: &Self, raw: &[u8]| raw.get(head.start..head.fields_at).map(<[u8]>::to_vec);
+        !head.expect_continue && line(self, own) == line(head, raw) && lines(self, own).eq(lines(head, raw))
     }
 
     /// What the answer's framing depends on.
@@ -223,6 +234,7 @@ struct RequestFields {
     expect_continue: bool,
     user_agent: Option<Span>,
     request_id: Option<Span>,
+    content_type: Option<Span>,
     forwarded_for: Option<Span>,
     authenticates_connection: bool,
     hop_by_hop: bool,
@@ -241,6 +253,7 @@ impl RequestFields {
             expect_continue: false,
             user_agent: None,
             request_id: None,
+            content_type: None,
             forwarded_for: None,
             authenticates_connection: false,
             hop_by_hop: false,
@@ -264,6 +277,7 @@ impl RequestFields {
             Name::HopByHop | Name::KeepAlive => self.hop_by_hop = true,
             Name::UserAgent => self.user_agent = self.user_agent.or(Some(at)),
             Name::RequestId => self.request_id = self.request_id.or(Some(at)),
+            Name::ContentType => self.content_type = self.content_type.or(Some(at)),
             Name::ForwardedFor => self.forwarded_for = self.forwarded_for.or(Some(at)),
             Name::Credentials => self.authenticates_connection |= authenticates_connection(value),
             Name::Challenge | Name::Other => {}
@@ -307,6 +321,7 @@ impl RequestFields {
             upgrade,
             user_agent: self.user_agent,
             request_id: self.request_id,
+            content_type: self.content_type,
             forwarded_for: self.forwarded_for,
             authenticates_connection: self.authenticates_connection,
             host,

@@ -1,14 +1,14 @@
 //! The trailer section of a chunked body (RFC 9112 §7.1.2), byte by byte.
 //!
-//! A trailer passes as it was written, and some receivers merge it into the head. So a field that would mean something
-//! there (framing, routing, identity, what the content is) is refused (RFC 9110 §6.5.1), not dropped: dropping would
-//! need the bytes to be rewritten, and nobody sends such a field by mistake.
+//! A request's trailer passes as it was written, and some receivers merge it into the head. So a field that would mean
+//! something there (framing, routing, identity, what the content is) is refused (RFC 9110 §6.5.1): nobody sends such a field
+//! by mistake. Servers do; from their trailers it is dropped (`lenient_body`).
 
 use super::error::BodyError;
 use super::fields::is_end_to_end;
 use super::grammar::{is_token_byte, is_value_byte};
 
-const MAX_BYTES: u32 = 16 << 10;
+pub(super) const MAX_BYTES: u32 = 16 << 10;
 
 /// As much of a name as is needed to tell it from every forbidden one.
 const NAME_BYTES: usize = 32;
@@ -32,6 +32,11 @@ enum TrailerState {
 }
 
 impl Trailer {
+    /// Whether a byte has been taken.
+    pub(super) fn has_begun(&self) -> bool {
+        self.bytes > 0
+    }
+
     /// Takes the next byte; true when it was the last.
     pub(super) fn push(&mut self, byte: u8) -> Result<bool, BodyError> {
         self.bytes += 1;
@@ -86,8 +91,9 @@ const FORBIDDEN: [&str; 11] = [
     "proxy-authenticate",
 ];
 
-/// Whether a trailer may have a field of this name.
-pub(super) fn is_trailer_field(name: &[u8]) -> bool {
+/// Whether a trailer may have a field of this name (RFC 9110 §6.5.1).
+#[must_use]
+pub fn is_trailer_field(name: &[u8]) -> bool {
     !is_forbidden(name)
 }
 

@@ -31,7 +31,7 @@ pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
     limits: &Limits,
     keepalive: Option<KeepaliveClocks>,
 ) -> Result<(Rc<ClientConnection>, Driver<T>), StreamError> {
-    let (wire, state) = Wire::new(io, Side::Client, limits.idle_frames);
+    let (wire, state) = Wire::new(io, Side::Client, limits);
     let (send, mut connection) =
         limits.client().handshake::<_, Piece>(wire).await.map_err(|error| StreamError::of(&error))?;
     let pings = keepalive.and_then(|clocks| connection.ping_pong().map(|pings| (clocks, pings)));
@@ -101,6 +101,12 @@ impl ClientConnection {
     #[must_use]
     pub fn takes_extended_connect(&self) -> bool {
         self.send.is_extended_connect_protocol_enabled()
+    }
+
+    /// Whether the server has said what it allows, or the connection has ended.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.wire.is_settled()
     }
 
     /// Resolves when the server has said what it allows, or the connection has ended.
@@ -266,7 +272,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             Poll::Ready(Err(error)) => return Poll::Ready(ClientEnd::Failed(error.to_string())),
             Poll::Pending => {}
         }
-        if self.wire.poll_flooded(cx).is_ready() {
+        if self.wire.poll_refused(cx).is_ready() {
             return Poll::Ready(ClientEnd::Flooded);
         }
         match &mut self.keepalive {

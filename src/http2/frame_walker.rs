@@ -3,7 +3,7 @@
 //! It judges nothing: the codec does.
 
 /// Bytes of a frame's head.
-const HEAD: usize = 9;
+pub(super) const HEAD: usize = 9;
 
 /// A frame, as far as it matters for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(super) struct FrameHead {
     pub kind: Kind,
     /// Bytes of its payload.
     pub length: u32,
+    /// 0 for the connection.
+    pub stream: u32,
     flags: u8,
 }
 
@@ -19,10 +21,13 @@ pub(super) struct FrameHead {
 pub(super) enum Kind {
     Data,
     Headers,
+    Priority,
     ResetStream,
     Settings,
-    /// All others that carry nothing of a message: PRIORITY, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION, and types that
-    /// are not known.
+    Ping,
+    GoAway,
+    WindowUpdate,
+    /// PUSH_PROMISE, CONTINUATION, and types that are not known.
     Other,
 }
 
@@ -32,16 +37,27 @@ impl FrameHead {
         matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & 1 != 0
     }
 
+    /// ACK, of SETTINGS and PING.
+    pub(super) fn is_ack(self) -> bool {
+        matches!(self.kind, Kind::Settings | Kind::Ping) && self.flags & 1 != 0
+    }
+
     fn read(bytes: [u8; HEAD]) -> Self {
-        let [a, b, c, kind, flags, ..] = bytes;
+        let [a, b, c, kind, flags, stream @ ..] = bytes;
         let kind = match kind {
             0 => Kind::Data,
             1 => Kind::Headers,
+            2 => Kind::Priority,
             3 => Kind::ResetStream,
             4 => Kind::Settings,
+            6 => Kind::Ping,
+            7 => Kind::GoAway,
+            8 => Kind::WindowUpdate,
             _ => Kind::Other,
         };
-        Self { kind, length: u32::from_be_bytes([0, a, b, c]), flags }
+        // The first bit is reserved, and ignored (RFC 9113 §4.1).
+        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+        Self { kind, length: u32::from_be_bytes([0, a, b, c]), stream, flags }
     }
 }
 
@@ -60,6 +76,11 @@ impl FrameWalker {
     /// `before`: bytes that come before the first frame.
     pub(super) fn new(before: usize) -> Self {
         Self { skip: before as u32, head: [0; HEAD], head_length: 0, current: None }
+    }
+
+    /// Bytes until the next frame begins, where that is known: not within a frame's head.
+    pub(super) fn until_next(&self) -> Option<usize> {
+        (self.head_length == 0).then_some(self.skip as usize)
     }
 
     /// Goes on through `bytes`, and tells `each` of every frame that is complete.

@@ -8,8 +8,10 @@
 //! It knows no policy, no pool, and nothing of what requests are for.
 
 mod client;
+mod data_joiner;
 mod field_size;
 mod frame_meter;
+mod frame_rules;
 mod frame_walker;
 mod keepalive;
 mod limits;

@@ -46,6 +46,7 @@ pub fn write_request_head(
     out: &mut Vec<u8>,
 ) -> Result<(), Unfit> {
     check_size(parts, limits)?;
+    check_scheme(parts)?;
     check_fields(&parts.headers)?;
     let upgrade = parts.extensions.get::<h2::ext::Protocol>();
     let is_tunnel = parts.method == Method::CONNECT && upgrade.is_none();
@@ -109,6 +110,14 @@ fn check_size(parts: &Parts, limits: HeadLimits) -> Result<(), Unfit> {
         _ if path + authority + size.bytes > limits.max_bytes => Err(Unfit::TooLarge),
         _ if size.fields > limits.max_fields => Err(Unfit::TooManyFields),
         _ => Ok(()),
+    }
+}
+
+/// Which of the two it says is not believed: it is the application's word about a connection that has no TLS.
+fn check_scheme(parts: &Parts) -> Result<(), Unfit> {
+    match parts.uri.scheme_str() {
+        None | Some("http" | "https") => Ok(()),
+        Some(_) => Err(Unfit::Malformed(":scheme is neither http nor https")),
     }
 }
 

@@ -26,6 +26,7 @@ use super::outgoing::Piece;
 use super::received_body::ReceivedBody;
 use super::request_head::{Beside, Unfit, canonical_limits, needs_websocket_key, write_request_head};
 use super::responder::Responder;
+use super::stream_error::reason_name;
 use super::wire::{Side, Wire, WireState};
 use crate::http::{HeadLimits, Parsed, RequestError, RequestHead, parse_request, websocket_key};
 use crate::io::{self, Sleep};
@@ -113,7 +114,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     H: Future<Output = ()> + 'static,
 {
-    let (wire, state) = Wire::new(io, Side::Server, limits.idle_frames);
+    let (wire, state) = Wire::new(io, Side::Server, limits);
     let handshake = io::timeout(clocks.idle, limits.server().handshake::<_, Piece>(wire)).await;
     let connection = match handshake {
         Ok(Ok(connection)) => connection,
@@ -232,9 +233,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
                 Poll::Pending => break,
             }
         }
-        if self.wire.poll_flooded(cx).is_ready() && !matches!(self.phase, Phase::GoingAway(ServerEnd::Flooded)) {
-            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            self.enter(ServerEnd::Flooded);
+        if let Poll::Ready(reason) = self.wire.poll_refused(cx)
+            && !self.is_refused()
+        {
+            self.connection.abrupt_shutdown(reason);
+            self.enter(match reason {
+                Reason::ENHANCE_YOUR_CALM => ServerEnd::Flooded,
+                reason => ServerEnd::Failed(reason_name(reason).to_owned()),
+            });
             cx.waker().wake_by_ref();
         }
         self.poll_clock(cx)
@@ -280,6 +286,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
         self.clock = Box::pin(io::sleep(self.clocks.drain));
     }
 
+    /// Whether the peer has been sent away.
+    fn is_refused(&self) -> bool {
+        matches!(self.phase, Phase::GoingAway(ServerEnd::Flooded | ServerEnd::Failed(_)))
+    }
+
     fn closed(&self) -> ServerEnd {
         match &self.phase {
             Phase::Serving => ServerEnd::Orderly,
@@ -289,7 +300,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
 
     fn failed(&self, error: &h2::Error) -> ServerEnd {
         match &self.phase {
-            Phase::GoingAway(end @ ServerEnd::Flooded) => end.clone(),
+            Phase::GoingAway(end @ (ServerEnd::Flooded | ServerEnd::Failed(_))) => end.clone(),
             _ => ServerEnd::Failed(error.to_string()),
         }
     }

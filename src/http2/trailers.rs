@@ -4,10 +4,10 @@ use http::HeaderMap;
 
 use super::field_size::FieldSize;
 use super::request_head::{is_of_a_connection, is_padded, write_field};
-use crate::http::HeadLimits;
+use crate::http::{HeadLimits, is_trailer_field};
 
-/// `name: value` lines of `trailers`, each with its CR LF. What of them may stand behind a body of HTTP/1 is for whoever
-/// writes one to say.
+/// `name: value` lines of `trailers`, each with its CR LF. Fields that no trailer may have are left out: whoever gets them
+/// could take them for fields of the head.
 ///
 /// # Errors
 /// What makes them no trailers.
@@ -23,6 +23,9 @@ pub fn trailer_lines(trailers: &HeaderMap, limits: HeadLimits) -> Result<Vec<u8>
         }
         if is_padded(value.as_bytes()) {
             return Err("the trailers have a field value that begins or ends with a blank");
+        }
+        if !is_trailer_field(name.as_str().as_bytes()) {
+            continue;
         }
         write_field(&mut out, name.as_str().as_bytes(), value.as_bytes());
     }

@@ -1,7 +1,8 @@
-//! What is between the codec and the connection: counts frames both ways, and knows when something last came.
+//! What is between the codec and the connection: counts frames both ways, judges what the codec lets pass, joins small
+//! pieces of bodies, and knows when something last came.
 //!
-//! Once the peer has sent too many frames that carry nothing, no more is read: the connection is about to be ended, and each
-//! further byte would be work.
+//! Once the peer has sent too many frames that carry nothing, or one that it may not, no more is read: the connection is
+//! about to be ended, and each further byte would be work.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -10,11 +11,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::data_joiner::join_data;
 use super::frame_meter::FrameMeter;
+use super::frame_rules;
 use super::frame_walker::{FrameWalker, Kind};
-use super::limits::FrameBudget;
+use super::limits::Limits;
 use crate::io::now;
 
 /// Bytes of a client's connection preface (RFC 9113 §3.4).
@@ -40,6 +44,8 @@ pub(super) struct WireState {
     received: RefCell<FrameWalker>,
     sent: RefCell<FrameWalker>,
     meter: RefCell<FrameMeter>,
+    /// What the peer has broken.
+    violation: Cell<Option<Reason>>,
     heard: Cell<Instant>,
     /// Whoever ends the connection when too much has come.
     watcher: RefCell<Option<Waker>>,
@@ -50,13 +56,14 @@ pub(super) struct WireState {
 }
 
 impl<T> Wire<T> {
-    pub(super) fn new(io: T, side: Side, budget: FrameBudget) -> (Self, Rc<WireState>) {
+    pub(super) fn new(io: T, side: Side, limits: &Limits) -> (Self, Rc<WireState>) {
         let now = now();
         let before = |speaks: Side| if side == speaks { PREFACE } else { 0 };
         let state = Rc::new(WireState {
             received: RefCell::new(FrameWalker::new(before(Side::Server))),
             sent: RefCell::new(FrameWalker::new(before(Side::Client))),
-            meter: RefCell::new(FrameMeter::new(budget, now)),
+            meter: RefCell::new(FrameMeter::new(limits.idle_frames, limits.initial_stream_window, now)),
+            violation: Cell::new(None),
             heard: Cell::new(now),
             watcher: RefCell::default(),
             is_settled: Cell::new(false),
@@ -72,10 +79,10 @@ impl WireState {
         self.heard.get()
     }
 
-    /// Ready when the peer has sent too many frames that carry nothing.
-    pub(super) fn poll_flooded(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.meter.borrow().is_exhausted() {
-            return Poll::Ready(());
+    /// Ready when the peer has sent what it may not; the connection ends with this error.
+    pub(super) fn poll_refused(&self, cx: &Context<'_>) -> Poll<Reason> {
+        if let Some(reason) = self.refusal() {
+            return Poll::Ready(reason);
         }
         let mut watcher = self.watcher.borrow_mut();
         if !watcher.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
@@ -84,18 +91,27 @@ impl WireState {
         Poll::Pending
     }
 
-    fn note_received(&self, bytes: &[u8]) {
+    fn refusal(&self) -> Option<Reason> {
+        self.violation.get().or(self.meter.borrow().refusal())
+    }
+
+    fn note_received(&self, bytes: &[u8], side: Side) {
         self.heard.set(now());
-        let mut meter = self.meter.borrow_mut();
         let mut has_settings = false;
+        let mut meter = self.meter.borrow_mut();
         self.received.borrow_mut().walk(bytes, |frame| {
+            if side == Side::Server && self.violation.get().is_none() {
+                let is_first = !has_settings && !self.is_settled.get();
+                self.violation.set(frame_rules::violation(frame, is_first));
+            }
             has_settings |= frame.kind == Kind::Settings;
             meter.received(frame, now);
         });
+        drop(meter);
         if has_settings {
             self.settle();
         }
-        if meter.is_exhausted()
+        if self.refusal().is_some()
             && let Some(watcher) = self.watcher.take()
         {
             watcher.wake();
@@ -114,6 +130,10 @@ impl WireState {
         Poll::Pending
     }
 
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled.get()
+    }
+
     pub(super) fn settle(&self) {
         if !self.is_settled.replace(true) {
             // They look when the codec has read what has come, which it does before they run.
@@ -129,7 +149,7 @@ impl WireState {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.state.poll_flooded(cx).is_ready() {
+        if self.state.poll_refused(cx).is_ready() {
             return Poll::Pending;
         }
         let before = into.filled().len();
@@ -141,7 +161,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
                 return Poll::Ready(Err(io::Error::other("the server answers in HTTP/1.1: it does not speak HTTP/2")));
             }
         }
-        self.state.note_received(received);
+        let begin = self.state.received.borrow().until_next();
+        self.state.note_received(received, self.side);
+        if self.state.violation.get().is_some() {
+            // The codec would have another word for it.
+            into.set_filled(before);
+            return Poll::Pending;
+        }
+        if let Some(begin) = begin {
+            let length = join_data(&mut into.filled_mut()[before..], begin);
+            into.set_filled(before + length);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -8,7 +8,8 @@ use super::annotations::Annotations;
 use super::names::secret_volume;
 use super::options::Options;
 use super::pod::Pod;
-use crate::config::yaml::Node;
+use super::remark::Remark;
+use crate::config::yaml::{self, Node};
 
 /// Names of egret's containers.
 pub(super) const INIT: &str = "egret-init";
@@ -44,9 +45,10 @@ impl Additions {
     }
 }
 
-pub(super) fn of(pod: &Pod<'_>, annotations: &Annotations, options: &Options) -> Additions {
+pub(super) fn of(annotations: &Annotations, options: &Options) -> Additions {
     let mut init = template(INIT_TEMPLATE);
     set(&mut init, &["image"], options.image.as_str());
+    set_resources(&mut init, annotations);
     annotations.init.iter().for_each(|flag| append(&mut init, "args", flag.as_str()));
     let captures_dns = annotations.capture_dns.unwrap_or(options.capture_dns);
     if captures_dns {
@@ -59,8 +61,8 @@ pub(super) fn of(pod: &Pod<'_>, annotations: &Annotations, options: &Options) ->
     }
     let (init_containers, containers) =
         if annotations.classic { (vec![init], vec![proxy]) } else { (vec![init, proxy], Vec::new()) };
-    let mut volumes = volumes(pod, annotations, options, &secrets);
-    if captures_dns && !has_volume(pod, STATE_VOLUME) {
+    let mut volumes = volumes(annotations, options, &secrets);
+    if captures_dns {
         volumes.push(mapping([("name", STATE_VOLUME.into()), ("emptyDir", mapping([("sizeLimit", "16Mi".into())]))]));
     }
     Additions { init_containers, containers, volumes }
@@ -83,8 +85,9 @@ fn proxy(annotations: &Annotations, options: &Options, secrets: &[&str]) -> Valu
     if let Some(level) = annotations.log_level {
         append(&mut proxy, "args", format!("--log-level={level}"));
     }
-    for (part, resource, quantity) in &annotations.resources {
-        set(&mut proxy, &["resources", part, resource], quantity.as_str());
+    set_resources(&mut proxy, annotations);
+    if let Some(word) = annotations.upstream_protocol {
+        append(&mut proxy, "args", format!("--upstream-protocol={word}"));
     }
     if let Some(profile) = &options.seccomp_profile {
         set(&mut proxy, &["securityContext", "seccompProfile", "type"], "Localhost");
@@ -111,7 +114,22 @@ fn proxy(annotations: &Annotations, options: &Options, secrets: &[&str]) -> Valu
     proxy
 }
 
-fn volumes(pod: &Pod<'_>, annotations: &Annotations, options: &Options, secrets: &[&str]) -> Vec<Value> {
+/// What annotations ask for replaces all that the template has, in both containers, as in Istio's template: a limit alone
+/// is a request, too, and a pod whose containers all have both alike stays Guaranteed.
+fn set_resources(container: &mut Value, annotations: &Annotations) {
+    if annotations.resources.is_empty() {
+        return;
+    }
+    container["resources"] = mapping([]);
+    for (part, resource, quantity) in &annotations.resources {
+        if container["resources"].get(part).is_none() {
+            container["resources"][*part] = mapping([]);
+        }
+        container["resources"][*part][*resource] = quantity.as_str().into();
+    }
+}
+
+fn volumes(annotations: &Annotations, options: &Options, secrets: &[&str]) -> Vec<Value> {
     let mut all: Vec<Value> = serde_yaml::from_str(VOLUMES_TEMPLATE).expect("the template is tested");
     let config_map = annotations.config_map.as_ref().unwrap_or(&options.config_map);
     set(&mut all[0], &["configMap", "name"], config_map.as_str());
@@ -120,13 +138,45 @@ fn volumes(pod: &Pod<'_>, annotations: &Annotations, options: &Options, secrets:
         let source = mapping([("secretName", Value::from(*secret)), ("optional", true.into())]);
         mapping([("name", secret_volume(secret).into()), ("secret", source)])
     }));
-    all.retain(|volume| !volume.get("name").and_then(Value::as_str).is_some_and(|name| has_volume(pod, name)));
     all
 }
 
-fn has_volume(pod: &Pod<'_>, name: &str) -> bool {
-    let listed = pod.spec.child("volumes").into_iter().flat_map(Node::items);
-    listed.filter_map(|volume| volume.child("name")?.text()).any(|other| other == name)
+/// Takes the volumes that the pod has itself out of `additions`. One that is called like one of egret's and is another would
+/// silently become its configuration or its credentials: gives the reasons against those.
+pub(super) fn share_volumes(pod: &Pod<'_>, additions: &mut Additions) -> Vec<Remark> {
+    let mut problems = Vec::new();
+    let own: Vec<&Node> = pod.spec.child("volumes").into_iter().flat_map(Node::items).collect();
+    additions.volumes.retain(|volume| {
+        let name = volume["name"].as_str().unwrap_or_default();
+        let Some(known) = own.iter().find(|own| own.child("name").and_then(Node::text) == Some(name)) else {
+            return true;
+        };
+        if !is_the_same(known, volume) {
+            let message = format!("the volume {name} is egret's, and this is another of that name; rename it");
+            problems.push(Remark::new(known.at, message));
+        }
+        false
+    });
+    problems
+}
+
+/// Whether a volume of the pod is one of egret's, but for what the API server fills in.
+fn is_the_same(own: &Node, meant: &Value) -> bool {
+    let text = serde_yaml::to_string(meant).expect("values made of text and numbers");
+    let meant = yaml::documents(&text).into_iter().find_map(|document| document.root).expect("it was just written");
+    holds_all(own, &meant)
+}
+
+fn holds_all(own: &Node, meant: &Node) -> bool {
+    match (&own.value, &meant.value) {
+        (yaml::Value::Mapping(_), yaml::Value::Mapping(entries)) => {
+            entries.iter().all(|entry| own.child(&entry.key).is_some_and(|own| holds_all(own, &entry.value)))
+        }
+        (yaml::Value::Sequence(own), yaml::Value::Sequence(meant)) => {
+            own.len() == meant.len() && own.iter().zip(meant).all(|(own, meant)| holds_all(own, meant))
+        }
+        _ => own.means_the_same(meant),
+    }
 }
 
 /// Automatic addresses outlive a restart of the container, since applications keep them longer than they should.

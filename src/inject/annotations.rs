@@ -6,6 +6,7 @@ use super::names::object_name;
 use super::pod::Pod;
 use super::quantity::nanos;
 use super::remark::Remark;
+use crate::config::UpstreamProtocol;
 use crate::config::yaml::{self, Node, quoted};
 use crate::redirect::capture::{Cidr, CommaList, Included, Interface, Port};
 
@@ -24,6 +25,8 @@ pub(super) struct Annotations {
     pub capture_dns: Option<bool>,
     /// Instead of the options' ConfigMap.
     pub config_map: Option<String>,
+    /// A word of the setting `upstreamProtocol`.
+    pub upstream_protocol: Option<&'static str>,
 }
 
 /// Annotations that concern what egret does not do; they may well be there for a reason.
@@ -106,7 +109,15 @@ fn own(what: &str, node: &Node, found: &mut Annotations) -> Result<bool, String>
             found.secrets = names.map(object_name).collect::<Result<_, _>>()?;
         }
         "config-map" => found.config_map = Some(object_name(text)?),
-        _ => return Err("no such annotation; egret's own are egret/secrets and egret/config-map".to_owned()),
+        "upstream-protocol" => {
+            let word = UpstreamProtocol::ALL.iter().map(|(word, _)| *word).find(|word| *word == text);
+            let wrong = || format!("expected DECLARED or AUTO, found {}", quoted(text));
+            found.upstream_protocol = Some(word.ok_or_else(wrong)?);
+        }
+        _ => {
+            let own = "no such annotation; egret's own are egret/secrets, egret/config-map and egret/upstream-protocol";
+            return Err(own.to_owned());
+        }
     }
     Ok(true)
 }

@@ -12,13 +12,16 @@ use crate::config::yaml::{Node, Place, quoted};
 pub(super) enum Eligibility {
     /// Egret goes in.
     Wanted,
-    /// It is there already, or is not wanted.
+    /// It is there already, or is not wanted, or can be of no use.
     Done(Remark),
     /// It has the node's network, whose rules are not egret's to change; where that is said.
     OnHostNetwork(Place),
     /// It must not.
     Refused(Vec<Remark>),
 }
+
+/// Why a pod is left as it is that has been injected: nobody need be told.
+pub(super) const ALREADY: &str = "egret is in this pod already";
 
 /// Containers of other redirectors.
 const RIVALS: [&str; 4] = ["istio-proxy", "istio-init", "linkerd-proxy", "linkerd-init"];
@@ -41,6 +44,9 @@ pub(super) fn judge(pod: &Pod<'_>, image: &str) -> Eligibility {
     if scalar::boolean(pod.spec, "hostNetwork") == Ok(true) {
         return Eligibility::OnHostNetwork(pod.spec.child("hostNetwork").map_or(pod.spec.at, |host| host.at));
     }
+    if let Some(why) = elsewhere(pod) {
+        return Eligibility::Done(why);
+    }
     let named = |wanted: &str| containers(pod).find(|(container, _)| name(container) == wanted);
     let mut reasons = whole_pod(pod);
     let (init, proxy) = (named(INIT), named(PROXY));
@@ -62,9 +68,32 @@ pub(super) fn judge(pod: &Pod<'_>, image: &str) -> Eligibility {
     reasons.extend(others.flat_map(|(container, stays)| of_container(container, stays)));
     match proxy {
         _ if !reasons.is_empty() => Eligibility::Refused(reasons),
-        Some((proxy, _)) => left(pod, proxy, "egret is in this pod already"),
+        Some((proxy, _)) => left(pod, proxy, ALREADY),
         None => Eligibility::Wanted,
     }
+}
+
+/// Pods of a stream that are none of an application on Linux: they stand among manifests that want egret.
+fn elsewhere(pod: &Pod<'_>) -> Option<Remark> {
+    let os = pod.spec.child("os").and_then(|os| os.child("name"));
+    let selected = pod.spec.child("nodeSelector").and_then(|selector| selector.child("kubernetes.io/os"));
+    if let Some(os) = os.into_iter().chain(selected).find(|os| os.text() == Some("windows")) {
+        let message = format!("{} is left as it is: a Windows pod has no redirect; egret runs on Linux", pod.owner);
+        return Some(Remark::new(os.at, message));
+    }
+    // An agent of the node, which is there to change it.
+    let is_privileged = |container: &Node| {
+        let context = container.child("securityContext");
+        context.is_some_and(|context| scalar::boolean(context, "privileged") == Ok(true))
+    };
+    let agent = containers(pod).find(|(container, stays)| *stays && is_privileged(container))?.0;
+    let message = format!(
+        "{} is left as it is: container {} of a DaemonSet is privileged, so it is the node's agent and could remove the \
+         redirect; the label sidecar.istio.io/inject: \"false\" says that this is meant",
+        pod.owner,
+        name(agent)
+    );
+    pod.owner.starts_with("DaemonSet ").then(|| Remark::new(agent.at, message))
 }
 
 /// Why a container that has a name of egret's is no sign that egret is there.
@@ -118,10 +147,6 @@ fn name(container: &Node) -> &str {
 fn whole_pod(pod: &Pod<'_>) -> Vec<Remark> {
     let mut reasons = Vec::new();
     reasons.extend(scalar::boolean(pod.spec, "hostNetwork").err());
-    let os = pod.spec.child("os").and_then(|os| os.child("name"));
-    if let Some(os) = os.filter(|os| os.text() == Some("windows")) {
-        reasons.push(Remark::new(os.at, "a Windows pod has no redirect; egret runs on Linux"));
-    }
     reasons.extend(pod.spec.child("securityContext").into_iter().flat_map(|context| identity(context, "the pod")));
     reasons
 }

@@ -30,8 +30,9 @@ pub(super) fn consider(
         },
         Eligibility::Wanted => {
             let annotations = annotations::read(pod, options.classic, notes, problems);
-            let mut additions = additions::of(pod, &annotations, options);
-            problems.extend(pod_resources::agree(pod, &mut additions, notes));
+            let mut additions = additions::of(&annotations, options);
+            problems.extend(additions::share_volumes(pod, &mut additions));
+            problems.extend(pod_resources::above_limits(pod));
             problems.extend(pod_resources::fit(pod, &mut additions, notes));
             return Some(additions);
         }

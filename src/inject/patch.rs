@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::eligibility::ALREADY;
 use super::injection::{HOST_NETWORK, consider};
 use super::options::Options;
 use super::pod::Step;
@@ -36,6 +37,8 @@ pub fn patch(pod: &Value, options: &Options) -> Result<Patched, Vec<String>> {
             operations.extend(insertion(&format!("{spec}/{key}"), items, pod.spec.child(key)));
         }
     }
+    // The API server asks again when another webhook has changed the pod.
+    notes.retain(|note| !note.message.ends_with(ALREADY));
     let words = |remarks: Vec<Remark>| remarks.into_iter().map(|remark| remark.message).collect();
     if problems.is_empty() { Ok(Patched { operations, notes: words(notes) }) } else { Err(words(problems)) }
 }

@@ -30,50 +30,23 @@ pub(super) fn fit(pod: &Pod<'_>, additions: &mut Additions, notes: &mut Vec<Rema
     problems
 }
 
-/// Makes each container's request and limit agree where an annotation has set one of them: the API server refuses a request
-/// above its limit. The other, which egret's template has set, gives way. (In Istio's template the annotations replace all
-/// resources, so there it is absent; without a limit a proxy could take the node's memory.)
-pub(super) fn agree(pod: &Pod<'_>, additions: &mut Additions, notes: &mut Vec<Remark>) -> Vec<Remark> {
-    let mut problems = Vec::new();
-    for (resource, annotation) in RESOURCES {
+/// Annotations that ask for more than they allow: the API server refuses a request above its limit.
+pub(super) fn above_limits(pod: &Pod<'_>) -> Vec<Remark> {
+    let problem = |(_, annotation): &(&str, &str)| {
         let given = |suffix: &str| {
             let name = format!("sidecar.istio.io/{annotation}{suffix}");
-            pod.annotations().find(|(given, _)| *given == name).map(|(_, node)| node)
+            let found = pod.annotations().find(|(given, _)| *given == name).map(|(_, node)| node)?;
+            Some((found, found.text()?))
         };
-        let (request, limit) = (given(""), given("Limit"));
-        for container in additions.init_containers.iter_mut().chain(&mut additions.containers) {
-            let text = |part: &str| container["resources"][part][resource].as_str().unwrap_or_default().to_owned();
-            let (requested, limited) = (text("requests"), text("limits"));
-            if nanos(&requested).zip(nanos(&limited)).is_none_or(|(requested, limited)| requested <= limited) {
-                continue;
-            }
-            let said = format!("{annotation} is {requested}, above the limit {limited}");
-            match (request, limit) {
-                (Some(at), None) => {
-                    container["resources"]["limits"][resource] = Value::from(&*requested);
-                    notes.push(Remark::new(
-                        at.at,
-                        format!("{said}; egret's limit of {resource} is raised to {requested}"),
-                    ));
-                }
-                (None, Some(at)) => {
-                    container["resources"]["requests"][resource] = Value::from(&*limited);
-                    let message = format!(
-                        "{annotation}Limit is {limited}, below the request {requested}; egret's request of {resource} is \
-                         lowered to {limited}"
-                    );
-                    notes.push(Remark::new(at.at, message));
-                }
-                (Some(at), Some(_)) => {
-                    let message =
-                        format!("{said} of {annotation}Limit, and the API server refuses such a pod; lower it");
-                    problems.push(Remark::new(at.at, message));
-                }
-                (None, None) => {}
-            }
-        }
-    }
-    problems
+        let ((at, request), (_, limit)) = (given("")?, given("Limit")?);
+        let (requested, limited) = (nanos(request)?, nanos(limit)?);
+        let message = format!(
+            "{annotation} is {request}, above the limit {limit} of {annotation}Limit, and the API server refuses such a pod; \
+             lower it"
+        );
+        (requested > limited).then(|| Remark::new(at.at, message))
+    };
+    RESOURCES.iter().filter_map(problem).collect()
 }
 
 fn fit_resource(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::io::buffers::BLOCK_BYTES;
+use crate::io::driver::ring_setup;
 
 /// How sockets are driven.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +64,8 @@ pub struct EngineOptions {
     /// waits this many microseconds for more completions than one (kernel 6.12): what has gathered meanwhile is received
     /// in fewer, larger pieces, and whoever waits for it is woken less often. 0 turns it off.
     pub batch_micros: u32,
-    /// Entries of the submission queue, a power of two; the completion queue has four times as many.
+    /// Entries of the submission queue, a power of two; the completion queue has eight times as many. Where the memory that
+    /// may be locked is short, the ring is smaller.
     pub submission_entries: u32,
 }
 
@@ -83,12 +85,18 @@ impl Default for EngineOptions {
             send_ahead: 256 * 1024,
             linger: Duration::from_secs(5),
             batch_micros: 100,
-            submission_entries: 1024,
+            submission_entries: 256,
         }
     }
 }
 
 impl EngineOptions {
+    /// Bytes that the ring of a worker locks where the kernel counts them.
+    #[must_use]
+    pub fn locked_bytes(&self) -> u64 {
+        ring_setup::locked_bytes(self.submission_entries, self.recv_buffers)
+    }
+
     /// The same with every value in the range that the kernel and the engine can work with.
     pub(super) fn checked(mut self) -> Self {
         self.max_connections = self.max_connections.max(1);
@@ -133,7 +141,7 @@ impl Bounds {
 
     /// Entries of the rings.
     pub fn ring_entries(&self) -> (u32, u32) {
-        (self.options.submission_entries, self.options.submission_entries * 4)
+        (self.options.submission_entries, self.options.submission_entries * 8)
     }
 }
 

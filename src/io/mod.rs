@@ -49,7 +49,7 @@
 //!   are kept for ever would starve it; while fewer than half of the buffers are free, received bytes are copied away
 //!   from them, so slow readers alone cannot bring that about.
 //! * Accepting pauses when descriptors or allowed connections run out, and goes on when a socket closes.
-//! * The completion queue is four times the submission queue; an overflow costs time, not completions (NODROP).
+//! * The completion queue is eight times the submission queue; an overflow costs time, not completions (NODROP).
 //!
 //! [`driver`] is the narrow waist: where a host forbids io_uring, [`driver::epoll`] takes the place of [`driver::uring`], and nothing
 //! outside of this module can tell ([`driver::engine_select`] decides). Its turn is the same, with epoll_wait for io_uring_enter and

@@ -2,7 +2,10 @@
 //!
 //! Adding a counter is one line in the list below.
 
+use std::sync::Arc;
+
 use super::counter::Counter;
+use super::http2_connections::Http2Connections;
 use super::traffic::TrafficSeries;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ macro_rules! counters {
             $(#[doc = $help] pub $name: Counter,)*
             /// By destination and outcome.
             pub traffic: TrafficSeries,
+            /// Connections with streams.
+            pub http2: Arc<Http2Connections>,
         }
 
         impl WorkerCounters {
@@ -145,7 +150,9 @@ counters! {
     tls_resumptions: Counter "egret_upstream_tls_resumptions_total";
     /// TLS handshakes with upstreams that failed, by reason.
     tls_failures_verification: Counter "egret_upstream_tls_failures_total", reason = "verification";
-    /// Anything but the verification of the certificate.
+    /// There is no protocol that both ends want to speak over it (ALPN).
+    tls_failures_protocol: Counter "egret_upstream_tls_failures_total", reason = "protocol";
+    /// Anything but the verification of the certificate and the protocol.
     tls_failures_other: Counter "egret_upstream_tls_failures_total", reason = "other";
     /// Alerts and broken records after the handshake: a client certificate refused in TLS 1.3, for one.
     tls_failures_established: Counter "egret_upstream_tls_failures_total", reason = "established";

@@ -31,7 +31,25 @@ pub fn set_level(level: &str) -> Result<(), String> {
     handle.reload(parse(level)?).map_err(|error| error.to_string())
 }
 
+/// The library of HTTP/2 warns of frames, as many as a peer likes to send, and its lower levels show fields: it says
+/// something only where a filter names it.
 fn parse(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(level)
+        .and_then(|_| EnvFilter::try_new(format!("h2=off,{level}")))
         .map_err(|error| format!("{level:?} is no log level ({error}); use error, warn, info, debug or trace"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_shown_only_by_a_filter_that_names_them() {
+        let filter = |level| parse(level).map(|filter| filter.to_string());
+        for (level, frames) in [("info", "h2=off"), ("trace", "h2=off"), ("info,h2=debug", "h2=debug")] {
+            let filter = filter(level).unwrap();
+            assert_eq!(filter.split(',').find(|part| part.starts_with("h2")), Some(frames), "{filter}");
+        }
+        assert!(filter("nonsense=loud").unwrap_err().starts_with("\"nonsense=loud\" is no log level"));
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::counters::{CounterFamily, WorkerCounters};
+use super::http2_connections::{Http2Connections, Http2Side, SideTotals};
 
 /// Writes metrics, one after the other. A metric's samples follow its [`family`](Exposition::family) at once.
 #[derive(Debug, Default)]
@@ -68,6 +69,23 @@ pub fn render_counters<'w>(out: &mut Exposition, workers: impl IntoIterator<Item
     }
 }
 
+/// Adds the HTTP/2 connections of all `workers`, and their streams.
+pub fn render_http2<'w>(out: &mut Exposition, workers: impl IntoIterator<Item = &'w Http2Connections>) {
+    type Count = fn(&SideTotals) -> u64;
+    let workers: Vec<_> = workers.into_iter().collect();
+    let families: [(&str, &str, &str, Count); 3] = [
+        ("egret_http2_connections", "gauge", "HTTP/2 connections that are open.", |totals| totals.connections),
+        ("egret_http2_streams", "gauge", "Streams that are open on them.", |totals| totals.active_streams),
+        ("egret_http2_streams_total", "counter", "Streams of HTTP/2.", |totals| totals.total_streams),
+    ];
+    for (name, kind, help, count) in families {
+        out.family(name, kind, help);
+        for (side, word) in Http2Side::ALL {
+            out.sample(name, &[("side", word)], count(&Http2Connections::totals(side, workers.iter().copied())));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -116,6 +134,19 @@ mod tests {
             }
         });
         assert!(names.len() > 15);
+    }
+
+    #[test]
+    fn streams_are_told_by_side() {
+        let worker = std::sync::Arc::new(Http2Connections::default());
+        let listed = worker.list(Http2Side::Upstream, ([192, 0, 2, 1], 443).into(), None);
+        listed.stream_begins();
+        let mut out = Exposition::new();
+        render_http2(&mut out, std::iter::once(&*worker));
+        let text = out.finish();
+        for line in ["egret_http2_connections{side=\"downstream\"} 0", "egret_http2_streams{side=\"upstream\"} 1"] {
+            assert!(text.lines().any(|other| other == line), "{line}: {text}");
+        }
     }
 
     #[test]

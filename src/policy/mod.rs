@@ -20,7 +20,7 @@ pub use compile::materials::Materials;
 pub use compile::select::listed_hosts::{AUTOALLOCATE_LABEL, ListedHost, for_each_listed_host};
 pub use compile::select::rules::NOT_FOR_THIS_WORKLOAD;
 pub use compile::select::scope::{ROOT_NAMESPACE, Workload};
-pub use compile::select::unjudged::take_unjudged;
+pub use compile::select::unjudged::{NOT_FOR_EGRESS, take_unjudged};
 pub use facts::{AnyValue, Content, Flow, RequestView};
 pub use runtime::health::{Health, Outcome};
 pub use runtime::occupancy::{Gauge, Occupancy};

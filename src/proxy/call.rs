@@ -65,6 +65,11 @@ impl Call {
         self.status.get()
     }
 
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
     /// For the log and the metrics; `None` where it is no call.
     #[must_use]
     pub fn record(&self) -> Option<GrpcCall> {
@@ -79,13 +84,17 @@ impl Call {
 /// Whether `request` is a call of gRPC.
 #[must_use]
 pub fn is_call(request: &Request) -> bool {
-    request.head.field(&request.raw, "content-type").is_some_and(|kind| grpc::is_grpc(&kind))
+    request.head.content_type.is_some_and(|at| grpc::is_grpc(at.of(&request.raw)))
 }
 
 /// How long its client waits for a call (`grpc-timeout`); `None` where it does not say, or waits for ever.
 #[must_use]
 pub fn timeout(request: &Request) -> Option<Duration> {
-    let value = request.head.field(&request.raw, "grpc-timeout").filter(|_| is_call(request))?;
+    // Asked first: it was noted as the head was read, and every request is asked.
+    if !is_call(request) {
+        return None;
+    }
+    let value = request.head.field(&request.raw, "grpc-timeout")?;
     grpc::parse_timeout(&value).filter(|timeout| !timeout.is_zero())
 }
 

@@ -23,8 +23,7 @@ use crate::proxy::opaque::{End, RelayClocks, Relayed, relay_seen};
 use crate::proxy::peers::Peers;
 use crate::proxy::record::ConnectionRecord;
 use crate::sniff::{self, Detection};
-use crate::tls::AlpnProtocol;
-use crate::upstream::{Clocks, Reader, Stream, Target, TunnelEnd};
+use crate::upstream::{Clocks, Reader, Spoken, Stream, Target, TunnelEnd};
 
 /// Serves one accepted connection to its end.
 ///
@@ -116,11 +115,15 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
             Heard::Nothing(close) => return Carried::Over(close),
             Heard::Protocol(Detection::Http1) => return Carried::Http1,
             Heard::Protocol(Detection::Http2) => return Carried::Http2,
-            Heard::Unfinished if sniff::begins_tls(reader.bytes()) => {
-                let refusal = Refusal::Unreadable { why: "client_hello_timeout", dialled: destination };
-                context.counters.refused_protocol.increment();
-                refused(LogFields::of_connection().refused(&refusal), peers, None).log(context);
-                return Carried::Over(Close::Abort);
+            Heard::Unfinished if begins_unlike_requests(reader.bytes()) => {
+                let is_tls = sniff::begins_tls(reader.bytes());
+                let why = if is_tls { "client_hello_timeout" } else { "http2_preface_timeout" };
+                return Carried::Over(refuse_unreadable(context, peers, why));
+            }
+            Heard::Protocol(Detection::Opaque)
+                if attention.is_for_requests() && sniff::begins_foreign_request(reader.bytes()) =>
+            {
+                return Carried::Over(refuse_unreadable(context, peers, "http_version_unknown"));
             }
             Heard::Unfinished => {
                 return Carried::Over(downstream::reject_unfinished(context, reader, peers).await);
@@ -138,6 +141,18 @@ async fn carry_unread(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Pee
         let verdict = table.decide(&flow, context.random.draw());
         return Carried::Over(by_verdict(context, &table, reader, &verdict, &flow, peers).await);
     }
+}
+
+/// What is to be no request of HTTP/1 gets no answer of HTTP/1.
+fn begins_unlike_requests(bytes: &[u8]) -> bool {
+    sniff::begins_tls(bytes) || sniff::begins_http2(bytes)
+}
+
+fn refuse_unreadable(context: &Rc<Context>, peers: Peers, why: &'static str) -> Close {
+    let refusal = Refusal::Unreadable { why, dialled: peers.destination };
+    context.counters.refused_protocol.increment();
+    refused(LogFields::of_connection().refused(&refusal), peers, None).log(context);
+    Close::Abort
 }
 
 fn count_detection(context: &Context, heard: &Heard) {
@@ -249,7 +264,7 @@ async fn dial(
     let found = find(context, table, target, record).await?;
     let target = &target.at(&found);
     let host = Host::Ip(target.original().ip());
-    let security = match target.security(&host, AlpnProtocol::Http1) {
+    let security = match target.security(&host, Spoken::Http1) {
         Ok(security) => security,
         Err(reason) => {
             context.counters.refused_transport.increment();
@@ -340,6 +355,7 @@ async fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecor
         End::Duration => {
             upstream.close();
             record.flags = ResponseFlags::DURATION_TIMEOUT;
+            record.termination = Some("max_connection_duration_reached".to_owned());
             Close::Orderly
         }
     }

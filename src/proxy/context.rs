@@ -50,7 +50,7 @@ impl Context {
         Self {
             policy: TableCache::new(policy),
             guard,
-            upstreams: Rc::new(Upstreams::new(seed)),
+            upstreams: Rc::new(Upstreams::new(seed, Arc::clone(&counters.http2))),
             access_log: Rc::new(AccessLog::new(sink, Arc::clone(&counters))),
             counters: Counters::new(counters),
             drain: Drain::default(),

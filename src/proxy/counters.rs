@@ -7,7 +7,7 @@ use crate::observe::{AccessRecord, Counter, Traffic, WorkerCounters};
 use crate::proxy::guard::Refusal;
 use crate::proxy::opaque::End;
 use crate::tls::{CertError, Negotiated, TlsError};
-use crate::upstream::{ConnectError, StreamError};
+use crate::upstream::{ConnectError, StreamError, TlsFailure};
 
 /// One worker's counters.
 pub struct Counters {
@@ -55,9 +55,10 @@ impl Counters {
             return self.upstream_overflow.increment();
         }
         self.upstream_connect_failures.increment();
-        match error.is_unverified() {
-            Some(true) => self.tls_failures_verification.increment(),
-            Some(false) => self.tls_failures_other.increment(),
+        match error.of_tls() {
+            Some(TlsFailure::Verification) => self.tls_failures_verification.increment(),
+            Some(TlsFailure::Protocol) => self.tls_failures_protocol.increment(),
+            Some(TlsFailure::Other) => self.tls_failures_other.increment(),
             None => {}
         }
         if let Some(refusal) = error.refusal() {
@@ -103,9 +104,14 @@ impl Counters {
             C::WrongName { .. } | C::NoName { .. } => &self.unverified_name,
             C::Revoked { .. } => &self.unverified_revoked,
             C::NoCrl { .. } | C::CrlExpired { .. } | C::CrlSignature(_) => &self.unverified_crl,
-            C::Purpose { .. } | C::Signature | C::Algorithm | C::Weak { .. } | C::Constraint(_) | C::Malformed(_) => {
-                &self.unverified_other
-            }
+            C::Purpose { .. }
+            | C::KeyUsage { .. }
+            | C::UnknownExtension { .. }
+            | C::Signature
+            | C::Algorithm
+            | C::Weak { .. }
+            | C::Constraint(_)
+            | C::Malformed(_) => &self.unverified_other,
         }
     }
 }

@@ -64,6 +64,12 @@ impl Attention {
         }
     }
 
+    /// Whether the port is declared HTTP.
+    #[must_use]
+    pub fn is_for_requests(self) -> bool {
+        self.http
+    }
+
     /// Whether `table` still asks for the same.
     #[must_use]
     pub fn is_of(self, table: &PolicyTable, destination: OriginalDst) -> bool {

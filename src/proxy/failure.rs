@@ -182,6 +182,13 @@ impl Failure {
         Self::new(status, ResponseFlags::default(), details, message.into())
     }
 
+    /// Behind an answer of 417 came something else than the same request without `Expect`. Nobody can tell whether it is the
+    /// body of that request, so it gets no answer.
+    #[must_use]
+    pub fn unrepeated() -> Self {
+        Self::request(0, "request_differs_after_417", String::new())
+    }
+
     /// The application went away; nobody is left to read an answer.
     #[must_use]
     pub fn client_gone() -> Self {

@@ -13,7 +13,8 @@ use crate::proxy::context::Context;
 use crate::proxy::held::Held;
 use crate::proxy::peers::Peers;
 use crate::proxy::request::{Request, response_head_limits};
-use crate::upstream::{self, Clocks, Form, Outgoing, Reuse, Target};
+use crate::tls::AlpnProtocol;
+use crate::upstream::{self, Clocks, Demand, Form, Outgoing, Reuse, Target};
 
 /// Most copies that a worker has under way; a server that does not answer must not make it hold more and more.
 const MOST: usize = 256;
@@ -84,11 +85,11 @@ async fn carry(
     let Peers { client, destination: original, .. } = peers;
     let target = Target::Cluster { cluster, original, client, hash: None, found: &[] };
     let host = &copy.head.authority.as_ref()?.host;
-    let protocol = target.protocol(crate::tls::AlpnProtocol::Http1);
-    let security = target.security(host, protocol).ok()?;
+    let spoken = target.spoken(Demand { speaks: AlpnProtocol::Http1, needs: None });
+    let security = target.security(host, spoken).ok()?;
     let _counted = upstream::begin(&target).ok()?;
     // It is sent once, whatever it asks for.
-    let mut carrier = context.upstreams.lend(&target, &security, clocks, Reuse::Recent, protocol).await.ok()?;
+    let mut carrier = context.upstreams.lend(&target, &security, clocks, Reuse::Recent, spoken).await.ok()?;
     let address = carrier.address();
     let outgoing =
         Outgoing { head: &copy.head, raw: &copy.raw, edits: RequestEdits::default(), form: copy.form, is_over: true };

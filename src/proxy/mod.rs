@@ -24,6 +24,7 @@ mod formats;
 mod glance;
 mod guard;
 mod held;
+mod interim_rate;
 mod memory_release;
 mod mirror;
 mod names;

@@ -131,6 +131,8 @@ async fn pump(
         }
         from.expect_more(bytes.len() >= MUCH, run >= STREAM);
         to.send(bytes).map_err(PumpError::Writing)?.await.map_err(|e| PumpError::Writing(e.into()))?;
+        // A side that takes its bytes slowly is not idle.
+        moved.set(io::now());
     }
     to.finish().await.map_err(|e| PumpError::Writing(e.into()))
 }

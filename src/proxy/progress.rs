@@ -13,6 +13,8 @@ use crate::proxy::request::Request;
 pub struct Progress {
     /// When bytes last moved in either direction.
     pub moved: Cell<Instant>,
+    /// There is a connection to a server.
+    pub has_carrier: Cell<bool>,
     /// The whole request has been handed to the upstream's carrier.
     pub uploaded: Cell<bool>,
     /// The application has been sent a byte of the final response: egret can no longer answer itself.
@@ -41,6 +43,7 @@ impl Progress {
         Self {
             call: Call::of(request),
             moved: Cell::new(io::now()),
+            has_carrier: Cell::new(false),
             uploaded: Cell::new(false),
             answering: Cell::new(false),
             status: Cell::new(0),
@@ -91,6 +94,11 @@ impl Progress {
             }
             io::sleep_until(until).await;
         }
+    }
+
+    /// Something moved that is no part of a body.
+    pub fn note_movement(&self) {
+        self.moved.set(io::now());
     }
 
     fn count(&self, counter: &Cell<u64>, payload: u64) {

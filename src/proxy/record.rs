@@ -157,6 +157,11 @@ impl<'t> RequestRecord<'t> {
         self.bytes_sent = failure.body.len() as u64;
     }
 
+    /// Notes why a tunnel ended that was open.
+    pub fn end_tunnel(&mut self, details: &str) {
+        self.details = Some(details.to_owned());
+    }
+
     /// Notes what its answer became on the wire: a gRPC client is told in a response of status 200, and nobody gets a body who
     /// asked for a head.
     pub fn note_answer(&mut self, answered: Answered, wants_body: bool) {

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::grpc;
 use crate::http::{FieldEdits, HeadLimits, RequestContext, ResponseHead};
+use crate::io;
 use crate::proxy::downstream::{Reply, RequestBody};
 use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::held::Held;
+use crate::proxy::interim_rate::InterimRate;
 use crate::proxy::progress::Progress;
 use crate::upstream::{Downlink, Part, Sending, Uplink};
-
-/// Most interim (1xx) responses before the final one; a server that sends more is not answering.
-const MAX_INTERIM: usize = 32;
 
 /// What is done with a response.
 pub struct Reception<'r> {
@@ -78,6 +77,8 @@ pub async fn upload(
             progress.uploaded.set(false);
             return Ok(());
         }
+        // A side that takes its bytes slowly is not idle.
+        progress.note_movement();
     }
     Ok(())
 }
@@ -97,9 +98,10 @@ pub async fn download(
     if (reception.is_unwanted)(head.status, progress.call.status()) {
         return Err(ExchangeError::Unwanted(head.status));
     }
-    progress.note_answer(head.status);
     let form = reply.begin(&head, reception.is_bound && !head.keep_alive);
+    // What came with the head is judged before anything is sent: until then the application can be told what is wrong.
     let bytes = if head.is_upgrade { downlink.take_head() } else { downlink.start(form)? };
+    progress.note_answer(head.status);
     progress.note_download(downlink.payload());
     progress.call.see_response(form, &bytes[head.length..]);
     let is_over = !head.is_upgrade && downlink.is_over();
@@ -123,6 +125,7 @@ pub async fn download(
         // All that came in one receive leaves in one send; it is here anyway.
         if !downlink.has_more() {
             sending.await.map_err(|_| ExchangeError::Client)?;
+            progress.note_movement();
         }
     }
     received.upstream_reusable = head.keep_alive && downlink.is_clean();
@@ -150,15 +153,19 @@ async fn final_head(
     reception: &Reception<'_>,
     progress: &Progress,
 ) -> Result<ResponseHead, ExchangeError> {
-    for _ in 0..=MAX_INTERIM {
+    let mut allowance = InterimRate::new(io::now());
+    loop {
         let read = downlink.head(reception.request, reception.limits).await;
         progress.heard.set(downlink.has_spoken());
         let head = read?;
         if !head.is_interim {
             return Ok(head);
         }
+        if !allowance.take(io::now()) {
+            return Err(ExchangeError::Response("more interim responses than a server that answers sends".to_owned()));
+        }
+        progress.note_movement();
         let interim = downlink.take_head();
         reply.interim(&head, &interim).await?;
     }
-    Err(ExchangeError::Response(format!("more than {MAX_INTERIM} interim responses")))
 }

@@ -11,7 +11,7 @@ use super::RedirectError;
 use super::capture::Capture;
 use super::iptables;
 pub use super::iptables::Flavour;
-use super::namespace;
+pub use super::namespace::ipv6_in_use;
 use super::nft;
 use super::rules::{self, Family, Ipv6};
 
@@ -126,9 +126,13 @@ fn listed(refusals: &[(Backend, RedirectError)]) -> String {
     refusals.iter().map(reason).collect::<Vec<_>>().join(", ")
 }
 
-/// Lack of privilege and lack of tools each have one remedy; name it rather than every refusal.
+/// Lack of privilege and lack of tools each have one remedy; name it rather than every refusal. The first tool that is
+/// there tells whether it is the privilege: where that one failed otherwise, its reason must not be lost behind another's.
 fn none_works(mut refusals: Vec<(Backend, RedirectError)>) -> RedirectError {
-    if let Some(at) = refusals.iter().position(|(_, error)| matches!(error, RedirectError::NotPermitted { .. })) {
+    let is_there = |(_, error): &(Backend, RedirectError)| !matches!(error, RedirectError::ToolMissing(_));
+    if let Some(at) = refusals.iter().position(is_there)
+        && matches!(refusals[at].1, RedirectError::NotPermitted { .. })
+    {
         return refusals.swap_remove(at).1;
     }
     if refusals.iter().all(|(_, error)| matches!(error, RedirectError::ToolMissing(_))) {
@@ -179,7 +183,7 @@ fn iptables_ipv6(flavour: Flavour, wish: Ipv6Wish) -> Result<Ipv6, RedirectError
     }
     match iptables::try_out(flavour, Family::V6, "filter", "-p tcp -j REJECT --reject-with tcp-reset") {
         Ok(()) => Ok(Ipv6::Reject),
-        Err(_) if !namespace::ipv6_in_use() => Ok(Ipv6::Absent),
+        Err(_) if !ipv6_in_use() => Ok(Ipv6::Absent),
         Err(error) => {
             Err(RedirectError::Ipv6(format!("is in use here and can be neither redirected nor rejected ({error})")))
         }
@@ -206,5 +210,10 @@ mod tests {
         assert!(text.contains("CAP_NET_ADMIN"), "{text}");
         let text = none_works(vec![(nft, failed()), (iptables, missing())]).to_string();
         assert!(text.contains("nft (no chain type), iptables-nft (not installed)"), "{text}");
+        // What iptables was denied does not hide why nft cannot.
+        let text = none_works(vec![(nft, failed()), (iptables, denied())]).to_string();
+        assert!(text.contains("nft (no chain type), iptables-nft (no)") && !text.contains("CAP_NET_ADMIN"), "{text}");
+        let text = none_works(vec![(nft, missing()), (iptables, denied())]).to_string();
+        assert!(text.contains("CAP_NET_ADMIN"), "{text}");
     }
 }

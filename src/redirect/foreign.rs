@@ -13,26 +13,31 @@ use super::tool::run;
 /// The chains of others that redirect, as `ip nat ISTIO_OUTPUT`.
 ///
 /// # Errors
-/// When not one of the tools could be asked; the first reason.
+/// When nothing was found and not one of the tools could be asked, or one was denied: then there may be something.
 pub fn redirecting_chains() -> Result<BTreeSet<String>, RedirectError> {
-    let asked = [
+    all_of([
         run("nft", &["-s", "list", "ruleset"], "").map(|listing| in_nft(&listing)),
         in_iptables(Flavour::Nft, Family::V4),
         in_iptables(Flavour::Nft, Family::V6),
         in_iptables(Flavour::Legacy, Family::V4),
         in_iptables(Flavour::Legacy, Family::V6),
-    ];
-    let (mut found, mut refused, mut answers) = (BTreeSet::new(), None, 0);
+    ])
+}
+
+fn all_of<const N: usize>(asked: [Result<Vec<String>, RedirectError>; N]) -> Result<BTreeSet<String>, RedirectError> {
+    let (mut found, mut denied, mut refused, mut answers) = (BTreeSet::new(), None, None, 0);
     for answer in asked {
         match answer {
             Ok(chains) => {
                 found.extend(chains);
                 answers += 1;
             }
+            Err(error @ RedirectError::NotPermitted { .. }) => denied = denied.or(Some(error)),
             Err(error) => refused = refused.or(Some(error)),
         }
     }
-    refused.filter(|_| answers == 0).map_or(Ok(found), Err)
+    let error = denied.or(refused.filter(|_| answers == 0));
+    error.filter(|_| found.is_empty()).map_or(Ok(found), Err)
 }
 
 fn in_iptables(flavour: Flavour, family: Family) -> Result<Vec<String>, RedirectError> {
@@ -80,6 +85,17 @@ fn redirects(rule: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_denied_has_not_looked() {
+        let denied = || RedirectError::NotPermitted { tool: "nft".into(), said: "no".into() };
+        let missing = || RedirectError::ToolMissing("nft".into());
+        assert!(matches!(all_of([Err(denied()), Ok(vec![])]), Err(RedirectError::NotPermitted { .. })));
+        assert!(matches!(all_of([Err(missing()), Err(denied())]), Err(RedirectError::NotPermitted { .. })));
+        assert_eq!(all_of([Err(denied()), Ok(vec!["x".into()])]).unwrap().len(), 1);
+        assert!(all_of([Err(missing()), Ok(vec![])]).unwrap().is_empty());
+        assert!(matches!(all_of([Err(missing())]), Err(RedirectError::ToolMissing(_))));
+    }
 
     #[test]
     fn chains_of_others_are_found_and_egrets_are_not() {

@@ -46,7 +46,8 @@ pub enum RedirectError {
     /// None of the ways to redirect works here. Each with its reason.
     #[error(
         "nothing here can redirect connections: {0}; install nftables or iptables in this image and load the kernel \
-         modules nft_chain_nat and nft_redir, or iptable_nat and xt_REDIRECT, on the node"
+         modules nft_chain_nat and nft_redir, or iptable_nat and xt_REDIRECT, on the node (modprobe there: a container can \
+         load none, with or without the package kmod)"
     )]
     NoBackend(String),
     /// IPv6 is in use, or was asked for, and can be neither redirected nor rejected.

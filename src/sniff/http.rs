@@ -3,7 +3,7 @@
 //! On a port where anything may come, methods are capitals (RFC 9110 §9.1: case-sensitive, and registered so), and what
 //! follows is wider than the parser in `http` accepts, on purpose: what a lenient server might take for a request must
 //! reach the parser, which refuses it, and not pass as opaque bytes. On a port of protocol HTTP any line with a version
-//! of HTTP is a request, however odd, and so is what begins with a method of HTTP.
+//! of HTTP in it is a request, however odd, and so is what begins with a method of HTTP.
 
 use super::detection::Detection;
 
@@ -42,11 +42,15 @@ pub(super) fn detect_declared(bytes: &[u8]) -> Detection {
     if is_method {
         return Detection::Http1;
     }
+    // What begins with a letter is text, whatever stands in it.
+    let is_text = line.first().is_some_and(u8::is_ascii_alphabetic);
     for (at, byte) in line.iter().enumerate() {
         match byte {
-            b' ' | b'\t' if version(skip_blanks(&line[at..])) == Some(true) => return Detection::Http1,
+            b'H' | b'h' if version(&line[at..]) == Some(true) => return Detection::Http1,
             b'!'..=b'~' => {}
             b'\r' | b'\t' | b' ' | 0x80..=0xff if at > 0 => {}
+            b'\n' => return Detection::Opaque,
+            _ if is_text => {}
             _ => return Detection::Opaque,
         }
     }
@@ -54,6 +58,18 @@ pub(super) fn detect_declared(bytes: &[u8]) -> Detection {
         MAX_BYTES if has_path => Detection::Http1,
         MAX_BYTES => Detection::Opaque,
         _ => Detection::NeedMore,
+    }
+}
+
+/// Whether the first line is a method, a target, and a version that is none of HTTP.
+pub(super) fn is_foreign_request(bytes: &[u8]) -> bool {
+    let window = &bytes[..bytes.len().min(MAX_BYTES)];
+    let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else { return false };
+    match *window[..end].split(|byte| *byte == b' ').collect::<Vec<_>>() {
+        [method, target, last] => {
+            !method.is_empty() && may_be_method(method) && !target.is_empty() && version(last) == Some(false)
+        }
+        _ => false,
     }
 }
 

@@ -36,6 +36,20 @@ pub fn begins_tls(bytes: &[u8]) -> bool {
     bytes.first() == Some(&client_hello::HANDSHAKE)
 }
 
+/// Whether `bytes` begin as HTTP/2 does, and as no request does.
+#[must_use]
+pub fn begins_http2(bytes: &[u8]) -> bool {
+    const METHOD: usize = b"PRI ".len();
+    bytes.len() >= METHOD && bytes.iter().zip(HTTP2_PREFACE).all(|(byte, expected)| byte == expected)
+}
+
+/// Whether `bytes` begin with a line that is a request's but for its version, which is none of HTTP. RFC 9113 §3.4 calls it
+/// an invalid preface; whoever sends it would not understand an answer of HTTP/1.
+#[must_use]
+pub fn begins_foreign_request(bytes: &[u8]) -> bool {
+    http::is_foreign_request(bytes)
+}
+
 fn tls_or_http2(bytes: &[u8]) -> Option<Detection> {
     if begins_tls(bytes) {
         return Some(client_hello::detect(bytes));

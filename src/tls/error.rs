@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 use crate::tls::verify::cert_error::CertError;
 
@@ -38,6 +38,13 @@ pub enum TlsError {
     /// The connection ended without close_notify: what came before it may not be all (RFC 8446 §6.1).
     #[error("TLS_error: UNEXPECTED_EOF_WHILE_READING: the connection ended without close_notify, data may be missing")]
     Truncated,
+    /// The server ended the connection, since it was refused another handshake on it (RFC 5246 §7.4.1.1).
+    #[error(
+        "TLS_error: NO_RENEGOTIATION: the server asked for another handshake in TLS 1.2 (renegotiation), which is not done, and \
+         ended the connection. A server that wants a client certificate for some paths alone asks so: let it ask in the first \
+         handshake (IIS: clientcertnegotiation=enable), with tls mode MUTUAL here"
+    )]
+    Renegotiation,
     /// Something inside egret.
     #[error("TLS_error: internal: {0}")]
     Internal(String),
@@ -45,6 +52,9 @@ pub enum TlsError {
 
 const WANTS_CERTIFICATE: &str =
     "; it asked for a client certificate and none is configured (tls mode MUTUAL with a client certificate)";
+
+/// BoringSSL's name for it.
+const NO_PROTOCOL: &str = "NO_APPLICATION_PROTOCOL";
 
 impl TlsError {
     /// What rustls reports, with the reason that the verifier left behind.
@@ -57,8 +67,12 @@ impl TlsError {
             }
             E::PeerIncompatible(why) => incompatible(&why),
             E::NoApplicationProtocol => TlsError::Incompatible {
-                token: "NO_APPLICATION_PROTOCOL",
+                token: NO_PROTOCOL,
                 words: "the server does not speak the protocol that was offered (ALPN)".to_owned(),
+            },
+            E::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => TlsError::Incompatible {
+                token: NO_PROTOCOL,
+                words: "the server chose a protocol that was not offered (ALPN)".to_owned(),
             },
             E::InvalidMessage(InvalidMessage::UnknownProtocolVersion | InvalidMessage::InvalidContentType) => {
                 TlsError::NotTls(Spoken::Unknown)
@@ -82,9 +96,21 @@ impl TlsError {
 }
 
 impl TlsError {
+    /// Whether it is about the protocols that were offered (RFC 7301).
+    #[must_use]
+    pub fn is_of_protocol(&self) -> bool {
+        match self {
+            TlsError::Alert { alert, .. } => alert.0 == AlertDescription::NoApplicationProtocol,
+            TlsError::Incompatible { token, .. } => *token == NO_PROTOCOL,
+            _ => false,
+        }
+    }
+
     /// Certificates of many names, or a flood of session tickets.
     pub(super) fn too_much_handshake() -> Self {
-        protocol("EXCESSIVE_MESSAGE_SIZE", "handshake messages, probably its certificates, exceed 64 KiB".to_owned())
+        let words = "handshake messages, probably its certificates, exceed 64 KiB; have the server send fewer: its own and the \
+                     intermediate ones, not roots nor a whole bundle";
+        protocol("EXCESSIVE_MESSAGE_SIZE", words.to_owned())
     }
 }
 

@@ -24,6 +24,7 @@ pub use material::identity::Identity;
 pub use material::secrets_view::{Credential, SecretKind, SecretRow, SecretStatus, secrets_json, secrets_text};
 pub use material::store::{Refresh, Store, StoreOptions};
 pub use profile::{ClientProfile, MinimumVersion, ProfileError};
+pub use provider::seed_randomness;
 pub use request::{Alpn, AlpnProtocol, IdentitySource, NameCheck, ProfileMode, ProfileRequest, SniSource, TrustSource};
 pub use server::server_config;
 pub use session::Session;

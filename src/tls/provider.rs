@@ -15,6 +15,13 @@ pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
     })
 }
 
+/// Draws a few random bytes on the thread that asks. The first on a thread cost tens of milliseconds: the generator gathers
+/// its own randomness then, which must not be the first connection's affair.
+pub fn seed_randomness() {
+    // Without any, the handshake that needs some fails and says so.
+    let _ = provider().secure_random.fill(&mut [0; 32]);
+}
+
 /// All that rustls has, AES-128 before AES-256: its key schedule is SHA-256's, for which processors have instructions.
 /// SHA-384's is a sixth of a resumed handshake.
 static CIPHER_SUITES: [SupportedCipherSuite; 9] = [

@@ -105,15 +105,6 @@ impl Alpn {
     /// HTTP/2 where the server has it.
     pub const HTTP2_OR_HTTP1: Self = Self(&[AlpnProtocol::Http2, AlpnProtocol::Http1]);
 
-    /// This one alone.
-    #[must_use]
-    pub fn only(protocol: AlpnProtocol) -> Self {
-        match protocol {
-            AlpnProtocol::Http1 => Self::HTTP1,
-            AlpnProtocol::Http2 => Self::HTTP2,
-        }
-    }
-
     #[must_use]
     pub fn protocols(self) -> &'static [AlpnProtocol] {
         self.0

@@ -29,7 +29,7 @@ impl Carrier<'_> {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         match self {
-            Self::Http1(connection) => connection.key.address(),
+            Self::Http1(used) => used.connection.key.address(),
             Self::Http2(stream) => stream.connection().address(),
         }
     }
@@ -38,7 +38,7 @@ impl Carrier<'_> {
     #[must_use]
     pub fn local(&self) -> Option<SocketAddr> {
         match self {
-            Self::Http1(connection) => connection.local,
+            Self::Http1(used) => used.connection.local,
             Self::Http2(stream) => stream.connection().local(),
         }
     }
@@ -47,7 +47,7 @@ impl Carrier<'_> {
     #[must_use]
     pub fn is_reused(&self) -> bool {
         match self {
-            Self::Http1(connection) => connection.is_reused(),
+            Self::Http1(used) => used.is_reused(),
             Self::Http2(stream) => stream.is_reused(),
         }
     }
@@ -56,7 +56,7 @@ impl Carrier<'_> {
     #[must_use]
     pub fn negotiated(&self) -> Option<Negotiated> {
         match self {
-            Self::Http1(connection) => connection.stream.negotiated(),
+            Self::Http1(used) => used.connection.stream.negotiated(),
             Self::Http2(stream) => stream.connection().negotiated(),
         }
     }
@@ -65,7 +65,7 @@ impl Carrier<'_> {
     #[must_use]
     pub fn bond(&self) -> Bond {
         match self {
-            Self::Http1(connection) => connection.bond,
+            Self::Http1(used) => used.bond,
             Self::Http2(_) => Bond::Free,
         }
     }
@@ -73,15 +73,15 @@ impl Carrier<'_> {
     /// Credentials that authenticate the connection are about to be sent. In HTTP/2 they authenticate nothing: a server that
     /// wants them asks for HTTP/1 (`HTTP_1_1_REQUIRED`).
     pub fn note_credentials(&mut self) {
-        if let Self::Http1(connection) = self {
-            connection.bond = Bond::Authenticated;
+        if let Self::Http1(used) = self {
+            used.bond = Bond::Authenticated;
         }
     }
 
     /// An answer has come that asks for such credentials, or that does not.
     pub fn note_answer(&mut self, challenges: bool) {
-        if let Self::Http1(connection) = self {
-            connection.bond = connection.bond.after(challenges);
+        if let Self::Http1(used) = self {
+            used.bond = used.bond.after(challenges);
         }
     }
 
@@ -96,7 +96,7 @@ impl Carrier<'_> {
     #[must_use]
     pub fn was_sent(&self) -> bool {
         match self {
-            Self::Http1(connection) => connection.stream.socket().bytes_sent() > connection.sent_before,
+            Self::Http1(used) => used.connection.stream.socket().bytes_sent() > used.sent_before,
             Self::Http2(stream) => stream.was_sent(),
         }
     }
@@ -105,7 +105,7 @@ impl Carrier<'_> {
     /// must not follow.
     pub fn close(self) {
         match self {
-            Self::Http1(connection) => connection.stream.close(),
+            Self::Http1(used) => used.connection.stream.close(),
             // What is not over yet is cancelled.
             Self::Http2(stream) => drop(stream),
         }
@@ -114,7 +114,7 @@ impl Carrier<'_> {
     /// Gives the exchange up: the server must not take what it has for complete.
     pub async fn abort(self) {
         match self {
-            Self::Http1(connection) => connection.stream.abort().await,
+            Self::Http1(used) => used.connection.stream.abort().await,
             Self::Http2(stream) => drop(stream),
         }
     }
@@ -127,9 +127,9 @@ impl Carrier<'_> {
         first: &[u8],
     ) -> (Uplink<'c>, Downlink<'c>, Option<Sending<'c>>) {
         match self {
-            Self::Http1(connection) => {
-                let stream = &connection.stream;
-                connection.sent_before = stream.socket().bytes_sent();
+            Self::Http1(used) => {
+                let stream = &used.connection.stream;
+                used.sent_before = stream.socket().bytes_sent();
                 let sending = http1::begin(stream, request, first).ok().map(Sending::Http1);
                 let chunks = http1::has_to_be_framed(request.head, request.form);
                 (Uplink::Http1 { stream, chunks }, Downlink::Http1(Http1Response::new(stream)), sending)
@@ -204,7 +204,7 @@ impl<'c> Downlink<'c> {
     /// The body breaks its framing.
     pub fn start(&mut self, form: Form) -> Result<Lease, CarrierError> {
         match self {
-            Self::Http1(response) => Ok(response.start(form)),
+            Self::Http1(response) => response.start(form),
             Self::Http2(response) => response.start(form),
         }
     }

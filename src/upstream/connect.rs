@@ -13,13 +13,14 @@ use nix::errno::Errno;
 use rustls::pki_types::ServerName;
 
 use super::stream::{Stream, StreamError};
+use super::target::Target;
 use super::tunnel::{self, TunnelError};
 use crate::config::{self, Settings, TcpKeepalive, Tunnel};
 use crate::flow::ResponseFlags;
 use crate::http2::Limits;
 use crate::io::{self, ConnectOptions, Keepalive, Lease, Socket};
 use crate::policy::{Outcome, PoolLimits};
-use crate::tls::{CertError, TlsError};
+use crate::tls::{Alpn, CertError, TlsError};
 
 /// Why no upstream connection could be had.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,15 @@ pub enum ConnectError {
     /// The handshake failed: the reason names what to do.
     #[error("{source}")]
     Handshake { address: SocketAddr, source: StreamError },
+    /// The server takes none of the protocols that were offered (RFC 7301); `why` they were.
+    #[error("{source}; {why}")]
+    NoProtocol { address: SocketAddr, source: StreamError, why: Box<str> },
+    /// The server chose HTTP/1.1, which has no words for the request.
+    #[error(
+        "the server chose http/1.1 (ALPN; h2 and http/1.1 were offered, since upstreamProtocol is AUTO), and a call of gRPC \
+         needs h2"
+    )]
+    NotHttp2 { address: SocketAddr },
     /// The server accepted the connection and then did not finish its handshake.
     #[error("TLS handshake with {address} not finished within {after}")]
     HandshakeTimeout { address: SocketAddr, after: Patience },
@@ -74,8 +84,16 @@ impl ConnectError {
             | ConnectError::Tunnel { address, .. }
             | ConnectError::TunnelTimeout { address, .. }
             | ConnectError::Handshake { address, .. }
+            | ConnectError::NoProtocol { address, .. }
+            | ConnectError::NotHttp2 { address }
             | ConnectError::HandshakeTimeout { address, .. } => Some(*address),
         }
+    }
+
+    /// Whether another try may have a connection. A server that has chosen would choose so again.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.address().is_some() && !matches!(self, ConnectError::NotHttp2 { .. })
     }
 
     /// Why the server's certificate was not believed.
@@ -90,24 +108,46 @@ impl ConnectError {
     /// What it says of the endpoint; `None` where the fault is this end's.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
-            ConnectError::NoEndpoint | ConnectError::AllEjected(_) | ConnectError::Overflow(_) => None,
+            // One that is not of HTTP/2 serves what it can be asked in HTTP/1.1.
+            ConnectError::NoEndpoint
+            | ConnectError::AllEjected(_)
+            | ConnectError::Overflow(_)
+            | ConnectError::NotHttp2 { .. } => None,
             ConnectError::Tcp { source, .. } if is_ours(source) => None,
             ConnectError::Tunnel { source: TunnelError::Denied { status, .. }, .. } => Some(Outcome::Answered(*status)),
-            ConnectError::Tcp { .. } | ConnectError::Tunnel { .. } | ConnectError::Handshake { .. } => {
-                Some(Outcome::Failed)
-            }
+            ConnectError::Tcp { .. }
+            | ConnectError::Tunnel { .. }
+            | ConnectError::Handshake { .. }
+            | ConnectError::NoProtocol { .. } => Some(Outcome::Failed),
             ConnectError::TcpTimeout { .. }
             | ConnectError::TunnelTimeout { .. }
             | ConnectError::HandshakeTimeout { .. } => Some(Outcome::TimedOut),
         }
     }
 
-    /// Where TCP was up and TLS failed: whether because the server's certificate was not believed.
-    #[must_use]
-    pub fn is_unverified(&self) -> Option<bool> {
+    /// With what was offered and why, where the server took nothing of it.
+    pub(super) fn of_offer(self, alpn: Alpn, target: &Target<'_>) -> Self {
         match self {
-            ConnectError::Handshake { source: StreamError::Tls(TlsError::Refused(_)), .. } => Some(true),
-            ConnectError::Handshake { .. } | ConnectError::HandshakeTimeout { .. } => Some(false),
+            ConnectError::Handshake { address, source: StreamError::Tls(source) } if source.is_of_protocol() => {
+                let offered: Vec<_> = alpn.protocols().iter().map(|protocol| protocol.name()).collect();
+                let since =
+                    target.cluster().map_or(String::new(), |cluster| format!(", since {}", cluster.why_spoken()));
+                let why = format!("{} was offered (ALPN){since}", offered.join(" and ")).into();
+                ConnectError::NoProtocol { address, source: StreamError::Tls(source), why }
+            }
+            other => other,
+        }
+    }
+
+    /// Where TCP was up and TLS failed: in what.
+    #[must_use]
+    pub fn of_tls(&self) -> Option<TlsFailure> {
+        match self {
+            ConnectError::Handshake { source: StreamError::Tls(TlsError::Refused(_)), .. } => {
+                Some(TlsFailure::Verification)
+            }
+            ConnectError::NoProtocol { .. } | ConnectError::NotHttp2 { .. } => Some(TlsFailure::Protocol),
+            ConnectError::Handshake { .. } | ConnectError::HandshakeTimeout { .. } => Some(TlsFailure::Other),
             ConnectError::NoEndpoint
             | ConnectError::AllEjected(_)
             | ConnectError::Overflow(_)
@@ -117,6 +157,16 @@ impl ConnectError {
             | ConnectError::TunnelTimeout { .. } => None,
         }
     }
+}
+
+/// What of a handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// The server's certificate was not believed.
+    Verification,
+    /// There is no protocol that both ends want to speak over it (ALPN).
+    Protocol,
+    Other,
 }
 
 /// Descriptors, ports or memory have run out here: no packet has reached the endpoint.

@@ -26,6 +26,8 @@ pub(super) struct Dialling {
 pub(super) enum Dialled {
     /// There is a connection.
     Up,
+    /// There is one that cannot be shared.
+    Alone,
     Failed,
     /// Whoever dialled has lost interest.
     Abandoned,

@@ -7,8 +7,8 @@ use super::message::{CarrierError, Form, Outgoing, Part};
 use super::reader::Reader;
 use super::stream::{Stream, StreamError};
 use crate::http::{
-    BodyError, BodyLength, BodyScanner, CHUNK_END, HeadLimits, Parsed, RequestContext, RequestHead, ResponseHead,
-    chunk_start, last_chunk, parse_response,
+    Answer, AnswerBody, BodyError, BodyLength, CHUNK_END, HeadLimits, Passed, RequestContext, RequestHead,
+    ResponseHead, chunk_start, last_chunk, parse_answer,
 };
 use crate::io::{Lease, SendFuture};
 
@@ -88,8 +88,12 @@ pub struct Http1Response<'c> {
     reader: Reader<'c>,
     /// Of the head that was read last, in bytes.
     length: usize,
-    scanner: BodyScanner,
+    scanner: AnswerBody,
     body: BodyLength,
+    /// Lines of chunks may end with LF alone.
+    lf_ends_lines: bool,
+    /// A head was understood that other readers may understand otherwise.
+    is_doubtful: bool,
     /// The body lasts until the connection ends.
     is_open_ended: bool,
     /// Bytes came behind the end of the response: nobody asked for them, and the connection must not be used again.
@@ -97,24 +101,23 @@ pub struct Http1Response<'c> {
     heard: bool,
     /// Trailers that are to be handed out: the body ends with them.
     trailers: Option<Lease>,
-    /// What is wrong with the body behind the part that was handed out last.
-    broken: Option<BodyError>,
 }
 
 impl<'c> Http1Response<'c> {
     pub(super) fn new(stream: &'c Stream) -> Self {
-        let scanner = BodyScanner::new(BodyLength::None);
+        let scanner = AnswerBody::new(BodyLength::None, false);
         let reader = Reader::new(stream);
         Self {
             reader,
             length: 0,
             scanner,
             body: BodyLength::None,
+            lf_ends_lines: false,
+            is_doubtful: false,
             is_open_ended: false,
             surplus: false,
             heard: false,
             trailers: None,
-            broken: None,
         }
     }
 
@@ -124,15 +127,19 @@ impl<'c> Http1Response<'c> {
         limits: HeadLimits,
     ) -> Result<ResponseHead, CarrierError> {
         loop {
-            match parse_response(self.reader.bytes(), request, limits) {
-                Ok(Parsed::Complete { head, length }) => {
-                    self.length = length;
-                    self.scanner = BodyScanner::new(head.body);
-                    self.body = head.body;
-                    self.is_open_ended = head.is_close_delimited();
-                    return Ok(head);
+            match parse_answer(self.reader.bytes(), request, limits) {
+                Ok(Answer::AsWritten { head, length }) => {
+                    self.lf_ends_lines = false;
+                    return Ok(self.begin(head, length));
                 }
-                Ok(Parsed::Partial) => {}
+                Ok(Answer::Rewritten { head, bytes, length, doubt }) => {
+                    let written = bytes.len();
+                    self.reader.replace(length, bytes);
+                    self.lf_ends_lines = doubt.lf_ends_lines;
+                    self.is_doubtful |= doubt.ends_connection;
+                    return Ok(self.begin(head, written));
+                }
+                Ok(Answer::Partial) => {}
                 Err(error) => return Err(CarrierError::Protocol(error.to_string())),
             }
             match self.reader.fill().await {
@@ -155,6 +162,14 @@ impl<'c> Http1Response<'c> {
         self.scanner.payload()
     }
 
+    fn begin(&mut self, head: ResponseHead, length: usize) -> ResponseHead {
+        self.length = length;
+        self.scanner = AnswerBody::new(head.body, self.lf_ends_lines);
+        self.body = head.body;
+        self.is_open_ended = head.is_close_delimited();
+        head
+    }
+
     pub(super) fn head_bytes(&self) -> &[u8] {
         self.reader.bytes().get(..self.length).unwrap_or_default()
     }
@@ -163,33 +178,31 @@ impl<'c> Http1Response<'c> {
         self.reader.take(self.length)
     }
 
-    pub(super) fn start(&mut self, form: Form) -> Lease {
+    pub(super) fn start(&mut self, form: Form) -> Result<Lease, CarrierError> {
         let mut all = self.reader.take_all();
         match form {
-            Form::Framed => {
-                // The head goes on as it is, and what is wrong behind it is told with the next part.
-                let used = self.scanner.advance(&all[self.length..]).unwrap_or_else(|error| {
-                    self.broken = Some(error);
-                    0
-                });
-                self.surplus = self.length + used < all.len();
-                all.truncate(self.length + used);
-                all
-            }
+            Form::Framed => match self.scanner.advance(&all[self.length..]).map_err(broken_body)? {
+                Passed::AsWritten(used) => {
+                    self.surplus = self.length + used < all.len();
+                    all.truncate(self.length + used);
+                    Ok(all)
+                }
+                Passed::Rewritten { used, bytes } => {
+                    self.surplus = self.length + used < all.len();
+                    Ok(Lease::from_vec([&all[..self.length], &bytes].concat()))
+                }
+            },
             Form::Data => {
-                self.scanner = BodyScanner::keeping_trailer(self.body);
+                self.scanner = AnswerBody::keeping_trailer(self.body, self.lf_ends_lines);
                 let mut start = Vec::with_capacity(all.len());
                 start.extend_from_slice(&all[..self.length]);
-                self.broken = self.unframe(&all[self.length..], &mut start).err();
-                Lease::from_vec(start)
+                self.unframe(&all[self.length..], &mut start)?;
+                Ok(Lease::from_vec(start))
             }
         }
     }
 
     pub(super) async fn next(&mut self, form: Form) -> Result<Option<Part>, CarrierError> {
-        if let Some(error) = self.broken.take() {
-            return Err(broken_body(error));
-        }
         if let Some(trailers) = self.trailers.take() {
             return Ok(Some(Part::Trailers(trailers)));
         }
@@ -208,7 +221,7 @@ impl<'c> Http1Response<'c> {
 
     /// Whether nothing more of the body comes.
     pub(super) fn is_over(&self) -> bool {
-        self.scanner.is_complete() && self.trailers.is_none() && self.broken.is_none()
+        self.scanner.is_complete() && self.trailers.is_none()
     }
 
     fn end(&self) -> Option<Part> {
@@ -219,23 +232,28 @@ impl<'c> Http1Response<'c> {
     /// What belongs to the response of `bytes`.
     fn part(&mut self, mut bytes: Lease, form: Form) -> Result<Lease, CarrierError> {
         match form {
-            Form::Framed => {
-                let used = self.scanner.advance(&bytes).map_err(broken_body)?;
-                self.surplus = used < bytes.len();
-                bytes.truncate(used);
-                Ok(bytes)
-            }
+            Form::Framed => match self.scanner.advance(&bytes).map_err(broken_body)? {
+                Passed::AsWritten(used) => {
+                    self.surplus = used < bytes.len();
+                    bytes.truncate(used);
+                    Ok(bytes)
+                }
+                Passed::Rewritten { used, bytes: rewritten } => {
+                    self.surplus = used < bytes.len();
+                    Ok(Lease::from_vec(rewritten))
+                }
+            },
             Form::Data => {
                 let mut data = Vec::with_capacity(bytes.len());
-                self.unframe(&bytes, &mut data).map_err(broken_body)?;
+                self.unframe(&bytes, &mut data)?;
                 Ok(Lease::from_vec(data))
             }
         }
     }
 
     /// Appends the data in `bytes` to `data`, without its framing.
-    fn unframe(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<(), BodyError> {
-        let used = self.scanner.unframe(bytes, data)?;
+    fn unframe(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<(), CarrierError> {
+        let used = self.scanner.unframe(bytes, data).map_err(broken_body)?;
         self.surplus = used < bytes.len();
         if self.scanner.is_complete() {
             let lines = self.scanner.take_trailer();
@@ -249,7 +267,8 @@ impl<'c> Http1Response<'c> {
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        !self.is_open_ended && !self.surplus && self.reader.bytes().is_empty()
+        let is_sure = !self.is_doubtful && !self.scanner.is_doubtful();
+        is_sure && !self.is_open_ended && !self.surplus && self.reader.bytes().is_empty()
     }
 
     pub(super) fn has_spoken(&self) -> bool {

@@ -240,10 +240,17 @@ impl<'c> Http2Response<'c> {
     }
 
     fn of(state: ResponseState<'c>) -> Self {
-        let limits = HeadLimits::default();
-        let (takes_trailers, is_chunked, is_closed, heard) = (false, false, false, false);
-        let (tunnel, no_head) = (Tunnel::None, Vec::new());
-        Self { state, head: no_head, limits, tunnel, takes_trailers, is_chunked, is_closed, heard, payload: 0 }
+        Self {
+            state,
+            head: Vec::new(),
+            limits: HeadLimits::default(),
+            tunnel: Tunnel::None,
+            takes_trailers: false,
+            is_chunked: false,
+            is_closed: false,
+            heard: false,
+            payload: 0,
+        }
     }
 
     pub(super) async fn head(

@@ -7,19 +7,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::balance::Balancer;
-use super::pool::{Idle, PoolKey};
-use super::stream::Stream;
+use super::pool::Idle;
 use crate::policy::{POOLED_IDLE, PoolLimits};
 
 /// An HTTP/1 connection in use by one request, with what is needed to keep it afterwards.
 pub struct InUse<'u> {
-    pub(super) stream: Stream,
-    /// This end's address; `None` when the connection was reset before it could be asked for.
-    pub(super) local: Option<SocketAddr>,
-    pub(super) key: PoolKey,
-    pub(super) requests: u32,
-    pub(super) since: Instant,
-    pub(super) rested: Duration,
+    /// Boxed, once for all its requests: a request hands it on a dozen times.
+    pub(super) connection: Box<Idle>,
     pub(super) bond: Bond,
     /// Bytes that had left for the server before this request.
     pub(super) sent_before: u64,
@@ -27,30 +21,14 @@ pub struct InUse<'u> {
 }
 
 impl<'u> InUse<'u> {
-    pub(super) fn new(key: PoolKey, idle: Idle, active: Active<'u>) -> Self {
-        let Idle { stream, local, requests, since, rested } = idle;
-        Self {
-            stream,
-            local,
-            key,
-            requests: requests + 1,
-            since,
-            rested,
-            bond: Bond::Free,
-            sent_before: 0,
-            _active: active,
-        }
-    }
-
-    /// What waits for the next request; this one is over.
-    pub(super) fn into_idle(self) -> (PoolKey, Idle) {
-        let Self { stream, local, key, requests, since, rested, .. } = self;
-        (key, Idle { stream, local, requests, since, rested })
+    pub(super) fn new(mut connection: Box<Idle>, active: Active<'u>) -> Self {
+        connection.requests += 1;
+        Self { connection, bond: Bond::Free, sent_before: 0, _active: active }
     }
 
     /// Whether an earlier request used it: the server may have closed it while this one was on its way.
     pub(super) fn is_reused(&self) -> bool {
-        self.requests > 1
+        self.connection.requests > 1
     }
 }
 

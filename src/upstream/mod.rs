@@ -8,6 +8,7 @@ mod admission;
 mod balance;
 mod candidates;
 mod carrier;
+mod choices;
 mod connect;
 mod dialling;
 mod duplex;
@@ -32,6 +33,7 @@ mod target;
 mod tunnel;
 mod tunnel_end;
 mod unanswered;
+mod wish;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -39,10 +41,9 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use carrier::{Carrier, Downlink, Uplink};
-pub use connect::{Clocks, ConnectError, Patience, keepalive};
+pub use connect::{Clocks, ConnectError, Patience, TlsFailure, keepalive};
 pub use duplex::Duplex;
 pub use hash_table::hash;
 pub use http1::expect;
@@ -55,11 +56,12 @@ pub use reader::Reader;
 pub use reserved::{BondEnded, Reserved};
 pub use retry_budget::{Counted, Retry, begin, retry};
 pub use stream::{IdleState, Stream, StreamError};
-pub use target::{Security, Target};
+pub use target::{Demand, Security, Spoken, Target};
 pub use tunnel_end::{TunnelEnd, TunnelSink, TunnelSource};
 
 use admission::{Admission, Pending, Share, Slot};
 use balance::{Balancer, Endpoints};
+use choices::Choices;
 use connect::Deadline;
 use dialling::Connects;
 use in_use::Active;
@@ -67,9 +69,11 @@ use order::{MAX_ATTEMPTS, Order};
 use race::{Finish, Race};
 use tunnel::TunnelError;
 use unanswered::Unanswered;
+use wish::Wish;
 
 use crate::config::CloseNotify;
 use crate::io::{self, Socket};
+use crate::observe::Http2Connections;
 use crate::policy::{Candidate, Outcome, PoolLimits};
 use crate::tls::{Alpn, AlpnProtocol, ClientProfile};
 
@@ -88,14 +92,18 @@ pub struct Upstreams {
     configs: RefCell<Configs>,
     /// Connects that others may wait for.
     connects: Connects,
+    /// What servers chose that were asked to.
+    choices: RefCell<Choices>,
     /// A task looks the idle connections over.
     is_sweeping: Cell<bool>,
+    /// Where connections of HTTP/2 are listed.
+    http2: Arc<Http2Connections>,
 }
 
 impl Upstreams {
-    /// `seed` varies the order of endpoints between workers.
+    /// `seed` varies the order of endpoints between workers; `http2` lists connections for whoever looks.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, http2: Arc<Http2Connections>) -> Self {
         Self {
             pool: RefCell::default(),
             admission: Admission::default(),
@@ -105,11 +113,13 @@ impl Upstreams {
             unanswered: RefCell::default(),
             configs: RefCell::default(),
             connects: Connects::default(),
+            choices: RefCell::default(),
             is_sweeping: Cell::default(),
+            http2,
         }
     }
 
-    /// A connection to `target` on which `protocol` is spoken: the one used last that fits, else a new one to the first endpoint that answers; the addresses of
+    /// A connection to `target` on which `spoken` is: the one used last that fits, else a new one to the first endpoint that answers; the addresses of
     /// one endpoint's name race for it. Where
     /// `connectionPool` allows no further one, waits for one as long as it is polled.
     ///
@@ -121,10 +131,11 @@ impl Upstreams {
         security: &Security<'_>,
         clocks: &Clocks,
         reuse: Reuse,
-        protocol: AlpnProtocol,
+        spoken: Spoken,
     ) -> Result<Carrier<'_>, ConnectError> {
-        if protocol == AlpnProtocol::Http2 {
-            return Box::pin(self.lend_stream(target, security, clocks, reuse)).await;
+        if spoken != Spoken::Http1 {
+            let wish = Wish { target, security, clocks, reuse, spoken };
+            return Box::pin(self.lend_stream(&wish)).await;
         }
         let order = self.order(target)?;
         let (mut tried, mut failed) = (Vec::new(), ConnectError::NoEndpoint);
@@ -132,7 +143,7 @@ impl Upstreams {
             let Some(first) = self.next(target, &order, &tried) else { break };
             let key = PoolKey::new(first, security, target, AlpnProtocol::Http1);
             if let Some(idle) = self.idle(&key, reuse) {
-                return Ok(self.in_use(key, idle));
+                return Ok(self.in_use(idle));
             }
             let rivals = self.rivals(target, first, &tried);
             // To the same servers by the other family: the load balancer has not chosen against it. What a hash promises is
@@ -143,7 +154,7 @@ impl Upstreams {
                 return Ok(carrier);
             }
             let (slot, _pending) = match self.admit(target, || self.idle(&key, reuse)).await? {
-                Admitted::Ready(idle) => return Ok(self.in_use(key, idle)),
+                Admitted::Ready(idle) => return Ok(self.in_use(idle)),
                 Admitted::Limited(slot, pending) => (Some(slot), Some(pending)),
                 Admitted::Unlimited => (None, None),
             };
@@ -156,16 +167,8 @@ impl Upstreams {
                     failed = note_all(target, vec![ConnectError::Handshake { address, source }], &mut tried);
                 }
                 Ok(Connected::New(address, stream)) => {
-                    return Ok(self.in_use(
-                        PoolKey::new(address, security, target, AlpnProtocol::Http1),
-                        Idle {
-                            local: stream.socket().local_addr().ok(),
-                            stream,
-                            requests: 0,
-                            since: io::now(),
-                            rested: Duration::ZERO,
-                        },
-                    ));
+                    let key = PoolKey::new(address, security, target, AlpnProtocol::Http1);
+                    return Ok(self.in_use(Idle::new(key, stream)));
                 }
                 Err(errors) => failed = note_all(target, errors, &mut tried),
             }
@@ -206,21 +209,21 @@ impl Upstreams {
     ) -> Option<Carrier<'_>> {
         addresses.find_map(|address| {
             let key = PoolKey::new(*address, security, target, AlpnProtocol::Http1);
-            self.idle(&key, reuse).map(|idle| self.in_use(key, idle))
+            self.idle(&key, reuse).map(|idle| self.in_use(idle))
         })
     }
 
-    fn idle(&self, key: &PoolKey, reuse: Reuse) -> Option<Idle> {
+    fn idle(&self, key: &PoolKey, reuse: Reuse) -> Option<Box<Idle>> {
         self.pool.borrow_mut().take(key, io::now(), reuse)
     }
 
-    fn in_use(&self, key: PoolKey, idle: Idle) -> Carrier<'_> {
-        Carrier::Http1(self.used(key, idle))
+    fn in_use(&self, idle: Box<Idle>) -> Carrier<'_> {
+        Carrier::Http1(self.used(idle))
     }
 
-    fn used(&self, key: PoolKey, idle: Idle) -> InUse<'_> {
-        let active = Active::begin(&self.balancer, key.address());
-        InUse::new(key, idle, active)
+    fn used(&self, idle: Box<Idle>) -> InUse<'_> {
+        let active = Active::begin(&self.balancer, idle.key.address());
+        InUse::new(idle, active)
     }
 
     /// Waits for the right to open a connection, or for what another request gives back and `ready` finds.
@@ -292,7 +295,7 @@ impl Upstreams {
     pub fn note_closed(&self, carrier: &Carrier<'_>) {
         // Shared ones are announced to be closing, or say which requests they have seen.
         let Carrier::Http1(used) = carrier else { return };
-        self.pool.borrow_mut().note_closed(&used.key, used.rested, io::now());
+        self.pool.borrow_mut().note_closed(&used.connection.key, used.connection.rested, io::now());
     }
 
     fn order(&self, target: &Target<'_>) -> Result<Order, ConnectError> {
@@ -368,10 +371,10 @@ impl Upstreams {
             drop(socket.send(proxy_protocol::header(version, source, destination)));
         }
         let Some(tunnel) = prelude.as_ref().and_then(|prelude| prelude.tunnel.as_ref()) else {
-            return self.secure(socket, address, security, deadline).await;
+            return self.secure(socket, address, target, security, deadline).await;
         };
         if target.is_opaque() {
-            let stream = self.secure(socket, address, security, deadline).await?;
+            let stream = self.secure(socket, address, target, security, deadline).await?;
             if let Some(early) = connect::tunnel(&stream, address, tunnel, deadline).await? {
                 stream.unread(early);
             }
@@ -381,13 +384,14 @@ impl Upstreams {
         if connect::tunnel(&plain, address, tunnel, deadline).await?.is_some() {
             return Err(ConnectError::Tunnel { address, source: TunnelError::SpokeFirst });
         }
-        self.secure(plain.into_socket(), address, security, deadline).await
+        self.secure(plain.into_socket(), address, target, security, deadline).await
     }
 
     async fn secure(
         &self,
         socket: Socket,
         address: SocketAddr,
+        target: &Target<'_>,
         security: &Security<'_>,
         deadline: &Deadline,
     ) -> Result<Stream, ConnectError> {
@@ -396,7 +400,8 @@ impl Upstreams {
             Security::Tls { profile, name, alpn } => {
                 let config = self.config(profile, *alpn);
                 let name = profile.server_name(name).expect("the name was looked at when the security was decided");
-                connect::tls(socket, address, &config, name, deadline).await
+                let secured = connect::tls(socket, address, &config, name, deadline).await;
+                secured.map_err(|error| error.of_offer(*alpn, target))
             }
         }
     }

@@ -72,6 +72,18 @@ impl PoolKey {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Whether both are the same for one that speaks HTTP/1 on the connection, whatever was offered beside it.
+    pub(super) fn is_same_in_http1(&self, other: &Self) -> bool {
+        let identity = |key: &Self| key.tls.as_ref().map(|(digest, _, name)| (*digest, name.clone()));
+        let is_http1 = |key: &Self| key.protocol == AlpnProtocol::Http1;
+        is_http1(self)
+            && is_http1(other)
+            && self.address == other.address
+            && self.of == other.of
+            && self.prelude == other.prelude
+            && identity(self) == identity(other)
+    }
 }
 
 /// Whose a connection is: a cluster, told from others by where its counts are, which outlive reloads; and whether it is
@@ -91,6 +103,8 @@ impl Belonging {
 
 /// A connection between two requests.
 pub struct Idle {
+    /// What it is found by. Here too, so that whoever has the connection can give it back.
+    pub key: PoolKey,
     pub stream: Stream,
     /// This end's address, asked for once: every request's log line names it.
     pub local: Option<SocketAddr>,
@@ -102,8 +116,16 @@ pub struct Idle {
     pub rested: Duration,
 }
 
+impl Idle {
+    /// One that is new.
+    pub(super) fn new(key: PoolKey, stream: Stream) -> Box<Self> {
+        let local = stream.socket().local_addr().ok();
+        Box::new(Self { key, stream, local, requests: 0, since: crate::io::now(), rested: Duration::ZERO })
+    }
+}
+
 struct Entry {
-    connection: Idle,
+    connection: Box<Idle>,
     idle_since: Instant,
     expires: Instant,
 }
@@ -122,7 +144,7 @@ pub struct Pool {
 impl Pool {
     /// The connection used last under `key` that is still open and silent; idle for less than [`RECENT`] if `reuse` asks
     /// for that.
-    pub fn take(&mut self, key: &PoolKey, now: Instant, reuse: Reuse) -> Option<Idle> {
+    pub fn take(&mut self, key: &PoolKey, now: Instant, reuse: Reuse) -> Option<Box<Idle>> {
         let is_wary = || self.wary.get(key).is_some_and(|until| now < *until);
         let (oldest, look): (_, fn(&Stream) -> IdleState) = match reuse {
             Reuse::Allowed => (None, Stream::idle_state),
@@ -131,12 +153,13 @@ impl Pool {
         };
         let entries = self.idle.get_mut(key)?;
         let mut found = None;
-        while let Some(entry) = entries.pop_if(|entry| oldest.is_none_or(|age| now < entry.idle_since + age)) {
+        while let Some(mut entry) = entries.pop_if(|entry| oldest.is_none_or(|age| now < entry.idle_since + age)) {
             self.total -= 1;
             let rested = now.saturating_duration_since(entry.idle_since);
             if entry.expires > now {
                 if look(&entry.connection.stream) == IdleState::Usable {
-                    found = Some(Idle { rested, ..entry.connection });
+                    entry.connection.rested = rested;
+                    found = Some(entry.connection);
                     break;
                 }
                 be_wary(&mut self.wary, key, rested, now);
@@ -164,8 +187,11 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request, until `expires` at the latest.
-    pub fn put(&mut self, key: PoolKey, connection: Idle, now: Instant, expires: Instant) {
-        let entries = self.idle.entry(key).or_default();
+    pub fn put(&mut self, connection: Box<Idle>, now: Instant, expires: Instant) {
+        let entries = match self.idle.get_mut(&connection.key) {
+            Some(entries) => entries,
+            None => self.idle.entry(connection.key.clone()).or_default(),
+        };
         if entries.len() >= MAX_IDLE_PER_KEY {
             entries.remove(0).connection.stream.close();
             self.total -= 1;
@@ -189,7 +215,7 @@ impl Pool {
         let connections = self.shared.get_mut(key)?;
         // What is let go of here drains: it ends with its last stream.
         connections.retain(|connection| connection.is_open(limits, now));
-        let found = connections.iter().find(|connection| connection.has_room(limits)).map(Rc::clone);
+        let found = connections.iter().find(|connection| connection.has_room(limits, now)).map(Rc::clone);
         if let Some(last) = found.as_ref().filter(|connection| connection.requests_left(limits) == 1) {
             connections.retain(|connection| !Rc::ptr_eq(connection, last));
         }
@@ -197,6 +223,12 @@ impl Pool {
             self.shared.remove(key);
         }
         found
+    }
+
+    /// A connection under `key` whose server has not said yet how many streams it takes, and is still expected to.
+    pub(super) fn settling(&self, key: &PoolKey, now: Instant) -> Option<Rc<SharedConnection>> {
+        let mut connections = self.shared.get(key)?.iter();
+        connections.find(|connection| connection.is_settling(now) && !connection.is_over(now)).map(Rc::clone)
     }
 
     /// Lets go of the connection that has been idle longest of those that count for `share`; false when there is none that
@@ -313,10 +345,10 @@ mod tests {
         PoolKey { address, protocol: AlpnProtocol::Http1, tls, prelude: None, of: None }
     }
 
-    async fn idle(listener: &TcpListener) -> Idle {
+    async fn idle(key: PoolKey, listener: &TcpListener) -> Box<Idle> {
         let socket = Socket::connect(listener.local_addr().unwrap(), &ConnectOptions::default()).await.unwrap();
         let stream = Stream::plaintext(socket);
-        Idle { stream, local: None, requests: 1, since: io::now(), rested: Duration::ZERO }
+        Idle::new(key, stream)
     }
 
     #[test]
@@ -325,7 +357,7 @@ mod tests {
         run(async {
             let (mut pool, now) = (Pool::default(), io::now());
             for (seconds, is_lent) in [(59, true), (60, false), (61, false)] {
-                pool.put(key(None), idle(&listener).await, now, now + Duration::from_secs(60));
+                pool.put(idle(key(None), &listener).await, now, now + Duration::from_secs(60));
                 let taken = pool.take(&key(None), now + Duration::from_secs(seconds), Reuse::Allowed);
                 assert_eq!((taken.is_some(), pool.len()), (is_lent, 0), "after {seconds} s");
             }
@@ -339,7 +371,7 @@ mod tests {
             let (mut pool, now) = (Pool::default(), io::now());
             let kinds = [None, Some(PROFILE), Some([8; 32])];
             for profile in kinds {
-                pool.put(key(profile), idle(&listener).await, now, now + Duration::from_secs(60));
+                pool.put(idle(key(profile), &listener).await, now, now + Duration::from_secs(60));
             }
             pool.retain_profiles(&HashSet::from([PROFILE]));
             assert_eq!(pool.len(), 2);

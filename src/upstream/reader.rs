@@ -68,6 +68,13 @@ impl<'s> Reader<'s> {
         first
     }
 
+    /// Puts `start` in the place of the first `count` bytes.
+    pub fn replace(&mut self, count: usize, mut start: Vec<u8>) {
+        let all = self.take_all();
+        start.extend_from_slice(all.get(count..).unwrap_or_default());
+        self.gathered = start;
+    }
+
     /// Takes everything that has arrived; possibly nothing.
     pub fn take_all(&mut self) -> Lease {
         self.lease.take().unwrap_or_else(|| Lease::from_vec(std::mem::take(&mut self.gathered)))

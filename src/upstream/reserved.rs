@@ -25,8 +25,7 @@ const MAX_RESERVED: usize = 8;
 pub struct Reserved(Vec<Reservation>);
 
 struct Reservation {
-    key: PoolKey,
-    connection: Idle,
+    connection: Box<Idle>,
     bond: Bond,
     expires: Instant,
 }
@@ -70,10 +69,12 @@ impl Reserved {
             return None;
         }
         let leads = |entry: &Reservation| {
-            let address = entry.key.address();
+            let address = entry.connection.key.address();
             let mut is_one = false;
             target.each_address(|other, _| is_one |= other == address);
-            is_one && entry.key == PoolKey::new(address, security, target, AlpnProtocol::Http1)
+            // What was offered may have been more: where the server chooses, credentials are sent in HTTP/1.1 alone.
+            is_one
+                && entry.connection.key.is_same_in_http1(&PoolKey::new(address, security, target, AlpnProtocol::Http1))
         };
         // The newest first: should there be two, it is the one whose handshake goes on.
         let at = self.0.iter().rposition(leads)?;
@@ -103,7 +104,7 @@ impl Upstreams {
         while let Some(entry) = reserved.take(target, security) {
             // Asked of the kernel: it cannot be sent again elsewhere.
             if entry.expires > io::now() && entry.connection.stream.idle_state_now() == IdleState::Usable {
-                let used = self.used(entry.key, entry.connection);
+                let used = self.used(entry.connection);
                 return Ok(Some(Carrier::Http1(InUse { bond: entry.bond, ..used })));
             }
             entry.connection.stream.close();
@@ -126,13 +127,12 @@ impl Upstreams {
         // Nothing of HTTP/2 is ever bound to one application: its connections serve many.
         let Carrier::Http1(used) = carrier else { return false };
         let now = io::now();
-        let (expires, bond) = (expiry(now, used.since, target.limits(), keeps_for), used.bond);
+        let (expires, bond) = (expiry(now, used.connection.since, target.limits(), keeps_for), used.bond);
         if expires <= now {
-            used.stream.close();
+            used.connection.stream.close();
             return false;
         }
-        let (key, connection) = used.into_idle();
-        reserved.push(Reservation { key, connection, bond, expires });
+        reserved.push(Reservation { connection: used.connection, bond, expires });
         true
     }
 }

@@ -15,8 +15,22 @@ use super::duplex::Duplex;
 use super::message::CarrierError;
 use super::stream::{Stream, StreamError};
 use crate::http2::{self, ClientConnection, ClientEnd, ClientStream, KeepaliveClocks, Limits};
+use crate::observe::Http2Listed;
 use crate::policy::{POOLED_IDLE, PoolLimits};
 use crate::tls::Negotiated;
+
+/// How long a server's settings are waited for: as long as the connection took to be made, within these bounds.
+const LEAST_PATIENCE: Duration = Duration::from_millis(20);
+const MOST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A connection that HTTP/2 is to be spoken on.
+pub(super) struct Made {
+    pub(super) stream: Stream,
+    pub(super) address: SocketAddr,
+    /// How long the server may need to be heard, at most.
+    pub(super) round_trip: Duration,
+    pub(super) listed: Http2Listed,
+}
 
 /// A connection of HTTP/2 to a server.
 pub struct SharedConnection {
@@ -25,12 +39,15 @@ pub struct SharedConnection {
     /// This end's address, asked for once: every request's log line names it.
     local: Option<SocketAddr>,
     negotiated: Option<Negotiated>,
+    listed: Http2Listed,
     /// The limited cluster that it counts for.
     share: Option<Rc<Share>>,
     /// Requests that it has been lent to.
     requests: Cell<u32>,
     /// Of them those that are not over.
     streams: Cell<usize>,
+    /// Until when its server is waited for to say how many streams it takes.
+    settles_by: Instant,
     /// From when on it takes no further streams (`maxConnectionDuration`).
     until: Option<Instant>,
     /// When its last stream ended.
@@ -39,16 +56,12 @@ pub struct SharedConnection {
 }
 
 impl SharedConnection {
-    /// Begins HTTP/2 on `stream`; a task drives it to its end.
+    /// Begins HTTP/2 on what was made; a task drives it to its end.
     ///
     /// # Errors
     /// The connection's.
-    pub(super) async fn begin(
-        stream: Stream,
-        address: SocketAddr,
-        limits: &Limits,
-        pool: Option<&PoolLimits>,
-    ) -> Result<Rc<Self>, StreamError> {
+    pub(super) async fn begin(made: Made, limits: &Limits, pool: Option<&PoolLimits>) -> Result<Rc<Self>, StreamError> {
+        let Made { stream, address, round_trip, listed } = made;
         let (local, negotiated) = (stream.socket().local_addr().ok(), stream.negotiated());
         let share = stream.share().map(Rc::clone);
         let keepalive = pool
@@ -69,9 +82,11 @@ impl SharedConnection {
             address,
             local,
             negotiated,
+            listed,
             share,
             requests: Cell::new(0),
             streams: Cell::new(0),
+            settles_by: now + round_trip.clamp(LEAST_PATIENCE, MOST_PATIENCE),
             until: pool.and_then(|pool| pool.max_connection_duration).map(|time| now + time),
             idle_since: Cell::new(now),
             idle_timeout: Cell::new(POOLED_IDLE),
@@ -120,10 +135,23 @@ impl SharedConnection {
         !self.handle.is_usable() || self.until.is_some_and(|until| until <= now)
     }
 
-    /// Whether a stream can be had now.
-    pub(super) fn has_room(&self, limits: Option<&PoolLimits>) -> bool {
+    /// Whether a stream can be had now. The first is opened at once (RFC 9113 §3.4); others wait for a moment until the server
+    /// has said how many it takes, since it refuses what is too much.
+    pub(super) fn has_room(&self, limits: Option<&PoolLimits>, now: Instant) -> bool {
         let own = limits.and_then(|limits| limits.max_concurrent_streams).map_or(usize::MAX, |most| most as usize);
-        self.streams.get() < self.handle.allowed().min(own)
+        let allowed = if self.is_settling(now) { 1 } else { self.handle.allowed() };
+        self.streams.get() < allowed.min(own)
+    }
+
+    /// Whether its server has not said how many streams it takes, and is still waited for.
+    pub(super) fn is_settling(&self, now: Instant) -> bool {
+        !self.handle.is_settled() && now < self.settles_by
+    }
+
+    /// Resolves when it has said so, or is waited for no longer.
+    pub(super) async fn settled_soon(&self) {
+        let left = self.settles_by.saturating_duration_since(crate::io::now());
+        let _ = crate::io::timeout(left, self.handle.settled()).await;
     }
 
     /// Whether it has carried nothing for as long as it may.
@@ -173,6 +201,7 @@ impl StreamPlace {
         let is_reused = connection.requests.get() > 0;
         connection.requests.set(connection.requests.get().saturating_add(1));
         connection.streams.set(connection.streams.get() + 1);
+        connection.listed.stream_begins();
         connection.idle_timeout.set(limits.map_or(POOLED_IDLE, |limits| limits.http_idle_timeout));
         Self { connection, is_reused }
     }
@@ -191,6 +220,7 @@ impl Drop for StreamPlace {
     fn drop(&mut self) {
         let connection = &self.connection;
         connection.streams.set(connection.streams.get() - 1);
+        connection.listed.stream_ends();
         connection.idle_since.set(crate::io::now());
         if let Some(share) = &connection.share {
             share.release();

@@ -96,7 +96,9 @@ impl Stream {
         let mut session = Session::new(config, name)?;
         let mut opened = VecDeque::new();
         loop {
-            send_output(&socket, &mut session).await?;
+            if let Err(error) = send_output(&socket, &mut session).await {
+                return Err(last_words(&socket, &mut session).await.unwrap_or(error.into()));
+            }
             if !session.is_handshaking() {
                 let (tls, opened) = (Some(Box::new(RefCell::new(session))), RefCell::new(opened));
                 return Ok(Self { socket, tls, opened, slot: None, takes_any_end: false });
@@ -162,6 +164,15 @@ impl Stream {
     /// As [`recv`](Self::recv), for a future that waits for other things as well.
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let Some(tls) = &self.tls else { return self.socket.poll_recv(cx).map_err(StreamError::from) };
+        let received = ready!(self.poll_session(tls, cx));
+        let is_over = !matches!(received, Ok(Some(_)));
+        if is_over && tls.borrow().lacks_renegotiation() {
+            return Poll::Ready(Err(TlsError::Renegotiation.into()));
+        }
+        Poll::Ready(received)
+    }
+
+    fn poll_session(&self, tls: &RefCell<Session>, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         loop {
             if let Some(plaintext) = self.opened.borrow_mut().pop_front() {
                 return Poll::Ready(Ok(Some(plaintext)));
@@ -417,6 +428,18 @@ fn ended(session: &Session) -> StreamError {
         Err(error) => error.into(),
         Ok(()) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
     }
+}
+
+/// Why the server left, where it has said so before it did: an alert tells more than that nothing can be sent any more.
+async fn last_words(socket: &Socket, session: &mut Session) -> Option<StreamError> {
+    let mut opened = VecDeque::new();
+    while session.is_handshaking() {
+        let received = socket.recv().await.ok()??;
+        if let Err(said) = session.open(received, &mut opened) {
+            return Some(said.into());
+        }
+    }
+    None
 }
 
 /// Sends what the handshake wants to say.

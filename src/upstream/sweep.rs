@@ -25,15 +25,15 @@ impl Upstreams {
         let Carrier::Http1(used) = carrier else { return };
         assert!(used.bond == Bond::Free, "a connection that is somebody's own is never given to others");
         let limits = target.limits();
-        let spent = limits.and_then(|l| l.max_requests_per_connection).is_some_and(|most| used.requests >= most);
+        let spent =
+            limits.and_then(|l| l.max_requests_per_connection).is_some_and(|most| used.connection.requests >= most);
         let now = io::now();
-        let expires = expiry(now, used.since, limits, keeps_for);
+        let expires = expiry(now, used.connection.since, limits, keeps_for);
         if spent || expires <= now {
-            return used.stream.close();
+            return used.connection.stream.close();
         }
-        let share = used.stream.share().map(Rc::clone);
-        let (key, idle) = used.into_idle();
-        self.pool.borrow_mut().put(key, idle, now, expires);
+        let share = used.connection.stream.share().map(Rc::clone);
+        self.pool.borrow_mut().put(used.connection, now, expires);
         if let Some(share) = share {
             share.release();
         }
@@ -67,6 +67,7 @@ impl Upstreams {
         let current = profiles.collect::<HashSet<_>>();
         self.pool.borrow_mut().retain_profiles(&current);
         self.configs.borrow_mut().retain(|(digest, _), _| current.contains(digest));
+        self.choices.borrow_mut().clear();
         self.admission.forget_unused();
         self.balancer.borrow_mut().forget_tables();
     }

@@ -45,6 +45,46 @@ pub enum Security<'s> {
     },
 }
 
+/// What a request wants of the version of HTTP that a server is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// What the application speaks.
+    pub speaks: AlpnProtocol,
+    /// What it can be carried in alone, where the server may choose.
+    pub needs: Option<AlpnProtocol>,
+}
+
+/// What is spoken on a connection to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    Http1,
+    Http2,
+    /// What the server chooses of both in the handshake.
+    Negotiated {
+        /// HTTP/1.1 has no words for the request.
+        needs_http2: bool,
+    },
+}
+
+impl From<AlpnProtocol> for Spoken {
+    fn from(protocol: AlpnProtocol) -> Self {
+        match protocol {
+            AlpnProtocol::Http1 => Self::Http1,
+            AlpnProtocol::Http2 => Self::Http2,
+        }
+    }
+}
+
+impl Spoken {
+    fn offered(self) -> Alpn {
+        match self {
+            Self::Http1 => Alpn::HTTP1,
+            Self::Http2 => Alpn::HTTP2,
+            Self::Negotiated { .. } => Alpn::HTTP2_OR_HTTP1,
+        }
+    }
+}
+
 /// What a connection has been through, and whom it was announced for. Part of a pooled connection's identity: one that
 /// was made for one application's connection serves no other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -159,14 +199,21 @@ impl<'t> Target<'t> {
         (tunnel.is_some() || announced.is_some()).then(|| Box::new(ConnectionPrelude { tunnel, announced }))
     }
 
-    /// What is spoken to the servers where the application speaks `theirs`.
+    /// What is spoken to the servers for a request.
     #[must_use]
-    pub fn protocol(&self, theirs: AlpnProtocol) -> AlpnProtocol {
-        match cluster_protocol(self) {
-            ClusterProtocol::Http1 => AlpnProtocol::Http1,
-            ClusterProtocol::Http2 => AlpnProtocol::Http2,
-            ClusterProtocol::SameAsClient | ClusterProtocol::Opaque => theirs,
+    pub fn spoken(&self, request: Demand) -> Spoken {
+        match (cluster_protocol(self), request.needs) {
+            (ClusterProtocol::Http1, _) | (ClusterProtocol::Negotiated, Some(AlpnProtocol::Http1)) => Spoken::Http1,
+            (ClusterProtocol::Http2, _) => Spoken::Http2,
+            (ClusterProtocol::Negotiated, needs) => Spoken::Negotiated { needs_http2: needs.is_some() },
+            (ClusterProtocol::SameAsClient | ClusterProtocol::Opaque, _) => request.speaks.into(),
         }
+    }
+
+    /// Whether a server that was asked in HTTP/2 may be asked in HTTP/1.1 instead.
+    #[must_use]
+    pub fn may_speak_http1(&self) -> bool {
+        cluster_protocol(self) == ClusterProtocol::Negotiated
     }
 
     /// Whether its bytes are not read.
@@ -213,17 +260,17 @@ impl<'t> Target<'t> {
     }
 
     /// How a connection for `host` (the request's, or the destination's where there is none) must be secured on which
-    /// `protocol` is spoken.
+    /// `spoken` is.
     ///
     /// # Errors
     /// The reason why TLS, which the policy wants, cannot be had. Never answered with plaintext instead.
-    pub fn security<'s>(&self, host: &'s Host, protocol: AlpnProtocol) -> Result<Security<'s>, Arc<str>>
+    pub fn security<'s>(&self, host: &'s Host, spoken: Spoken) -> Result<Security<'s>, Arc<str>>
     where
         't: 's,
     {
         let offered = |profile: &ClientProfile| match cluster_protocol(self) {
-            ClusterProtocol::SameAsClient => Alpn::only(protocol),
-            _ => profile.request().alpn,
+            ClusterProtocol::SameAsClient | ClusterProtocol::Negotiated => spoken.offered(),
+            ClusterProtocol::Http1 | ClusterProtocol::Http2 | ClusterProtocol::Opaque => profile.request().alpn,
         };
         let Target::Cluster { cluster, .. } = self else { return Ok(Security::Plaintext) };
         match &cluster.transport {

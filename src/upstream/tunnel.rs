@@ -4,7 +4,7 @@
 
 use super::stream::{Stream, StreamError};
 use crate::config::Tunnel;
-use crate::http::{HeadLimits, Method, Parsed, RequestContext, Version, parse_response};
+use crate::http::{Answer, HeadLimits, Method, RequestContext, Version, parse_answer};
 use crate::io::Lease;
 
 /// Largest head of the answer, and of each interim one before it.
@@ -37,19 +37,21 @@ pub(super) async fn open(stream: &Stream, tunnel: &Tunnel) -> Result<Option<Leas
     let mut received: Vec<u8> = Vec::new();
     let mut interim = 0;
     loop {
-        match parse_response(&received, request_context, LIMITS) {
-            Ok(Parsed::Complete { head, length }) if head.is_interim && interim < MAX_INTERIM => {
+        let answer = parse_answer(&received, request_context, LIMITS);
+        match answer.map_err(|error| TunnelError::Unreadable(error.to_string()))? {
+            Answer::Partial => {}
+            Answer::AsWritten { head, length } | Answer::Rewritten { head, length, .. } => {
+                if (200..300).contains(&head.status) {
+                    let rest = received.split_off(length);
+                    return Ok((!rest.is_empty()).then(|| Lease::from_vec(rest)));
+                }
+                if !head.is_interim || interim == MAX_INTERIM {
+                    return Err(TunnelError::Denied { status: head.status, target });
+                }
                 interim += 1;
                 received.drain(..length);
                 continue;
             }
-            Ok(Parsed::Complete { head, length }) if (200..300).contains(&head.status) => {
-                let rest = received.split_off(length);
-                return Ok((!rest.is_empty()).then(|| Lease::from_vec(rest)));
-            }
-            Ok(Parsed::Complete { head, .. }) => return Err(TunnelError::Denied { status: head.status, target }),
-            Ok(Parsed::Partial) => {}
-            Err(error) => return Err(TunnelError::Unreadable(error.to_string())),
         }
         match stream.recv().await? {
             Some(bytes) => received.extend_from_slice(&bytes),

@@ -106,6 +106,9 @@ fn judge(request: &Request, rules: &Rules, response: &mut Value) -> (Verdict, Ve
     }
     let pod = with_kind(&request.object);
     match patch(&pod, &rules.options) {
+        Ok(patched) if patched.operations.is_empty() && patched.notes.is_empty() => {
+            (Verdict::Left("there is nothing to do".to_owned()), Vec::new())
+        }
         Ok(patched) if patched.operations.is_empty() => (Verdict::Left(patched.notes.join("; ")), patched.notes),
         Ok(patched) => {
             let operations = serde_json::to_vec(&patched.operations).expect("JSON made here");

@@ -105,7 +105,8 @@ fn told_to(documents: &str, pods: &[&str]) -> (String, Option<i32>) {
 #[test]
 fn a_policy_that_cannot_be_judged_stops_the_pods_that_it_is_for_alone() {
     let policy = |metadata: &str, spec: &str| {
-        let rules = "rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/curl]}}]}]";
+        let rules = "rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/curl]}}], to: [{operation: {hosts: \
+                     [a.example]}}]}]";
         format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a{metadata}}}\nspec: {{{spec}{rules}}}\n"
         )
@@ -124,6 +125,27 @@ fn a_policy_that_cannot_be_judged_stops_the_pods_that_it_is_for_alone() {
         assert!(said.contains("principals: cannot be judged where one pod's traffic leaves"), "{said}");
         assert_eq!(said.contains("warning: this AuthorizationPolicy is for other pods"), !fails, "{said}");
     }
+}
+
+#[test]
+fn a_policy_about_callers_stops_nobody_and_is_counted() {
+    let policy = |name: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec: {{selector: {{matchLabels: {{app: \
+             httpbin}}}}, rules: [{{from: [{{source: {{principals: [x]}}}}], to: [{{operation: {{methods: [GET]}}}}]}}]}}\n"
+        )
+    };
+    let folder = tempfile::tempdir().expect("room for a folder");
+    let file = folder.path().join("f.yaml");
+    fs::write(&file, [policy("a"), policy("b")].join("---\n")).expect("room for a small file");
+    let output = check(&[file.to_str().expect("a plain name"), "--labels", "app=httpbin"]);
+    let (said, summary) = (text(&output.stderr), text(&output.stdout));
+    assert_eq!(
+        (output.status.code(), said.matches("is not for egress and is left out").count()),
+        (Some(0), 2),
+        "{said}"
+    );
+    assert_eq!(summary, "0 errors, 2 warnings in 1 file; 2 AuthorizationPolicies are not for egress\n");
 }
 
 #[test]

@@ -133,6 +133,7 @@ fn without_privilege_it_says_what_it_cannot_judge() {
     assert_eq!(said.code(), Some(0), "{said:?}");
     expect(&rows, "capabilities", "warn", "run this as root with NET_ADMIN");
     expect(&rows, "nft", "warn", "CAP_NET_ADMIN");
+    expect(&rows, "other redirectors", "warn", "cannot be looked for");
     expect(&rows, "io_uring", "ok", "works here");
 }
 

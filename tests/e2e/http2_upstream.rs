@@ -43,6 +43,9 @@ fn open(lab: &Lab) -> HttpClient<std::net::TcpStream> {
     HttpClient::new(lab.connect(site(80)).unwrap())
 }
 
+/// On a DestinationRule.
+const AUTO: &str = "egret/upstream-protocol: AUTO";
+
 /// Istio's table: the port's protocol, its policy, and what the application speaks.
 #[test]
 fn the_version_is_the_ports_and_its_policys() {
@@ -64,6 +67,9 @@ fn the_version_is_the_ports_and_its_policys() {
         ("HTTP", client, [h1, h2]),
         ("HTTP2", client, [h1, h2]),
         ("HTTP", both, [h1, h2]),
+        // Where the server chooses: nginx has both.
+        ("HTTP", AUTO, [h2, h2]),
+        ("GRPC", AUTO, [h2, h2]),
     ];
     let mut documents = String::new();
     let names: Vec<String> = cases.iter().enumerate().map(|(at, _)| format!("{at}.web.example")).collect();
@@ -75,8 +81,13 @@ fn the_version_is_the_ports_and_its_policys() {
         lab.names.set(name, &[site(80).ip()]);
         documents += &service_entry(name, &[(80, protocol, Some(443))]);
         let ca = lab.ca_file();
-        let rule = simple_tls(name, 80, Some(&ca));
-        let pool = format!("      connectionPool: {{http: {{maxRetries: 1, {pool}}}}}\n");
+        let mut rule = simple_tls(name, 80, Some(&ca));
+        let mut fields = *pool;
+        if fields == AUTO {
+            rule = rule.replacen("metadata:\n", &format!("metadata:\n  annotations: {{{AUTO}}}\n"), 1);
+            fields = "";
+        }
+        let pool = format!("      connectionPool: {{http: {{maxRetries: 1, {fields}}}}}\n");
         documents.extend(["---\n", &rule, &pool, "---\n"]);
     }
     lab.configure("all.yaml", documents.trim_end_matches("---\n"));
@@ -170,6 +181,12 @@ fn many_requests_share_a_connection_and_large_bodies_go_both_ways() {
     });
     assert_eq!(server.accepted(), 1);
     assert_eq!(egret.metric("egret_upstream_connects_total"), Some(1.0));
+    assert_eq!(egret.sample("egret_http2_streams_total{side=\"upstream\"}"), Some(65.0));
+    let shown = lab.egret_command(&["connections"]).succeeded().stdout;
+    let row = shown.lines().find(|line| line.starts_with("upstream")).expect("the connection");
+    let columns: Vec<&str> = row.split_whitespace().collect();
+    let cluster = format!("outbound|80||{HOST}");
+    assert_eq!(columns, ["upstream", "HTTP/2", &site(80).to_string(), "0", "65", "0", &cluster], "{shown}");
 }
 
 /// Counts which connection of the server carried each request.

@@ -6,11 +6,11 @@
 //! The cases stand in `tests/http/`; their form is described in the README there.
 
 #[path = "../http/cases.rs"]
-mod cases;
+pub mod cases;
 #[path = "../http/judge.rs"]
-mod judge;
+pub mod judge;
 #[path = "../http/upstream.rs"]
-mod upstream;
+pub mod upstream;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -165,11 +165,12 @@ fn application(case: &Case, host: &str, client: &mut HttpClient, answer: &[u8]) 
                 return Err(format!("the application got {:?}", response.head.text));
             }
         }
-        Gets::Broken => {
+        Gets::Broken | Gets::Refused => {
             return match client.response_to(case.method()).map_err(|error| error.kind()) {
                 Err(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => Ok(()),
                 // A reset may overtake what was sent before it.
                 Ok(response) if case.end == End::Reset && response.head.status == 503 => Ok(()),
+                Ok(response) if case.gets == Gets::Refused && response.head.status == 502 => Ok(()),
                 other => Err(format!("should be seen to be cut short: {other:?}")),
             };
         }

@@ -233,23 +233,30 @@ fn a_container_runtime_flag_or_name_that_is_wrong_is_a_usage_error() {
     assert!(code == 1 && stderr.contains("/nonexistent.yaml: No such file"), "{stderr}");
 }
 
-/// The API server refuses a request above its limit.
+/// As in Istio's template, where a limit alone is a request as well. The API server refuses a request above its limit.
 #[test]
-fn a_request_and_a_limit_of_egret_agree() {
+fn annotations_for_resources_replace_all_defaults_of_both_containers() {
     let text =
         |annotations: &str| format!("apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {{{annotations}}}\n{SPEC}");
-    for (annotation, part, resource, value, says) in [
-        ("proxyCPU: '3'", "limits", "cpu", "3", "egret's limit of cpu is raised to 3"),
-        ("proxyMemory: 1Gi", "limits", "memory", "1Gi", "egret's limit of memory is raised to 1Gi"),
-        ("proxyCPULimit: 50m", "requests", "cpu", "50m", "egret's request of cpu is lowered to 50m"),
-        ("proxyMemoryLimit: 32Mi", "requests", "memory", "32Mi", "egret's request of memory is lowered to 32Mi"),
+    let all = "sidecar.istio.io/proxyCPU: 100m, sidecar.istio.io/proxyCPULimit: 100m, sidecar.istio.io/proxyMemory: 64Mi, \
+               sidecar.istio.io/proxyMemoryLimit: 64Mi";
+    for (annotations, expected) in [
+        ("sidecar.istio.io/proxyCPU: '3'", "{requests: {cpu: '3'}}"),
+        ("sidecar.istio.io/proxyMemoryLimit: 32Mi", "{limits: {memory: 32Mi}}"),
+        (
+            "sidecar.istio.io/proxyCPU: 50m, sidecar.istio.io/proxyMemoryLimit: 1Gi",
+            "{requests: {cpu: 50m}, limits: {memory: 1Gi}}",
+        ),
+        // Guaranteed, as the application.
+        (all, "{requests: {cpu: 100m, memory: 64Mi}, limits: {cpu: 100m, memory: 64Mi}}"),
     ] {
+        let expected: Value = serde_yaml::from_str(expected).unwrap();
         for flags in [&[][..], &["--classic"]] {
-            let (pod, notes) = pod(&text(&format!("sidecar.istio.io/{annotation}")), flags);
+            let (pod, notes) = pod(&text(annotations), flags);
             let spec = &pod["spec"];
             let proxy = if flags.is_empty() { &spec["initContainers"][1] } else { &spec["containers"][0] };
-            assert_eq!(proxy["resources"][part][resource], value, "{annotation}");
-            assert!(notes.starts_with("-:4:") && notes.contains(says) && notes.lines().count() == 1, "{notes}");
+            assert_eq!((&proxy["resources"], notes.as_str()), (&expected, ""), "{annotations}");
+            assert_eq!(spec["initContainers"][0]["resources"], expected, "{annotations}");
         }
     }
     let both = "sidecar.istio.io/proxyCPU: '3', sidecar.istio.io/proxyCPULimit: '1'";
@@ -403,12 +410,14 @@ fn what_holds_pods_and_gets_no_egret_is_named() {
 /// KEP-2837: containers have to fit into `spec.resources`, or the API server refuses the pod.
 #[test]
 fn a_pod_with_resources_of_its_own_has_room_for_egret_or_is_refused() {
-    let text = |own: &str, app: &str| {
+    let annotated = |annotations: &str, own: &str, app: &str| {
         format!(
-            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations: {{sidecar.istio.io/proxyCPU: 50m}}\nspec:\n  \
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations: {{{annotations}}}\nspec:\n  \
              resources:\n    {own}\n  containers:\n  - name: app\n    resources: {app}\n"
         )
     };
+    let asked = "sidecar.istio.io/proxyCPU: 50m, sidecar.istio.io/proxyMemory: 64Mi";
+    let text = |own: &str, app: &str| annotated(asked, own, app);
     let app = "{requests: {cpu: 100m, memory: 100Mi}}";
     for (own, app, says) in [
         ("requests: {cpu: 100m}", app, "-:8:21: spec.resources.requests.cpu is 100m, but"),
@@ -431,7 +440,7 @@ fn a_pod_with_resources_of_its_own_has_room_for_egret_or_is_refused() {
     let (fits, notes) = pod(&text("requests: {cpu: 150m, memory: 164Mi}", app), &[]);
     assert!(fits["spec"]["initContainers"][1]["name"] == "egret" && notes.is_empty(), "{notes}");
     // egret's limits are lowered to the pod's.
-    let (lowered, notes) = pod(&text("limits: {cpu: 200m, memory: 1Gi}", app), &["--classic"]);
+    let (lowered, notes) = pod(&annotated("", "limits: {cpu: 200m, memory: 1Gi}", app), &["--classic"]);
     let limits = |container: &Value| container["resources"]["limits"].clone();
     let (init, proxy) = (limits(&lowered["spec"]["initContainers"][0]), limits(&lowered["spec"]["containers"][0]));
     assert_eq!((&init["cpu"], &init["memory"]), (&"200m".into(), &"128Mi".into()));
@@ -458,4 +467,59 @@ fn names_of_a_config_map_and_of_secrets_may_be_as_long_as_kubernetes_allows() {
         let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap();
         assert_eq!(mount["mountPath"], format!("/etc/egret/secrets/{wanted}"));
     }
+}
+
+/// A volume that is only called like one of egret's would silently become its configuration.
+#[test]
+fn a_volume_of_the_pods_own_is_not_taken_for_egrets() {
+    let text =
+        |volume: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\n{SPEC}  volumes:\n  - {volume}\n");
+    for volume in [
+        "{name: egret-config, emptyDir: {}}",
+        "{name: egret-pod, configMap: {name: x}}",
+        "{name: egret-config, configMap: {name: mine}}",
+    ] {
+        let (code, stdout, stderr) = inject(&text(volume), &[]);
+        assert!(
+            code == 1 && stdout.is_empty() && stderr.contains("is egret's, and this is another of that name"),
+            "{stderr}"
+        );
+    }
+    let (code, _, stderr) = inject(&text("{name: egret-secret-a, emptyDir: {}}"), &["--secret", "a"]);
+    assert!(code == 1 && stderr.contains("the volume egret-secret-a is egret's"), "{stderr}");
+    for volume in
+        ["{name: egret-secret-a, emptyDir: {}}", "{name: egret-config, configMap: {name: egret, defaultMode: 420}}"]
+    {
+        let (pod, notes) = pod(&text(volume), &[]);
+        let volumes = pod["spec"]["volumes"].as_sequence().unwrap();
+        let named = volumes.iter().filter(|volume| volume["name"] == "egret-config").count();
+        assert_eq!((named, notes.as_str()), (1, ""), "{volume}");
+    }
+}
+
+/// What is no application's on Linux stands among manifests that want egret.
+#[test]
+fn agents_of_nodes_and_windows_pods_do_not_stop_the_stream() {
+    let pod = |kind: &str, extra: &str, context: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: other}}\nspec:\n  template:\n    spec:\n{extra}      containers:\n      \
+             - {{name: app, image: x{context}}}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec:\n  template:\n    \
+             spec:\n      containers:\n      - name: web\n        image: x\n"
+        )
+    };
+    for (text, says) in [
+        (pod("DaemonSet", "", ", securityContext: {privileged: yes}"), "container app of a DaemonSet is privileged"),
+        (pod("DaemonSet", "      hostNetwork: true\n", ""), "redirect the whole node"),
+        (pod("Deployment", "      os: {name: windows}\n", ""), "a Windows pod has no redirect"),
+        (pod("Deployment", "      nodeSelector: {kubernetes.io/os: windows}\n", ""), "a Windows pod has no redirect"),
+    ] {
+        let (output, notes) = injected(&text, &[]);
+        assert_eq!(output.matches("name: egret-init").count(), 1, "{output}");
+        assert!(
+            notes.contains(says) && notes.contains("other is left as it is") && notes.lines().count() == 1,
+            "{notes}"
+        );
+    }
+    let (code, _, stderr) = inject(&pod("Deployment", "", ", securityContext: {privileged: true}"), &[]);
+    assert!(code == 1 && stderr.contains("container app is privileged, so it could remove the redirect"), "{stderr}");
 }

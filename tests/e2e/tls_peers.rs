@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egret::flow::Host;
-use egret::io::Lease;
+use egret::io::{ConnectOptions, Engine, EngineKind, EngineOptions, Lease, Socket};
 use egret::tls::{
     Alpn, ClientProfile, IdentitySource, NameCheck, ProfileMode, ProfileRequest, Session, SniSource, Store,
     StoreOptions, TlsError, TrustSource,
 };
+use egret::upstream::Stream;
 
 const HOST: &str = "my-nginx.mesh-external.svc.cluster.local";
 const EC: &str = "ec|-pkeyopt|ec_paramgen_curve:P-256";
@@ -322,4 +323,35 @@ fn servers_that_are_too_old_or_refuse_us_are_named_so() {
         let reason = reason(Client::connect(server.addr, &profile(&mutual(&pki, "client"))).and_then(|mut c| c.echo()));
         assert!(reason.contains(wanted), "{options}: {reason}");
     }
+}
+
+/// IIS asks so for the client certificates of some paths: the log must not say that it merely closed.
+#[test]
+fn a_server_that_wants_another_handshake_and_ends_is_named_so() {
+    let pki = Pki::new();
+    pki.leaf("server", HOST, EC, "");
+    let mut server = Server::start(pki.0.path(), "server", "-tls1_2");
+    let profile = profile(&request(&pki, NameCheck::ChainOnly));
+    let (addr, config) = (server.addr, profile.client_config());
+    let name = profile.server_name(&Host::Name(HOST.parse().unwrap())).unwrap();
+    let mut say = |line: &str| server.input.write_all(line.as_bytes()).and_then(|()| server.input.flush()).unwrap();
+    let mut engine = Engine::new(EngineOptions { kind: EngineKind::Epoll, ..EngineOptions::default() }).unwrap();
+    let error = engine.run(async {
+        let socket = Socket::connect(addr, &ConnectOptions::default()).await.unwrap();
+        let stream = Stream::handshake(socket, &config, name).await.unwrap();
+        stream.send(b"hello\n".to_vec()).unwrap().await.unwrap();
+        // It is answered, and so nothing is amiss.
+        say("hello\n");
+        assert_eq!(&*stream.recv().await.unwrap().unwrap(), b"hello\n");
+        // `r` asks for another handshake; without one the server ends the connection, by itself or because it is told to.
+        say("r\n");
+        let ended = async { stream.recv().await.map(|bytes| bytes.is_none()) };
+        let told = async {
+            egret::io::sleep(Duration::from_millis(500)).await;
+            say("Q\n");
+            std::future::pending().await
+        };
+        futures_lite::future::or(ended, told).await.expect_err("it says why").to_string()
+    });
+    assert!(error.contains("NO_RENEGOTIATION") && error.contains("client certificate"), "{error}");
 }

@@ -38,6 +38,8 @@ pub enum Gets {
     Status(u16),
     /// Something that it can see not to be whole.
     Broken,
+    /// The same, or 502 where nothing had gone on yet.
+    Refused,
 }
 
 /// What the application's connection is good for afterwards.
@@ -153,6 +155,7 @@ impl Case {
             ("end", "reset") => self.end = End::Reset,
             ("gets", "same") => self.gets = Gets::Same,
             ("gets", "broken") => self.gets = Gets::Broken,
+            ("gets", "refused") => self.gets = Gets::Refused,
             ("gets", _) => match value.strip_prefix("status ").map(str::parse) {
                 Some(Ok(status)) => self.gets = Gets::Status(status),
                 _ => self.gets = Gets::Bytes(value.to_owned()),
@@ -162,7 +165,7 @@ impl Case {
             ("log", _) => self.log.push(value.to_owned()),
             _ => panic!("{}: {key}: {value}?", self.title),
         }
-        if self.gets == Gets::Broken {
+        if matches!(self.gets, Gets::Broken | Gets::Refused) {
             self.after = After::Closed;
         }
     }

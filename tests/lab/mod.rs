@@ -18,6 +18,7 @@ pub mod client;
 pub mod credentials;
 pub mod documents;
 pub mod forward;
+pub mod frames;
 pub mod http2_client;
 pub mod http2_server;
 pub mod names;

@@ -18,7 +18,7 @@ use crate::config::{self, Loaded, Problem, Resources, Severity};
 use crate::control::expiry;
 use crate::flow::Hostname;
 use crate::policy::publish::{Addresses, Published};
-use crate::policy::{Materials, NOT_FOR_THIS_WORKLOAD, compile, take_unjudged};
+use crate::policy::{Materials, NOT_FOR_EGRESS, NOT_FOR_THIS_WORKLOAD, compile, take_unjudged};
 use crate::tls::{ClientProfile, MaterialError, ProfileRequest, Store, StoreOptions};
 use pods::{Gathered, pods};
 
@@ -156,7 +156,7 @@ fn write_text(problems: &[Problem], files: usize, errors: &mut impl Write, summa
     writeln!(summary, "{}", summary_of(problems, files))
 }
 
-/// `2 errors, 1 warning in 3 files`.
+/// `2 errors, 1 warning in 3 files`, and how many policies are none of egret's.
 fn summary_of(problems: &[Problem], files: usize) -> String {
     let counted = |number: usize, what: &str| match number {
         1 => format!("1 {what}"),
@@ -164,7 +164,17 @@ fn summary_of(problems: &[Problem], files: usize) -> String {
     };
     let errors = counted(count(problems, Severity::Error), "error");
     let warnings = counted(count(problems, Severity::Warning), "warning");
-    format!("{errors}, {warnings} in {}", counted(files, "file"))
+    let others = match not_for_egress(problems) {
+        0 => String::new(),
+        1 => "; 1 AuthorizationPolicy is not for egress".to_owned(),
+        number => format!("; {number} AuthorizationPolicies are not for egress"),
+    };
+    format!("{errors}, {warnings} in {}{others}", counted(files, "file"))
+}
+
+/// How many AuthorizationPolicies are about what comes to pods.
+fn not_for_egress(problems: &[Problem]) -> usize {
+    problems.iter().filter(|problem| problem.message.starts_with(NOT_FOR_EGRESS)).count()
 }
 
 fn write_json(problems: &[Problem], loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
@@ -173,6 +183,7 @@ fn write_json(problems: &[Problem], loaded: &Loaded, out: &mut impl Write) -> io
     let report = serde_json::json!({
         "errors": count(problems, Severity::Error),
         "warnings": count(problems, Severity::Warning),
+        "notForEgress": not_for_egress(problems),
         "files": files,
         "problems": listed,
     });

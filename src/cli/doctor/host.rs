@@ -8,12 +8,19 @@ use crate::control::limits::{self, Granted};
 use crate::control::{RESERVED_DESCRIPTORS, cores};
 use crate::io;
 
-/// The oldest kernel that egret is made for, on epoll.
-const OLDEST_KERNEL: (u32, u32) = (5, 15);
+/// The oldest kernel that egret was seen to work on, on epoll.
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
+/// The oldest that it is made for.
+const OLDEST_SUPPORTED: (u32, u32) = (5, 15);
 /// The oldest kernel with everything that rings need.
 const OLDEST_FOR_RINGS: (u32, u32) = (6, 1);
-/// Pinned pages of a worker's receive ring and of what older accounting adds; the smallest default of any runtime.
-const LOCKED_BYTES: u64 = 64 * 1024;
+/// Kernels that count the pages of rings as locked memory, of all processes of a user together: from the first to below the
+/// second. Seen on 6.16 to 6.18, and neither on 6.12 nor on 7.2.
+const RINGS_ARE_COUNTED: [(u32, u32); 2] = [(6, 14), (7, 2)];
+/// Who the proxy is where `egret inject` puts it.
+const PROXY_UID: u32 = 1337;
+/// As many as the pods that a node has by default.
+const SIDECARS: u64 = 110;
 /// Fewer descriptors than this leave nothing for connections.
 const FEWEST_DESCRIPTORS: u64 = 48;
 /// Open before there is any connection.
@@ -21,41 +28,72 @@ const OPEN_AT_FIRST: u64 = 20;
 
 pub(super) fn findings() -> Vec<Finding> {
     let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    let release = release.unwrap_or_default();
     let limit = |which| getrlimit(which).map_or(0, |(_, hard)| hard);
+    let probed = io::probe();
+    let uid = nix::unistd::geteuid().as_raw();
     vec![
-        kernel(&release.unwrap_or_default()),
-        sysctl(std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().as_deref()),
-        engine(io::probe()),
-        locked_memory(limit(Resource::RLIMIT_MEMLOCK)),
+        kernel(&release),
+        sysctl(std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().as_deref(), probed.is_ok()),
+        engine(probed),
+        locked_memory(Locked {
+            limit: limit(Resource::RLIMIT_MEMLOCK),
+            workers: cores::available() as u64,
+            is_counted: counts_rings(&release),
+            uid: if uid == 0 { PROXY_UID } else { uid },
+        }),
         descriptors(limit(Resource::RLIMIT_NOFILE)),
         cpus(cores::allowed_cpus(), cores::limit_milli(), cores::available()),
     ]
 }
 
-fn kernel(release: &str) -> Finding {
+/// Major and minor.
+fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
-    let (oldest_major, oldest_minor) = OLDEST_KERNEL;
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) if (major, minor) >= OLDEST_FOR_RINGS => Finding::ok("kernel", release),
-        (Some(major), Some(minor)) if (major, minor) >= OLDEST_KERNEL => {
-            let (major, minor) = OLDEST_FOR_RINGS;
-            let message = format!("{release}: egret runs on epoll; io_uring as it needs it came with {major}.{minor}");
-            Finding::warn("kernel", message)
-        }
-        (Some(_), Some(_)) => Finding::fail(
-            "kernel",
+    Some((numbers.next()?, numbers.next()?))
+}
+
+fn kernel(release: &str) -> Finding {
+    const CHECK: &str = "kernel";
+    let (major, minor) = OLDEST_FOR_RINGS;
+    let (oldest_major, oldest_minor) = OLDEST_SUPPORTED;
+    match version(release) {
+        Some(found) if found >= OLDEST_FOR_RINGS => Finding::ok(CHECK, release),
+        Some(found) if found >= OLDEST_SUPPORTED => Finding::warn(
+            CHECK,
+            format!("{release}: egret runs on epoll; io_uring as it needs it came with {major}.{minor}"),
+        ),
+        Some(found) if found >= OLDEST_KERNEL => Finding::warn(
+            CHECK,
+            format!(
+                "{release} is older than {oldest_major}.{oldest_minor}, which egret is made for; it runs on epoll; use nodes \
+                 with a newer kernel"
+            ),
+        ),
+        Some(_) => Finding::fail(
+            CHECK,
             format!("{release} is older than {oldest_major}.{oldest_minor}; use nodes with a newer kernel"),
         ),
-        _ => Finding::warn("kernel", format!("{release:?} is no version that can be read; io_uring below decides")),
+        None => Finding::warn(CHECK, format!("{release:?} is no version that can be read; io_uring below decides")),
     }
 }
 
-/// `kernel.io_uring_disabled` (kernel 6.6).
-fn sysctl(text: Option<&str>) -> Finding {
+fn counts_rings(release: &str) -> bool {
+    let [from, until] = RINGS_ARE_COUNTED;
+    version(release).is_some_and(|found| found >= from && found < until)
+}
+
+/// `kernel.io_uring_disabled` (kernel 6.6). `works`: this process may use io_uring.
+fn sysctl(text: Option<&str>, works: bool) -> Finding {
     const CHECK: &str = "io_uring sysctl";
     match text.map(str::trim) {
         None => Finding::ok(CHECK, "kernel.io_uring_disabled is not there: nothing is forbidden"),
         Some("0") => Finding::ok(CHECK, "kernel.io_uring_disabled=0"),
+        Some("1") if works => Finding::ok(
+            CHECK,
+            "kernel.io_uring_disabled=1, and this process may use io_uring: it has the group of kernel.io_uring_group, or \
+             CAP_SYS_ADMIN, which the proxy will not have",
+        ),
         Some("1") => Finding::warn(
             CHECK,
             "kernel.io_uring_disabled=1: only a group may use io_uring; set it to 0 on the node, or give the proxy the \
@@ -78,16 +116,50 @@ fn engine(probed: Result<io::Features, io::EngineError>) -> Finding {
     }
 }
 
-fn locked_memory(limit: u64) -> Finding {
+/// What rings may lock.
+#[derive(Clone, Copy)]
+struct Locked {
+    /// Bytes.
+    limit: u64,
+    workers: u64,
+    /// The kernel counts rings.
+    is_counted: bool,
+    /// Whose account it is.
+    uid: u32,
+}
+
+fn locked_memory(Locked { limit, workers, is_counted, uid }: Locked) -> Finding {
     const CHECK: &str = "RLIMIT_MEMLOCK";
-    if limit < LOCKED_BYTES {
+    const REMEDY: &str = "(ulimit -l, or the container runtime's default limits)";
+    let each = io::EngineOptions::default().locked_bytes();
+    let needed = workers * each;
+    let rings = format!("the rings of {workers} workers lock {needed} bytes ({each} each)");
+    if limit < needed {
         let message = format!(
-            "{limit} bytes: registering buffers may fail; raise it to {LOCKED_BYTES} (ulimit -l, or the container \
-             runtime's default limits)"
+            "{limit} bytes, and where the kernel counts them (6.14 to 6.18 do) {rings}: they become smaller, or egret runs \
+             on epoll; raise it to {} {REMEDY}",
+            needed * if is_counted { SIDECARS } else { 1 }
         );
         return Finding::warn(CHECK, message);
     }
-    Finding::ok(CHECK, amount(limit, "bytes"))
+    if limit == u64::MAX || !is_counted {
+        return Finding::ok(CHECK, amount(limit, "bytes"));
+    }
+    let sidecars = limit / needed;
+    let message = format!(
+        "{limit} bytes for all processes of uid {uid} on this node together, and {rings}: enough for {sidecars} such sidecars"
+    );
+    if sidecars >= SIDECARS {
+        return Finding::ok(CHECK, message);
+    }
+    let raised = needed * SIDECARS;
+    Finding::warn(
+        CHECK,
+        format!(
+            "{message}; the next have smaller rings, and then run on epoll; for {SIDECARS} raise it to {raised} {REMEDY}, or \
+             give pods uids of their own (`egret init --proxy-uid`)"
+        ),
+    )
 }
 
 fn descriptors(limit: u64) -> Finding {
@@ -143,17 +215,27 @@ mod tests {
     fn each_state_has_its_verdict_and_its_remedy() {
         check(&kernel("6.1.0-18-amd64"), Ok, "6.1.0");
         check(&kernel("7.0"), Ok, "7.0");
-        check(&kernel("5.10.0"), Fail, "newer kernel");
+        check(&kernel("5.10.0"), Warn, "it runs on epoll");
+        check(&kernel("5.4.0"), Fail, "newer kernel");
         check(&kernel("5.15.0"), Warn, "epoll");
         check(&kernel("6.0.19"), Warn, "6.1");
         check(&kernel("weird"), Warn, "io_uring below");
-        check(&sysctl(None), Ok, "nothing is forbidden");
-        check(&sysctl(Some("0\n")), Ok, "=0");
-        check(&sysctl(Some("1\n")), Warn, "kernel.io_uring_group");
-        check(&sysctl(Some("2\n")), Warn, "set it to 0");
+        check(&sysctl(None, false), Ok, "nothing is forbidden");
+        check(&sysctl(Some("0\n"), true), Ok, "=0");
+        check(&sysctl(Some("1\n"), false), Warn, "kernel.io_uring_group");
+        check(&sysctl(Some("1\n"), true), Ok, "has the group");
+        check(&sysctl(Some("2\n"), false), Warn, "set it to 0");
         check(&engine(Err(io::EngineError::Memory { step: "x" })), Warn, "RLIMIT_MEMLOCK");
-        check(&locked_memory(0), Warn, "ulimit -l");
-        check(&locked_memory(u64::MAX), Ok, "unlimited");
+        let locked = |limit, workers, is_counted| locked_memory(Locked { limit, workers, is_counted, uid: PROXY_UID });
+        check(&locked(0, 2, false), Warn, "ulimit -l");
+        check(&locked(0, 2, true), Warn, "the rings of 2 workers lock 114688 bytes");
+        check(&locked(u64::MAX, 2, true), Ok, "unlimited");
+        check(&locked(8 << 20, 2, false), Ok, "8388608 bytes");
+        check(&locked(8 << 20, 2, true), Warn, "uid 1337 on this node together");
+        check(&locked(8 << 20, 2, true), Warn, "enough for 73 such sidecars");
+        check(&locked(16 << 20, 2, true), Ok, "enough for 146 such sidecars");
+        let counted = ["6.12.0", "6.14.1", "6.18.44-cloud", "7.1.0", "7.2.0"].map(counts_rings);
+        assert_eq!(counted, [false, true, true, true, false]);
         check(&descriptors(32), Fail, "raise the hard limit");
         check(&descriptors(64), Warn, "13 connections");
         check(&descriptors(1024), Warn, "435 connections");

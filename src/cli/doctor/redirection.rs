@@ -27,7 +27,7 @@ pub(super) fn findings() -> Vec<Finding> {
         Ok(capture) => {
             let survey = backend::survey(&capture);
             findings.extend(backends(&survey));
-            findings.extend(ipv6(&survey));
+            findings.extend(ipv6(&survey, backend::ipv6_in_use()));
             findings.extend(capture.dns.as_ref().map(dns));
         }
         Err(contradiction) => findings.push(Finding::fail("redirect", format!("EGRET_ variables: {contradiction}"))),
@@ -86,10 +86,12 @@ fn check_name(backend: Backend) -> &'static str {
     }
 }
 
-/// What becomes of IPv6 with the backend that `egret init` would take; nothing to say where none works.
-fn ipv6(survey: &Survey) -> Option<Finding> {
+/// What becomes of IPv6 with the backend that `egret init` would take; nothing to say where none works. nft takes rules
+/// for it also where the kernel has none (`ipv6.disable=1`).
+fn ipv6(survey: &Survey, in_use: bool) -> Option<Finding> {
     const CHECK: &str = "ipv6";
     survey.iter().find_map(|(backend, result)| match result {
+        Ok(_) if !in_use => Some(Finding::ok(CHECK, "not in use here")),
         Ok(Ipv6::Redirect) => Some(Finding::ok(CHECK, format!("redirected like IPv4 by {backend}"))),
         Ok(Ipv6::Absent) => Some(Finding::ok(CHECK, "not in use here")),
         Ok(Ipv6::Reject) => Some(Finding::warn(
@@ -170,16 +172,19 @@ mod tests {
         let lines = backends(&survey);
         assert_eq!(verdicts(&lines), [Verdict::Ok, Verdict::Ok]);
         assert!(lines[0].message.contains("iptables-legacy works"), "{lines:?}");
-        assert_eq!(ipv6(&survey).unwrap().verdict, Warn);
+        assert_eq!(ipv6(&survey, true).unwrap().verdict, Warn);
         let denied = RedirectError::NotPermitted { tool: "nft".into(), said: "no".into() };
         let failed = RedirectError::ToolFailed { tool: "x".into(), said: "no".into() };
         let survey = [(Backend::Nft, Err(denied)), (legacy, Err(failed))];
         let lines = backends(&survey);
         assert_eq!(verdicts(&lines), [Warn, Fail]);
         assert!(lines[1].message.contains("iptable_nat"), "{lines:?}");
-        assert_eq!(ipv6(&survey), None);
+        assert_eq!(ipv6(&survey, true), None);
+        let survey = [(Backend::Nft, Ok(Ipv6::Redirect))];
+        assert!(ipv6(&survey, true).unwrap().message.contains("redirected like IPv4"));
+        assert_eq!(ipv6(&survey, false).unwrap(), Finding::ok("ipv6", "not in use here"));
         let survey = [(legacy, Err(RedirectError::Ipv6("is in use".into())))];
-        assert_eq!(ipv6(&survey).unwrap().verdict, Fail);
+        assert_eq!(ipv6(&survey, true).unwrap().verdict, Fail);
     }
 
     #[test]

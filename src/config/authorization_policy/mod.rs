@@ -13,7 +13,7 @@ use crate::config::problem::{Location, Problem};
 use crate::config::reader::{Field, Object, Report};
 use crate::config::yaml::quoted;
 
-pub use rule::{AuthorizationCondition, AuthorizationOperation, AuthorizationRule, AuthorizationSource, Wanted};
+pub use rule::{About, AuthorizationCondition, AuthorizationOperation, AuthorizationRule, AuthorizationSource, Wanted};
 pub use text_pattern::TextPattern;
 
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct AuthorizationPolicy {
     pub action: AuthorizationAction,
     /// Any of them; none matches nothing.
     pub rules: Vec<AuthorizationRule>,
+    /// Whose requests it is about.
+    pub about: About,
     /// `istio.io/dry-run`: written to be looked at, not to hold.
     pub dry_run: bool,
     /// What cannot be judged where one pod's traffic leaves, each an error for the pods that the policy is for: its rules are
@@ -62,7 +64,8 @@ const ACTIONS: &[(&str, Option<AuthorizationAction>)] = &[
     ("CUSTOM", None),
 ];
 
-const DRY_RUN: &str = "istio.io/dry-run";
+/// Only an AuthorizationPolicy may have this annotation.
+pub(super) const DRY_RUN: &str = "istio.io/dry-run";
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<AuthorizationPolicy> {
     let errors_before = report.errors();
@@ -75,14 +78,17 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     object.finish(report);
     let mut scope = AuthorizationScope::Workloads(None);
     let mut action = Some(AuthorizationAction::default());
-    let mut rules = Vec::new();
+    let (mut rules, mut asks_others) = (Vec::new(), false);
     if let Some(spec) = &mut spec {
+        asks_others = spec.optional("action").is_some_and(|field| field.scalar() == Some("CUSTOM"));
         scope = read_scope(spec, report);
         action = read_action(spec, report);
         rules = spec.optional("rules").map(|field| rule::read_all(&field, report)).unwrap_or_default();
     }
     if let Some(spec) = spec {
-        if action == Some(AuthorizationAction::Deny) && rules.is_empty() {
+        if action == Some(AuthorizationAction::Deny) && !spec.has("rules") {
+            spec.error("a DENY without rules matches nothing; to deny everything write `rules: [{}]`", report);
+        } else if action == Some(AuthorizationAction::Deny) && rules.is_empty() {
             spec.warning("a DENY without rules matches nothing; to deny everything write `rules: [{}]`", report);
         }
         spec.finish(report);
@@ -94,17 +100,53 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         return None;
     }
     let meta = meta?;
-    let dry_run = is_dry_run(&meta);
-    Some(AuthorizationPolicy { meta, scope, action: action?, rules, dry_run, unjudged })
+    let dry_run = read_dry_run(&meta, action, report)?;
+    let about = about(&scope, &rules, asks_others);
+    Some(AuthorizationPolicy { meta, scope, action: action?, rules, about, dry_run, unjudged })
 }
 
-fn is_dry_run(meta: &Meta) -> bool {
-    meta.annotations.get(DRY_RUN).is_some_and(|value| value == "true")
+/// In Istio a policy without targets is about what comes to a pod. One that asks for callers, or an external authorizer about
+/// them, can be meant for nothing else, unless it says where requests go.
+fn about(scope: &AuthorizationScope, rules: &[AuthorizationRule], asks_others: bool) -> About {
+    let AuthorizationScope::Workloads(_) = scope else { return About::Any };
+    let is_incoming = |rule: &AuthorizationRule| match rule.about {
+        About::Incoming => true,
+        About::Any => asks_others,
+        About::Leaving => false,
+    };
+    if !rules.is_empty() && rules.iter().all(is_incoming) { About::Incoming } else { About::Any }
+}
+
+/// `None`, and a complaint, where the annotation says neither yes nor no as Go reads it, or stands beside another action.
+fn read_dry_run(meta: &Meta, action: Option<AuthorizationAction>, report: &mut Report) -> Option<bool> {
+    let Some(value) = meta.annotations.get(DRY_RUN) else { return Some(false) };
+    let at = meta.place();
+    match (value.as_str(), action) {
+        (_, Some(AuthorizationAction::Audit)) => {
+            report.error(at, format!("the annotation {DRY_RUN} is for action ALLOW and DENY alone"));
+            None
+        }
+        ("1" | "t" | "T" | "TRUE" | "true" | "True", _) => Some(true),
+        ("0" | "f" | "F" | "FALSE" | "false" | "False", _) => Some(false),
+        (other, _) => {
+            report.error(at, format!("the annotation {DRY_RUN} is true or false, found {}", quoted(other)));
+            None
+        }
+    }
 }
 
 fn read_action(spec: &mut Object<'_>, report: &mut Report) -> Option<AuthorizationAction> {
-    if let Some(field) = spec.optional("provider") {
-        field.key_set_aside("external authorizers are not supported; remove it, and use ALLOW, DENY or AUDIT", report);
+    let is_custom = spec.optional("action").is_some_and(|field| field.scalar() == Some("CUSTOM"));
+    match spec.optional("provider") {
+        Some(field) if is_custom => {
+            field.key_set_aside(
+                "external authorizers are not supported; remove it, and use ALLOW, DENY or AUDIT",
+                report,
+            );
+        }
+        Some(field) => field.key_error("only a policy with action CUSTOM has a provider; remove it", report),
+        None if is_custom => spec.error("action CUSTOM needs provider.name", report),
+        None => {}
     }
     let Some(field) = spec.optional("action") else { return Some(AuthorizationAction::default()) };
     let action = field.choice(ACTIONS, report)?;

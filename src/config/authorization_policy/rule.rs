@@ -3,6 +3,8 @@
 //! Conditions that mean nothing at the egress of one pod are errors, because a policy that silently asks for less than its
 //! author wrote would let traffic out.
 
+use std::path::Path;
+
 use ipnet::IpNet;
 
 use super::text_pattern::TextPattern;
@@ -19,6 +21,19 @@ pub struct AuthorizationRule {
     pub to: Option<Vec<AuthorizationOperation>>,
     /// All of them.
     pub when: Vec<AuthorizationCondition>,
+    /// Whom it is about.
+    pub about: About,
+}
+
+/// Whose requests a rule is about, as far as its conditions show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum About {
+    #[default]
+    Any,
+    /// Those that come in: each must be of a caller whom only its receiver can tell, and nothing says where they go.
+    Incoming,
+    /// It says where they go.
+    Leaving,
 }
 
 /// Of where a request comes from, the namespace is all that is known of the one pod that egret serves.
@@ -94,13 +109,41 @@ pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<Authorizat
     let mut rules = Vec::new();
     for item in field.list(512, report) {
         let Some(mut rule) = item.object(report) else { continue };
+        let about = about(&mut rule);
         let from = rule.optional("from").map(|field| each(&field, report, read_from));
         let to = rule.optional("to").map(|field| each(&field, report, read_to));
         let when = rule.optional("when").map(|field| each(&field, report, read_condition)).unwrap_or_default();
         rule.finish(report);
-        rules.push(AuthorizationRule { from, to, when });
+        rules.push(AuthorizationRule { from, to, when, about });
     }
     rules
+}
+
+/// What is wrong with it is told elsewhere.
+fn about(rule: &mut Object<'_>) -> About {
+    let unheard = &mut Report::new(Path::new(""));
+    let mut items = |name| rule.optional(name).map(|field| field.list(512, unheard)).unwrap_or_default();
+    let (from, to, when) = (items("from"), items("to"), items("when"));
+    let key = |item: &Field<'_>| item.child("key").and_then(|key| key.scalar()).unwrap_or_default().to_owned();
+    let keys: Vec<String> = when.iter().map(key).collect();
+    let has = |item: &Field<'_>, of: &str, names: &[&str]| {
+        item.child(of).is_some_and(|within| names.iter().any(|name| within.child(name).is_some()))
+    };
+    let names_caller = !from.is_empty() && from.iter().all(|item| has(item, "source", &UNKNOWN_SOURCES))
+        || keys.iter().any(|key| tells_caller(key));
+    let names_destination = to.iter().any(|item| has(item, "operation", &["hosts", "notHosts"]))
+        || keys.iter().any(|key| matches!(key.as_str(), "connection.sni" | "destination.ip"));
+    match (names_destination, names_caller) {
+        (true, _) => About::Leaving,
+        (false, true) => About::Incoming,
+        (false, false) => About::Any,
+    }
+}
+
+/// Whether a key of `when` is about who sends, beyond the namespace.
+fn tells_caller(key: &str) -> bool {
+    let of_source = key.strip_prefix("source.").is_some_and(|what| what != "namespace");
+    of_source || key.starts_with("request.auth.") || key == "remote.ip"
 }
 
 /// The items of a list that must not be empty: nobody knows what is meant by one that is.

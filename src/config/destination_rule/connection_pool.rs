@@ -134,7 +134,7 @@ fn read_tcp(tcp: &mut Object<'_>, pool: &mut ConnectionPool, report: &mut Report
     pool.connect_timeout = tcp.optional("connectTimeout").and_then(|time| time.at_least_a_millisecond(report));
     pool.max_connection_duration =
         tcp.optional("maxConnectionDuration").and_then(|time| time.at_least_a_millisecond(report));
-    pool.tcp_idle_timeout = tcp.optional("idleTimeout").and_then(|field| field.duration(report));
+    pool.tcp_idle_timeout = tcp.optional("idleTimeout").and_then(|field| field.whole_milliseconds(report));
     pool.tcp_keepalive = tcp.optional("tcpKeepalive").and_then(|field| read_keepalive(&field, report));
 }
 
@@ -161,7 +161,7 @@ fn read_http(http: &mut Object<'_>, pool: &mut ConnectionPool, report: &mut Repo
     pool.max_requests_per_connection = count(http, "maxRequestsPerConnection", report);
     pool.max_requests = count(http, "http2MaxRequests", report);
     pool.max_retries = count(http, "maxRetries", report);
-    pool.http_idle_timeout = http.optional("idleTimeout").and_then(|field| field.duration(report));
+    pool.http_idle_timeout = http.optional("idleTimeout").and_then(|field| field.whole_milliseconds(report));
     pool.h2_upgrade =
         http.optional("h2UpgradePolicy").and_then(|field| field.choice(UPGRADE_POLICIES, report)).flatten();
     pool.use_client_protocol =

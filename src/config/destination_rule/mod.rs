@@ -9,6 +9,7 @@ mod proxy_protocol;
 mod retry_budget;
 mod traffic_policy;
 mod tunnel;
+mod upstream_protocol;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub use proxy_protocol::ProxyProtocol;
 pub use retry_budget::RetryBudget;
 pub use traffic_policy::{PortPolicy, TrafficPolicy};
 pub use tunnel::{Tunnel, TunnelProtocol};
+pub use upstream_protocol::UpstreamProtocol;
 
 #[derive(Clone, Debug)]
 pub struct DestinationRule {
@@ -38,6 +40,8 @@ pub struct DestinationRule {
     pub export_to: Vec<ExportTo>,
     /// `workloadSelector.matchLabels`.
     pub workload_selector: Option<BTreeMap<String, String>>,
+    /// Instead of what the Settings say.
+    pub upstream_protocol: Option<UpstreamProtocol>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,11 +61,40 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     let host = spec.required("host").and_then(|field| read_host(&field, report));
     let traffic_policy = spec.optional("trafficPolicy").and_then(|field| traffic_policy::read(&field, report));
     let subsets = spec.optional("subsets").map(|field| read_subsets(&field, report)).unwrap_or_default();
-    let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, false, report)).unwrap_or_default();
+    let export_to_field = spec.optional("exportTo");
+    let export_to = export_to_field.as_ref().map(|field| export_to::read(field, false, report)).unwrap_or_default();
     let workload_selector =
         spec.optional("workloadSelector").and_then(|field| read_selector(&field, "matchLabels", report));
+    if let (Some(field), Some(_), Some(meta)) = (export_to_field, &workload_selector, &meta) {
+        check_selected(&field, &export_to, meta, report);
+    }
+    let upstream_protocol = meta.as_ref().and_then(|meta| upstream_protocol::annotated(meta, &spec, report));
     spec.finish(report);
-    Some(DestinationRule { meta: meta?, host: host?, traffic_policy, subsets, export_to, workload_selector })
+    Some(DestinationRule {
+        meta: meta?,
+        host: host?,
+        traffic_policy,
+        subsets,
+        export_to,
+        workload_selector,
+        upstream_protocol,
+    })
+}
+
+/// Whom a rule selects is of its own namespace (`validateExportTo`).
+fn check_selected(field: &Field<'_>, export_to: &[ExportTo], meta: &Meta, report: &mut Report) {
+    let is_own = |to: &ExportTo| match to {
+        ExportTo::Same => true,
+        // Without a namespace it may be that one.
+        ExportTo::Namespace(name) => meta.namespace.as_ref().is_none_or(|own| own == name),
+        ExportTo::All | ExportTo::Nobody => false,
+    };
+    if !export_to.iter().all(is_own) {
+        field.error(
+            "a rule with workloadSelector holds in its own namespace alone: leave exportTo out, or write \".\"",
+            report,
+        );
+    }
 }
 
 fn read_host(field: &Field<'_>, report: &mut Report) -> Option<HostPattern> {
@@ -69,12 +102,25 @@ fn read_host(field: &Field<'_>, report: &mut Report) -> Option<HostPattern> {
     names::host_pattern(text).map_err(|message| field.error(message, report)).ok()
 }
 
+/// The name of a subset.
+pub(super) fn subset_name(field: &Field<'_>, report: &mut Report) -> Option<String> {
+    let name = field.word(report)?;
+    if !names::is_port_name(name) {
+        field.error(
+            format!("invalid name of a subset: {}; use letters, digits and '-', at most 63", quoted(name)),
+            report,
+        );
+        return None;
+    }
+    Some(name.to_owned())
+}
+
 fn read_subsets(field: &Field<'_>, report: &mut Report) -> Vec<Subset> {
     let items = field.list(usize::MAX, report);
     let mut subsets: Vec<Subset> = Vec::new();
     for item in items {
         let Some(mut object) = item.object(report) else { continue };
-        let name = object.required("name").and_then(|field| Some((field.word(report)?.to_owned(), field)));
+        let name = object.required("name").and_then(|field| Some((subset_name(&field, report)?, field)));
         let labels = object.optional("labels").map(|field| metadata::labels(&field, report)).unwrap_or_default();
         let traffic_policy = object.optional("trafficPolicy").and_then(|field| traffic_policy::read(&field, report));
         object.finish(report);

@@ -99,6 +99,21 @@ impl<'n> Field<'n> {
         }
     }
 
+    /// The value of a field of a mapping, for those who only look.
+    pub fn child(&self, name: &str) -> Option<Field<'n>> {
+        let node = self.node.child(name)?;
+        Some(Field { node, ..self.clone() })
+    }
+
+    /// The text of a scalar as it is written.
+    pub fn scalar(&self) -> Option<&'n str> {
+        self.node.text()
+    }
+
+    pub fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::Sequence(items) if items.is_empty())
+    }
+
     pub fn is_scalar(&self) -> bool {
         matches!(self.node.value, Value::Scalar { .. })
     }
@@ -218,11 +233,25 @@ impl<'n> Field<'n> {
         parsed.map_err(|message| self.error(message, report)).ok()
     }
 
-    /// A duration as Istio's validation wants most of them.
+    /// A duration as Istio's validation wants most of them (`ValidateDuration`).
     pub fn at_least_a_millisecond(&self, report: &mut Report) -> Option<Duration> {
-        let duration = self.duration(report)?;
-        if duration < Duration::from_millis(1) {
+        let duration = self.whole_milliseconds(report)?;
+        if duration.is_zero() {
             self.error("must be at least \"1ms\"", report);
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// The same, and zero.
+    pub fn whole_milliseconds(&self, report: &mut Report) -> Option<Duration> {
+        let duration = self.duration(report)?;
+        if !duration.is_zero() && duration < Duration::from_millis(1) {
+            self.error("must be at least \"1ms\"", report);
+            return None;
+        }
+        if duration.subsec_nanos() % 1_000_000 != 0 {
+            self.error("must be a whole number of milliseconds", report);
             return None;
         }
         Some(duration)

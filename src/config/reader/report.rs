@@ -18,6 +18,13 @@ pub(crate) struct Report {
     aside: Vec<Problem>,
 }
 
+/// How far a report had come.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    problems: usize,
+    errors: usize,
+}
+
 impl Report {
     pub fn new(file: &Path) -> Self {
         Self { file: file.into(), problems: Vec::new(), errors: 0, aside: Vec::new() }
@@ -48,6 +55,20 @@ impl Report {
     pub fn add_all(&mut self, aside: Vec<Problem>) {
         self.errors += aside.len();
         self.problems.extend(aside);
+    }
+
+    /// Where [`take_since`](Self::take_since) begins.
+    pub fn mark(&self) -> Mark {
+        Mark { problems: self.problems.len(), errors: self.errors }
+    }
+
+    /// Takes back the problems since a mark if there is an error among them; warnings alone stay.
+    pub fn take_since(&mut self, mark: Mark) -> Vec<Problem> {
+        if self.errors == mark.errors {
+            return Vec::new();
+        }
+        self.errors = mark.errors;
+        self.problems.split_off(mark.problems.min(self.problems.len()))
     }
 
     /// Errors so far, and what is set aside.

@@ -144,7 +144,17 @@ fn read_hosts(field: &Field<'_>, report: &mut Report) -> Vec<HostPattern> {
                 );
             }
             Ok(host) if hosts.contains(&host) => item.warning(format!("{host} is listed twice"), report),
-            Ok(host) => hosts.push(host),
+            Ok(host) => {
+                if let HostPattern::PartialWildcard(ending) = &host {
+                    let message = format!(
+                        "{host} is a partial wildcard: it stands for every name that ends with {}, at any depth; where single \
+                         names or one domain are meant, list them",
+                        quoted(ending)
+                    );
+                    item.warning(message, report);
+                }
+                hosts.push(host);
+            }
             Err(message) => item.error(message, report),
         }
     }
@@ -175,7 +185,7 @@ fn read_addresses(field: &Field<'_>, resolution: Option<Resolution>, report: &mu
 fn check_hosts(related: &Related<'_>, spec: &mut Object<'_>, report: &mut Report) {
     let Some(hosts) = spec.optional("hosts") else { return };
     let by_name = matches!(related.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
-    let wildcard = related.hosts.iter().find(|host| matches!(host, HostPattern::Wildcard(_)));
+    let wildcard = related.hosts.iter().find(|host| host.is_wildcard());
     if let (true, true, Some(host)) = (by_name, related.endpoints.is_empty(), wildcard) {
         let fix = "list full names, add endpoints, or use resolution NONE";
         hosts.error(format!("{host} cannot be resolved by DNS without endpoints; {fix}"), report);

@@ -33,6 +33,14 @@ pub enum PortProtocol {
     Auto,
 }
 
+impl PortProtocol {
+    /// As it is written; `None` where it is not.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        PROTOCOLS.iter().find(|(_, protocol)| *protocol == self).map(|(name, _)| *name)
+    }
+}
+
 const MAX_PORTS: usize = 256;
 const PROTOCOLS: &[(&str, PortProtocol)] = &[
     ("HTTP", PortProtocol::Http),
@@ -84,15 +92,9 @@ fn read_port(item: &Field<'_>, report: &mut Report) -> Option<ServicePort> {
     let name = object.required("name").and_then(|field| read_port_name(&field, report));
     let protocol = object.optional_text("protocol", report);
     let protocol = protocol.map_or(Some(PortProtocol::Auto), |(field, _)| read_protocol(&field, report));
-    let target_port = object.optional("targetPort").and_then(|field| field.whole(&(0..=65535), report));
+    let target_port = object.optional("targetPort").and_then(|field| field.port(report));
     object.finish(report);
-    Some(ServicePort {
-        number: number?,
-        name: name?,
-        protocol: protocol?,
-        target_port: target_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
-        at: report.location(item.at()),
-    })
+    Some(ServicePort { number: number?, name: name?, protocol: protocol?, target_port, at: report.location(item.at()) })
 }
 
 fn read_port_name(field: &Field<'_>, report: &mut Report) -> Option<String> {

@@ -66,8 +66,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        AccessLogFormat, CloseNotify, ConnectPolicy, DnsPolicy, DnsTransport, Http2, Ipv4Prefix, Ipv6Prefix, Keepalive,
-        MinimumVersion, OutboundPolicy, ReplyDetails, RequestIds,
+        AccessLogFormat, CloseNotify, ConnectPolicy, DnsPolicy, DnsTransport, H2Upgrade, Http2, Ipv4Prefix, Ipv6Prefix,
+        Keepalive, MinimumVersion, OutboundPolicy, ReplyDetails, RequestIds, UpstreamProtocol,
     };
 
     #[derive(clap::Parser)]
@@ -93,7 +93,7 @@ mod tests {
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 --tcp-keepalive-time 16s \
                    --tcp-keepalive-interval 17s --tcp-keepalive-probes 18 --tcp-user-timeout 19s \
-                   --max-head-bytes 8Ki --max-head-fields 9 --http2-max-concurrent-streams 20 \
+                   --max-head-bytes 8Ki --max-head-fields 9 --h2-upgrade-policy upgrade --upstream-protocol auto --http2-max-concurrent-streams 20 \
                    --http2-initial-stream-window-size 128Ki --http2-initial-connection-window-size 1Mi \
                    --http2-max-frame-size 32Ki --http2-hpack-table-size 0 --http2-send-buffer-size 21Ki \
                    --http2-max-pending-resets 22 --http2-max-remembered-resets 23 --http2-remember-resets 24s \
@@ -124,6 +124,8 @@ mod tests {
             close_notify: CloseNotify::Ignore,
             max_head_bytes: 8192,
             max_head_fields: 9,
+            h2_upgrade_policy: H2Upgrade::Upgrade,
+            upstream_protocol: UpstreamProtocol::Auto,
             http2: Http2 {
                 max_concurrent_streams: 20,
                 initial_stream_window_size: 128 << 10,

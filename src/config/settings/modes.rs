@@ -1,6 +1,7 @@
 //! Settings that are one of a few words.
 
 use super::value::Named;
+use crate::config::destination_rule::{H2Upgrade, UpstreamProtocol};
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -93,4 +94,14 @@ impl CloseNotify {
 impl Named for CloseNotify {
     const WORDS: &'static [(&'static str, Self)] =
         &[("REQUIRE", CloseNotify::Require), ("IGNORE", CloseNotify::Ignore)];
+}
+
+impl Named for UpstreamProtocol {
+    const WORDS: &'static [(&'static str, Self)] = UpstreamProtocol::ALL;
+}
+
+/// Istio's words for a mesh (`meshConfig.h2UpgradePolicy`).
+impl Named for H2Upgrade {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("DO_NOT_UPGRADE", H2Upgrade::DoNotUpgrade), ("UPGRADE", H2Upgrade::Upgrade)];
 }

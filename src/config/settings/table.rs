@@ -12,6 +12,7 @@ use super::http2::{self, Http2};
 use super::keepalive::{self, Keepalive};
 use super::modes::{AccessLogFormat, CloseNotify, ConnectPolicy, MinimumVersion, ReplyDetails, RequestIds};
 use super::value::ValueKind;
+use crate::config::destination_rule::{H2Upgrade, UpstreamProtocol};
 use crate::config::sidecar::OutboundPolicy;
 use crate::flow::Hostname;
 
@@ -95,6 +96,10 @@ pub struct Settings {
     /// Largest request or response head in bytes.
     pub max_head_bytes: usize,
     pub max_head_fields: usize,
+    /// Where no DestinationRule says which version of HTTP is spoken to a port's servers.
+    pub h2_upgrade_policy: H2Upgrade,
+    /// The same, over TLS of egret's, where nothing else says it.
+    pub upstream_protocol: UpstreamProtocol,
     pub http2: Http2,
     /// Connections of applications at once, all workers together.
     pub max_connections: usize,
@@ -242,6 +247,18 @@ pub static SETTINGS: &[Setting] = &[
         key: "maxHeadFields",
         help: "Most fields in a head",
         value: ValueKind::Count(|settings| &mut settings.max_head_fields, HEAD_FIELDS),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "h2UpgradePolicy",
+        help: "Whether the servers of HTTP ports are spoken to in HTTP/2 where no DestinationRule says: UPGRADE or DO_NOT_UPGRADE",
+        value: ValueKind::Word { place: |settings| &mut settings.h2_upgrade_policy, name: "POLICY", any_case: false },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "upstreamProtocol",
+        help: "What is spoken to the servers of HTTP ports over TLS that egret originates: DECLARED, or AUTO to let the server choose between HTTP/2 and HTTP/1.1",
+        value: ValueKind::Word { place: |settings| &mut settings.upstream_protocol, name: "MODE", any_case: false },
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -434,6 +451,8 @@ impl Default for Settings {
             close_notify: CloseNotify::default(),
             max_head_bytes: 60 * 1024,
             max_head_fields: 100,
+            h2_upgrade_policy: H2Upgrade::DoNotUpgrade,
+            upstream_protocol: UpstreamProtocol::default(),
             http2: Http2::default(),
             max_connections: 10_000,
             dns_refresh_rate: Duration::from_secs(60),

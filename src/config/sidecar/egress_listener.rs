@@ -33,7 +33,20 @@ pub enum ImportedFrom {
 }
 
 pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<EgressListener> {
-    field.list(usize::MAX, report).iter().filter_map(|item| read(item, report)).collect()
+    let items = field.list(usize::MAX, report);
+    let mut listeners: Vec<EgressListener> = Vec::new();
+    for (item, number) in items.iter().zip(1..) {
+        let Some(listener) = read(item, report) else { continue };
+        match listener.port {
+            None if number < items.len() => item.error("a listener without a port must be the last", report),
+            Some(port) if listeners.iter().any(|other| other.port == Some(port)) => {
+                item.error(format!("port {port} has two listeners; merge their hosts"), report);
+            }
+            _ => {}
+        }
+        listeners.push(listener);
+    }
+    listeners
 }
 
 fn read(item: &Field<'_>, report: &mut Report) -> Option<EgressListener> {
@@ -48,7 +61,11 @@ fn read(item: &Field<'_>, report: &mut Report) -> Option<EgressListener> {
     object.unsupported("bind", Shape::Word, report);
     object.unsupported("captureMode", Shape::Word, report);
     object.unsupported("tls", Shape::Any, report);
-    let hosts = object.required("hosts").map(|field| field.list(usize::MAX, report)).unwrap_or_default();
+    let field = object.required("hosts");
+    let hosts = field.as_ref().map(|field| field.list(usize::MAX, report)).unwrap_or_default();
+    if let Some(field) = field.filter(Field::is_empty_list) {
+        field.error("at least one host is required; \"~/*\" shows none", report);
+    }
     let hosts = hosts.iter().filter_map(|host| read_host(host, report)).collect();
     object.finish(report);
     Some(EgressListener { port, hosts })
@@ -76,7 +93,7 @@ fn read_host(item: &Field<'_>, report: &mut Report) -> Option<ImportedHost> {
     };
     let host = names::host_pattern(host).map_err(|message| item.error(message, report)).ok()?;
     let from = match (from, &host) {
-        (ImportedFrom::Nowhere, HostPattern::Exact(_) | HostPattern::Wildcard(_)) => ImportedFrom::Except(None),
+        (ImportedFrom::Nowhere, host) if *host != HostPattern::Any => ImportedFrom::Except(None),
         (from, _) => from,
     };
     Some(ImportedHost { from, host })

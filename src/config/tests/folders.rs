@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::config::{Loaded, Severity, load};
+use crate::config::{Loaded, Severity, load, load_text};
 
 fn entry(name: &str) -> String {
     format!(
@@ -198,4 +198,46 @@ fn swap_generation(root: &Path, generation: u32) {
     if let Some(old) = generation.checked_sub(1) {
         fs::remove_dir_all(root.join(format!("..{old}"))).unwrap();
     }
+}
+
+#[test]
+fn what_is_for_kustomize_is_not_read() {
+    let folder = folder(&[("a.yaml", &entry("a")), ("kustomization.yaml", "resources: [a.yaml]\nnamePrefix: x-\n")]);
+    let loaded = load(&[folder.path().to_owned()]);
+    assert_eq!(names(&loaded), ["a"]);
+    assert_eq!(loaded.files.len(), 1);
+    let problem = only_problem(&loaded);
+    assert!(problem.contains("kustomization.yaml:1:1: warning: this file is for kustomize"), "{problem}");
+}
+
+#[test]
+fn lists_are_of_any_kind_or_of_one() {
+    let item =
+        "metadata: {name: NAME}, spec: {hosts: [NAME.example], ports: [{number: 80, name: http, protocol: HTTP}]}";
+    let item = |name: &str| item.replace("NAME", name);
+    let full = |name: &str| format!("{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, {}}}", item(name));
+    for text in [
+        format!("apiVersion: v1\nkind: List\nitems:\n- {}\n- {}\n", full("a"), full("b")),
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntryList\nmetadata: {{resourceVersion: ''}}\nitems:\n- {{{}}}\n- {}\n",
+            item("a"),
+            full("b")
+        ),
+        format!(
+            "apiVersion: v1\nkind: List\nitems:\n- {{apiVersion: v1, kind: List, items: [{}]}}\n- {}\n",
+            full("a"),
+            full("b")
+        ),
+    ] {
+        let loaded = load_text(Path::new("f"), &text);
+        assert_eq!(loaded.problems, [], "{text}");
+        assert_eq!(names(&loaded), ["a", "b"], "{text}");
+    }
+    // Those of others are passed over as a whole, and ours without items are no lists.
+    let loaded = load_text(Path::new("f"), "apiVersion: v1\nkind: PodList\nitems: [{metadata: {name: a}}]\n");
+    assert!(only_problem(&loaded).contains("PodList (v1) is ignored"));
+    let loaded = load_text(Path::new("f"), "apiVersion: networking.istio.io/v1\nkind: ServiceEntryLists\n");
+    assert_eq!(loaded.problems[0].severity, Severity::Warning, "{:?}", loaded.problems);
+    let loaded = load_text(Path::new("f"), "apiVersion: networking.istio.io/v1\nkind: ServiceEntri\n");
+    assert!(loaded.has_errors() && only_problem(&loaded).contains("did you mean ServiceEntry?"));
 }

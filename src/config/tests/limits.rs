@@ -73,7 +73,7 @@ fn what_is_not_written_has_istios_meaning() {
         ("Mongo", PortProtocol::Mongo),
         ("''", PortProtocol::Auto),
     ] {
-        let ports = format!("{{number: 80, name: p, protocol: {written}, targetPort: 0}}");
+        let ports = format!("{{number: 80, name: p, protocol: {written}}}");
         let port = &only(&entry("a.example", "", &ports, "")).ports[0];
         assert_eq!((port.protocol, port.target_port), (expected, None), "{written}");
     }

@@ -37,7 +37,9 @@ fn messages(file: &str) -> Vec<String> {
     let loaded = load_text(Path::new("f"), file);
     // What cannot be judged is an error for the pods that a policy is for.
     let unjudged = loaded.resources.authorization_policies.into_iter().flat_map(|policy| policy.unjudged);
-    let mut problems: Vec<_> = loaded.problems.into_iter().chain(unjudged).collect();
+    // And those of a delegate, for whoever delegates to it.
+    let delegated = loaded.resources.virtual_services.into_iter().filter_map(|service| service.delegate).flatten();
+    let mut problems: Vec<_> = loaded.problems.into_iter().chain(unjudged).chain(delegated).collect();
     problems.sort_by(|a, b| a.at.cmp(&b.at));
     problems.iter().map(|problem| problem.to_string().replace("f:", "")).collect()
 }

@@ -21,6 +21,7 @@ fn all_changed() -> Settings {
         "requestTimeout": "6s", "connectTimeout": "1500ms", "tlsHandshakeTimeout": "8s",
         "tcpKeepalive": { "time": "9s", "interval": "11s", "probes": 12 }, "tcpUserTimeout": "13s",
         "minTlsVersion": "TLSV1_3", "maxHeadBytes": "2Ki", "maxHeadFields": 14,
+        "h2UpgradePolicy": "UPGRADE", "upstreamProtocol": "AUTO",
         "http2": {
             "maxConcurrentStreams": 30, "initialStreamWindowSize": "64Ki", "initialConnectionWindowSize": "1Mi",
             "maxFrameSize": "17Ki", "hpackTableSize": "1Ki", "sendBufferSize": "18Ki", "maxPendingResets": 31,

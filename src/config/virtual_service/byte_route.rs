@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::destination::{self, Destination};
 use super::gateways;
 use super::header_changes::Headers;
-use super::http_match::labels;
+use super::http_match::{labels, source_namespace};
 use crate::config::names::{self, HostPattern};
 use crate::config::problem::Location;
 use crate::config::reader::{Field, Object, Report};
@@ -86,7 +86,7 @@ fn read_match(mut object: Object<'_>, reads: Reads<'_>, report: &mut Report) -> 
         destination_subnets: subnets.map(|field| read_subnets(&field, report)).unwrap_or_default(),
         port: object.optional("port").and_then(|field| field.port(report)),
         source_labels: labels(&mut object, report),
-        source_namespace: object.optional_text("sourceNamespace", report).map(|(_, text)| text.to_owned()),
+        source_namespace: source_namespace(&mut object, report),
         never: false,
     };
     if let Some(field) = object.optional("gateways") {

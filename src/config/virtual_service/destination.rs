@@ -1,6 +1,7 @@
 //! `route`: where requests or connections go. Whether a destination exists is not known here; that is `policy`'s concern.
 
 use super::header_changes::{HeaderChanges, Headers};
+use crate::config::destination_rule::subset_name;
 use crate::config::names;
 use crate::config::problem::Location;
 use crate::config::reader::{Field, Object, Report};
@@ -73,7 +74,7 @@ fn read_destination(field: &Field<'_>, report: &mut Report) -> Option<To> {
         object.finish(report);
         number
     });
-    let subset = object.optional_text("subset", report).map(|(_, text)| text.to_owned());
+    let subset = object.optional_text("subset", report).and_then(|(field, _)| subset_name(&field, report));
     object.finish(report);
     Some((host?, port, subset))
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::reader::{Field, Object, Report};
-use crate::config::yaml::quoted;
 use crate::grpc;
 
 /// Faults made on purpose; shares are in parts per million of requests.
@@ -32,10 +31,14 @@ impl fmt::Display for Abort {
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Fault> {
     let mut object = field.object(report)?;
+    if !object.has("delay") && !object.has("abort") {
+        object.error("must have at least one of delay and abort", report);
+    }
     let delay = object.optional("delay").and_then(|field| {
         let mut object = field.object(report)?;
         let share = read_share(&mut object, report);
-        let duration: Option<Duration> = object.optional("fixedDelay").and_then(|field| field.duration(report));
+        let duration: Option<Duration> =
+            object.optional("fixedDelay").and_then(|field| field.at_least_a_millisecond(report));
         if !object.has("fixedDelay") {
             object.warning("without fixedDelay it has no effect", report);
         }
@@ -51,7 +54,7 @@ fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(Abort, u32)> {
     let mut object = field.object(report)?;
     let share = read_share(&mut object, report);
     let http = object.optional("httpStatus").and_then(|field| field.whole(&(200..=599), report));
-    let grpc = object.optional("grpcStatus").and_then(|field| read_grpc_status(&field, report));
+    let grpc = object.optional("grpcStatus").and_then(|field| field.choice(&grpc::Status::NAMES, report));
     match (object.has("httpStatus"), object.has("grpcStatus")) {
         (true, true) => object.error("only one of httpStatus and grpcStatus may be set", report),
         (false, false) => object.warning("without httpStatus or grpcStatus it has no effect", report),
@@ -62,16 +65,6 @@ fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(Abort, u32)> {
     Some((http.or(grpc.map(Abort::Grpc))?, share))
 }
 
-/// By its name, as in Envoy and Istio.
-fn read_grpc_status(field: &Field<'_>, report: &mut Report) -> Option<grpc::Status> {
-    let name = field.word(report)?;
-    let status = grpc::Status::named(name);
-    if status.is_none() {
-        field.error(format!("expected a status of gRPC such as UNAVAILABLE, found {}", quoted(name)), report);
-    }
-    status
-}
-
 /// In parts per million.
 pub(super) const ALL: u32 = 1_000_000;
 
@@ -80,7 +73,13 @@ fn read_share(object: &mut Object<'_>, report: &mut Report) -> u32 {
     let whole = object.optional("percent").and_then(|field| field.whole(&(0..=100), report));
     let exact = object.optional("percentage").and_then(|field| {
         let mut object = field.object(report)?;
-        let value = object.optional("value").and_then(|field| field.number(&(0.0..=100.0), report));
+        let value = object.optional("value").and_then(|field| {
+            let value = field.number(&(0.0..=100.0), report)?;
+            if value > 0.0 && value < 0.0001 {
+                field.error("must be 0, or at least 0.0001", report);
+            }
+            Some(value)
+        });
         object.finish(report);
         value
     });

@@ -7,6 +7,11 @@ const MESH: &str = "mesh";
 
 /// Whether gateways are named, and none is [`MESH`].
 pub(super) fn exclude_sidecars(field: &Field<'_>, report: &mut Report) -> bool {
-    let names = field.words(report);
+    leave_sidecars_out(&field.words(report))
+}
+
+/// The same of names.
+#[must_use]
+pub fn leave_sidecars_out(names: &[String]) -> bool {
     !names.is_empty() && names.iter().all(|name| name != MESH)
 }

@@ -29,6 +29,7 @@ pub struct HttpMatch {
     pub port: Option<u16>,
     pub source_labels: BTreeMap<String, String>,
     pub source_namespace: Option<String>,
+    pub gateways: Vec<String>,
     /// A condition that egret does not judge stands in it, or one that no sidecar meets: it holds for no request, so
     /// that a route never takes more than its author meant.
     pub never: bool,
@@ -62,14 +63,20 @@ fn read(mut object: Object<'_>, report: &mut Report) -> HttpMatch {
         query: query(&mut object, report),
         port: object.optional("port").and_then(|field| field.port(report)),
         source_labels: labels(&mut object, report),
-        source_namespace: object.optional_text("sourceNamespace", report).map(|(_, text)| text.to_owned()),
+        source_namespace: source_namespace(&mut object, report),
+        gateways: Vec::new(),
         never: false,
     };
     if let Some(field) = object.optional("gateways") {
-        found.never = gateways::exclude_sidecars(&field, report);
+        found.gateways = field.words(report);
+        found.never = gateways::leave_sidecars_out(&found.gateways);
     }
     object.finish(report);
     found
+}
+
+pub(super) fn source_namespace(object: &mut Object<'_>, report: &mut Report) -> Option<String> {
+    object.optional_text("sourceNamespace", report).and_then(|(field, _)| metadata::namespace(&field, report))
 }
 
 /// By the names as they are written: a query has no other form.
@@ -83,6 +90,11 @@ pub(super) fn labels(object: &mut Object<'_>, report: &mut Report) -> BTreeMap<S
     object.optional("sourceLabels").map(|field| metadata::labels(&field, report)).unwrap_or_default()
 }
 
+/// As Istio has them (`ValidateHTTPHeaderName`).
+fn is_field_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
 fn headers(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Vec<(String, TextMatch)> {
     let Some(field) = object.optional(name) else { return Vec::new() };
     let mut found = Vec::new();
@@ -92,6 +104,8 @@ fn headers(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> 
         } else if entry.key.to_ascii_lowercase().starts_with(CLAIMS) {
             let message = "JWT claim based routing is only supported for gateways: nobody has checked a token here";
             value.key_error(message, report);
+        } else if !is_field_name(&entry.key) {
+            value.key_error("not the name of a header field: use letters, digits, '-' and '_'", report);
         } else if let Some(wanted) = text_match::read(&value, report) {
             found.push((entry.key.to_ascii_lowercase(), wanted));
         }

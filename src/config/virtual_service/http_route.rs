@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::delegate::{self, Delegate, Written};
 use super::destination::{self, Destination};
 use super::fault::{self, Fault};
 use super::header_changes::{self, HeaderChanges, Headers, read_authority};
@@ -38,6 +39,8 @@ pub enum HttpAction {
         status: u16,
         body: String,
     },
+    /// Another VirtualService says it.
+    Delegate(Delegate),
 }
 
 /// What is not given stays as it was requested.
@@ -53,21 +56,24 @@ pub struct Redirect {
     pub code: u16,
 }
 
-pub(super) fn read_all(field: &Field<'_>, report: &mut Report) -> Vec<HttpRoute> {
+pub(super) fn read_all(field: &Field<'_>, written: Written, report: &mut Report) -> Vec<HttpRoute> {
     let mut routes = Vec::new();
     for item in field.list(usize::MAX, report) {
         let Some(object) = item.object(report) else { continue };
-        routes.extend(read(object, &item, report));
+        routes.extend(read(object, &item, written, report));
     }
     routes
 }
 
-fn read(mut object: Object<'_>, item: &Field<'_>, report: &mut Report) -> Option<HttpRoute> {
+fn read(mut object: Object<'_>, item: &Field<'_>, written: Written, report: &mut Report) -> Option<HttpRoute> {
     let name = object.optional_text("name", report).map(|(_, text)| text.to_owned());
     let matches = object.optional("match").map(|field| http_match::read_all(&field, report)).unwrap_or_default();
-    let action = read_action(&mut object, item, report);
+    let action = read_action(&mut object, item, written, report);
+    if written == Written::InDelegate || object.has("delegate") {
+        delegate::refuse_expressions(&matches, item, report);
+    }
     let mut rewrite = object.optional("rewrite").and_then(|field| rewrite::read(&field, report)).unwrap_or_default();
-    let timeout = object.optional("timeout").and_then(|field| field.duration(report));
+    let timeout = object.optional("timeout").and_then(|field| field.whole_milliseconds(report));
     let retries = object.optional("retries").and_then(|field| retries::read(&field, report));
     let fault = object.optional("fault").and_then(|field| fault::read(&field, report)).unwrap_or_default();
     let Headers { request, response, authority } = header_changes::read_all(&mut object, report);
@@ -77,9 +83,6 @@ fn read(mut object: Object<'_>, item: &Field<'_>, report: &mut Report) -> Option
     rewrite.authority = rewrite.authority.or(authority);
     let mirrors = mirror::read_all(&mut object, report);
     object.unsupported("corsPolicy", Shape::Any, report);
-    if let Some(field) = object.optional("delegate") {
-        field.key_error("delegating to another VirtualService is not supported; write its routes here", report);
-    }
     object.finish(report);
     Some(HttpRoute {
         name,
@@ -96,16 +99,25 @@ fn read(mut object: Object<'_>, item: &Field<'_>, report: &mut Report) -> Option
     })
 }
 
-fn read_action(object: &mut Object<'_>, item: &Field<'_>, report: &mut Report) -> Option<HttpAction> {
-    let written = ["route", "redirect", "directResponse"].iter().filter(|name| object.has(name)).count();
-    if written != 1 && !object.has("delegate") {
-        item.error("expected one of route, redirect and directResponse", report);
+fn read_action(object: &mut Object<'_>, item: &Field<'_>, written: Written, report: &mut Report) -> Option<HttpAction> {
+    let count = ["route", "redirect", "directResponse", "delegate"].iter().filter(|name| object.has(name)).count();
+    if count != 1 {
+        item.error("expected one of route, redirect, directResponse and delegate", report);
     }
+    for (answer, beside) in
+        [("redirect", "fault"), ("redirect", "rewrite"), ("directResponse", "fault"), ("directResponse", "rewrite")]
+    {
+        if object.has(answer) && object.has(beside) {
+            item.error(format!("only one of {answer} and {beside} may be set"), report);
+        }
+    }
+    let delegate = object.optional("delegate").and_then(|field| delegate::read_reference(&field, written, report));
     let forward =
         object.optional("route").and_then(|field| destination::read_all(&field, header_changes::read_all, report));
     let redirect = object.optional("redirect").and_then(|field| read_redirect(&field, report));
     let direct = object.optional("directResponse").and_then(|field| read_direct(&field, report));
-    forward.map(HttpAction::Forward).or(redirect.map(HttpAction::Redirect)).or(direct)
+    let delegate = delegate.map(HttpAction::Delegate);
+    forward.map(HttpAction::Forward).or(redirect.map(HttpAction::Redirect)).or(direct).or(delegate)
 }
 
 fn read_redirect(field: &Field<'_>, report: &mut Report) -> Option<Redirect> {
@@ -123,6 +135,9 @@ fn read_redirect(field: &Field<'_>, report: &mut Report) -> Option<Redirect> {
     let prefix = object.optional("prefixRewrite").and_then(|field| path(&field, report));
     if object.has("uri") && object.has("prefixRewrite") {
         object.error("only one of uri and prefixRewrite may be set", report);
+    }
+    if !["uri", "prefixRewrite", "authority", "scheme", "port", "derivePort"].iter().any(|name| object.has(name)) {
+        object.error("must have at least one of uri, prefixRewrite, authority, scheme and port", report);
     }
     let authority = object.optional("authority").and_then(|field| read_authority(&field, report));
     let scheme = object.optional("scheme").and_then(|field| field.choice(SCHEMES, report)).map(str::to_owned);

@@ -1,6 +1,7 @@
 //! `VirtualService`: its hosts, and whom its routes are for.
 
 mod byte_route;
+mod delegate;
 mod destination;
 mod fault;
 mod gateways;
@@ -16,13 +17,16 @@ mod text_match;
 use crate::config::export_to::{self, ExportTo};
 use crate::config::metadata::{Meta, read_meta};
 use crate::config::names::{self, HostPattern};
-use crate::config::problem::Location;
+use crate::config::problem::{Location, Problem};
 use crate::config::reader::{Field, Object, Report};
 
 use byte_route::Reads;
 pub use byte_route::{ByteMatch, ByteRoute};
+pub use delegate::Delegate;
+use delegate::Written;
 pub use destination::Destination;
 pub use fault::{Abort, Fault};
+pub use gateways::leave_sidecars_out;
 pub use header_changes::HeaderChanges;
 pub use header_format::{FormatFacts, FormattedField, HeaderFormat};
 pub use http_match::HttpMatch;
@@ -35,6 +39,7 @@ pub use text_match::TextMatch;
 #[derive(Clone, Debug)]
 pub struct VirtualService {
     pub meta: Meta,
+    /// None, if its routes hold where another VirtualService delegates to them, or for nobody here.
     pub hosts: Vec<HostPattern>,
     pub export_to: Vec<ExportTo>,
     /// The first that matches holds.
@@ -43,6 +48,8 @@ pub struct VirtualService {
     pub tls: Vec<ByteRoute>,
     /// For bytes that are not looked into.
     pub tcp: Vec<ByteRoute>,
+    /// Without hosts: what is wrong with it is an error only where a VirtualService for sidecars delegates to it.
+    pub delegate: Option<Vec<Problem>>,
 }
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<VirtualService> {
@@ -52,21 +59,19 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     object.finish(report);
     let mut spec = spec?.object(report)?;
 
-    let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, true, report)).unwrap_or_default();
+    let export_to = spec.optional("exportTo").map(|field| export_to::read(&field, false, report)).unwrap_or_default();
     if let Some(field) = spec.optional("gateways")
         && gateways::exclude_sidecars(&field, report)
     {
         field.key_warning("these routes are for gateways only, and have no effect here: add mesh", report);
         return without_effect(meta, export_to, spec, report);
     }
-    if !spec.has("hosts") && spec.has("http") && !spec.has("tls") && !spec.has("tcp") && !spec.has("gateways") {
-        let message = "without hosts these routes hold only where another VirtualService delegates to them, which is not \
-                       supported; they have no effect";
-        spec.warning(message, report);
-        return without_effect(meta, export_to, spec, report);
+    if is_delegate(&mut spec) {
+        return Some(read_delegate(meta?, export_to, spec, report));
     }
     let hosts = spec.required("hosts").map(|field| read_hosts(&field, report)).unwrap_or_default();
-    let http = spec.optional("http").map(|field| http_route::read_all(&field, report)).unwrap_or_default();
+    let http = spec.optional("http").map(|field| http_route::read_all(&field, Written::InRoot, report));
+    let http = http.unwrap_or_default();
     let tls = spec.optional("tls").map(|field| byte_route::read_all(&field, Reads::ServerName(&hosts), report));
     let tcp = spec.optional("tcp").map(|field| byte_route::read_all(&field, Reads::Nothing, report));
     let (tls, tcp) = (tls.unwrap_or_default(), tcp.unwrap_or_default());
@@ -74,7 +79,35 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
         spec.error("a VirtualService must have at least one of http, tls and tcp", report);
     }
     spec.finish(report);
-    Some(VirtualService { meta: meta?, hosts, export_to, http, tls, tcp })
+    Some(VirtualService { meta: meta?, hosts, export_to, http, tls, tcp, delegate: None })
+}
+
+/// Whether a VirtualService is for others to delegate to.
+fn is_delegate(spec: &mut Object<'_>) -> bool {
+    let names_none = spec.optional("hosts").is_none_or(|hosts| hosts.is_empty_list());
+    names_none && (spec.has("http") || spec.has("tls") || spec.has("tcp"))
+}
+
+/// What is wrong with its routes stays with it: it may be for gateways.
+fn read_delegate(meta: Meta, export_to: Vec<ExportTo>, mut spec: Object<'_>, report: &mut Report) -> VirtualService {
+    for name in ["gateways", "tls", "tcp"] {
+        if let Some(field) = spec.optional(name) {
+            field.key_error("a VirtualService without hosts is for others to delegate to, and has http alone", report);
+        }
+    }
+    let mark = report.mark();
+    let http = spec.optional("http").map(|field| http_route::read_all(&field, Written::InDelegate, report));
+    let unsound = report.take_since(mark);
+    spec.finish(report);
+    VirtualService {
+        meta,
+        hosts: Vec::new(),
+        export_to,
+        http: http.unwrap_or_default(),
+        tls: Vec::new(),
+        tcp: Vec::new(),
+        delegate: Some(unsound),
+    }
 }
 
 /// Routes that are not for sidecars. What others make of them is not known here, so nothing in them is held to be wrong.
@@ -87,7 +120,7 @@ fn without_effect(
     spec.allow(&["hosts", "http", "tls", "tcp"]);
     spec.finish(report);
     let (http, tls, tcp) = (Vec::new(), Vec::new(), Vec::new());
-    Some(VirtualService { meta: meta?, hosts: Vec::new(), export_to, http, tls, tcp })
+    Some(VirtualService { meta: meta?, hosts: Vec::new(), export_to, http, tls, tcp, delegate: None })
 }
 
 /// The hosts of routes for sidecars, by the rules of Istio's `ValidateVirtualService`.

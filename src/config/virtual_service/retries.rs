@@ -41,10 +41,14 @@ pub const RETRY_ON: [RetryOn; 4] = [
     RetryOn::Grpc(grpc::Status::Cancelled),
 ];
 
+/// Conditions of Envoy that egret does not know.
+const UNSUPPORTED: [&str; 4] =
+    ["retriable-4xx", "retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"];
+
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Retries> {
     let mut object = field.object(report)?;
     let attempts = object.optional("attempts").and_then(|field| field.whole(&(0..=100), report)).unwrap_or(2);
-    let per_try_timeout = object.optional("perTryTimeout").and_then(|field| field.duration(report));
+    let per_try_timeout = object.optional("perTryTimeout").and_then(|field| field.whole_milliseconds(report));
     let mut on = Vec::new();
     if let Some((field, text)) = object.optional_text("retryOn", report) {
         on = text.split(',').map(str::trim).filter_map(|word| retry_on(word, &field, report)).collect();
@@ -79,8 +83,12 @@ fn retry_on(word: &str, field: &Field<'_>, report: &mut Report) -> Option<RetryO
         code if code.parse::<u16>().is_ok_and(|code| (100..600).contains(&code)) => {
             code.parse().ok().map(RetryOn::Status)
         }
-        _ => {
+        _ if UNSUPPORTED.contains(&word) => {
             field.warning(format!("{} is not supported yet and has no effect", quoted(word)), report);
+            None
+        }
+        _ => {
+            field.error(format!("{} is not a valid retryOn policy", quoted(word)), report);
             None
         }
     }

@@ -5,7 +5,7 @@ use crate::config::expression::Substitution;
 use crate::config::reader::{Field, Report};
 use crate::config::yaml::quoted;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
     /// Replaces the prefix that matched, or the whole path where something else matched.
     pub uri: Option<String>,
@@ -30,6 +30,9 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Rewrite> {
         object.error("only one of uri and uriRegexRewrite may be set", report);
     }
     let authority = object.optional("authority").and_then(|field| read_authority(&field, report));
+    if !["uri", "authority", "uriRegexRewrite"].iter().any(|name| object.has(name)) {
+        object.error("must have at least one of uri, uriRegexRewrite and authority", report);
+    }
     object.finish(report);
     Some(Rewrite { uri, uri_regex, authority })
 }

@@ -3,6 +3,9 @@
 use crate::config::expression::Expression;
 use crate::config::reader::{Field, Report};
 
+/// As Istio has it (`validateStringRegexp`).
+const MAX_EXPRESSION_BYTES: usize = 1024;
+
 #[derive(Clone, Debug)]
 pub enum TextMatch {
     /// Anything, as long as it is there.
@@ -34,7 +37,10 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<TextMatch> 
     for (name, make) in [
         ("exact", (|text: &str| Ok(TextMatch::Exact(text.to_owned()))) as fn(&str) -> Result<TextMatch, String>),
         ("prefix", |text| Ok(TextMatch::Prefix(text.to_owned()))),
-        ("regex", |text| Expression::new(text).map(TextMatch::Regex)),
+        ("regex", |text| match text.len() {
+            ..=MAX_EXPRESSION_BYTES => Expression::new(text).map(TextMatch::Regex),
+            length => Err(format!("a regex has at most {MAX_EXPRESSION_BYTES} bytes, found {length}")),
+        }),
     ] {
         let Some(value) = object.optional(name) else { continue };
         // Only equality can be meant of nothing: a parameter without a value.

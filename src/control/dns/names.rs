@@ -45,6 +45,7 @@ impl Names {
                     listed.short_forms(workload).into_iter().for_each(|short| table.add_short(short, name));
                 }
                 HostPattern::Wildcard(suffix) => table.add_wildcard(suffix, &ips),
+                HostPattern::PartialWildcard(ending) => table.add_partial_wildcard(ending),
                 HostPattern::Any => {}
             }
         });

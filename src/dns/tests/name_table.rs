@@ -21,6 +21,7 @@ fn table() -> NameTable {
     table.add_short(host("echo"), &host("echo.shop.svc.cluster.local"));
     table.add_wildcard(&host("wild.test"), &ips("10.10.10.10"));
     table.add_wildcard(&host("b.wild.test"), &ips("11.11.11.11"));
+    table.add_partial_wildcard("-part.test");
     table
 }
 
@@ -56,6 +57,10 @@ fn names_are_found() {
         ("echo.shop.svc.cluster.local", "240.240.0.2"),
         ("echo.shop", "240.240.0.2"),
         ("echo", "240.240.0.2"),
+        ("x-part.test", "elsewhere"),
+        ("y.x-part.test", "elsewhere"),
+        ("-part.test", "unlisted"),
+        ("part.test", "unlisted"),
         ("echo.shop.shop.svc.cluster.local", "echo.shop: 240.240.0.2"),
         ("elsewhere.wild.test.cluster.local", "unlisted"),
         ("cluster.local", "unlisted"),

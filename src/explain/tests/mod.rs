@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::config::OutboundPolicy;
-use crate::config::PortProtocol::{Http, Https, Mysql, Tcp};
-use crate::config::{Resolution, ServiceEntry, TlsMode, TrafficPolicy};
+use crate::config::PortProtocol::{Grpc, Http, Https, Mysql, Tcp};
+use crate::config::{ConnectionPool, H2Upgrade, Resolution, ServiceEntry, TlsMode, TrafficPolicy, UpstreamProtocol};
 use crate::policy::tests::fixture::{entry, rule, tls, with_tls};
 
 /// The document's entry and rule, and a database with an address.
@@ -84,6 +84,40 @@ fn a_match_is_told_with_its_documents() {
     assert_eq!(json["tls"]["mode"], "SIMPLE");
     assert_eq!(json["endpoints"][0], "edition.cnn.com:443, every address that DNS gives");
     assert_eq!(json["outboundTrafficPolicy"], "ALLOW_ANY");
+}
+
+#[test]
+fn what_is_offered_is_told_with_its_reason() {
+    let row = |protocol, by_mesh, by_rule: Option<UpstreamProtocol>, pool: ConnectionPool| {
+        let mut resources = resources();
+        resources.service_entries[0].ports[0].protocol = protocol;
+        resources.settings.h2_upgrade_policy = by_mesh;
+        let rule = &mut resources.destination_rules[0];
+        rule.upstream_protocol = by_rule;
+        rule.traffic_policy.as_mut().unwrap().ports[0].1.connection_pool = Some(pool);
+        let report = offline(&target("http://edition.cnn.com"), &resources, &Workload::default());
+        (report.matched.unwrap().tls.unwrap().alpn, report.outcome)
+    };
+    let none = ConnectionPool::default;
+    let follows = ConnectionPool { use_client_protocol: true, ..none() };
+    let (down, up, auto) = (H2Upgrade::DoNotUpgrade, H2Upgrade::Upgrade, Some(UpstreamProtocol::Auto));
+    for (got, alpn, outcome) in [
+        (row(Http, down, None, none()), "http/1.1", "as HTTP/1.1 over"),
+        (row(Grpc, down, None, none()), "h2 alone, since port 80 is declared GRPC;", "as HTTP/2 over"),
+        (row(Http, up, None, none()), "h2 alone, since h2UpgradePolicy is UPGRADE;", "as HTTP/2 over"),
+        (
+            row(Http, down, auto, none()),
+            "h2 and http/1.1, of which the server chooses,",
+            "as HTTP/2 or HTTP/1.1, whichever",
+        ),
+        (
+            row(Http, down, auto, follows),
+            "as the application speaks, since useClientProtocol is true",
+            "that the application",
+        ),
+    ] {
+        assert!(got.0.contains(alpn) && got.1.contains(outcome), "{got:?}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 
 use io_uring::{IoUring, Probe, opcode, squeue};
 
@@ -104,17 +105,40 @@ fn disabled_by_sysctl() -> Option<u8> {
 /// # Errors
 /// The first thing that is missing.
 pub fn probe() -> Result<Features, EngineError> {
-    // As large as a worker's: a small limit of locked memory may allow less (its pages count since kernel 6.14).
-    let mut ring = ring_setup::build(EngineOptions::default().submission_entries, false)
-        .map_err(|error| classify(error, "io_uring_setup"))?;
-    check_operations(&ring)?;
     let pool = Pool::new(8, 4096, 0).map_err(|error| classify(error, "mapping receive buffers"))?;
-    let step = "registering receive buffers";
-    let _buffers = ProvidedRing::register(&ring.submitter(), &pool).map_err(|error| classify(error, step))?;
+    // As large as a worker's: a small limit of locked memory may allow less (its pages count on kernels 6.14 to 6.18).
+    let (mut ring, _buffers) = set_up(EngineOptions::default().submission_entries, false, &pool)?;
+    check_operations(&ring)?;
     check_entering(&mut ring).map_err(|error| classify(error, "io_uring_enter"))?;
     let receive_limit = ring_setup::can_limit_receives(&mut ring).map_err(|error| classify(error, "receiving"))?;
     let no_sqarray = IoUring::<squeue::Entry>::builder().setup_no_sqarray().build(1).is_ok();
     Ok(Features { no_sqarray, min_wait: ring.params().is_feature_min_timeout(), receive_limit })
+}
+
+/// A ring with room for the buffers of `pool`: of `entries`, or where the memory that may be locked allows no such ring, the
+/// largest that it allows.
+///
+/// # Errors
+/// There is none, or something else is missing.
+pub(in crate::io) fn set_up(
+    entries: u32,
+    disabled: bool,
+    pool: &Rc<Pool>,
+) -> Result<(IoUring, ProvidedRing), EngineError> {
+    let mut entries = entries;
+    loop {
+        match set_up_exactly(entries, disabled, pool) {
+            Err(EngineError::Memory { .. }) if entries > ring_setup::FEWEST_ENTRIES => entries /= 2,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn set_up_exactly(entries: u32, disabled: bool, pool: &Rc<Pool>) -> Result<(IoUring, ProvidedRing), EngineError> {
+    let ring = ring_setup::build(entries, disabled).map_err(|error| classify(error, "io_uring_setup"))?;
+    let step = "registering receive buffers";
+    let buffers = ProvidedRing::register(&ring.submitter(), pool).map_err(|error| classify(error, step))?;
+    Ok((ring, buffers))
 }
 
 fn check_operations(ring: &IoUring) -> Result<(), EngineError> {
@@ -143,7 +167,9 @@ fn check_operations(ring: &IoUring) -> Result<(), EngineError> {
 fn check_entering(ring: &mut IoUring) -> io::Result<()> {
     // SAFETY: a NOP refers to no memory.
     unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("a new queue has room");
-    ring.submit_and_wait(1).map(drop)
+    ring.submit_and_wait(1)?;
+    ring.completion().for_each(drop);
+    Ok(())
 }
 
 #[cfg(test)]

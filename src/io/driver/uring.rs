@@ -2,7 +2,7 @@
 //!
 //! Flags (kernel 6.1 at least, see [`crate::io::driver::probe`]): SINGLE_ISSUER and DEFER_TASKRUN, so that completions are made
 //! only when we ask for them and nothing interrupts us; SUBMIT_ALL, so that one bad entry does not hold up others; a
-//! completion queue four times the submission queue. Where the kernel has them: NO_SQARRAY (6.6), a registered ring
+//! completion queue eight times the submission queue. Where the kernel has them: NO_SQARRAY (6.6), a registered ring
 //! descriptor (5.18), which saves a look-up at each entry, and waiting for several completions (6.12).
 //! No SQPOLL (an idle proxy must be idle), no registered buffers (pods may lock little memory), no bundles.
 
@@ -19,10 +19,10 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use crate::io::bounds::EngineOptions;
 use crate::io::buffers::Pool;
 use crate::io::buffers::provided::{GROUP, ProvidedRing};
-use crate::io::driver::probe::{EngineError, classify};
+use crate::io::driver::probe::{EngineError, classify, set_up};
 use crate::io::driver::queries::Queries;
 use crate::io::driver::restrict;
-use crate::io::driver::ring_setup::{build, can_limit_receives, limited};
+use crate::io::driver::ring_setup::{can_limit_receives, limited};
 use crate::io::driver::{Batching, Completion, Driver, DriverCounters, Manner, OpId, Submission, Wait};
 
 /// What a cancellation itself answers is of no interest: the operation's own completion tells.
@@ -70,10 +70,7 @@ struct RingRegistration {
 
 impl Uring {
     pub(in crate::io) fn new(options: &EngineOptions, pool: &Rc<Pool>) -> Result<Self, EngineError> {
-        let mut ring = build(options.submission_entries, options.restrict_ring)
-            .map_err(|error| classify(error, "io_uring_setup"))?;
-        let buffers = ProvidedRing::register(&ring.submitter(), pool)
-            .map_err(|error| classify(error, "registering receive buffers"))?;
+        let (mut ring, buffers) = set_up(options.submission_entries, options.restrict_ring, pool)?;
         let registered = register_ring(ring.as_raw_fd());
         if options.restrict_ring && restrict::restrict(&ring).is_err() {
             restrict::enable(&ring).map_err(|error| classify(error, "enabling the ring"))?;

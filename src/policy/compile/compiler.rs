@@ -11,6 +11,7 @@ use crate::config::{ByteRoute, ConnectPolicy, HostPattern, Problem, Resources, S
 use crate::policy::compile::index::{Index, byte_services};
 use crate::policy::compile::materials::Materials;
 use crate::policy::compile::select::authorization_policies::AuthorizationPolicies;
+use crate::policy::compile::select::delegates::merged;
 use crate::policy::compile::select::imports::imported;
 use crate::policy::compile::select::names::short_names;
 use crate::policy::compile::select::routed_away::RoutedAway;
@@ -31,8 +32,14 @@ pub fn compile(
     workload: &Workload,
     materials: &mut dyn Materials,
 ) -> (PolicyTable, Vec<Problem>) {
+    let merged = merged(resources, workload);
+    let resources = merged.as_ref().map_or(resources, |merged| &merged.resources);
     let seen = sidecar(resources, workload).and_then(|sidecar| imported(resources, sidecar, workload));
-    Compiler::of(seen.as_ref().unwrap_or(resources), workload, materials).finish()
+    let (table, mut problems) = Compiler::of(seen.as_ref().unwrap_or(resources), workload, materials).finish();
+    if let Some(merged) = &merged {
+        merged.tell(&mut problems);
+    }
+    (table, problems.into_sorted())
 }
 
 pub(in crate::policy) struct Compiler<'a> {
@@ -107,12 +114,12 @@ impl<'a> Compiler<'a> {
         compiler
     }
 
-    fn finish(mut self) -> (PolicyTable, Vec<Problem>) {
+    fn finish(mut self) -> (PolicyTable, Problems) {
         self.rules.warn_of_the_unused(&self.hosts, &mut self.problems);
         self.authorization_policies.warn_of_the_unused(&mut self.problems);
         self.table.must_sniff = MustSniff::of(&self.table.clusters, &self.table.services, self.materials);
         self.table.tunnel_ends.add_weighted_routes(&self.table.weighted_routes);
-        (self.table, self.problems.into_sorted())
+        (self.table, self.problems)
     }
 
     fn add_entry(&mut self, entry: &'a ServiceEntry) {

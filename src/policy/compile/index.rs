@@ -69,7 +69,7 @@ impl<'a> Index<'a> {
 
     /// Those of them that speak of all that `host` covers.
     pub(in crate::policy) fn byte_services_for(&self, host: &HostPattern) -> Vec<&'a VirtualService> {
-        let mut found: Vec<usize> = self.byte_hosts.covering(host).into_iter().flatten().copied().collect();
+        let mut found: Vec<usize> = self.byte_hosts.covering(host).flatten().copied().collect();
         self.note(found.len());
         found.sort_unstable();
         found.dedup();

@@ -26,8 +26,17 @@ impl Problems {
     }
 
     pub(in crate::policy) fn warn(&mut self, at: &Location, message: String) {
+        self.add(Severity::Warning, at, message);
+    }
+
+    /// What cannot work whatever happens. The table is made nevertheless: it concerns nothing else.
+    pub(in crate::policy) fn error(&mut self, at: &Location, message: String) {
+        self.add(Severity::Error, at, message);
+    }
+
+    fn add(&mut self, severity: Severity, at: &Location, message: String) {
         if self.seen.insert((at.to_string(), message.clone())) {
-            self.found.push(Problem { severity: Severity::Warning, at: Some(at.clone()), message });
+            self.found.push(Problem { severity, at: Some(at.clone()), message });
         }
     }
 

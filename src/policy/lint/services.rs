@@ -1,8 +1,8 @@
 //! Warnings of what an entry and one of its ports say, with the policy that holds for it.
 
 use crate::config::{
-    ClientTls, DestinationRule, EndpointAddress, H2Upgrade, HostPattern, OutlierDetection, PortPolicy, PortProtocol,
-    Resolution, ServiceEntry, ServicePort,
+    ClientTls, DestinationRule, EndpointAddress, HostPattern, OutlierDetection, PortPolicy, PortProtocol, Resolution,
+    ServiceEntry, ServicePort,
 };
 use crate::policy::lint::problems::Problems;
 use crate::policy::service::{PayloadKind, Service, is_served, originates};
@@ -125,9 +125,6 @@ fn of_requests_settings(
 ) {
     let Some((rule, traffic)) = rule.and_then(|rule| Some((rule, rule.traffic_policy.as_ref()?))) else { return };
     let own = traffic.ports.iter().find(|(number, _)| *number == port.number).map(|(_, own)| own);
-    if let Some(message) = of_upgrade(port, own.unwrap_or(&traffic.all), payload) {
-        problems.warn(&rule.meta.at, message);
-    }
     let only_bytes = entry.ports.iter().all(|port| !may_carry_requests(port.protocol));
     let Some(policy) = own.or(only_bytes.then_some(&traffic.all)) else { return };
     let has_http = policy.connection_pool.as_ref().is_some_and(|pool| {
@@ -141,23 +138,6 @@ fn of_requests_settings(
             port.number
         );
         problems.warn(&rule.meta.at, message);
-    }
-}
-
-/// An upgrade to HTTP/2 that does not happen, as it does not in Istio, which says nothing.
-fn of_upgrade(port: &ServicePort, policy: &PortPolicy, payload: PayloadKind) -> Option<String> {
-    let pool = policy.connection_pool.as_ref().filter(|pool| pool.h2_upgrade == Some(H2Upgrade::Upgrade))?;
-    let number = port.number;
-    match port.protocol {
-        _ if !matches!(payload, PayloadKind::Http1 | PayloadKind::Http2) => None,
-        PortProtocol::Auto => Some(format!(
-            "h2UpgradePolicy UPGRADE has no effect on port {number}, which has no protocol: its servers are spoken to as the \
-             application speaks; declare the port HTTP or HTTP2"
-        )),
-        _ if pool.use_client_protocol => Some(format!(
-            "h2UpgradePolicy UPGRADE has no effect on port {number} beside useClientProtocol: leave one of them out"
-        )),
-        _ => None,
     }
 }
 

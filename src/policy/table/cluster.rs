@@ -58,6 +58,26 @@ pub struct Cluster {
     pub origin: Origin,
 }
 
+impl Cluster {
+    /// Why its servers are spoken to in the version of HTTP that they are, in words behind "since".
+    #[must_use]
+    pub fn why_spoken(&self) -> String {
+        let Origin { port, declared, .. } = &self.origin;
+        let is_http2 = matches!(declared, PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb);
+        match (self.protocol, declared) {
+            (ClusterProtocol::Negotiated, _) => "upstreamProtocol is AUTO".to_owned(),
+            (ClusterProtocol::Http2, _) if !is_http2 => "h2UpgradePolicy is UPGRADE".to_owned(),
+            (ClusterProtocol::SameAsClient, declared) if *declared != PortProtocol::Auto => {
+                "useClientProtocol is true".to_owned()
+            }
+            (_, declared) => match declared.name() {
+                Some(name) => format!("port {port} is declared {name}"),
+                None => format!("port {port} has no protocol"),
+            },
+        }
+    }
+}
+
 /// How a cluster's bytes are carried, whatever they look like: HTTP on a declared TCP port is [`Opaque`](Self::Opaque).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClusterProtocol {
@@ -65,6 +85,8 @@ pub enum ClusterProtocol {
     Http1,
     /// Requests, spoken to the upstream as HTTP/2: a port declared HTTP2, GRPC or GRPC-Web, or `h2UpgradePolicy: UPGRADE`.
     Http2,
+    /// Requests, in what the server chooses of HTTP/2 and HTTP/1.1 in the handshake (`upstreamProtocol: AUTO`).
+    Negotiated,
     /// Requests, in the version that the application speaks: a port without a declared protocol, or
     /// `useClientProtocol`.
     SameAsClient,

@@ -122,14 +122,16 @@ impl PolicyTable {
         self.judge(asked, self.authorization(self.owner(asked.found))).is_err()
     }
 
-    /// The VirtualService that speaks of a request: of its host, on a port that some entry has, where requests are read.
+    /// The VirtualService that speaks of a request: of its host, on a port that some entry has for requests. In Istio a port
+    /// of other protocols has a listener for them alone, and what is none of theirs is as good as unknown.
     fn http_service(&self, asked: &Asked<'_>) -> Option<&HttpService> {
         match asked.found {
             Match::Weighted(_) => None,
             Match::Cluster(id) if self.clusters[id].protocol == ClusterProtocol::Opaque => None,
             Match::Cluster(_) | Match::Unknown => {
                 let service = self.services.of(asked.host?);
-                service.filter(|_| self.ports.contains_key(&asked.flow.destination.port()))
+                let routes = self.ports.get(&asked.flow.destination.port());
+                service.filter(|_| routes.is_some_and(PortMatches::reads_requests))
             }
         }
     }

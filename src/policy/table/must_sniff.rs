@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::config::PortProtocol::{Http, Https};
     use crate::config::Resolution::Dns;
-    use crate::config::{AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
+    use crate::config::{About, AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
     use crate::policy::tests::fixture::{compiled, entry, meta, rule, unreadable};
 
     #[test]
@@ -145,6 +145,7 @@ mod tests {
             scope: AuthorizationScope::Workloads(None),
             action: AuthorizationAction::Deny,
             rules: Vec::new(),
+            about: About::Any,
             dry_run: false,
             unjudged: Vec::new(),
         });

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::config::PortProtocol::{Http, Https, Tcp};
     use crate::config::Resolution::{Dns, None as Original, Static};
-    use crate::config::{AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
+    use crate::config::{About, AuthorizationAction, AuthorizationPolicy, AuthorizationScope, Resources};
     use crate::policy::tests::fixture::{compiled, entry, meta, rule};
 
     #[test]
@@ -154,6 +154,7 @@ mod tests {
             scope: AuthorizationScope::Workloads(None),
             action: AuthorizationAction::Allow,
             rules: Vec::new(),
+            about: About::Any,
             dry_run: false,
             unjudged: Vec::new(),
         });

@@ -189,7 +189,10 @@ fn rules() -> impl Strategy<Value = Vec<AuthorizationRule>> {
     ];
     let to = prop::option::of(prop::collection::vec(operation, 1..3));
     let one = (to, prop::collection::vec(condition, 0..3));
-    prop::collection::vec(one.prop_map(|(to, when)| AuthorizationRule { from: None, to, when }), 0..3)
+    prop::collection::vec(
+        one.prop_map(|(to, when)| AuthorizationRule { to, when, ..AuthorizationRule::default() }),
+        0..3,
+    )
 }
 
 fn flows() -> impl Strategy<Value = Flow> {

@@ -22,6 +22,7 @@ use crate::tls::{ClientProfile, ProfileRequest};
 pub(crate) fn pattern(text: &str) -> HostPattern {
     match text.strip_prefix("*.") {
         _ if text == "*" => HostPattern::Any,
+        None if text.starts_with('*') => HostPattern::PartialWildcard(text[1..].into()),
         Some(suffix) => HostPattern::Wildcard(name(suffix)),
         None => HostPattern::Exact(name(text)),
     }
@@ -156,6 +157,7 @@ pub(crate) fn rule(name_: &str, host: &str) -> DestinationRule {
         subsets: Vec::new(),
         export_to: Vec::new(),
         workload_selector: None,
+        upstream_protocol: None,
     }
 }
 

@@ -71,6 +71,7 @@ fn rule(called: &str, all: Option<PortPolicy>, port: Option<PortPolicy>, subsets
         subsets,
         export_to: Vec::new(),
         workload_selector: None,
+        upstream_protocol: None,
     }
 }
 

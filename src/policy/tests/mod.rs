@@ -3,6 +3,7 @@
 mod authorization_cases;
 mod authorization_reference;
 mod automatic_cases;
+mod delegate_cases;
 mod first_look_cases;
 pub(crate) mod fixture;
 mod lint_cases;
@@ -15,4 +16,5 @@ mod rule_cases;
 mod scenarios;
 mod strict_property;
 mod verdict_cases;
+mod version_cases;
 mod weighted_route_cases;

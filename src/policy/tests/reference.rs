@@ -148,7 +148,8 @@ impl Declared {
 fn covers(pattern: &HostPattern, name: &str) -> Option<usize> {
     match pattern {
         HostPattern::Exact(exact) => (exact.as_str() == name).then_some(usize::MAX),
-        HostPattern::Wildcard(suffix) => name.ends_with(&format!(".{suffix}")).then_some(suffix.as_str().len()),
+        HostPattern::Wildcard(suffix) => name.ends_with(&format!(".{suffix}")).then_some(suffix.as_str().len() + 1),
+        HostPattern::PartialWildcard(end) => (name.ends_with(&**end) && name.len() > end.len()).then_some(end.len()),
         HostPattern::Any => Some(0),
     }
 }
@@ -320,6 +321,7 @@ fn routes() -> impl Strategy<Value = Vec<VirtualService>> {
             hosts: hosts.iter().map(|host| pattern(host)).collect(),
             export_to: Vec::new(),
             http: Vec::new(),
+            delegate: None,
             tls: tls
                 .iter()
                 .map(|(names, subnets)| {
@@ -355,6 +357,7 @@ fn a_name_that_a_route_has_taken() {
             hosts: vec![pattern("b.t")],
             export_to: Vec::new(),
             http: Vec::new(),
+            delegate: None,
             tls: vec![ByteRoute { matches, destinations: vec![to], at: place("route") }],
             tcp: Vec::new(),
         }],

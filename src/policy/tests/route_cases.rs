@@ -394,3 +394,17 @@ fn weights_share_requests() {
     let (a, b) = (API, "outbound|8080||other.example");
     assert_eq!(shares, [a, a, a, b, a, a, a, b]);
 }
+
+#[test]
+fn routes_hold_where_requests_are_read_alone() {
+    let table = table("  - {name: all, route: [{destination: {host: api.example, port: {number: 80}}}]}\n");
+    for (request, expected) in [
+        ("GET 9.9.9.9:80 api.example /", format!("all {API}")),
+        ("GET 9.9.9.9:8080 api.example /", format!("all {API}")),
+        // In Istio this port has a listener for TLS alone, and the rest is as good as unknown.
+        ("GET 9.9.9.9:443 api.example /", "unknown".to_owned()),
+        ("GET 9.9.9.9:9 api.example /", "unknown".to_owned()),
+    ] {
+        assert_eq!(becomes(&table, request), expected, "{request}");
+    }
+}

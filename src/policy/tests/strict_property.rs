@@ -58,7 +58,7 @@ fn is_theirs<'n>(
 fn exact(entry: &ServiceEntry) -> impl Iterator<Item = &str> {
     entry.hosts.iter().filter_map(|host| match host {
         HostPattern::Exact(name) => Some(name.as_str()),
-        HostPattern::Wildcard(_) | HostPattern::Any => None,
+        HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => None,
     })
 }
 

@@ -39,6 +39,7 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, peers: &Peers
     let mut idle_since = io::now();
     // It ends with this connection.
     let mut reserved = Reserved::default();
+    let mut awaited = None;
     loop {
         if reader.bytes().is_empty()
             && let Some(close) = rest(context, reader, &mut reserved, idle_since, &context.counters.expired_rest).await
@@ -47,7 +48,7 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, peers: &Peers
         }
         // Boxed, so that a connection at rest does not carry the room that an exchange needs. One that is busy keeps the
         // box from request to request.
-        if let Some(close) = Box::pin(serve_while_busy(context, reader, &mut reserved, *peers)).await {
+        if let Some(close) = Box::pin(serve_while_busy(context, reader, &mut reserved, &mut awaited, *peers)).await {
             return close;
         }
         reader.stream().relax();
@@ -103,15 +104,19 @@ async fn serve_while_busy(
     context: &Rc<Context>,
     reader: &mut Reader<'_>,
     reserved: &mut Reserved,
+    awaited: &mut Option<Box<Repetition>>,
     peers: Peers,
 ) -> Option<Close> {
     context.memory.note_busy();
     loop {
         let bounds = Bounds::of(context.policy.load().settings());
-        let request = match read_request(context, reader, bounds).await {
-            Ok(request) => request,
-            Err(None) => return Some(Close::Abort),
-            Err(Some(failure)) => return Some(reject(context, reader, peers, &failure).await),
+        let read = read_request(context, reader, bounds).await;
+        let request = match (read, awaited.take()) {
+            (Ok(request), None) => request,
+            (Ok(request), Some(awaited)) if awaited.is(&request) => request,
+            (Ok(_) | Err(Some(_)), Some(_)) => return Some(end_unrepeated(context, peers)),
+            (Err(None), _) => return Some(Close::Abort),
+            (Err(Some(failure)), None) => return Some(reject(context, reader, peers, &failure).await),
         };
         // The table of this moment: a new policy applies from the next request on.
         let table = context.policy.table();
@@ -125,6 +130,7 @@ async fn serve_while_busy(
         if let Some(close) = state.close_after(&request, reader.bytes()) {
             return Some(close);
         }
+        *awaited = state.awaits_repetition().then(|| Repetition::of(&request));
         drop((request, table));
         if reader.bytes().is_empty() {
             let filled = io::timeout(PAUSE, reader.fill()).await.ok()?;
@@ -133,6 +139,34 @@ async fn serve_while_busy(
             }
         }
     }
+}
+
+/// A request whose body will not come, since its server cannot fulfil `Expect` (417).
+///
+/// Only the same request without `Expect` may follow. Anything else could be its body, sent in spite of the answer: whoever
+/// chose the contents of a file that is uploaded must not choose a request with them.
+struct Repetition {
+    raw: Vec<u8>,
+    head: RequestHead,
+}
+
+impl Repetition {
+    fn of(request: &Request) -> Box<Self> {
+        Box::new(Self { raw: request.raw.to_vec(), head: request.head.clone() })
+    }
+
+    fn is(&self, request: &Request) -> bool {
+        self.head.is_repeated_by(&self.raw, &request.head, &request.raw)
+    }
+}
+
+/// Ends a connection on which something else came.
+fn end_unrepeated(context: &Rc<Context>, peers: Peers) -> Close {
+    let mut record = RequestRecord::new(peers);
+    record.fail(&Failure::unrepeated());
+    context.counters.requests_malformed.increment();
+    record.log(context, None);
+    Close::Gently
 }
 
 /// What bounds a request's head. Copied out of the settings: a connection that waits must not keep an old table alive.

@@ -1,5 +1,8 @@
 //! The body of an HTTP/1 request, taken from its connection up to where it ends and no further (RFC 9112 §6).
 
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
 use super::http1_reply::Http1State;
 use crate::http::{BodyLength, BodyScanner};
 use crate::io::Lease;
@@ -30,7 +33,15 @@ impl<'i, 's> Http1Body<'i, 's> {
 
     pub async fn next(&mut self) -> Result<Lease, ExchangeError> {
         upstream::expect(self.reader.stream(), self.scanner.remaining());
-        match self.reader.fill().await {
+        let (reader, state) = (&mut self.reader, self.state);
+        let filled = poll_fn(|task| {
+            // What comes is the same request again, without this body.
+            if state.awaits_repetition() {
+                return Poll::Pending;
+            }
+            Poll::Ready(ready!(reader.poll_fill(task)))
+        });
+        match filled.await {
             Ok(true) => self.part(),
             Ok(false) | Err(_) => Err(ExchangeError::Client),
         }
@@ -47,6 +58,13 @@ impl<'i, 's> Http1Body<'i, 's> {
         self.scanner.payload()
     }
 
+    /// Whether the application has sent all of it, taken or not.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        let mut ahead = self.scanner.clone();
+        ahead.is_complete() || ahead.advance(self.reader.bytes()).is_ok() && ahead.is_complete()
+    }
+
     pub fn reader(&mut self) -> &mut Reader<'s> {
         self.reader
     }
@@ -54,6 +72,7 @@ impl<'i, 's> Http1Body<'i, 's> {
     fn part(&mut self) -> Result<Lease, ExchangeError> {
         let used = self.scanner.advance(self.reader.bytes()).map_err(ExchangeError::RequestBody)?;
         let part = self.reader.take(used);
+        self.state.has_begun.set(self.state.has_begun.get() || used > 0);
         if self.is_complete() {
             self.state.is_read.set(true);
             self.reader.stream().expect(0);

@@ -20,6 +20,10 @@ use crate::upstream::{Form, Part, Reader, Sending, Stream};
 pub struct Http1State {
     /// All of the request has been taken: what comes next on the connection is another one.
     pub is_read: Cell<bool>,
+    /// A byte of its body has been taken, or the application was told to go on with it.
+    pub has_begun: Cell<bool>,
+    /// It was answered with 417 before that.
+    is_unexpected: Cell<bool>,
     stage: Cell<Stage>,
 }
 
@@ -40,6 +44,13 @@ enum Stage {
 }
 
 impl Http1State {
+    /// Whether the body will not come: the server cannot fulfil `Expect` (417), and an application that has not begun with
+    /// the body repeats the request without it (RFC 9110 §10.1.1), over the same connection.
+    #[must_use]
+    pub fn awaits_repetition(&self) -> bool {
+        self.is_unexpected.get()
+    }
+
     /// How the connection ends after `request`, behind which `rest` has arrived; `None`: the next request is read.
     #[must_use]
     pub fn close_after(&self, request: &Request, rest: &[u8]) -> Option<Close> {
@@ -47,6 +58,7 @@ impl Http1State {
         let is_last = head.version == Version::Http11 && !head.keep_alive && rest.is_empty();
         match (self.stage.get(), self.is_read.get()) {
             (Stage::Complete { keep_alive: true }, true) => None,
+            (Stage::Complete { keep_alive: true }, false) if self.awaits_repetition() => None,
             // The application itself said that it sends nothing more.
             (Stage::Complete { keep_alive: false }, true) if is_last => Some(Close::Orderly),
             // The rest of the request is still coming, or another one; the answer must survive it.
@@ -83,6 +95,7 @@ impl<'i> Http1Reply<'i> {
         if self.request.head.version == Version::Http10 {
             return Ok(());
         }
+        self.state.has_begun.set(self.state.has_begun.get() || head.status == 100);
         let mut out = Vec::new();
         head.write_to(raw, &mut out, self.context(true));
         self.send(out.into())?.await.map_err(|_| ExchangeError::Client)
@@ -90,8 +103,13 @@ impl<'i> Http1Reply<'i> {
 
     pub fn begin(&self, head: &ResponseHead, ends_bond: bool) -> Form {
         // Only here is it known whether the connection can stay open.
-        let may_stay = self.state.is_read.get() && !self.drain.has_begun() && !self.is_astray && !ends_bond;
-        let Delivery { keep_alive, dechunk } = head.delivery(self.context(self.request.head.keep_alive && may_stay));
+        let asked = &self.request.head;
+        let is_unread = !self.state.is_read.get() && !self.state.has_begun.get();
+        let is_unexpected = head.status == 417 && asked.expect_continue && is_unread;
+        self.state.is_unexpected.set(is_unexpected);
+        let is_over = self.state.is_read.get() || is_unexpected;
+        let may_stay = is_over && !self.drain.has_begun() && !self.is_astray && !ends_bond;
+        let Delivery { keep_alive, dechunk } = head.delivery(self.context(asked.keep_alive && may_stay));
         let shows_end = !head.is_close_delimited() && !dechunk;
         let begun = Stage::Begun { keep_alive, shows_end };
         self.state.stage.set(if head.is_upgrade { Stage::Switched } else { begun });
@@ -212,7 +230,7 @@ mod tests {
             (Stage::Begun { keep_alive: true, shows_end: true }, true, &stays, "", abort),
             (Stage::Switched, true, &stays, "", abort),
         ] {
-            let state = Http1State { is_read: Cell::new(is_read), stage: Cell::new(stage) };
+            let state = Http1State { is_read: Cell::new(is_read), stage: Cell::new(stage), ..Http1State::default() };
             assert_eq!(state.close_after(request, rest.as_bytes()), expected, "{stage:?} {is_read} {rest:?}");
         }
     }

@@ -14,6 +14,7 @@ use crate::config::Settings;
 use crate::flow::ResponseFlags;
 use crate::http2::{self, Limits, Reason, ServerClocks, ServerEnd, Unfit, Unserved};
 use crate::io::{self, Lease};
+use crate::observe::{Http2Listed, Http2Side};
 use crate::proxy::close::Close;
 use crate::proxy::context::Context;
 use crate::proxy::exchange;
@@ -30,9 +31,16 @@ const LEAST_DRAIN: Duration = Duration::from_secs(1);
 pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers) -> Close {
     let (limits, clocks) = bounds(context.policy.load().settings());
     let io = Duplex::new(reader.stream(), Some(reader.take_all()));
-    let drain = context.drain.begun();
-    let end = http2::serve(io, &limits, clocks, drain, |stream| serve_stream(Rc::clone(context), peers, stream)).await;
-    let counters = &context.counters;
+    let (drain, counters) = (context.drain.begun(), &context.counters);
+    let listed = Rc::new(counters.http2.list(Http2Side::Downstream, peers.client.addr(), None));
+    let end = http2::serve(io, &limits, clocks, drain, |stream| {
+        let (context, open) = (Rc::clone(context), OpenStream::begin(&listed));
+        async move {
+            serve_stream(context, peers, stream).await;
+            drop(open);
+        }
+    })
+    .await;
     match &end {
         ServerEnd::Orderly => Close::Orderly,
         ServerEnd::Idle => {
@@ -46,6 +54,22 @@ pub async fn serve(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers)
             // Its GOAWAY is to be read.
             Close::Gently
         }
+    }
+}
+
+/// One stream on the list, for as long as it is served.
+struct OpenStream(Rc<Http2Listed>);
+
+impl OpenStream {
+    fn begin(listed: &Rc<Http2Listed>) -> Self {
+        listed.stream_begins();
+        Self(Rc::clone(listed))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.stream_ends();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use crate::http::{BodyError, HeadLimits, RequestHead};
+use crate::http::{BodyError, HeadLimits, RequestHead, is_trailer_field};
 use crate::http2::{Received, ReceivedBody, StreamError, trailer_lines};
 use crate::io::{Lease, SendBuf};
 use crate::proxy::exchange_error::ExchangeError;
@@ -64,6 +64,10 @@ impl Http2Body {
             Ok(Some(Received::Data(data))) => {
                 self.payload += data.len() as u64;
                 Ok(Part::Bytes(data.into()))
+            }
+            // As in HTTP/1.
+            Ok(Some(Received::Trailers(trailers))) if trailers.keys().any(|name| !is_trailer_field(name.as_ref())) => {
+                Err(ExchangeError::RequestBody(BodyError::TrailerForbidden))
             }
             Ok(Some(Received::Trailers(trailers))) => match trailer_lines(&trailers, self.limits) {
                 Ok(lines) => Ok(Part::Trailers(Lease::from_vec(lines))),

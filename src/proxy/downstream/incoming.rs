@@ -78,6 +78,15 @@ impl<'i, 's: 'i> RequestBody<'i, 's> {
         }
     }
 
+    /// Whether the application has sent all of it, taken or not.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.has_come(),
+            Self::Http2(body) => body.is_complete(),
+        }
+    }
+
     /// The application's side of the tunnel, where the server has switched to another protocol. `reply`: of the same
     /// request.
     pub fn tunnel<'a>(&'a mut self, reply: &'a Reply<'i>) -> TunnelEnd<'a, 's> {

@@ -3,7 +3,7 @@
 use super::{Exchange, Tried, limit_reached};
 use crate::flow::ResponseFlags;
 use crate::http::Method;
-use crate::http2;
+use crate::http2::{self, Reason};
 use crate::proxy::clocks::Clock;
 use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::failure::Failure;
@@ -41,6 +41,15 @@ impl Exchange<'_, '_> {
             // At once: it says nothing of the server, but that this connection takes no more.
             tries.take();
             return Tried::Unprocessed;
+        }
+        if matches!(error, ExchangeError::Reset(Reason::HTTP_1_1_REQUIRED))
+            && target.may_speak_http1()
+            && self.may_go_as_http1()
+            && tries.after_refusal()
+        {
+            self.context.counters.requests_retried.increment();
+            tries.take();
+            return Tried::NeedsHttp1;
         }
         if stale && bond == Bond::Authenticated {
             return Tried::Failed(Failure::bond_ended());
@@ -88,7 +97,9 @@ impl Exchange<'_, '_> {
                     Clock::Response => &counters.timeouts_response,
                 };
                 counter.increment();
-                Failure::overdue(clock, self.progress.uploaded.get() || self.request.is_over_with_head())
+                // Before there is a connection nobody waits for the application.
+                let is_complete = !self.progress.has_carrier.get() || self.body.has_come();
+                Failure::overdue(clock, is_complete)
             }
         }
     }
@@ -97,7 +108,10 @@ impl Exchange<'_, '_> {
     pub(super) async fn end_tunnel(&mut self, upstream: Carrier<'_>) {
         let (flags, is_orderly) = match self.tunnel_end.take() {
             None | Some(End::Complete) => (ResponseFlags::default(), true),
-            Some(End::Idle) => (ResponseFlags::STREAM_IDLE_TIMEOUT, true),
+            Some(End::Idle) => {
+                self.record.end_tunnel("stream_idle_timeout");
+                (ResponseFlags::STREAM_IDLE_TIMEOUT, true)
+            }
             Some(End::Duration) => (ResponseFlags::DURATION_TIMEOUT, true),
             Some(End::Client(_)) => (ResponseFlags::DOWNSTREAM_CLOSED, false),
             Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, false),

@@ -33,9 +33,9 @@ use crate::proxy::request::{Request, response_head_limits};
 use crate::proxy::request_id::RequestId;
 use crate::proxy::routing::{Plan, Tries};
 use crate::proxy::transfer::{self, Received, Reception};
-use crate::tls::AlpnProtocol;
 use crate::upstream::{
-    self, Bond, BondEnded, Carrier, Clocks, ConnectError, Outgoing, Reserved, Reuse, Security, Target, TunnelEnd,
+    self, Bond, BondEnded, Carrier, Clocks, ConnectError, Outgoing, Reserved, Reuse, Security, Spoken, Target,
+    TunnelEnd,
 };
 
 /// Carries one request to its end and logs it. What it makes of the application's connection, its reply knows.
@@ -78,8 +78,8 @@ pub async fn run(
 /// What a connection must be like.
 #[derive(Clone, Copy)]
 struct Connection<'c> {
-    security: &'c Security<'c>,
-    protocol: AlpnProtocol,
+    security: Security<'c>,
+    spoken: Spoken,
     reuse: Reuse,
 }
 
@@ -91,6 +91,8 @@ enum Tried {
     Stale,
     /// The server has not looked at the request: it may be sent again at once.
     Unprocessed,
+    /// Nor here: it wants it in HTTP/1.1.
+    NeedsHttp1,
     /// The route wants another try.
     Again,
 }
@@ -132,13 +134,12 @@ impl<'e> Exchange<'e, '_> {
             plan.target = plan.target.at(&found);
         }
         let rewritten = plan.rewritten_host();
-        let protocol = plan.target.protocol(self.request.speaks());
-        let security = plan.target.security(rewritten.as_ref().unwrap_or(host), protocol);
-        let security = security.map_err(|reason| self.refuse_transport(&reason))?;
+        let named = rewritten.as_ref().unwrap_or(host);
+        let authenticates = self.request.head.authenticates_connection || plan.authenticates_connection();
+        let mut wanted = self.connection(&plan, named, plan.target.spoken(self.demand(authenticates)))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries(self.request);
         self.complete = self.request.is_over_with_head().then_some(tries.begun);
-        let authenticates = self.request.head.authenticates_connection || plan.authenticates_connection();
         if authenticates {
             // They are for one server.
             self.copies.clear();
@@ -146,7 +147,7 @@ impl<'e> Exchange<'e, '_> {
             self.held.want(self.request);
         }
         let may_repeat = self.request.is_replayable() && tries.may_follow_stale();
-        let mut reuse = match (authenticates, may_repeat) {
+        wanted.reuse = match (authenticates, may_repeat) {
             // Credentials for a connection: from before they are sent, it is one that nobody else has.
             (true, _) => Reuse::Never,
             (false, true) => Reuse::Allowed,
@@ -154,14 +155,13 @@ impl<'e> Exchange<'e, '_> {
             (false, false) => Reuse::Recent,
         };
         loop {
-            let mut carrier =
-                match self.lend(&plan, Connection { security: &security, protocol, reuse }, tries.begun).await {
-                    Ok(carrier) => carrier,
-                    Err(failure) => {
-                        self.after_no_connection(failure, &plan, &mut tries).await?;
-                        continue;
-                    }
-                };
+            let mut carrier = match self.lend(&plan, &wanted, tries.begun).await {
+                Ok(carrier) => carrier,
+                Err(failure) => {
+                    self.after_no_connection(failure, &plan, &mut tries).await?;
+                    continue;
+                }
+            };
             if authenticates {
                 let before = carrier.bond();
                 carrier.note_credentials();
@@ -180,8 +180,11 @@ impl<'e> Exchange<'e, '_> {
                     return Ok(());
                 }
                 Tried::Failed(failure) => return Err(failure),
-                Tried::Stale => reuse = Reuse::Never,
+                Tried::Stale => wanted.reuse = Reuse::Never,
                 Tried::Unprocessed => {}
+                Tried::NeedsHttp1 => {
+                    wanted = Connection { reuse: wanted.reuse, ..self.connection(&plan, named, Spoken::Http1)? };
+                }
                 Tried::Again => self.back_off(&mut tries).await,
             }
             self.complete = self.complete.or(self.progress.uploaded_at.get());
@@ -230,10 +233,10 @@ impl<'e> Exchange<'e, '_> {
     async fn lend(
         &mut self,
         plan: &Plan<'_>,
-        connection: Connection<'_>,
+        connection: &Connection<'_>,
         begun: Instant,
     ) -> Result<Carrier<'e>, Failure> {
-        let Connection { security, protocol, reuse } = connection;
+        let Connection { security, spoken, reuse } = connection;
         let upstreams = &self.context.upstreams;
         match upstreams.lend_reserved(self.reserved, &plan.target, security) {
             Ok(None) => {}
@@ -242,7 +245,7 @@ impl<'e> Exchange<'e, '_> {
         }
         let clocks = Clocks::of(self.table.settings());
         let lending = async {
-            let lent = upstreams.lend(&plan.target, security, &clocks, reuse, protocol).await;
+            let lent = upstreams.lend(&plan.target, security, &clocks, *reuse, *spoken).await;
             if let Ok(carrier) = &lent
                 && self.request.head.upgrade.is_some()
             {
@@ -267,16 +270,11 @@ impl<'e> Exchange<'e, '_> {
         io::sleep(tries.take()).await;
     }
 
-    fn refuse_transport(&self, reason: &str) -> Failure {
-        self.context.counters.refused_transport.increment();
-        Failure::refused(reason)
-    }
-
     fn note_failure(&mut self, error: &ConnectError) -> Failure {
         self.context.counters.count_connect_error(error);
         self.record.upstream = error.address();
         let mut failure = Failure::connect(error);
-        failure.may_pass = error.address().is_some();
+        failure.may_pass = error.may_pass();
         failure
     }
 
@@ -328,6 +326,7 @@ impl<'e> Exchange<'e, '_> {
         };
         let first = held.replay(self.body.arrived()?);
         let is_over = self.body.is_complete();
+        progress.has_carrier.set(true);
         progress.note_upload(self.body.payload(), is_over);
         progress.call.see_request(self.body.form(), first.as_ref());
         let (id, form) = (self.record.id, self.body.form());

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::Exchange;
+use super::{Connection, Exchange};
 use crate::config::Fault;
 use crate::flow::{Host, ResponseFlags};
 use crate::io;
@@ -12,7 +12,8 @@ use crate::policy::{Content, Decision, Flow, PolicyTable, Refusal, Route, Tunnel
 use crate::proxy::audit;
 use crate::proxy::failure::{self, Failure};
 use crate::proxy::routing::{self, Plan};
-use crate::upstream::Target;
+use crate::tls::AlpnProtocol;
+use crate::upstream::{Demand, Reuse, Spoken, Target};
 
 impl<'e> Exchange<'e, '_> {
     /// Where the request goes, and how; faults that a route injects are suffered here.
@@ -78,6 +79,45 @@ impl<'e> Exchange<'e, '_> {
             self.context.counters.names_unfound.increment();
             Failure::unfound(&unfound)
         })
+    }
+
+    /// What a connection for `named` must be like on which `spoken` is.
+    ///
+    /// # Errors
+    /// TLS is wanted and cannot be had.
+    pub(super) fn connection<'n>(
+        &self,
+        plan: &Plan<'e>,
+        named: &'n Host,
+        spoken: Spoken,
+    ) -> Result<Connection<'n>, Failure>
+    where
+        'e: 'n,
+    {
+        let security = plan.target.security(named, spoken).map_err(|reason| {
+            self.context.counters.refused_transport.increment();
+            Failure::refused(&reason)
+        })?;
+        Ok(Connection { security, spoken, reuse: Reuse::Allowed })
+    }
+
+    /// What the request wants of the version of HTTP that its server is spoken to in.
+    pub(super) fn demand(&self, authenticates: bool) -> Demand {
+        let head = &self.request.head;
+        // In HTTP/2 neither is a matter of a connection; a server that chooses may not know how it is done over a stream.
+        let needs_http1 = authenticates || head.is_connect() || head.upgrade.is_some();
+        let needs = match needs_http1 {
+            true => Some(AlpnProtocol::Http1),
+            // Its status stands in trailers, which many servers and proxies of HTTP/1.1 drop.
+            false if self.progress.call.is_grpc() => Some(AlpnProtocol::Http2),
+            false => None,
+        };
+        Demand { speaks: self.request.speaks(), needs }
+    }
+
+    /// Whether it can be sent again in HTTP/1.1: nothing of its answer has gone to the application.
+    pub(super) fn may_go_as_http1(&self) -> bool {
+        self.held.is_intact() && !self.progress.answering.get() && !self.progress.call.is_grpc()
     }
 
     async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {

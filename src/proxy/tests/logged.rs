@@ -110,8 +110,8 @@ fn answers_that_are_cut_are_told_apart() {
             (Deed::SaysAndEnds(chunked), "200 UPE", "after_response_started{protocol_error"),
             (Deed::SaysAndResets(long), "200 UPE", "after_response_started{protocol_error"),
             (Deed::SaysAndResets("HTTP/1.1 200 OK\r\n\r\nhello"), "200 UC", "after_response_started{connection_term"),
-            // What is wrong with a body is known behind its head.
-            (Deed::SaysAndEnds(wrong), "200 UPE", "after_response_started{protocol_error"),
+            // What came with the head is judged before anything is sent.
+            (Deed::SaysAndEnds(wrong), "502 UPE", "before_response_started{protocol_error"),
             (Deed::SaysAndEnds("HTTP/1.1 200 OK\r\n\r\nhello"), "200 -", "via_upstream"),
         ] {
             let outcome = ask(&site(), seed, GET, deed, Duration::ZERO);

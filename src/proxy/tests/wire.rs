@@ -38,6 +38,11 @@ impl Wire {
         look(&mut self.tls.as_ref().expect("it is TLS").borrow_mut())
     }
 
+    /// What was agreed upon in the handshake that is spoken.
+    pub(super) fn alpn(&self) -> Option<Vec<u8>> {
+        self.tls.as_ref()?.borrow().alpn_protocol().map(<[u8]>::to_vec)
+    }
+
     /// Takes records in, and says what the session has to say.
     async fn fill(&self) -> io::Result<()> {
         let records = self.far.recv(PIECE).await?;

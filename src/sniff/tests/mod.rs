@@ -32,6 +32,41 @@ fn every_way(bytes: &[u8], detect: impl Fn(&[u8]) -> Detection) -> Detection {
 }
 
 #[test]
+fn http2_has_begun_where_no_request_has() {
+    for begun in [&b"PRI "[..], b"PRI * HTTP/2.0\r\n\r\nS", HTTP2_PREFACE, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0"] {
+        assert!(begins_http2(begun), "{}", begun.escape_ascii());
+    }
+    for other in [&b""[..], b"P", b"PRI", b"PRINT ", b"PRI / HTTP/1.1\r\n", b"\x16"] {
+        assert!(!begins_http2(other), "{}", other.escape_ascii());
+    }
+}
+
+#[test]
+fn a_request_of_no_http_is_known_by_its_version() {
+    for foreign in
+        ["INVALID CONNECTION PREFACE\r\n\r\n", "PRI * HTTX/2.0\r\n\r\nSM\r\n\r\n", "INVITE sip:a SIP/2.0\r\nTo: b\r\n"]
+    {
+        assert!(begins_foreign_request(foreign.as_bytes()), "{foreign:?}");
+        assert_eq!(every_way(foreign.as_bytes(), detect_declared), Detection::Opaque, "{foreign:?}");
+    }
+    for other in [
+        "",
+        "INVALID CONNECTION PREFACE",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/9\r\n",
+        "get /key 1\r\n",
+        "EHLO example.com\r\n",
+        "SET /key a b\r\n",
+        "SET  1\r\n",
+        "A B \r\n",
+        " A B\r\n",
+        "A\r\nB C D\r\n",
+    ] {
+        assert!(!begins_foreign_request(other.as_bytes()), "{other:?}");
+    }
+}
+
+#[test]
 fn text_protocols() {
     use Detection::{Http1, Http2, NeedMore, Opaque};
     for (bytes, verdict) in [
@@ -102,6 +137,12 @@ fn openings_on_a_port_of_protocol_http() {
         ("GET  HTTP/1.1\r\n\r\n", Http1),
         ("GET nowhere HTTP/1.1\r\n\r\n", Http1),
         ("GE(T) / HTTP/1.1\r\n", Http1),
+        ("G\u{1}T / HTTP/1.1\r\n", Http1),
+        ("GET/HTTP/1.1\r\n", Http1),
+        ("FOO /\u{b}HTTP/1.1\r\n", Http1),
+        ("\t\r\n\tFOO / HTTP/1.1\r\n", Http1),
+        ("G\0", NeedMore),
+        ("G\0\n", Opaque),
         ("\u{e9}GET / HTTP/1.1\r\n", Opaque),
         ("G\u{c9}T / HTTP/1.1\r\n", Http1),
         ("get / http/1.1\r\n", Http1),
@@ -116,7 +157,8 @@ fn openings_on_a_port_of_protocol_http() {
         ("*1\r\n$4\r\nPING\r\n", Opaque),
         ("set /key 1\r\n", Opaque),
         ("\0\x01\x02", Opaque),
-        ("a\0 HTTP/1.1\r\n", Opaque),
+        ("a\0 HTTP/1.1\r\n", Http1),
+        ("\0a HTTP/1.1\r\n", Opaque),
     ] {
         assert_eq!(every_way(bytes.as_bytes(), detect_declared), verdict, "{bytes:?}");
     }

@@ -61,6 +61,8 @@ pub(in crate::tls) struct Channel {
     /// Bytes of handshake messages since the last data.
     handshake_bytes: usize,
     renegotiation_refused: bool,
+    /// And no data has come since.
+    lacks_renegotiation: bool,
     ends: Ends,
     wants_certificate: bool,
 }
@@ -90,6 +92,7 @@ impl Channel {
             key_updates: 0,
             handshake_bytes: 0,
             renegotiation_refused: false,
+            lacks_renegotiation: false,
             ends: Ends::default(),
             wants_certificate,
         })
@@ -102,6 +105,11 @@ impl Channel {
     /// Whether close_notify has been seen. Nothing behind it is looked at.
     pub(in crate::tls) fn peer_closed(&self) -> bool {
         self.ends.received
+    }
+
+    /// Whether the server was refused a renegotiation and has sent no data since: if it ends now, that is why.
+    pub(in crate::tls) fn lacks_renegotiation(&self) -> bool {
+        self.lacks_renegotiation
     }
 
     /// Whether so much was sealed with a key that cannot be replaced that no new use of the connection should begin.
@@ -130,6 +138,7 @@ impl Channel {
                 self.empty_records = 0;
                 self.key_updates = 0;
                 self.handshake_bytes = 0;
+                self.lacks_renegotiation = false;
                 plaintext.push_back(record);
             } else {
                 self.hear(kind, &record, output)?;
@@ -198,6 +207,7 @@ impl Channel {
             HandshakeType::KeyUpdate if self.is_tls13() => self.hear_key_update(body, is_last),
             HandshakeType::HelloRequest if !self.is_tls13() && body.is_empty() && !self.renegotiation_refused => {
                 self.renegotiation_refused = true;
+                self.lacks_renegotiation = true;
                 self.send_alert(WARNING, AlertDescription::NoRenegotiation, output)
             }
             other => Err(FatalAlert::unexpected(format!("a {other:?} message after the handshake"))),

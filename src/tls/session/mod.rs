@@ -166,6 +166,11 @@ impl Session {
         matches!(&self.state, State::Open(channel) if channel.is_worn())
     }
 
+    /// Whether the server was refused a renegotiation and has sent no data since: if it ends now, that is why.
+    pub fn lacks_renegotiation(&self) -> bool {
+        matches!(&self.state, State::Open(channel) if channel.lacks_renegotiation())
+    }
+
     /// Why the session is over, if it failed.
     pub fn failure(&self) -> Option<&TlsError> {
         self.failure.as_ref()

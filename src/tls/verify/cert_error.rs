@@ -49,11 +49,23 @@ pub enum CertError {
     /// it is not meant for servers
     #[error("unsuitable certificate purpose: the extended key usage of {subject} does not include serverAuth")]
     Purpose { subject: String },
+    /// its key may not sign
+    #[error(
+        "unsuitable certificate purpose: the key usage of {subject} does not include digitalSignature; reissue it with \
+         that, or without a key usage"
+    )]
+    KeyUsage { subject: String },
+    /// a critical extension that is not known
+    #[error("bad certificate: {subject} has a critical extension that is not known here, {oid}; reissue it without")]
+    UnknownExtension { subject: String, oid: String },
     /// a signature does not verify
     #[error("certificate signature failure")]
     Signature,
     /// a signature or key of a kind that is not accepted
-    #[error("unsupported certificate signature algorithm or key (RSA below 2048 bits, SHA-1 and DSA are refused)")]
+    #[error(
+        "unsupported certificate signature algorithm or key of the server or of a CA above it (SHA-224, SHA-1, MD5, DSA and \
+         RSA below 2048 bits are refused): reissue it with SHA-256 or more"
+    )]
     Algorithm,
     /// the same, where it is known of which certificate and why
     #[error(
@@ -112,7 +124,8 @@ impl CertError {
             CertError::Revoked { .. } => CertificateError::Revoked,
             CertError::NoCrl { .. } => CertificateError::UnknownRevocationStatus,
             CertError::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
-            CertError::Purpose { .. } => CertificateError::InvalidPurpose,
+            CertError::Purpose { .. } | CertError::KeyUsage { .. } => CertificateError::InvalidPurpose,
+            CertError::UnknownExtension { .. } => CertificateError::UnhandledCriticalExtension,
             CertError::Signature => CertificateError::BadSignature,
             CertError::Malformed(_) => CertificateError::BadEncoding,
             other => CertificateError::Other(OtherError(Arc::new(other))),

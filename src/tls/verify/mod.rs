@@ -1,11 +1,15 @@
 //! The verdict on a server: its chain, its name, its revocation status, its handshake signature.
 //!
-//! rustls asks [`Verifier`] and this asks webpki, except where webpki refuses to look (see `x509_v1`). The handshake
+//! rustls asks [`Verifier`] and this asks webpki, except where webpki refuses to look (see `x509_v1`), or gives up on what RFC
+//! 5280 has an answer to (see `second_opinion`). The handshake
 //! signature is verified in every mode, `insecureSkipVerify` included: who has not the key is not even that server.
 
 pub(in crate::tls) mod cert_error;
 pub(in crate::tls) mod crl;
+pub(in crate::tls) mod name_constraints;
 pub(in crate::tls) mod names;
+pub(in crate::tls) mod policy_tree;
+pub(in crate::tls) mod second_opinion;
 pub(in crate::tls) mod signature;
 pub(in crate::tls) mod trust;
 pub(in crate::tls) mod weakness;
@@ -19,8 +23,10 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, verify_tls1
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, PeerMisbehaved, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage, RawPublicKeyEntity};
+use x509_parser::asn1_rs::FromDer as _;
+use x509_parser::certificate::X509Certificate;
 
-use crate::tls::material::certificate::{CertificateFacts, public_key};
+use crate::tls::material::certificate::{CertificateFacts, printable, public_key};
 use crate::tls::provider::provider;
 use crate::tls::verify::cert_error::{CertError, Subject};
 use crate::tls::verify::names::Names;
@@ -64,6 +70,7 @@ impl Verifier {
                     let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).collect();
                     weakness::named(refusal, &chain, trust)
                 })?;
+                check_key_usage(leaf)?;
                 names.check(leaf, server_name)
             }
         }
@@ -89,10 +96,36 @@ fn verify_chain(
                     crls.with_options(|rules| build_path(&certificate, intermediates, trust, now, Some(rules)))
                 }
             };
-            verdict.map_err(|error| CertError::from_webpki(error, subject))
+            match verdict {
+                Err(error) if second_opinion::is_worth_it(&error) => {
+                    second_opinion::verify(leaf, intermediates, trust, seconds)
+                }
+                // Of CAs of one name it tries each key, and what it says of a wrong one hides what it said of the right one.
+                Err(webpki::Error::InvalidSignatureForPublicKey) if intermediates.len() > 1 => {
+                    second_opinion::verify(leaf, intermediates, trust, seconds)
+                }
+                verdict => verdict.map_err(|error| CertError::from_webpki(error, subject)),
+            }
         }
         Err(webpki::Error::UnsupportedCertVersion) => x509_v1::verify(leaf, intermediates, trust, seconds),
+        Err(error) if second_opinion::is_worth_it(&error) => {
+            second_opinion::verify(leaf, intermediates, trust, seconds)
+        }
         Err(error) => Err(CertError::from_webpki(error, subject)),
+    }
+}
+
+/// What TLS 1.3 and every key exchange of TLS 1.2 that is spoken here use a server's key for is signing (RFC 8446 §4.4.2.2). A
+/// key usage that is not there allows everything.
+fn check_key_usage(leaf: &CertificateDer<'_>) -> Result<(), CertError> {
+    let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
+        return Err(CertError::Malformed("not an X.509 certificate".to_owned()));
+    };
+    match parsed.key_usage() {
+        Ok(None) => Ok(()),
+        Ok(Some(usage)) if usage.value.digital_signature() => Ok(()),
+        Ok(Some(_)) => Err(CertError::KeyUsage { subject: printable(&parsed.subject().to_string()) }),
+        Err(_) => Err(CertError::Malformed("its key usage is unreadable, or given twice".to_owned())),
     }
 }
 
@@ -199,9 +232,10 @@ fn told(error: rustls::Error, cert: &CertificateDer<'_>) -> rustls::Error {
     }
 }
 
-/// False for X.509 v1, whose key is then read by other means.
+/// False for X.509 v1 and for critical extensions that webpki does not know: such a key is read by other means.
 fn webpki_reads(cert: &CertificateDer<'_>) -> bool {
-    !matches!(EndEntityCert::try_from(cert), Err(webpki::Error::UnsupportedCertVersion))
+    use webpki::Error::{UnsupportedCertVersion, UnsupportedCriticalExtension};
+    !matches!(EndEntityCert::try_from(cert), Err(UnsupportedCertVersion | UnsupportedCriticalExtension))
 }
 
 /// In TLS 1.2 a scheme may stand for several algorithms (a curve for each hash): the key decides which.

@@ -65,7 +65,7 @@ impl Names {
         if presented.is_empty() {
             return Err(CertError::NoName { v1: parsed.version() == X509Version::V1 });
         }
-        if self.server_name && !is_for(certificate, server_name) {
+        if self.server_name && !is_for(certificate, server_name, &presented) {
             return Err(mismatch(server_name.to_str().into_owned(), &presented));
         }
         match &self.listed {
@@ -78,8 +78,20 @@ impl Names {
     }
 }
 
-fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
-    EndEntityCert::try_from(certificate).is_ok_and(|cert| cert.verify_is_valid_for_subject_name(name).is_ok())
+/// webpki decides; of a certificate that it does not read (a critical extension that it does not know) the same rules hold.
+fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>, presented: &[AlternativeName]) -> bool {
+    match EndEntityCert::try_from(certificate) {
+        Ok(certificate) => certificate.verify_is_valid_for_subject_name(name).is_ok(),
+        Err(webpki::Error::UnsupportedCriticalExtension) => {
+            let wanted = match name {
+                ServerName::DnsName(name) => Wanted::Dns(name.as_ref().trim_end_matches('.').to_ascii_lowercase()),
+                ServerName::IpAddress(ip) => Wanted::Ip((*ip).into()),
+                _ => return false,
+            };
+            presented.iter().any(|name| wanted.matches(name))
+        }
+        Err(_) => false,
+    }
 }
 
 fn mismatch(wanted: String, presented: &[AlternativeName]) -> CertError {

@@ -61,24 +61,24 @@ pub(in crate::tls) fn verify_pinned(leaf: &CertificateDer<'_>, trust: &Trust, no
 }
 
 /// One certificate with the octets that its signature covers.
-struct Signed<'a> {
-    der: &'a [u8],
-    parsed: X509Certificate<'a>,
+pub(in crate::tls) struct Signed<'a> {
+    pub(in crate::tls) der: &'a [u8],
+    pub(in crate::tls) parsed: X509Certificate<'a>,
 }
 
 impl<'a> Signed<'a> {
-    fn parse(der: &'a CertificateDer<'_>) -> Result<Self, CertError> {
+    pub(in crate::tls) fn parse(der: &'a CertificateDer<'_>) -> Result<Self, CertError> {
         match X509Certificate::from_der(der) {
             Ok(([], parsed)) if parsed.signature_value.unused_bits == 0 => Ok(Self { der, parsed }),
             _ => Err(CertError::Malformed("not an X.509 certificate".to_owned())),
         }
     }
 
-    fn subject(&self) -> String {
+    pub(in crate::tls) fn subject(&self) -> String {
         printable(&self.parsed.subject().to_string())
     }
 
-    fn check_dates(&self, now: i64) -> Result<(), CertError> {
+    pub(in crate::tls) fn check_dates(&self, now: i64) -> Result<(), CertError> {
         let dates = self.parsed.validity();
         let (from, until) = (dates.not_before.timestamp(), dates.not_after.timestamp());
         if now < from {
@@ -90,7 +90,11 @@ impl<'a> Signed<'a> {
         Ok(())
     }
 
-    fn signed_by(&self, key: &SubjectPublicKeyInfoDer<'_>, budget: &mut SignatureBudget) -> Result<(), CertError> {
+    pub(in crate::tls) fn signed_by(
+        &self,
+        key: &SubjectPublicKeyInfoDer<'_>,
+        budget: &mut SignatureBudget,
+    ) -> Result<(), CertError> {
         let algorithm = signature_algorithm(self.der).unwrap_or_default();
         // RFC 5280 §4.1.1.2: the algorithm inside what is signed must be the one outside.
         if self.parsed.tbs_certificate.signature != self.parsed.signature_algorithm {
@@ -100,7 +104,7 @@ impl<'a> Signed<'a> {
         verify_signature(key, algorithm, message, &self.parsed.signature_value.data, budget)
     }
 
-    fn purpose_allows_servers(&self) -> bool {
+    pub(in crate::tls) fn purpose_allows_servers(&self) -> bool {
         match self.parsed.extended_key_usage() {
             Ok(None) => true,
             Ok(Some(usage)) => usage.value.any || usage.value.server_auth,
@@ -108,7 +112,7 @@ impl<'a> Signed<'a> {
         }
     }
 
-    fn check_revocation(
+    pub(in crate::tls) fn check_revocation(
         &self,
         trust: &Trust,
         issuer_key: SubjectPublicKeyInfoDer<'_>,
@@ -126,7 +130,7 @@ impl<'a> Signed<'a> {
     }
 
     /// A key usage that is not there allows everything, as in webpki and OpenSSL.
-    fn may_sign_crls(&self) -> bool {
+    pub(in crate::tls) fn may_sign_crls(&self) -> bool {
         self.parsed.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
     }
 

@@ -40,7 +40,7 @@ async fn read(stream: &Stream, form: Form) -> Result<(Vec<u16>, String, bool), C
         assert_eq!(response.take_head().len(), head.length);
     };
     assert!(response.has_spoken());
-    let mut body = response.start(form)[head.length..].to_vec();
+    let mut body = response.start(form)?[head.length..].to_vec();
     while let Some(part) = response.next(form).await? {
         body.extend_from_slice(part.bytes());
     }

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::{Clocks, Reuse};
+use super::super::{Clocks, Reuse, Spoken};
 use super::*;
 use crate::flow::OriginalDst;
 use crate::http2::Limits;
@@ -66,10 +67,7 @@ impl World {
             Ok(Some(carrier)) => carrier,
             Ok(None) => {
                 assert!(!self.own.contains_key(&who), "it has a connection that knows it");
-                upstreams
-                    .lend(&target, &security, &clocks, reuse, AlpnProtocol::Http1)
-                    .await
-                    .expect("a listener is there")
+                upstreams.lend(&target, &security, &clocks, reuse, Spoken::Http1).await.expect("a listener is there")
             }
             Err(BondEnded) => {
                 self.own.remove(&who).expect("it had one");
@@ -77,7 +75,7 @@ impl World {
             }
         };
         let Carrier::Http1(used) = &carrier else { panic!("HTTP/1 was asked for") };
-        let which = (used.local, used.since);
+        let which = (used.connection.local, used.connection.since);
         assert!(self.known.get(&which).is_none_or(|known| *known == who), "another's connection");
         assert!(self.own.get(&who).is_none_or(|own| *own == which), "not its own connection");
         if authenticates {
@@ -120,7 +118,7 @@ async fn play(steps: Vec<Step>) {
         }
     });
     let mut world = World {
-        upstreams: Rc::new(Upstreams::new(1)),
+        upstreams: Rc::new(Upstreams::new(1, Arc::default())),
         at,
         reserved: Default::default(),
         who: std::array::from_fn(|number| number),

@@ -35,7 +35,7 @@ impl<'a> Compiler<'a> {
         if claims.won && may_be_another {
             matches.claim_unnamed_http(&own, id);
         }
-        let (protocol, payload) = upstream_protocol::of(service);
+        let (protocol, payload) = upstream_protocol::of(service, &self.table.settings);
         self.settle(service, &claims, protocol, payload);
     }
 

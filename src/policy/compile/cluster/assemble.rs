@@ -53,6 +53,7 @@ impl Compiler<'_> {
         let is_silent = matches!(transport, Transport::Refused(_)) || self.is_routed_away(service, payload);
         let requests = if is_silent { lint::Requests::Never } else { lint::Requests::Leave };
         lint::of_service(service, &endpoints, payload, requests, &mut self.problems);
+        lint::of_version(service, protocol, payload, &mut self.problems);
         let name = format!("outbound|{}|{subset}|{host}", port.number);
         Cluster {
             occupancy: self.materials.occupancy(&name),
@@ -98,7 +99,7 @@ impl Compiler<'_> {
         };
         let names = hosts.iter().filter_map(|host| match host {
             HostPattern::Exact(name) => Some(name),
-            HostPattern::Wildcard(_) | HostPattern::Any => None,
+            HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => None,
         });
         let follows = service.entry.resolution == Resolution::None
             || service

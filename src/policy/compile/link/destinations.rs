@@ -126,7 +126,7 @@ impl<'a> Compiler<'a> {
         let (protocol, content) = match (carried, port.protocol) {
             (_, PortProtocol::Udp) => return None,
             (Carried::Bytes { payload, .. }, _) => (ClusterProtocol::Opaque, payload),
-            (Carried::Requests | Carried::Copies, _) => upstream_protocol::of(&service),
+            (Carried::Requests | Carried::Copies, _) => upstream_protocol::of(&service, &self.table.settings),
         };
         let cluster = self.cluster(&service, subset_name, protocol, content);
         let cluster = self.add_cluster(host, cluster);

@@ -42,7 +42,9 @@ impl MustSniff {
                     self.routed.add_name(&name, true, materials);
                     names.insert(name.to_string());
                 }
-                HostPattern::Wildcard(_) | HostPattern::Any => self.routed.anywhere = true,
+                HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => {
+                    self.routed.anywhere = true;
+                }
             }
         }
         let of_routed = clusters.iter().filter(|cluster| names.contains(&cluster.host));
@@ -94,6 +96,6 @@ fn is_found_by_address(cluster: &Cluster) -> bool {
         && match cluster.protocol {
             ClusterProtocol::Opaque => true,
             ClusterProtocol::SameAsClient => cluster.listed.iter().all(is_single),
-            ClusterProtocol::Http1 | ClusterProtocol::Http2 => false,
+            ClusterProtocol::Http1 | ClusterProtocol::Http2 | ClusterProtocol::Negotiated => false,
         }
 }

@@ -1,6 +1,6 @@
 //! VirtualServices → the routes of requests.
 
-use crate::config::{self, HeaderChanges, HttpAction, VirtualService};
+use crate::config::{self, HeaderChanges, HostPattern, HttpAction, HttpMatch, PortProtocol, VirtualService};
 use crate::policy::compile::compiler::Compiler;
 use crate::policy::compile::link::destinations::{Carried, NO_CHANGES, edits};
 use crate::policy::compile::select::names::qualified_pattern;
@@ -14,7 +14,8 @@ impl<'a> Compiler<'a> {
     pub(in crate::policy) fn add_virtual_services(&mut self, services: &'a [VirtualService]) {
         for service in oldest_first(services, |service| &service.meta) {
             let namespace = self.workload.namespace_of(&service.meta);
-            if self.workload.sees(namespace, &service.export_to) && !service.http.is_empty() {
+            let is_for_sidecars = !service.http.is_empty() && service.delegate.is_none();
+            if is_for_sidecars && self.workload.sees(namespace, &service.export_to) {
                 self.add_virtual_service(service, namespace);
             }
         }
@@ -38,12 +39,32 @@ impl<'a> Compiler<'a> {
                 self.problems.warn(&service.meta.at, message);
             }
         }
-        let routes = service.http.iter().filter_map(|route| self.route(route, &source)).collect();
+        let called = self.called(service, namespace);
+        let routes = service.http.iter().filter_map(|route| self.route(route, &source, &called)).collect();
         self.table.services.services.push(HttpService { source, routes });
     }
 
-    /// `None` for a route that is for other pods.
-    fn route(&mut self, route: &'a config::HttpRoute, source: &Source) -> Option<HttpRoute> {
+    /// The ports of the hosts of `service` that calls of gRPC are dialled at.
+    fn called(&self, service: &VirtualService, namespace: &str) -> Vec<(String, Vec<u16>)> {
+        let hosts = service.hosts.iter().filter_map(|host| match qualified_pattern(host, namespace) {
+            HostPattern::Exact(name) => Some(name),
+            HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => None,
+        });
+        let called = hosts.map(|host| {
+            let ports = self.index.entries(&host).into_iter().flat_map(|entry| &entry.ports);
+            let ports = ports.filter(|port| port.protocol == PortProtocol::Grpc).map(|port| port.number);
+            (host.to_string(), ports.collect())
+        });
+        called.filter(|(_, ports): &(String, Vec<u16>)| !ports.is_empty()).collect()
+    }
+
+    /// `None` for a route that is for other pods. `called`: where calls of gRPC come from.
+    fn route(
+        &mut self,
+        route: &'a config::HttpRoute,
+        source: &Source,
+        called: &[(String, Vec<u16>)],
+    ) -> Option<HttpRoute> {
         let mut matches = route.matches.clone();
         matches.retain(|one| {
             self.workload.matches(&one.source_labels)
@@ -56,8 +77,14 @@ impl<'a> Compiler<'a> {
             HttpAction::Forward(all) => {
                 let changes = (&route.request, &route.response);
                 let each = all.iter().map(|to| {
-                    let to = self.destination(to, changes, Carried::Requests, &source.namespace);
-                    Destination { authority: to.authority.or_else(|| route.rewrite.authority.clone()), ..to }
+                    let made = self.destination(to, changes, Carried::Requests, &source.namespace);
+                    for (host, ports) in called {
+                        let taken = ports.iter().filter(|port| takes(&matches, **port));
+                        for (port, cluster) in taken.filter_map(|port| Some((*port, made.cluster(*port)?))) {
+                            lint::of_calls(to, (host, port), cluster, &mut self.problems);
+                        }
+                    }
+                    Destination { authority: made.authority.or_else(|| route.rewrite.authority.clone()), ..made }
                 });
                 Action::Forward(each.collect())
             }
@@ -65,6 +92,8 @@ impl<'a> Compiler<'a> {
             HttpAction::Direct { status, body } => {
                 Action::Answer(Answer::Direct { status: *status, body: body.clone() })
             }
+            // What could be merged has been.
+            HttpAction::Delegate(_) => return None,
         };
         let mirrors = route.mirrors.iter().map(|mirror| Mirror {
             to: self.destination(&mirror.to, NO_CHANGES, Carried::Copies, &source.namespace),
@@ -85,4 +114,9 @@ impl<'a> Compiler<'a> {
             matches,
         })
     }
+}
+
+/// Whether requests to `port` may be among those that a route takes.
+fn takes(matches: &[HttpMatch], port: u16) -> bool {
+    matches.is_empty() || matches.iter().any(|one| !one.never && one.port.is_none_or(|own| own == port))
 }

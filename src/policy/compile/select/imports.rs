@@ -130,7 +130,6 @@ spec:
             ("{hosts: ['*/x.wild.example']}", "------"),
             ("{port: {number: 81, protocol: HTTP, name: p}, hosts: ['./*']}", "--a---"),
             ("{port: {number: 81}, hosts: ['./b.example']}, {hosts: ['*/a.example', 'bank/*']}", "a--cwv"),
-            ("{hosts: ['./a.example']}, {hosts: ['bank/c.example']}", "a-ac--"),
         ] {
             let loaded = load_text(Path::new("f.yaml"), &ENTRIES.trim_start().replace("LISTENERS", listeners));
             assert_eq!(loaded.problems, [], "{listeners}");

@@ -39,7 +39,7 @@ impl ListedHost<'_> {
     pub fn short_forms(&self, workload: &Workload) -> Vec<Hostname> {
         match self.host {
             HostPattern::Exact(name) => forms(name, &workload.namespace),
-            HostPattern::Wildcard(_) | HostPattern::Any => Vec::new(),
+            HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => Vec::new(),
         }
     }
 }
@@ -65,7 +65,8 @@ pub(in crate::policy) fn is_eligible(entry: &ServiceEntry, host: &HostPattern) -
     let kept = match host {
         HostPattern::Exact(_) => entry.resolution != Resolution::None,
         HostPattern::Wildcard(_) => entry.resolution == Resolution::DynamicDns,
-        HostPattern::Any => false,
+        // Names are looked up label by label.
+        HostPattern::PartialWildcard(_) | HostPattern::Any => false,
     };
     wanted && kept && entry.addresses.is_empty()
 }
@@ -89,6 +90,7 @@ mod tests {
             ("db.test", &[], Dns, "False", false),
             ("db.test", &[], Dns, "true", true),
             ("*.test", &[], DynamicDns, "", true),
+            ("*-db.test", &[], DynamicDns, "", false),
             ("*.test", &[], Static, "", false),
             ("*.test", &[], Original, "", false),
         ] {

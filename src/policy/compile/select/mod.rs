@@ -1,6 +1,7 @@
 //! What a workload sees, and which documents hold for it.
 
 pub(in crate::policy) mod authorization_policies;
+pub(in crate::policy) mod delegates;
 pub(in crate::policy) mod imports;
 pub(in crate::policy) mod listed_hosts;
 pub(in crate::policy) mod names;

@@ -55,7 +55,7 @@ pub(in crate::policy) fn qualified(name: &Hostname, namespace: &str) -> Hostname
 pub(in crate::policy) fn qualified_pattern(host: &HostPattern, namespace: &str) -> HostPattern {
     match host {
         HostPattern::Exact(name) => HostPattern::Exact(qualified(name, namespace)),
-        HostPattern::Wildcard(_) | HostPattern::Any => host.clone(),
+        HostPattern::Wildcard(_) | HostPattern::PartialWildcard(_) | HostPattern::Any => host.clone(),
     }
 }
 

@@ -113,6 +113,7 @@ impl<'r> Rules<'r> {
             let known = match &rule.host {
                 HostPattern::Exact(_) => hosts.contains(&rule.host),
                 HostPattern::Wildcard(suffix) => suffixes.contains(suffix.as_str()),
+                HostPattern::PartialWildcard(_) => hosts.iter().any(|host| rule.host.covers(host)),
                 HostPattern::Any => !hosts.is_empty(),
             };
             if known {
@@ -235,6 +236,7 @@ fn covered_suffixes(hosts: &HashSet<HostPattern>) -> HashSet<&str> {
                 covered.insert(suffix.as_str());
                 covered.extend(suffixes(suffix.as_str()));
             }
+            HostPattern::PartialWildcard(ending) => covered.extend(suffixes(ending)),
             HostPattern::Any => {}
         }
     }

@@ -46,6 +46,8 @@ pub(in crate::policy) enum Match {
 #[derive(Debug, Default)]
 pub(in crate::policy) struct PortMatches {
     hosts: HttpHosts,
+    /// Some bind tells requests apart.
+    reads_requests: bool,
     binds: HashMap<IpNet, Bind, RandomState>,
     /// The prefix lengths in use, longest first: a lookup probes each once.
     lengths_v4: Vec<u8>,
@@ -174,6 +176,11 @@ impl PortMatches {
     pub(in crate::policy) fn has_names(&self) -> bool {
         self.binds.values().any(|bind| bind.http != HttpRule::Unseen || !bind.tls.is_empty())
     }
+
+    /// Whether any entry has this port for requests.
+    pub(in crate::policy) fn reads_requests(&self) -> bool {
+        self.reads_requests
+    }
 }
 
 /// Claiming, oldest first. A cluster that wins nothing need not exist.
@@ -195,6 +202,7 @@ impl PortMatches {
             claims.lost.push((format!("host {host}"), owner));
             return claims;
         }
+        self.reads_requests = true;
         for range in everything() {
             let bind = self.bind_mut(range);
             if bind.http == HttpRule::Unseen {
@@ -237,6 +245,7 @@ impl PortMatches {
                 continue;
             }
             bind.http = HttpRule::Always(id);
+            self.reads_requests = true;
             claims.won = true;
         }
         claims

@@ -69,10 +69,12 @@ fn play(rig: &Rig, versions: &[&'static SupportedProtocolVersion], script: Scrip
     let error = client.feed(&wire, &mut plaintext).err().map(|error| error.to_string());
     let mut answer = Vec::new();
     client.take_output(&mut answer);
-    Outcome { plaintext, error, answer: forger.open(answer) }
+    let lacks_renegotiation = client.lacks_renegotiation();
+    Outcome { lacks_renegotiation, plaintext, error, answer: forger.open(answer) }
 }
 
 struct Outcome {
+    lacks_renegotiation: bool,
     plaintext: Vec<u8>,
     error: Option<String>,
     answer: Vec<(ContentType, Vec<u8>)>,
@@ -165,6 +167,8 @@ fn what_may_come_changes_nothing_for_the_application() {
     // A renegotiation is refused politely once (RFC 5246 §7.2.2).
     let outcome = play(&rig, TLS12, &[(HANDSHAKE, &[0, 0, 0, 0]), (DATA, b"end")]);
     assert_eq!((outcome.error, outcome.answer), (None, vec![(ALERT, vec![1, 100])]));
+    assert!(!outcome.lacks_renegotiation, "it went on without");
+    assert!(play(&rig, TLS12, &[(DATA, b"x"), (HANDSHAKE, &[0, 0, 0, 0]), (ALERT, &[1, 0])]).lacks_renegotiation);
     let outcome = play(&rig, TLS12, &[(HANDSHAKE, &[0; 8]), (DATA, b"end")]);
     assert!(outcome.error.is_some() && outcome.plaintext.is_empty());
 }
