@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::close_notify::CloseNotify;
 use super::names;
 use super::problem::Location;
 use super::reader::{Field, Object, Report};
-use super::settings::CloseNotify;
 use super::yaml::{Place, quoted};
 
 /// `metadata` of a Kubernetes object.

@@ -5,6 +5,7 @@
 //! resources mean beside each other: that is `policy`'s concern.
 
 mod authorization_policy;
+mod close_notify;
 mod destination_rule;
 mod document;
 mod export_to;
@@ -25,6 +26,7 @@ mod virtual_service;
 pub(crate) mod yaml;
 
 pub use authorization_policy::*;
+pub use close_notify::CloseNotify;
 pub use destination_rule::*;
 pub use export_to::ExportTo;
 pub use expression::{Expression, Substitution};

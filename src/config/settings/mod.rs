@@ -18,7 +18,7 @@ pub use dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 pub use flags::SettingsOverrides;
 pub use http2::Http2;
 pub use keepalive::Keepalive;
-pub use modes::{AccessLogFormat, CloseNotify, ConnectPolicy, MinimumVersion, ReplyDetails, RequestIds};
+pub use modes::{AccessLogFormat, ConnectPolicy, MinimumVersion, ReplyDetails, RequestIds};
 pub use table::{SETTINGS, Setting, Settings, TakesEffect};
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<(Meta, Settings)> {

@@ -1,6 +1,7 @@
 //! Settings that are one of a few words.
 
 use super::value::Named;
+use crate::config::close_notify::CloseNotify;
 use crate::config::destination_rule::{H2Upgrade, UpstreamProtocol};
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
@@ -73,27 +74,8 @@ impl Named for ReplyDetails {
     const WORDS: &'static [(&'static str, Self)] = &[("FULL", ReplyDetails::Full), ("BRIEF", ReplyDetails::Brief)];
 }
 
-/// What a TLS connection's end without close_notify means for a response that nothing else ends (RFC 9112 §9.8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum CloseNotify {
-    /// It may be cut.
-    #[default]
-    Require,
-    /// It is complete: servers that never send the alert.
-    Ignore,
-}
-
-impl CloseNotify {
-    /// The values of the annotation, as those of the setting.
-    #[must_use]
-    pub fn named(word: &str) -> Option<Self> {
-        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
-    }
-}
-
 impl Named for CloseNotify {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("REQUIRE", CloseNotify::Require), ("IGNORE", CloseNotify::Ignore)];
+    const WORDS: &'static [(&'static str, Self)] = CloseNotify::ALL;
 }
 
 impl Named for UpstreamProtocol {

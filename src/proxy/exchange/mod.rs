@@ -139,13 +139,7 @@ impl<'e> Exchange<'e, '_> {
         let mut wanted = self.connection(&plan, named, plan.target.spoken(self.demand(authenticates)))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries(self.request);
-        self.complete = self.request.is_over_with_head().then_some(tries.begun);
-        if authenticates {
-            // They are for one server.
-            self.copies.clear();
-        } else if tries.want_body() || !self.copies.is_empty() {
-            self.held.want(self.request);
-        }
+        self.prepare(&tries, authenticates);
         let may_repeat = self.request.is_replayable() && tries.may_follow_stale();
         wanted.reuse = match (authenticates, may_repeat) {
             // Credentials for a connection: from before they are sent, it is one that nobody else has.
@@ -189,6 +183,17 @@ impl<'e> Exchange<'e, '_> {
             }
             self.complete = self.complete.or(self.progress.uploaded_at.get());
             self.progress = Progress::new(self.request);
+        }
+    }
+
+    /// Before any of the request has gone; `authenticates`: its connection.
+    fn prepare(&mut self, tries: &Tries<'_>, authenticates: bool) {
+        self.complete = self.request.is_over_with_head().then_some(tries.begun);
+        if authenticates {
+            // They are for one server.
+            self.copies.clear();
+        } else if tries.want_body() || !self.copies.is_empty() {
+            self.held.want(self.request);
         }
     }
 
