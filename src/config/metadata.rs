@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::close_notify::CloseNotify;
 use super::names;
 use super::problem::Location;
 use super::reader::{Field, Object, Report};
@@ -38,10 +39,33 @@ pub(super) fn read_meta(object: &mut Object<'_>, at: Location, report: &mut Repo
     let name = metadata.required("name").and_then(|field| object_name(&field, report));
     let namespace = metadata.optional_text("namespace", report).and_then(|(field, _)| namespace(&field, report));
     let labels = metadata.optional("labels").map(|field| labels(&field, report)).unwrap_or_default();
-    let annotations = metadata.optional("annotations").map(|field| field.text_map(report)).unwrap_or_default();
+    let annotations = metadata.optional("annotations").map(|field| annotations(&field, report)).unwrap_or_default();
     let created_ms = metadata.optional("creationTimestamp").and_then(|field| timestamp_ms(&field, report));
     metadata.finish(report);
     Some(Meta { name: name?, namespace, labels, annotations, created_ms, at })
+}
+
+/// What the end of TLS connections to hosts of a ServiceEntry or a DestinationRule means, where it is not as the settings say.
+const CLOSE_NOTIFY: &str = "egret/close-notify";
+
+impl Meta {
+    /// What its annotation says.
+    #[must_use]
+    pub fn close_notify(&self) -> Option<CloseNotify> {
+        self.annotations.get(CLOSE_NOTIFY).and_then(|word| CloseNotify::named(word))
+    }
+}
+
+fn annotations(field: &Field<'_>, report: &mut Report) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (entry, value) in field.entries(report) {
+        let Some(text) = value.text(report) else { continue };
+        if entry.key == CLOSE_NOTIFY && CloseNotify::named(text).is_none() {
+            value.error(format!("expected REQUIRE or IGNORE, found {}", quoted(text)), report);
+        }
+        found.insert(entry.key.clone(), text.to_owned());
+    }
+    found
 }
 
 /// The name of a Kubernetes object.

@@ -5,6 +5,7 @@
 //! resources mean beside each other: that is `policy`'s concern.
 
 mod authorization_policy;
+mod close_notify;
 mod destination_rule;
 mod document;
 mod export_to;
@@ -25,9 +26,10 @@ mod virtual_service;
 pub(crate) mod yaml;
 
 pub use authorization_policy::*;
+pub use close_notify::CloseNotify;
 pub use destination_rule::*;
 pub use export_to::ExportTo;
-pub use expression::Expression;
+pub use expression::{Expression, Substitution};
 pub use load::{Loaded, load, load_text};
 pub use metadata::Meta;
 pub use names::HostPattern;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::config::Resources;
+use crate::config::{MeshLocation, Resources};
 use crate::confine::Report;
 use crate::control::admin::Admin;
 use crate::control::dns::DnsProxy;
@@ -230,11 +230,12 @@ impl State {
 }
 
 impl State {
-    /// The namespace of the ServiceEntry behind each cluster, by the cluster's name.
+    /// The namespace of the ServiceEntry behind each cluster, by the cluster's name. As in Istio, what is outside of the mesh has
+    /// none.
     fn namespaces(&self) -> BTreeMap<String, String> {
         let Some(policy) = self.policy() else { return BTreeMap::new() };
         let table = policy.load();
-        let each = table.clusters().iter();
+        let each = table.clusters().iter().filter(|cluster| cluster.origin.location == MeshLocation::Internal);
         each.map(|cluster| (cluster.name.clone(), cluster.origin.service_entry.namespace.clone())).collect()
     }
 }

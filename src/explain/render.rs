@@ -259,7 +259,7 @@ pub(super) fn rule(cluster: &Cluster) -> Vec<String> {
 
 /// A route that sends requests on.
 pub(super) fn route(route: &HttpRoute) -> String {
-    let mut out = format!("{}, route {}", route.source, route.name);
+    let mut out = format!("{}, route {}", route.source, route.title());
     if let Some(timeout) = route.timeout {
         let _ = write!(out, ", timeout {}s", timeout.as_secs_f64());
     }
@@ -272,7 +272,7 @@ pub(super) fn route(route: &HttpRoute) -> String {
     if let Some((status, _)) = route.fault.abort {
         let _ = write!(out, ", refused on purpose with {status}");
     }
-    if route.rewrite.uri.is_some() || route.rewrite.authority.is_some() {
+    if route.rewrite.changes_path() || route.rewrite.authority.is_some() {
         out += ", rewritten";
     }
     out
@@ -284,10 +284,10 @@ pub(super) fn answer(route: &HttpRoute, answer: &Answer) -> String {
         Answer::Redirect(_) => "redirect",
         Answer::Direct { .. } => "directResponse",
     };
-    format!("answered with {} ({kind}), by VirtualService {}, route {}", answer.status(), route.source, route.name)
+    format!("answered with {} ({kind}), by VirtualService {}, route {}", answer.status(), route.source, route.title())
 }
 
 /// A route whose destination no ServiceEntry lists.
 pub(super) fn no_destination(route: &HttpRoute, end: &str) -> String {
-    format!("{end}: its destination does not exist, by VirtualService {}, route {}", route.source, route.name)
+    format!("{end}: its destination does not exist, by VirtualService {}, route {}", route.source, route.title())
 }

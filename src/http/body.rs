@@ -31,6 +31,7 @@ pub struct BodyScanner {
     state: State,
     /// Of the chunk whose line is being read.
     size: u64,
+    payload: u64,
     line_bytes: u64,
     excess: u64,
     trailer: Trailer,
@@ -97,7 +98,7 @@ impl BodyScanner {
             BodyLength::Chunked => State::Size { digits: 0 },
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { state, size: 0, line_bytes: 0, excess: 0, trailer: Trailer::default(), kept: None }
+        Self { state, size: 0, payload: 0, line_bytes: 0, excess: 0, trailer: Trailer::default(), kept: None }
     }
 
     /// As [`new`](Self::new), for a receiver that gets the trailer by itself: see [`take_trailer`](Self::take_trailer).
@@ -177,6 +178,12 @@ impl BodyScanner {
         }
     }
 
+    /// Bytes of data so far, without framing.
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        self.payload
+    }
+
     /// What comes next, between two lines.
     pub(super) fn expected(&self) -> Expected {
         match self.state {
@@ -205,6 +212,12 @@ impl BodyScanner {
 
     /// Takes the data that `input` begins with; returns its length.
     fn data(&mut self, input: &[u8]) -> usize {
+        let taken = self.take_data(input);
+        self.payload += taken as u64;
+        taken
+    }
+
+    fn take_data(&mut self, input: &[u8]) -> usize {
         let (State::Counted(bytes) | State::Data(bytes)) = self.state else {
             return if matches!(self.state, State::UntilClose) { input.len() } else { 0 };
         };

@@ -20,7 +20,8 @@ impl FieldEdits {
     }
 
     /// Whether a field of the message goes: removed, or replaced.
-    pub(super) fn drops(&self, name: &[u8]) -> bool {
+    #[must_use]
+    pub fn drops(&self, name: &[u8]) -> bool {
         let set = self.set.iter().map(|(name, _)| name);
         self.remove.iter().chain(set).any(|dropped| dropped.as_bytes().eq_ignore_ascii_case(name))
     }
@@ -43,6 +44,32 @@ impl FieldEdits {
     }
 }
 
+/// What a request is given and loses on its way as at Envoy's router.
+#[derive(Clone, Copy, Debug)]
+pub struct RouterEdits<'a> {
+    /// Goes as `x-request-id`; `None` where the application has sent its own.
+    pub request_id: Option<&'a [u8]>,
+}
+
+const REQUEST_ID: &[u8] = b"x-request-id";
+
+/// What tells Envoy's own router how to send a request (`docs/root/configuration/http/http_filters/router_filter.rst`). A
+/// server has no use for it.
+const CONTROLS: [&[u8]; 12] = [
+    b"x-envoy-expected-rq-timeout-ms",
+    b"x-envoy-hedge-on-per-try-timeout",
+    b"x-envoy-max-retries",
+    b"x-envoy-retriable-header-names",
+    b"x-envoy-retriable-status-codes",
+    b"x-envoy-retry-grpc-on",
+    b"x-envoy-retry-on",
+    b"x-envoy-upstream-alt-stat-name",
+    b"x-envoy-upstream-rq-per-try-timeout-ms",
+    b"x-envoy-upstream-rq-timeout-alt-response",
+    b"x-envoy-upstream-rq-timeout-ms",
+    b"x-envoy-upstream-stream-duration-ms",
+];
+
 /// What changes of a request's head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestEdits<'a> {
@@ -53,12 +80,35 @@ pub struct RequestEdits<'a> {
     pub fields: Option<&'a FieldEdits>,
     /// A target in absolute form stays in it: the request goes to the forward proxy that the application has chosen.
     pub keeps_form: bool,
+    pub router: Option<RouterEdits<'a>>,
 }
 
 impl RequestEdits<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.path.is_none() && self.authority.is_none() && self.fields.is_none_or(FieldEdits::is_empty)
+        self.path.is_none()
+            && self.authority.is_none()
+            && self.fields.is_none_or(FieldEdits::is_empty)
+            && self.router.is_none()
+    }
+
+    /// Whether a field of the request goes.
+    pub(super) fn drops(&self, name: &[u8]) -> bool {
+        self.fields.is_some_and(|fields| fields.drops(name))
+            || self.router.is_some() && CONTROLS.iter().any(|control| control.eq_ignore_ascii_case(name))
+    }
+
+    pub(super) fn write_fields(&self, out: &mut Vec<u8>) {
+        // As in Envoy, the route's own changes come behind it.
+        let id = self.router.and_then(|router| router.request_id);
+        if let Some(id) = id.filter(|_| !self.fields.is_some_and(|fields| fields.drops(REQUEST_ID))) {
+            for part in [REQUEST_ID, b": ", id, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+        if let Some(fields) = self.fields {
+            fields.write(out);
+        }
     }
 }
 
@@ -96,9 +146,27 @@ mod tests {
             };
             let mut out = Vec::new();
             let path = path.map(str::as_bytes);
-            let edits = RequestEdits { path, authority, fields: Some(&fields), keeps_form: false };
+            let edits = RequestEdits { path, authority, fields: Some(&fields), keeps_form: false, router: None };
             head.write_edited(raw.as_bytes(), edits, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn as_at_envoys_router() {
+        let raw = b"GET / HTTP/1.1\r\nHost: a\r\nX-Envoy-Max-Retries: 9\r\nx-envoy-other: k\r\n\r\n";
+        let Ok(Parsed::Complete { head, .. }) = parse_request(raw, HeadLimits::default()) else { panic!() };
+        let (none, sets) = (FieldEdits::default(), fields(&[], &[("X-Request-Id", "r")], &[]));
+        for (id, fields, expected) in [
+            (Some(&b"1-2"[..]), &none, "x-envoy-other: k\r\nx-request-id: 1-2\r\n\r\n"),
+            (Some(b"1-2"), &sets, "x-envoy-other: k\r\nX-Request-Id: r\r\n\r\n"),
+            (None, &none, "x-envoy-other: k\r\n\r\n"),
+        ] {
+            let router = Some(RouterEdits { request_id: id });
+            let edits = RequestEdits { fields: Some(fields), router, ..RequestEdits::default() };
+            let mut out = Vec::new();
+            head.write_edited(raw, edits, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("GET / HTTP/1.1\r\nHost: a\r\n{expected}"));
         }
     }
 
@@ -140,7 +208,7 @@ mod tests {
             let path = path.map(str::as_bytes);
             head.write_edited(
                 raw.as_bytes(),
-                RequestEdits { path, authority, fields: None, keeps_form: true },
+                RequestEdits { path, authority, keeps_form: true, ..RequestEdits::default() },
                 &mut out,
             );
             assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -160,11 +160,12 @@ pub enum BodyError {
 impl HeadError {
     fn detail(self) -> &'static str {
         match self {
-            Self::LineEnd | Self::Folded | Self::FieldName => "http1.codec_error",
+            Self::LineEnd | Self::Folded | Self::FieldName | Self::ContentLength | Self::RepeatedContentLength => {
+                "http1.codec_error"
+            }
             Self::ValueByte => "http1.invalid_characters",
             Self::TooManyFields => "http1.too_many_headers",
             Self::TooLarge => "http1.headers_too_large",
-            Self::ContentLength | Self::RepeatedContentLength => "http1.invalid_content_length",
             Self::TransferCoding | Self::RepeatedTransferEncoding => "http1.invalid_transfer_encoding",
             Self::TwoLengths => "http1.content_length_and_chunked_not_allowed",
             Self::CodingInHttp10 => "http1.transfer_encoding_not_allowed",

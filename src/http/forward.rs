@@ -67,11 +67,9 @@ impl RequestHead {
             if rewrites_host {
                 write_line(out, &[field.name, b": ", named]);
             }
-            rewrites_host || edits.fields.is_some_and(|fields| fields.drops(field.name))
+            rewrites_host || edits.drops(field.name)
         });
-        if let Some(fields) = edits.fields {
-            fields.write(out);
-        }
+        edits.write_fields(out);
         out.extend_from_slice(b"\r\n");
     }
 }

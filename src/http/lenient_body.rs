@@ -58,6 +58,12 @@ impl AnswerBody {
         self.scanner.is_complete()
     }
 
+    /// As [`BodyScanner::payload`].
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        self.scanner.payload()
+    }
+
     /// As [`BodyScanner::remaining`].
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {

@@ -136,6 +136,14 @@ pub fn parse_request(input: &[u8], limits: HeadLimits) -> Result<Parsed<RequestH
     }
 }
 
+/// Method and target of the request at the beginning of `input`, whose first line is a sound one.
+#[must_use]
+pub fn first_line(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut lines = Lines::new(input, 0);
+    let RequestLine { method_text, target_text, .. } = request_line(&mut lines).ok()??;
+    Some((method_text.of(input), target_text.of(input)))
+}
+
 /// RFC 9112 §2.2: a server should ignore at least one empty line before the request line. A few are ignored.
 const MAX_EMPTY_LINES: usize = 4;
 

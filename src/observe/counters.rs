@@ -122,6 +122,10 @@ counters! {
     timeouts_idle: Counter "egret_request_timeouts_total", reason = "idle";
     /// The response was not complete in time.
     timeouts_response: Counter "egret_request_timeouts_total", reason = "response";
+    /// Copies of requests for the mirrors of their routes, by what became of them: answered.
+    mirrors_sent: Counter "egret_requests_mirrored_total", result = "answered";
+    /// Not sent, or not answered: a large body, no connection, no time.
+    mirrors_dropped: Counter "egret_requests_mirrored_total", result = "dropped";
     /// Redirected connections closed because their time was over, by why: no request came for the idle timeout.
     expired_rest: Counter "egret_connections_timed_out_total", reason = "no_request";
     /// No byte came where the first ones had to be known.

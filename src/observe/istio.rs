@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::prometheus::Exposition;
-use super::traffic::{BOUNDS, Histogram, Outcome, TrafficSeries};
+use super::traffic::{AND_HOST, BOUNDS, Histogram, OTHER, Outcome, TrafficSeries, UNKNOWN};
 
 /// Whose traffic it is; from the pod's namespace and labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,6 @@ pub struct Source {
     pub labels: BTreeMap<String, String>,
 }
 
-const UNKNOWN: &str = "unknown";
 const REQUESTS: &str = "istio_requests_total";
 
 /// A destination and an outcome.
@@ -144,7 +143,7 @@ fn labelled(Ends { source, namespaces }: Ends<'_>, key: &Key, protocol: &str, wr
     let canonical = own(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let revision = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
     let revision = revision.iter().find_map(|name| source.labels.get(*name)).map_or("latest", String::as_str);
-    let service = service(&key.destination);
+    let (service, service_name) = service(&key.destination);
     let (code, flags) = (key.outcome.code.to_string(), key.outcome.flags.to_string());
     let grpc_status = key.outcome.grpc_status.map(|status| status.code().to_string()).unwrap_or_default();
     let namespace = namespaces.get(&key.destination).map_or(UNKNOWN, String::as_str);
@@ -166,7 +165,7 @@ fn labelled(Ends { source, namespaces }: Ends<'_>, key: &Key, protocol: &str, wr
         ("destination_service", service),
         ("destination_canonical_service", UNKNOWN),
         ("destination_canonical_revision", "latest"),
-        ("destination_service_name", service),
+        ("destination_service_name", service_name),
         ("destination_service_namespace", namespace),
         ("destination_cluster", UNKNOWN),
         ("request_protocol", protocol),
@@ -178,9 +177,21 @@ fn labelled(Ends { source, namespaces }: Ends<'_>, key: &Key, protocol: &str, wr
     write(&labels);
 }
 
-/// `outbound|80||edition.cnn.com` → the host; names without a host (`PassthroughCluster`) are themselves.
-fn service(cluster: &str) -> &str {
-    cluster.strip_prefix("outbound|").and_then(|rest| rest.rsplit('|').next()).unwrap_or(cluster)
+/// `destination_service` and `destination_service_name`, as Istio's filter has them: of `outbound|80||edition.cnn.com` the
+/// host; of what no ServiceEntry names the host that a request asks for, and what stands for it.
+fn service(destination: &str) -> (&str, &str) {
+    if let Some(rest) = destination.strip_prefix("outbound|") {
+        let host = rest.rsplit('|').next().unwrap_or(rest);
+        return (host, host);
+    }
+    match destination.split_once(AND_HOST) {
+        Some(("", "")) => (UNKNOWN, UNKNOWN),
+        Some(("", host)) => (host, host),
+        Some((stands_for, "")) => (UNKNOWN, stands_for),
+        Some((stands_for, host)) => (host, stands_for),
+        None if destination == OTHER => (OTHER, OTHER),
+        None => (UNKNOWN, destination),
+    }
 }
 
 #[cfg(test)]
@@ -201,6 +212,24 @@ mod tests {
             duration: Duration::from_micros(1500),
             upstream_cluster: Some(cluster),
             ..AccessRecord::blank(SystemTime::UNIX_EPOCH)
+        }
+    }
+
+    #[test]
+    fn destinations_are_called_as_istio_calls_them() {
+        for (destination, expected) in [
+            ("outbound|80|v1|edition.cnn.com", ("edition.cnn.com", "edition.cnn.com")),
+            ("PassthroughCluster\nwww.google.com", ("www.google.com", "PassthroughCluster")),
+            ("BlackHoleCluster\nwww.google.com:80", ("www.google.com:80", "BlackHoleCluster")),
+            // No route, no cluster, an answer of a route.
+            ("\nwww.google.com", ("www.google.com", "www.google.com")),
+            ("\n", ("unknown", "unknown")),
+            // Bytes.
+            ("PassthroughCluster", ("unknown", "PassthroughCluster")),
+            ("unknown", ("unknown", "unknown")),
+            ("other", ("other", "other")),
+        ] {
+            assert_eq!(service(destination), expected, "{destination:?}");
         }
     }
 

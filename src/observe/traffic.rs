@@ -4,7 +4,7 @@
 //! only the first request of a kind allocates and takes the lock that readers share. The number of series is bounded: what
 //! exceeds it is counted under [`OTHER`], so that sums stay right whatever peers answer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,8 +20,12 @@ const DESTINATIONS: usize = 256;
 const OUTCOMES: usize = 32;
 /// Stands for every destination beyond the bound.
 pub(super) const OTHER: &str = "other";
-/// What a record without a cluster is counted under.
-const UNKNOWN: &str = "unknown";
+/// Most hosts of requests that no ServiceEntry names: applications choose them, and must leave room for those that are listed.
+const HOSTS: usize = 128;
+/// What is not known.
+pub(super) const UNKNOWN: &str = "unknown";
+/// Stands behind the name of a destination that is no cluster of a ServiceEntry, and before the host that a request asks for.
+pub(super) const AND_HOST: char = '\n';
 
 /// Upper bounds of Istio's sidecar histograms; milliseconds and bytes alike.
 pub(super) const BOUNDS: [f64; 19] = [
@@ -134,6 +138,10 @@ fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub struct Traffic {
     destinations: RefCell<HashMap<Box<str>, Destination, RandomState>>,
+    /// Destinations with a host of a request.
+    hosts: Cell<usize>,
+    /// Where names are put together.
+    name: RefCell<String>,
 }
 
 #[derive(Debug, Default)]
@@ -145,8 +153,7 @@ struct Destination {
 impl Traffic {
     /// Counts what `record` tells: a request, or the end of a connection that is not HTTP.
     pub fn count(&self, record: &AccessRecord<'_>, series: &TrafficSeries) {
-        let name = record.upstream_cluster.unwrap_or(UNKNOWN);
-        self.with(name, |name, destination| {
+        self.with_destination(record, |name, destination| {
             if let Some(http) = &record.http {
                 let found = destination.request(name, Outcome::of(record), series);
                 found.duration_ms.observe(record.duration.as_secs_f64() * 1000.0);
@@ -171,6 +178,38 @@ impl Traffic {
         self.with(destination.unwrap_or(UNKNOWN), |name, destination| {
             destination.connection(name, ResponseFlags::default(), series).opened.increment();
         });
+    }
+
+    /// As Istio's filter names it: by the cluster of a ServiceEntry, else by the route (`allow_any`, `block_all`) and the host
+    /// that the request asks for.
+    fn with_destination(&self, record: &AccessRecord<'_>, act: impl FnOnce(&str, &mut Destination)) {
+        let cluster = record.upstream_cluster;
+        let (Some(http), false) = (&record.http, cluster.is_some_and(|name| name.starts_with("outbound|"))) else {
+            return self.with(cluster.unwrap_or(UNKNOWN), act);
+        };
+        let stands_for = match record.route_name {
+            Some("allow_any") => "PassthroughCluster",
+            Some("block_all") => "BlackHoleCluster",
+            _ => cluster.unwrap_or_default(),
+        };
+        // Names and addresses: others have been refused.
+        let host = http.authority.and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
+        let mut name = self.name.take();
+        let put = |name: &mut String, host: &str| {
+            name.clear();
+            name.push_str(stands_for);
+            name.push(AND_HOST);
+            name.push_str(host);
+        };
+        put(&mut name, host);
+        let is_known = self.destinations.borrow().contains_key(name.as_str());
+        if !is_known && self.hosts.get() >= HOSTS {
+            put(&mut name, OTHER);
+        } else if !is_known {
+            self.hosts.set(self.hosts.get() + 1);
+        }
+        self.with(&name, act);
+        self.name.replace(name);
     }
 
     fn with(&self, name: &str, act: impl FnOnce(&str, &mut Destination)) {
@@ -215,6 +254,7 @@ impl Destination {
 
 #[cfg(test)]
 mod tests {
+    use super::super::access_log::HttpExchange;
     use super::*;
 
     #[test]
@@ -236,6 +276,25 @@ mod tests {
         assert_eq!(all.iter().map(|one| one.opened.get()).sum::<u64>(), 1000);
         let other = all.iter().find(|one| &*one.destination == OTHER).unwrap();
         assert_eq!(other.opened.get(), 1000 - (DESTINATIONS as u64 - 1));
+    }
+
+    #[test]
+    fn hosts_that_applications_choose_leave_room_for_those_that_are_listed() {
+        let (traffic, series) = (Traffic::default(), TrafficSeries::default());
+        let count = |cluster, host: &str| {
+            let http = HttpExchange { authority: Some(host.as_bytes()), ..HttpExchange::default() };
+            let blank = AccessRecord::blank(std::time::SystemTime::UNIX_EPOCH);
+            let record = AccessRecord { http: Some(http), upstream_cluster: Some(cluster), ..blank };
+            traffic.count(&AccessRecord { route_name: Some("allow_any"), ..record }, &series);
+        };
+        (0..1000).for_each(|number| count("PassthroughCluster", &format!("host-{number}")));
+        count("outbound|80||listed.example", "listed.example");
+        let all = series.requests();
+        assert_eq!(all.len(), HOSTS + 2);
+        assert_eq!(all.iter().map(|one| one.duration_ms.buckets[0].get()).sum::<u64>(), 1001);
+        for destination in ["PassthroughCluster\nhost-0", "PassthroughCluster\nother", "outbound|80||listed.example"] {
+            assert!(all.iter().any(|one| &*one.destination == destination), "{destination:?}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use runtime::publish;
 pub use table::cluster::*;
 pub use table::destination_guard::Unreachable;
 pub use table::first_look::{Expected, FirstLook};
-pub use table::http_routes::{Action, Answer, Destination, HttpRoute, RouteMatch};
+pub use table::http_routes::{Action, Answer, Destination, Formats, HttpRoute, RouteMatch};
 pub use table::listener_matches::Declared;
 pub use table::listing::{Document, EndpointRow, EndpointStatus, RouteRow};
 pub use table::must_sniff::AskedFamilies;

@@ -70,9 +70,9 @@ fn named<'p>(mut pairs: impl Iterator<Item = &'p [u8]>, name: &str) -> Option<&'
     pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
-/// RFC 6265 §4.1.1. A time to live of zero ends with the client's session.
+/// RFC 6265 §4.1.1, the value in quotes as in Envoy. A time to live of zero ends with the client's session.
 fn set_cookie(cookie: &HashCookie, ttl: Duration, value: &str) -> String {
-    let mut text = format!("{}={value}", cookie.name);
+    let mut text = format!("{}=\"{value}\"", cookie.name);
     let written = (|| {
         if !ttl.is_zero() {
             write!(text, "; Max-Age={}", ttl.as_secs().max(1))?;
@@ -131,12 +131,12 @@ mod tests {
         };
         let seconds = Duration::from_secs;
         for (cookie, ttl, expected) in [
-            (cookie(None, &[]), seconds(0), "sid=v; HttpOnly"),
-            (cookie(Some("/a"), &[]), seconds(60), "sid=v; Max-Age=60; Path=/a; HttpOnly"),
+            (cookie(None, &[]), seconds(0), "sid=\"v\"; HttpOnly"),
+            (cookie(Some("/a"), &[]), seconds(60), "sid=\"v\"; Max-Age=60; Path=/a; HttpOnly"),
             (
                 cookie(None, &[("SameSite", Some("Strict")), ("Secure", None)]),
                 Duration::from_millis(1),
-                "sid=v; Max-Age=1; SameSite=Strict; Secure; HttpOnly",
+                "sid=\"v\"; Max-Age=1; SameSite=Strict; Secure; HttpOnly",
             ),
         ] {
             assert_eq!(set_cookie(&cookie, ttl, "v"), expected);

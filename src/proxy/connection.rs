@@ -228,6 +228,8 @@ async fn tunnel(
         future::or(dialling, async { Err(reader.stream().lost().await) }).await
     };
     let close = match dialled {
+        // As Envoy ends it.
+        Ok(None) if record.flags == ResponseFlags::UPSTREAM_OVERFLOW => Close::Gently,
         Ok(None) => Close::Abort,
         // Nobody waits for the upstream any more.
         Err(error) => {
@@ -280,7 +282,8 @@ async fn dial(
         }
         Err(error) => {
             context.counters.count_connect_error(&error);
-            record.flags = error.flags() | ResponseFlags::RETRY_LIMIT;
+            let tried = error.address().map_or_else(ResponseFlags::default, |_| ResponseFlags::RETRY_LIMIT);
+            record.flags = error.flags() | tried;
             record.upstream = error.address();
             record.transport_failure = Some(error.to_string());
             None
@@ -305,7 +308,7 @@ async fn find(
         Err(unfound) => {
             context.counters.names_unfound.increment();
             record.flags = ResponseFlags::DNS_FAILURE;
-            record.termination = Some(unfound.details().to_owned());
+            record.termination = Some(unfound.details().into_owned());
             record.transport_failure = Some(unfound.to_string());
             None
         }
@@ -331,20 +334,21 @@ async fn finish(relayed: Relayed, upstream: Stream, record: &mut ConnectionRecor
             Close::Orderly
         }
         End::Client(error) => {
+            // Envoy has no flag for it.
             upstream.abort().await;
-            record.flags = ResponseFlags::DOWNSTREAM_CLOSED;
             record.termination = Some(error.to_string());
             Close::Abort
         }
         End::Upstream(error) => {
             upstream.abort().await;
-            record.flags = ResponseFlags::UPSTREAM_CLOSED;
+            record.flags =
+                if error.is_reset() { ResponseFlags::UPSTREAM_RESET } else { ResponseFlags::UPSTREAM_CLOSED };
             record.transport_failure = Some(error.to_string());
             Close::Abort
         }
         End::Idle => {
             upstream.close();
-            record.flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
+            // Envoy has no flag for it either, but these words.
             record.termination = Some("tcp_session_idle_timeout".to_owned());
             Close::Orderly
         }

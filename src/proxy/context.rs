@@ -33,6 +33,8 @@ pub struct Context {
     pub memory: Rc<MemoryRelease>,
     /// Bytes of requests' bodies that may still be held for another try.
     pub body_room: Cell<usize>,
+    /// Copies of requests under way.
+    pub mirrors: Cell<usize>,
 }
 
 impl Context {
@@ -56,6 +58,7 @@ impl Context {
             random: Random::new(seed),
             memory: Rc::default(),
             body_room: Cell::new(WORKER_ROOM),
+            mirrors: Cell::default(),
         }
     }
 }

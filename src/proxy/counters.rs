@@ -109,6 +109,7 @@ impl Counters {
             | C::UnknownExtension { .. }
             | C::Signature
             | C::Algorithm
+            | C::Weak { .. }
             | C::Constraint(_)
             | C::Malformed(_) => &self.unverified_other,
         }

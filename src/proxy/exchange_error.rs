@@ -17,6 +17,8 @@ pub enum ExchangeError {
     Upstream(Option<StreamError>),
     /// The response breaks HTTP.
     Response(String),
+    /// The upstream ended in the middle of a response that shows where it ends; `None`: in order.
+    Cut(Option<StreamError>),
     /// The server has not looked at the request, and says so.
     Refused(String),
     /// The server reset the request's stream.
@@ -34,6 +36,25 @@ pub enum ExchangeError {
 }
 
 impl ExchangeError {
+    /// Whether it is what `retryOn: reset` is about: the server's connection, or the stream, gave no answer.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        match self {
+            Self::Upstream(_)
+            | Self::Response(_)
+            | Self::Cut(_)
+            | Self::Refused(_)
+            | Self::Reset(_)
+            | Self::TryTimeout => true,
+            Self::Client
+            | Self::RequestBody(_)
+            | Self::Unsayable(_)
+            | Self::Overdue(_)
+            | Self::Timeout
+            | Self::Unwanted(_) => false,
+        }
+    }
+
     /// What it says of the upstream; `None` where the application was at fault.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
@@ -42,7 +63,9 @@ impl ExchangeError {
             | Self::RequestBody(_)
             | Self::Unsayable(_)
             | Self::Overdue(Clock::Idle | Clock::RequestBody) => None,
-            Self::Upstream(_) | Self::Response(_) | Self::Refused(_) | Self::Reset(_) => Some(Outcome::Failed),
+            Self::Upstream(_) | Self::Response(_) | Self::Cut(_) | Self::Refused(_) | Self::Reset(_) => {
+                Some(Outcome::Failed)
+            }
             Self::Timeout | Self::TryTimeout | Self::Overdue(Clock::Response) => Some(Outcome::TimedOut),
             Self::Unwanted(status) => Some(Outcome::Answered(*status)),
         }
@@ -54,6 +77,7 @@ impl From<CarrierError> for ExchangeError {
         match error {
             CarrierError::Ended(error) => Self::Upstream(error),
             CarrierError::Protocol(what) => Self::Response(what),
+            CarrierError::Cut(error) => Self::Cut(error),
             CarrierError::Refused(why) => Self::Refused(why),
             CarrierError::Reset(reason) => Self::Reset(reason),
             CarrierError::Unsayable(what) => Self::Unsayable(what),

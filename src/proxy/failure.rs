@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::config::Abort;
+use crate::config::{Abort, ReplyDetails};
 use crate::flow::ResponseFlags;
 use crate::grpc;
 use crate::http::AmbiguousPath;
@@ -22,6 +22,8 @@ pub struct Failure {
     pub details: String,
     /// The text that the application gets, newline-free.
     pub body: String,
+    /// So many bytes of the text are all that it says where the transport's reason is not wanted.
+    pub brief: Option<u32>,
     /// `UPSTREAM_TRANSPORT_FAILURE_REASON`.
     pub transport: Option<String>,
     /// Further header fields of the answer.
@@ -38,7 +40,8 @@ impl Failure {
     pub fn by_policy(refusal: &Refusal<'_>) -> Self {
         let (status, flags, details) = refusal.answer();
         let transport = if let Refusal::NoTls(reason) = refusal { Some((*reason).to_owned()) } else { None };
-        Self { transport, ..Self::new(status, flags, details, body(refusal)) }
+        let reason = transport.as_ref().map(|reason| format!(": {reason}"));
+        Self { transport, ..Self::new(status, flags, details, body(refusal)) }.because(reason)
     }
 
     /// The host's name leads nowhere.
@@ -47,10 +50,10 @@ impl Failure {
         let (details, reason) = (unfound.details(), unfound.to_string());
         match unfound {
             Unfound::Protected { .. } | Unfound::Refused { .. } => {
-                Self::new(403, ResponseFlags::default(), details, reason)
+                Self::new(403, ResponseFlags::default(), &details, reason)
             }
             Unfound::Nameless | Unfound::NoAddress(_) | Unfound::Late { .. } | Unfound::Crowded(_) => {
-                Self::new(503, ResponseFlags::DNS_FAILURE, details, reason)
+                Self::new(503, ResponseFlags::DNS_FAILURE, &details, reason)
             }
         }
     }
@@ -97,10 +100,14 @@ impl Failure {
         let reason = error.to_string();
         match error {
             ConnectError::NoEndpoint | ConnectError::AllEjected(_) => {
-                let body = format!("no healthy upstream: {reason}");
-                Self::new(503, error.flags(), "no_healthy_upstream", body)
+                let failure = Self::new(503, error.flags(), "no_healthy_upstream", "no healthy upstream".to_owned());
+                failure.because(Some(format!(": {reason}")))
             }
-            ConnectError::Overflow(_) => Self::before_response(503, error.flags(), "overflow", None),
+            ConnectError::Overflow(_) => {
+                // Whoever sends less by it is told as by Envoy.
+                let fields = vec![("x-envoy-overloaded".to_owned(), "true".to_owned())];
+                Self { fields, ..Self::before_response(503, error.flags(), "overflow", None) }
+            }
             ConnectError::TcpTimeout { .. }
             | ConnectError::TunnelTimeout { .. }
             | ConnectError::HandshakeTimeout { .. } => {
@@ -125,13 +132,11 @@ impl Failure {
         Self { status: 0, body: String::new(), ..Self::upstream_gone(None) }
     }
 
-    /// The upstream closed, reset or broke off in the middle of its answer.
+    /// The upstream reset or failed in the middle of its answer.
     #[must_use]
     pub fn upstream_broke_off(error: Option<&StreamError>) -> Self {
         let transport = error.map(ToString::to_string);
-        let words = Underscored([Some("connection termination"), transport.as_deref()]);
-        let details = format!("upstream_reset_after_response_started{{{words}}}");
-        Self { transport, ..Self::new(0, ResponseFlags::UPSTREAM_CLOSED, &details, String::new()) }
+        Self::after_response(ResponseFlags::UPSTREAM_CLOSED, "connection termination", transport)
     }
 
     /// The server reset the request's stream before it answered: `how` in Envoy's words.
@@ -143,9 +148,7 @@ impl Failure {
     /// The same in the middle of its answer.
     #[must_use]
     pub fn upstream_reset_late(why: &str) -> Self {
-        let words = Underscored([Some("remote reset"), Some(why)]);
-        let details = format!("upstream_reset_after_response_started{{{words}}}");
-        Self { transport: Some(why.to_owned()), ..Self::new(0, ResponseFlags::UPSTREAM_RESET, &details, String::new()) }
+        Self::after_response(ResponseFlags::UPSTREAM_RESET, "remote reset", Some(why.to_owned()))
     }
 
     /// The server is spoken to in a protocol that has no words for the request.
@@ -161,10 +164,22 @@ impl Failure {
         Self::before_response(502, ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "protocol error", reason)
     }
 
+    /// The same behind its head.
+    #[must_use]
+    pub fn upstream_protocol_late(what: &str) -> Self {
+        Self::after_response(ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "protocol error", Some(what.to_owned()))
+    }
+
     /// The application's request breaks HTTP, or egret does not carry it.
     #[must_use]
     pub fn request(status: u16, details: &str, message: impl Into<String>) -> Self {
         Self::new(status, ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details, message.into())
+    }
+
+    /// It is one of HTTP, and says not whom it is for: no flag, as in Envoy.
+    #[must_use]
+    pub fn hostless(status: u16, details: &str, message: impl Into<String>) -> Self {
+        Self::new(status, ResponseFlags::default(), details, message.into())
     }
 
     /// Behind an answer of 417 came something else than the same request without `Expect`. Nobody can tell whether it is the
@@ -197,6 +212,27 @@ impl Failure {
         Self::new(status, flags, details, body.to_owned())
     }
 
+    /// With all in its text that `details` wants there, but for the files of this pod: they are nobody's who asks a server.
+    #[must_use]
+    pub fn told(mut self, details: ReplyDetails) -> Self {
+        if let Some(length) = self.brief.take() {
+            let reason = self.body.split_off(length as usize);
+            if details == ReplyDetails::Full {
+                self.body += &without_files(&reason);
+            }
+        }
+        self
+    }
+
+    /// Whose text goes on with the transport's reason.
+    fn because(mut self, reason: Option<String>) -> Self {
+        if let Some(reason) = reason {
+            self.brief = u32::try_from(self.body.len()).ok();
+            self.body += &reason;
+        }
+        self
+    }
+
     /// What a gRPC client is told instead of the status.
     #[must_use]
     pub fn grpc_status(&self) -> grpc::Status {
@@ -207,10 +243,22 @@ impl Failure {
         }
     }
 
-    /// With these flags as well.
+    /// After `tries` others, of which the text says as much as Envoy's.
     #[must_use]
-    pub fn with(self, flags: ResponseFlags) -> Self {
-        Self { flags: self.flags | flags, ..self }
+    pub fn after(mut self, tries: u32) -> Self {
+        const ALONE: &str = "before headers. reset reason: ";
+        const LATEST: &str = "before headers. retried and the latest reset reason: ";
+        if tries > 0 && self.body.contains(ALONE) {
+            self.body = self.body.replacen(ALONE, LATEST, 1);
+            self.brief = self.brief.map(|length| length + (LATEST.len() - ALONE.len()) as u32);
+        }
+        self
+    }
+
+    /// Behind these flags, which were set before.
+    #[must_use]
+    pub fn behind(self, flags: ResponseFlags) -> Self {
+        Self { flags: flags | self.flags, ..self }
     }
 
     fn new(status: u16, flags: ResponseFlags, details: &str, body: String) -> Self {
@@ -219,6 +267,7 @@ impl Failure {
             flags,
             details: details.to_owned(),
             body,
+            brief: None,
             transport: None,
             fields: Vec::new(),
             may_pass: false,
@@ -226,16 +275,18 @@ impl Failure {
         }
     }
 
+    fn after_response(flags: ResponseFlags, reset: &str, transport: Option<String>) -> Self {
+        let words = Underscored([Some(reset), transport.as_deref()]);
+        let details = format!("upstream_reset_after_response_started{{{words}}}");
+        Self { transport, ..Self::new(0, flags, &details, String::new()) }
+    }
+
     fn before_response(status: u16, flags: ResponseFlags, reset: &str, transport: Option<String>) -> Self {
-        let body = match &transport {
-            Some(reason) => format!(
-                "upstream connect error or disconnect/reset before headers. reset reason: {reset}, transport failure reason: {reason}"
-            ),
-            None => format!("upstream connect error or disconnect/reset before headers. reset reason: {reset}"),
-        };
-        let details =
-            format!("upstream_reset_before_response_started{{{}}}", Underscored([Some(reset), transport.as_deref()]));
-        Self { status, flags, details, body, transport, fields: Vec::new(), may_pass: false, call: None }
+        let body = format!("upstream connect error or disconnect/reset before headers. reset reason: {reset}");
+        let reason = transport.as_ref().map(|reason| format!(", transport failure reason: {reason}"));
+        let words = Underscored([Some(reset), transport.as_deref()]);
+        let details = format!("upstream_reset_before_response_started{{{words}}}");
+        Self { transport, ..Self::new(status, flags, &details, body) }.because(reason)
     }
 }
 
@@ -252,8 +303,25 @@ fn body(refusal: &Refusal<'_>) -> String {
              send Host"
         ),
         Refusal::Tunnel(refusal) => refusal.to_string(),
-        Refusal::NoTls(reason) => format!("no healthy upstream: {reason}"),
+        Refusal::NoTls(_) => "no healthy upstream".to_owned(),
     }
+}
+
+/// `text` without the absolute paths in it.
+fn without_files(text: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || matches!(c, ':' | ',' | ';' | ')' | '"' | '\'');
+    let is_opening = |c: char| c.is_whitespace() || matches!(c, '(' | '"' | '\'');
+    let (mut out, mut from) = (String::with_capacity(text.len()), 0);
+    for (at, _) in text.match_indices('/') {
+        let length = text[at..].find(is_end).unwrap_or(text.len() - at);
+        if at >= from && length > 1 && text[..at].chars().next_back().is_none_or(is_opening) {
+            out.push_str(&text[from..at]);
+            out.push_str("(file)");
+            from = at + length;
+        }
+    }
+    out.push_str(&text[from..]);
+    out
 }
 
 /// Counts a flow that the policy refuses.
@@ -296,6 +364,42 @@ mod tests {
         let failure = Failure::upstream_protocol("bad  status line");
         assert_eq!(failure.details, "upstream_reset_before_response_started{protocol_error|bad_status_line}");
         assert_eq!(failure.status, 502);
+        let failure = failure.told(ReplyDetails::Full);
         assert!(failure.body.ends_with("transport failure reason: bad  status line"));
+    }
+
+    #[test]
+    fn texts_say_as_much_as_they_shall_and_no_file() {
+        let refused = || Failure::refused("cannot read /etc/egret/ca.pem: no such file");
+        let brief = refused().told(ReplyDetails::Brief);
+        assert_eq!(brief.body, "no healthy upstream");
+        assert_eq!(
+            brief.transport.as_deref(),
+            Some("cannot read /etc/egret/ca.pem: no such file"),
+            "the log has it all"
+        );
+        assert_eq!(refused().told(ReplyDetails::Full).body, "no healthy upstream: cannot read (file): no such file");
+        let tried = Failure::upstream_protocol("x").after(2).told(ReplyDetails::Full).body;
+        assert!(tried.ends_with("retried and the latest reset reason: protocol error, transport failure reason: x"));
+        let brief = Failure::upstream_protocol("x").after(1).told(ReplyDetails::Brief).body;
+        assert!(brief.ends_with("retried and the latest reset reason: protocol error"), "{brief}");
+        let reset = Failure::upstream_gone(None).after(0).told(ReplyDetails::Full);
+        assert_eq!(
+            reset.body,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+        );
+        for (text, expected) in [
+            ("not for spiffe://a/b or TLS 1.2/1.3, 24/7", "not for spiffe://a/b or TLS 1.2/1.3, 24/7"),
+            ("\"/a b\" (/c/d.pem) '/e', /", "\"(file) b\" ((file)) '(file)', /"),
+        ] {
+            assert_eq!(without_files(text), expected);
+        }
+    }
+
+    #[test]
+    fn who_is_refused_for_a_limit_is_told_as_by_envoy() {
+        let failure = Failure::connect(&ConnectError::Overflow("connection"));
+        assert_eq!(failure.fields, [("x-envoy-overloaded".to_owned(), "true".to_owned())]);
+        assert_eq!((failure.status, failure.flags), (503, ResponseFlags::UPSTREAM_OVERFLOW));
     }
 }

@@ -51,6 +51,12 @@ impl<'w> Held<'w> {
         if before.is_empty() { part } else { SendBuf::Owned([&before, part.as_ref()].concat()) }
     }
 
+    /// All of the body, once it has gone; `None` where some of it is not here any more.
+    #[must_use]
+    pub fn all(&self) -> Option<Vec<u8>> {
+        self.is_intact.get().then(|| self.gone.borrow().clone())
+    }
+
     /// Trailers go, of which nothing is held.
     pub fn give_up(&self) {
         self.is_intact.set(false);

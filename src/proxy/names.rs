@@ -4,6 +4,7 @@
 //! It looks nothing up itself. An answer is a cell that the control thread keeps current; a worker asks again after
 //! [`RENEW`], so that the control thread knows which names are still in use and may forget the others.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -58,15 +59,17 @@ pub enum Unfound {
 }
 
 impl Unfound {
-    /// In one word for the access log.
+    /// In one word for the access log. As in Envoy, it says in braces why a look-up failed.
     #[must_use]
-    pub fn details(&self) -> &'static str {
+    pub fn details(&self) -> Cow<'static, str> {
         match self {
-            Unfound::Nameless => "no_name",
-            Unfound::NoAddress(_) | Unfound::Late { .. } => "dns_resolution_failure",
-            Unfound::Crowded(_) => "dns_cache_overflow",
-            Unfound::Protected { why, .. } => why.details(),
-            Unfound::Refused { .. } => "name_leads_to_an_address_that_is_not_dialled",
+            Unfound::Nameless => "no_name".into(),
+            Unfound::NoAddress(_) | Unfound::Late { .. } => {
+                format!("dns_resolution_failure{{{}}}", self.to_string().replace(' ', "_")).into()
+            }
+            Unfound::Crowded(_) => "dns_cache_overflow".into(),
+            Unfound::Protected { why, .. } => why.details().into(),
+            Unfound::Refused { .. } => "name_leads_to_an_address_that_is_not_dialled".into(),
         }
     }
 }
@@ -145,6 +148,26 @@ impl Names {
         if known.len() < MOST_KNOWN {
             let renew = if addresses.load().is_empty() { RENEW_EMPTY } else { RENEW };
             known.insert(name.clone(), (addresses.clone(), now + renew));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_up_that_failed_is_told_in_one_word() {
+        let name = || Hostname::new("none.example").unwrap();
+        for (unfound, details) in [
+            (Unfound::NoAddress(name()), "dns_resolution_failure{none.example_has_no_address}"),
+            (
+                Unfound::Late { name: name(), after: Duration::from_secs(2) },
+                "dns_resolution_failure{no_answer_for_none.example_within_2000_ms}",
+            ),
+            (Unfound::Crowded(name()), "dns_cache_overflow"),
+        ] {
+            assert_eq!(unfound.details(), details);
         }
     }
 }

@@ -23,14 +23,14 @@ pub struct Progress {
     pub status: Cell<u16>,
     /// When its head was complete.
     pub head_at: Cell<Option<Instant>>,
-    /// Body bytes from the application.
+    /// Body bytes from the application, without framing.
     pub from_client: Cell<u64>,
-    /// Body bytes to the application.
+    /// Body bytes to the application, without framing.
     pub to_client: Cell<u64>,
     /// A byte has come from the upstream.
     pub heard: Cell<bool>,
     /// When the whole request had been handed over.
-    uploaded_at: Cell<Option<Instant>>,
+    pub uploaded_at: Cell<Option<Instant>>,
     /// The application is waited for: it has not sent all of its request.
     pub starved: Cell<bool>,
     /// What it is as a call of gRPC.
@@ -56,16 +56,16 @@ impl Progress {
         }
     }
 
-    /// So much of the request's body has come; `whole`: with it the request is complete.
-    pub fn note_upload(&self, bytes: usize, whole: bool) {
-        self.count(&self.from_client, bytes);
+    /// So much of the request's body has come in all; `whole`: with it the request is complete.
+    pub fn note_upload(&self, payload: u64, whole: bool) {
+        self.count(&self.from_client, payload);
         self.uploaded.set(whole);
         self.uploaded_at.set(whole.then(io::now));
     }
 
-    /// So much of the response's body goes to the application.
-    pub fn note_download(&self, bytes: usize) {
-        self.count(&self.to_client, bytes);
+    /// So much of the response's body goes to the application in all.
+    pub fn note_download(&self, payload: u64) {
+        self.count(&self.to_client, payload);
     }
 
     /// The final response's head is here, and goes to the application.
@@ -73,6 +73,13 @@ impl Progress {
         self.status.set(status);
         self.head_at.set(Some(io::now()));
         self.answering.set(true);
+    }
+
+    /// How long the server took, where the request was complete before the answer came, as Envoy counts it: every try
+    /// included, and the time for a connection.
+    #[must_use]
+    pub fn service_time(&self, complete: Option<Instant>) -> Option<Duration> {
+        self.head_at.get()?.checked_duration_since(complete?)
     }
 
     /// Waits until `timeout` has passed since the request was complete, as Envoy counts it; forever without one.
@@ -94,8 +101,8 @@ impl Progress {
         self.moved.set(io::now());
     }
 
-    fn count(&self, counter: &Cell<u64>, bytes: usize) {
-        counter.set(counter.get() + bytes as u64);
+    fn count(&self, counter: &Cell<u64>, payload: u64) {
+        counter.set(payload);
         self.moved.set(io::now());
     }
 }

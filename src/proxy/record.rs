@@ -12,7 +12,8 @@ use crate::proxy::downstream::Answered;
 use crate::proxy::failure::Failure;
 use crate::proxy::peers::Peers;
 use crate::proxy::progress::Progress;
-use crate::proxy::request::Request;
+use crate::proxy::request::{Protocol, Request};
+use crate::proxy::request_id::RequestId;
 
 /// What the log says of a connection whose bytes were not read.
 #[derive(Debug)]
@@ -92,6 +93,20 @@ pub struct RequestRecord<'t> {
     bytes_sent: u64,
     service_time: Option<Duration>,
     call: Option<GrpcCall>,
+    /// What the request is called, where it came without a name.
+    pub id: Option<RequestId>,
+    /// Whom the route asks for instead.
+    pub authority: Option<&'t str>,
+    /// What is known of a request that was refused as it was read.
+    pub unread: Unread<'t>,
+}
+
+/// Of a request that could not be read to its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unread<'t> {
+    pub protocol: Option<Protocol>,
+    /// Method and path, of one whose first line was sound.
+    pub line: Option<(&'t [u8], &'t [u8])>,
 }
 
 impl<'t> RequestRecord<'t> {
@@ -111,6 +126,9 @@ impl<'t> RequestRecord<'t> {
             bytes_sent: 0,
             service_time: None,
             call: None,
+            id: None,
+            authority: None,
+            unread: Unread::default(),
         }
     }
 
@@ -118,6 +136,12 @@ impl<'t> RequestRecord<'t> {
     pub fn route(&mut self, name: Option<&'t str>, cluster: Option<&'t str>) {
         self.route = name;
         self.cluster = cluster;
+    }
+
+    /// The route's name and the cluster's.
+    #[must_use]
+    pub fn way(&self) -> (Option<&'t str>, Option<&'t str>) {
+        (self.route, self.cluster)
     }
 
     pub fn add_flags(&mut self, flags: ResponseFlags) {
@@ -138,16 +162,21 @@ impl<'t> RequestRecord<'t> {
         self.details = Some(details.to_owned());
     }
 
-    /// Notes what its answer became on the wire: a gRPC client is told in a response of status 200.
-    pub fn note_answer(&mut self, answered: Answered) {
+    /// Notes what its answer became on the wire: a gRPC client is told in a response of status 200, and nobody gets a body who
+    /// asked for a head.
+    pub fn note_answer(&mut self, answered: Answered, wants_body: bool) {
+        if !wants_body {
+            self.bytes_sent = 0;
+        }
         if let Answered::Grpc(status) = answered {
             self.status = 200;
+            self.bytes_sent = 0;
             self.call = Some(GrpcCall { status: Some(status), ..self.call.unwrap_or_default() });
         }
     }
 
-    /// Notes what the transfer counted. `since` is when the request's head was complete.
-    pub fn take_progress(&mut self, progress: &Progress, since: Instant) {
+    /// Notes what the transfer counted. `complete` is when the whole request was here, where that is known.
+    pub fn take_progress(&mut self, progress: &Progress, complete: Option<Instant>) {
         self.bytes_received = progress.from_client.get();
         let told = self.call.and_then(|call| call.status);
         self.call = progress.call.record().map(|call| GrpcCall { status: told.or(call.status), ..call });
@@ -155,11 +184,16 @@ impl<'t> RequestRecord<'t> {
             self.status = progress.status.get();
             self.bytes_sent = progress.to_client.get();
         }
-        self.service_time = progress.head_at.get().map(|at| at.saturating_duration_since(since));
+        self.service_time = progress.service_time(complete);
     }
 
-    fn http<'r>(&self, request: Option<&'r Request>) -> HttpExchange<'r> {
-        let Some(Request { raw, head, protocol, .. }) = request else { return HttpExchange::default() };
+    fn http<'r>(&'r self, request: Option<&'r Request>) -> HttpExchange<'r> {
+        let Some(Request { raw, head, protocol, .. }) = request else {
+            let Unread { protocol, line } = self.unread;
+            let (method, path) = line.unzip();
+            return HttpExchange { method, path, protocol: protocol.map(Protocol::as_str), ..HttpExchange::default() };
+        };
+        let authority = head.authority_text.map(|at| at.of(raw));
         HttpExchange {
             method: Some(head.method_text.of(raw)),
             path: head.path(raw).or(Some(head.target.of(raw))),
@@ -167,8 +201,8 @@ impl<'t> RequestRecord<'t> {
             upstream_service_time: self.service_time,
             forwarded_for: head.forwarded_for.map(|at| at.of(raw)),
             user_agent: head.user_agent.map(|at| at.of(raw)),
-            request_id: head.request_id.map(|at| at.of(raw)),
-            authority: head.authority_text.map(|at| at.of(raw)),
+            request_id: head.request_id.map(|at| at.of(raw)).or(self.id.as_ref().map(RequestId::as_bytes)),
+            authority: self.authority.map(str::as_bytes).or(authority),
             call: self.call,
         }
     }

@@ -72,7 +72,14 @@ impl Request {
     }
 }
 
-/// The limits of heads that the settings give, of requests and of responses.
+/// The limits of heads that the settings give to responses: a third more than to requests, as in Envoy (80 KiB beside 60).
+#[must_use]
+pub fn response_head_limits(settings: &Settings) -> HeadLimits {
+    let of_request = head_limits(settings);
+    HeadLimits { max_bytes: of_request.max_bytes + of_request.max_bytes / 3, ..of_request }
+}
+
+/// The limits of heads that the settings give to requests.
 #[must_use]
 pub fn head_limits(settings: &Settings) -> HeadLimits {
     HeadLimits { max_bytes: settings.max_head_bytes, max_fields: settings.max_head_fields }

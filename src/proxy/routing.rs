@@ -13,11 +13,12 @@ use crate::grpc;
 use crate::http::{FieldEdits, RequestEdits};
 use crate::io;
 use crate::policy::{
-    Answer, Cluster, Decision, Destination, HttpRoute, LogFields, RequestView, Route, Transport, Verdict,
+    Answer, Cluster, Decision, Destination, Formats, HttpRoute, LogFields, RequestView, Route, Transport, Verdict,
 };
 use crate::proxy::affinity::Affinity;
 use crate::proxy::call;
 use crate::proxy::failure::Failure;
+use crate::proxy::formats::{self, Way};
 use crate::proxy::peers::Peers;
 use crate::proxy::request::Request;
 use crate::upstream::{self, Counted, Retry, Target};
@@ -66,7 +67,7 @@ impl<'t> Plan<'t> {
                     Some(Route::Bytes(_)) | None => None,
                 };
                 let target = rewritten.as_deref().unwrap_or(target);
-                return Err(answered(route, answer, &verdict.log_fields(), request, target));
+                return Err(answered(route, answer, &verdict.log_fields(), (request, peers), target));
             }
             Decision::Refuse(refusal) => return Err(Failure::by_policy(refusal)),
         };
@@ -98,6 +99,7 @@ impl<'t> Plan<'t> {
             authority: to.authority.as_deref(),
             fields: Some(&to.request),
             keeps_form,
+            router: None,
         }
     }
 
@@ -114,18 +116,29 @@ impl<'t> Plan<'t> {
         is_plain && self.target.original().addr() == address
     }
 
+    /// Whom the route asks for instead of whom the request does.
+    #[must_use]
+    pub fn authority(&self) -> Option<&'t str> {
+        self.route?.1.authority.as_deref()
+    }
+
     /// The host that the route puts in the place of the request's: what TLS names, and checks, is the host that the server
     /// is asked for.
     #[must_use]
     pub fn rewritten_host(&self) -> Option<Host> {
-        let authority = self.route?.1.authority.as_deref()?;
-        Authority::parse(authority).ok().map(|authority| authority.host)
+        Authority::parse(self.authority()?).ok().map(|authority| authority.host)
     }
 
     /// Whether the route itself puts credentials into the request that authenticate the server's connection.
     #[must_use]
     pub fn authenticates_connection(&self) -> bool {
         self.route.is_some_and(|(_, to)| to.request.authenticate_connection())
+    }
+
+    /// The route's fields with Envoy's operators in them, if it has any.
+    #[must_use]
+    pub fn formats(&self) -> Option<&'t Formats> {
+        self.route.map(|(_, to)| &to.formats).filter(|formats| !formats.is_empty())
     }
 
     #[must_use]
@@ -163,8 +176,16 @@ impl<'t> Plan<'t> {
 }
 
 /// The answer that a route gives itself.
-fn answered(route: &HttpRoute, answer: &Answer, log: &LogFields<'_>, request: &Request, target: &[u8]) -> Failure {
-    let fields = || [&route.response.set[..], &route.response.add].concat();
+fn answered(
+    route: &HttpRoute,
+    answer: &Answer,
+    log: &LogFields<'_>,
+    (request, peers): (&Request, Peers),
+    target: &[u8],
+) -> Failure {
+    let way = Way { peers, server: None, route: log.route, cluster: None, id: None };
+    let edits = formats::fill(&route.response, &route.formatted, request, way);
+    let fields = || [&edits.set[..], &edits.add].concat();
     match answer {
         Answer::Direct { body, .. } => Failure::direct(log, body, fields()),
         Answer::Redirect(redirect) => {
@@ -303,6 +324,12 @@ impl Tries<'_> {
     #[must_use]
     pub fn after_status(&self, status: u16, call: Option<grpc::Status>) -> bool {
         !self.is_tied && self.left > 0 && self.covers(status, call) && self.is_granted()
+    }
+
+    /// Further ones that have been made.
+    #[must_use]
+    pub fn made(&self) -> u32 {
+        self.made
     }
 
     #[must_use]

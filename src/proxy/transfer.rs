@@ -2,7 +2,8 @@
 //! only in [`Progress`]. Neither buffers a body, but for what [`Held`] keeps of a request's; each stops reading where the
 //! other side stops taking. Neither knows which protocol either side speaks.
 
-use std::time::Duration;
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use crate::grpc;
 use crate::http::{FieldEdits, HeadLimits, RequestContext, ResponseHead};
@@ -24,6 +25,10 @@ pub struct Reception<'r> {
     pub is_unwanted: &'r dyn Fn(u16, Option<grpc::Status>) -> bool,
     /// The server's connection knows the application, which must learn that it is over.
     pub is_bound: bool,
+    /// The application is told how long the server took.
+    pub stamps: bool,
+    /// When the request was complete, where that was before this try.
+    pub complete: Option<Instant>,
 }
 
 /// A response that has been passed on to its last byte.
@@ -66,7 +71,7 @@ pub async fn upload(
         }
         progress.call.see_request(body.form(), part.bytes());
         let is_last = body.is_complete();
-        progress.note_upload(part.bytes().len(), is_last);
+        progress.note_upload(body.payload(), is_last);
         let Some(sending) = uplink.send(part, is_last) else { return Ok(()) };
         if sending.await.is_err() {
             progress.uploaded.set(false);
@@ -97,10 +102,13 @@ pub async fn download(
     // What came with the head is judged before anything is sent: until then the application can be told what is wrong.
     let bytes = if head.is_upgrade { downlink.take_head() } else { downlink.start(form)? };
     progress.note_answer(head.status);
-    progress.note_download(bytes.len() - head.length);
+    progress.note_download(downlink.payload());
     progress.call.see_response(form, &bytes[head.length..]);
     let is_over = !head.is_upgrade && downlink.is_over();
-    reply.start(&head, bytes, reception.edits, is_over)?.await.map_err(|_| ExchangeError::Client)?;
+    reply
+        .start(&head, bytes, &response_edits(&reception, progress), is_over)?
+        .await
+        .map_err(|_| ExchangeError::Client)?;
     let mut received = Received {
         upstream_reusable: false,
         upgraded: head.is_upgrade,
@@ -111,7 +119,7 @@ pub async fn download(
         return Ok(received);
     }
     while let Some(part) = downlink.next(form).await? {
-        progress.note_download(part.bytes().len());
+        progress.note_download(downlink.payload());
         progress.call.see_part(form, &part);
         let sending = reply.part(part, downlink.is_over())?;
         // All that came in one receive leaves in one send; it is here anyway.
@@ -122,6 +130,20 @@ pub async fn download(
     }
     received.upstream_reusable = head.keep_alive && downlink.is_clean();
     Ok(received)
+}
+
+/// What changes of the response's head. In Envoy's order: the route changes the stamp as any other field.
+fn response_edits<'r>(reception: &Reception<'r>, progress: &Progress) -> Cow<'r, FieldEdits> {
+    const SERVICE_TIME: &str = "x-envoy-upstream-service-time";
+    let edits = Cow::Borrowed(reception.edits);
+    let complete = reception.complete.or(progress.uploaded_at.get());
+    let Some(time) = progress.service_time(complete).filter(|_| reception.stamps) else { return edits };
+    if edits.drops(SERVICE_TIME.as_bytes()) {
+        return edits;
+    }
+    let mut edits = edits.into_owned();
+    edits.set.push((SERVICE_TIME.to_owned(), time.as_millis().to_string()));
+    Cow::Owned(edits)
 }
 
 /// Reads up to the final head, whose bytes stay in `downlink`; interim responses are passed on (RFC 9110 §15.2).

@@ -247,6 +247,15 @@ impl<'c> Downlink<'c> {
         }
     }
 
+    /// Bytes of the final response's body so far, without framing.
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        match self {
+            Self::Http1(response) => response.payload(),
+            Self::Http2(response) => response.payload(),
+        }
+    }
+
     /// Whether a byte has come.
     #[must_use]
     pub fn has_spoken(&self) -> bool {

@@ -73,21 +73,26 @@ impl Table {
     }
 }
 
-/// Every endpoint gets `minimum` places for each unit of its weight, whoever is beside it: fewer places for all when one
-/// comes would move more than that one's share. Only a ring that would be too large has fewer.
+/// Envoy's ring (`source/extensions/load_balancing_policies/ring_hash/ring_hash_lb.cc`), so that a key finds the same endpoint:
+/// as many places in all as `minimum`, or a few more, of which the lightest endpoint gets a whole number; the others their
+/// share, with what is left over carried on to the next.
 fn ring(endpoints: &[(SocketAddr, u32)], minimum: u32) -> Vec<(u64, u32)> {
     /// Two mebibytes.
-    const MOST_PLACES: u64 = 131_072;
-    let total: u64 = endpoints.iter().map(|(_, weight)| u64::from(*weight)).sum();
-    let mut halvings = 0;
-    while (u64::from(minimum) * total) >> halvings > MOST_PLACES {
-        halvings += 1;
-    }
+    const MOST_PLACES: f64 = 131_072.0;
+    let total: f64 = endpoints.iter().map(|(_, weight)| f64::from(*weight)).sum();
+    let lightest = endpoints.iter().map(|(_, weight)| *weight).min().unwrap_or(1);
+    let least = f64::from(lightest) / total;
+    let scale = ((least * f64::from(minimum)).ceil() / least).min(MOST_PLACES);
     let mut places = Vec::new();
+    let (mut current, mut wanted) = (0.0, 0.0);
     for ((address, weight), endpoint) in endpoints.iter().zip(0..) {
-        let count = (u64::from(minimum) * u64::from(*weight)) >> halvings;
-        let place = |number| (hash(format!("{address}_{number}").as_bytes()), endpoint);
-        places.extend((0..count.max(1)).map(place));
+        wanted += scale * (f64::from(*weight) / total);
+        let mut number = 0;
+        while current < wanted {
+            places.push((hash(format!("{address}_{number}").as_bytes()), endpoint));
+            number += 1;
+            current += 1.0;
+        }
     }
     places.sort_unstable();
     places
@@ -162,10 +167,11 @@ mod tests {
         }
     }
 
+    /// Of a ring more moves than of Maglev's table: it has as many places in all, so that those who stay get more of them.
     #[test]
-    fn only_the_share_of_the_one_that_goes_moves() {
+    fn little_but_the_share_of_the_one_that_goes_moves() {
         let all = endpoints(&[1, 1, 1]);
-        for (kind, most) in KINDS.into_iter().zip([0.0, 0.03]) {
+        for (kind, most) in KINDS.into_iter().zip([0.2, 0.03]) {
             let before = choices(all.clone(), kind);
             let gone = all[1].0;
             let rest = all.iter().copied().filter(|(address, _)| *address != gone).collect();
@@ -178,16 +184,35 @@ mod tests {
         }
     }
 
+    /// As Envoy logs it (`ring hash: … size=`, and the least and most of a host).
     #[test]
-    fn the_next_in_line_takes_over() {
-        let all = endpoints(&[1, 1, 1]);
-        let table = Table::new(all.clone(), KINDS[0]);
+    fn a_ring_has_as_many_places_as_envoys() {
+        for (weights, minimum, expected) in [
+            (&[1, 1, 1][..], 1024, &[342, 342, 342][..]),
+            (&[1, 1], 1024, &[512, 512]),
+            (&[1, 3], 1024, &[256, 768]),
+            (&[1, 1, 2, 4], 1024, &[128, 128, 256, 512]),
+            // The lightest gets one; what is no whole number is carried on.
+            (&[2, 3, 3], 4, &[1, 2, 1]),
+            (&[1, 1, 1, 1, 1], 1, &[1, 1, 1, 1, 1]),
+            (&[7], 1024, &[1024]),
+        ] {
+            let ring = ring(&endpoints(weights), minimum);
+            let of = |endpoint: u32| ring.iter().filter(|(_, of)| *of == endpoint).count();
+            let found: Vec<_> = (0..weights.len() as u32).map(of).collect();
+            assert_eq!(found, expected, "{weights:?} {minimum}");
+        }
+        assert_eq!(ring(&endpoints(&[1, 1]), 8_000_000).len(), 131_072, "bounded");
+        assert!(ring(&[], 1024).is_empty());
+    }
+
+    #[test]
+    fn whoever_is_next_in_line_is_another() {
+        let table = Table::new(endpoints(&[1, 1, 1]), KINDS[0]);
         for key in 0..100_u64 {
-            let hash = hash(&key.to_be_bytes());
-            let order = table.order(hash);
+            let order = table.order(hash(&key.to_be_bytes()));
             assert_eq!(order.len(), 3);
-            let rest = all.iter().copied().filter(|(address, _)| *address != order[0]).collect();
-            assert_eq!(Table::new(rest, KINDS[0]).order(hash)[..1], order[1..2]);
+            assert!(order[0] != order[1] && order[1] != order[2] && order[0] != order[2]);
         }
     }
 

@@ -141,10 +141,22 @@ impl<'c> Http1Response<'c> {
             }
             match self.reader.fill().await {
                 Ok(true) => self.heard = true,
+                Ok(false) if self.has_begun() => return Err(CarrierError::Cut(None)),
                 Ok(false) => return Err(CarrierError::Ended(None)),
+                Err(error) if self.has_begun() => return Err(CarrierError::Cut(Some(error))),
                 Err(error) => return Err(CarrierError::Ended(Some(error))),
             }
         }
+    }
+
+    /// Whether a part of a head is here.
+    fn has_begun(&self) -> bool {
+        !self.reader.bytes().is_empty()
+    }
+
+    /// Bytes of the body so far, without framing.
+    pub(super) fn payload(&self) -> u64 {
+        self.scanner.payload()
     }
 
     fn begin(&mut self, head: ResponseHead, length: usize) -> ResponseHead {
@@ -198,8 +210,9 @@ impl<'c> Http1Response<'c> {
         match self.reader.next().await {
             Ok(Some(bytes)) => self.part(bytes, form).map(|part| Some(part.into())),
             Ok(None) if self.is_open_ended => Ok(self.end()),
-            Ok(None) => Err(CarrierError::Ended(None)),
-            Err(error) => Err(CarrierError::Ended(Some(error))),
+            Ok(None) => Err(CarrierError::Cut(None)),
+            Err(error) if self.is_open_ended => Err(CarrierError::Ended(Some(error))),
+            Err(error) => Err(CarrierError::Cut(Some(error))),
         }
     }
 

@@ -184,6 +184,8 @@ pub struct Http2Response<'c> {
     /// The last chunk has been handed out.
     is_closed: bool,
     heard: bool,
+    /// Bytes of the body so far, without framing.
+    payload: u64,
 }
 
 enum ResponseState<'c> {
@@ -247,6 +249,7 @@ impl<'c> Http2Response<'c> {
             is_chunked: false,
             is_closed: false,
             heard: false,
+            payload: 0,
         }
     }
 
@@ -316,6 +319,7 @@ impl<'c> Http2Response<'c> {
                 Ok(Some(Part::Bytes(framed.into())))
             }
             Some(Received::Data(data)) => {
+                self.payload += data.len() as u64;
                 self.is_closed |= is_last;
                 Ok(Some(Part::Bytes(data.into())))
             }
@@ -336,6 +340,10 @@ impl<'c> Http2Response<'c> {
 
     pub(super) fn has_spoken(&self) -> bool {
         self.heard
+    }
+
+    pub(super) fn payload(&self) -> u64 {
+        self.payload
     }
 
     /// The tunnel, once a head has accepted it.
@@ -361,6 +369,7 @@ impl<'c> Http2Response<'c> {
 
     /// Appends `data` in `form`; `is_last`: the body ends with it.
     fn frame(&mut self, data: &[u8], is_last: bool, form: Form, out: &mut Vec<u8>) {
+        self.payload += data.len() as u64;
         if form == Form::Data || !self.is_chunked {
             self.is_closed |= is_last;
             return out.extend_from_slice(data);

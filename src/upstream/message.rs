@@ -30,6 +30,9 @@ pub enum CarrierError {
     Ended(Option<StreamError>),
     /// What came is no response.
     Protocol(String),
+    /// The server ended the connection in the middle of its response, whose framing shows it: in order (`None`), or without
+    /// the close_notify of TLS.
+    Cut(Option<StreamError>),
     /// The server has not looked at the request (`REFUSED_STREAM`, or above the last stream of its GOAWAY): it may be sent
     /// again, whatever it asks for (RFC 9113 §8.7).
     Refused(String),

@@ -71,6 +71,7 @@ use tunnel::TunnelError;
 use unanswered::Unanswered;
 use wish::Wish;
 
+use crate::config::CloseNotify;
 use crate::io::{self, Socket};
 use crate::observe::Http2Connections;
 use crate::policy::{Candidate, Outcome, PoolLimits};
@@ -339,6 +340,9 @@ impl Upstreams {
             Err(error) => return Err(vec![error]),
         };
         stream.occupy(slot);
+        if target.cluster().is_some_and(|cluster| cluster.close_notify == CloseNotify::Ignore) {
+            stream.take_any_end();
+        }
         Ok(Connected::New(address, stream))
     }
 

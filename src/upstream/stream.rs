@@ -34,6 +34,14 @@ pub enum StreamError {
     SpokeFirst,
 }
 
+impl StreamError {
+    /// Whether the peer reset the connection.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionReset)
+    }
+}
+
 /// How long a connection that is to be reset may still hand over what is queued.
 const ABORT_FLUSH: Duration = Duration::from_secs(1);
 
@@ -56,6 +64,8 @@ pub struct Stream {
     opened: RefCell<VecDeque<Lease>>,
     /// Its place among the connections of a cluster that limits them, given back when it ends.
     slot: Option<Slot>,
+    /// An end without close_notify is an end in order.
+    takes_any_end: bool,
 }
 
 /// What an idle stream is good for.
@@ -70,7 +80,7 @@ pub enum IdleState {
 impl Stream {
     #[must_use]
     pub fn plaintext(socket: Socket) -> Self {
-        Self { socket, tls: None, opened: RefCell::default(), slot: None }
+        Self { socket, tls: None, opened: RefCell::default(), slot: None, takes_any_end: false }
     }
 
     /// Runs a TLS handshake as client over `socket`. Nothing of the application is sent before it is complete and the
@@ -91,7 +101,7 @@ impl Stream {
             }
             if !session.is_handshaking() {
                 let (tls, opened) = (Some(Box::new(RefCell::new(session))), RefCell::new(opened));
-                return Ok(Self { socket, tls, opened, slot: None });
+                return Ok(Self { socket, tls, opened, slot: None, takes_any_end: false });
             }
             let Some(received) = socket.recv().await? else { return Err(ended(&session)) };
             if let Err(error) = session.open(received, &mut opened) {
@@ -118,6 +128,11 @@ impl Stream {
 
     pub(super) fn occupy(&mut self, slot: Option<Slot>) {
         self.slot = slot;
+    }
+
+    /// From now on an end without close_notify is an end in order.
+    pub(super) fn take_any_end(&mut self) {
+        self.takes_any_end = true;
     }
 
     /// The limited cluster that it counts for.
@@ -169,7 +184,10 @@ impl Stream {
                 return Poll::Ready(Ok(None));
             }
             let Some(records) = ready!(self.socket.poll_recv(cx))? else {
-                return Poll::Ready(Ok(tls.borrow().end().map(|()| None)?));
+                return Poll::Ready(match tls.borrow().end() {
+                    Err(TlsError::Truncated) if self.takes_any_end => Ok(None),
+                    end => Ok(end.map(|()| None)?),
+                });
             };
             self.open(tls, records);
         }

@@ -15,7 +15,7 @@ const MAX_INTERIM: usize = 8;
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    #[error("the forward proxy answered {status} to CONNECT {target}")]
+    #[error("tunnel_response:{status}: the forward proxy answered {status} to CONNECT {target}")]
     Denied { status: u16, target: String },
     #[error("the forward proxy's answer to CONNECT is no HTTP: {0}")]
     Unreadable(String),

@@ -255,7 +255,7 @@ fn one_host_with_tls_does_not_shut_a_port_for_others() {
         let mut client = HttpClient::new(lab.connect(shut).unwrap());
         client.send(format!("GET {target} HTTP/1.0\r\nAuthorization: Basic eA==\r\n\r\n").as_bytes()).unwrap();
         assert_eq!(client.head().unwrap().status, 400, "{shut}");
-        egret.log_line(&["\"GET ", " 400 DPE missing_host_header ", &format!(" {shut} ")]);
+        egret.log_line(&["\"GET ", " 400 - missing_host_header ", &format!(" {shut} ")]);
     }
     for shut in [0, 1, 4] {
         assert_eq!(servers[shut].accepted(), 0, "something left in plain text");

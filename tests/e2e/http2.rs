@@ -235,7 +235,7 @@ fn streams_are_judged_one_by_one() {
     }
     egret.log_line(&["\"GET /secret HTTP/2\" 403 - rbac_access_denied_matched_policy"]);
     egret.log_line(&["\"POST /secret HTTP/2\" 200 - rbac_access_denied_matched_policy"]);
-    egret.log_line(&["\"GET / HTTP/2\" 502 - direct_response", "\"other.example\"", "BlackHoleCluster"]);
+    egret.log_line(&["\"GET / HTTP/2\" 502 - direct_response", "\"other.example\"", " block_all"]);
     assert_eq!(egret.metric("egret_connections_accepted_total"), Some(1.0));
 }
 

@@ -70,7 +70,7 @@ fn why_a_server_cannot_be_reached_is_told_apart_and_in_time() {
         assert!(response.head.status == 503 && body.contains(&wanted), "{body}");
         // The kernel's own patience is two minutes.
         assert!(begun.elapsed() < PATIENCE, "{reason} took {:?}", begun.elapsed());
-        egret.log_line(&["\"GET /down ", " 503 UF,URX ", &wanted.replace(' ', "_")]);
+        egret.log_line(&["\"GET /down ", " 503 URX,UF ", &wanted.replace(' ', "_")]);
     }
     assert_eq!(site.open().get(HOST, "/").unwrap().head.status, 200, "the others are served as before");
 }
@@ -104,7 +104,7 @@ fn a_connect_timeout_covers_the_handshake_and_the_tunnel() {
         let body = String::from_utf8(response.body).unwrap();
         let wanted = format!("{reason} (connectTimeout, of all steps together)");
         assert!(response.head.status == 503 && body.contains(&wanted), "{body}");
-        egret.log_line(&["\"GET /silent ", " UF", host, &wanted.replace(' ', "_")]);
+        egret.log_line(&["\"GET /silent ", ",UF ", host, &wanted.replace(' ', "_")]);
     }
 }
 
@@ -255,7 +255,7 @@ fn local_ports_run_out_and_come_back() {
             client
         })
         .collect();
-    egret.log_line(&[" 503 UF,URX ", "Cannot_assign_requested_address"]);
+    egret.log_line(&[" 503 URX,UF ", "Cannot_assign_requested_address"]);
     *gate.0.0.lock().unwrap() = true;
     gate.0.1.notify_all();
     let statuses: Vec<_> = clients.iter_mut().map(|client| client.response().unwrap().head.status).collect();

@@ -2,6 +2,7 @@
 //! commands say of it. `# $ egret …` is a command, of which the file is the configuration; each line up to the next one must
 //! be told, however it is spaced.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,7 +63,7 @@ fn commands_tell_what_the_files_say() {
             assert!(!told.is_empty(), "{}: {command} tells nothing", file.display());
             let said = said(&command, &file);
             for line in told.iter().filter(|line| !said.contains(&***line)) {
-                wrong += &format!("{}: egret {command}: {line:?} is not told in\n{said}\n", file.display());
+                writeln!(wrong, "{}: egret {command}: {line:?} is not told in\n{said}", file.display()).unwrap();
             }
         }
     }

@@ -449,7 +449,11 @@ fn a_connection_may_be_idle_as_long_as_its_rule_allows() {
         let mut client = lab.connect(dialled).unwrap();
         assert_eq!(read_exactly(&mut client, 11), b"220 ready\r\n");
         assert_eq!(read_all(&mut client), b"", "it ends in order");
-        egret.log_line(&["\"- - -\" 0 SI ", "outbound|2525||mail.example", &format!(" {dialled} ")]);
+        egret.log_line(&[
+            "\"- - -\" 0 - - tcp_session_idle_timeout ",
+            "outbound|2525||mail.example",
+            &format!(" {dialled} "),
+        ]);
     }
 }
 

@@ -397,8 +397,8 @@ fn names_are_looked_up_when_they_are_asked_for() {
     egret.log_line(&["\"GET / HTTP/1.1\" 200 ", "outbound|80||*.dyn.example", &format!("\"{own}:80\"")]);
     for (host, expected, details) in [
         ("meta.dyn.example", 403, "403 - protected_address "),
-        ("loop.dyn.example", 503, "503 DF dns_resolution_failure "),
-        ("none.dyn.example", 503, "503 DF dns_resolution_failure "),
+        ("loop.dyn.example", 503, "503 DF dns_resolution_failure{"),
+        ("none.dyn.example", 503, "503 DF dns_resolution_failure{"),
     ] {
         assert_eq!(status(&lab, at, &http(host)), expected, "{host}");
         egret.log_line(&[details, &format!("\"{host}\"")]);
@@ -413,7 +413,11 @@ fn names_are_looked_up_when_they_are_asked_for() {
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("CERTIFICATE_VERIFY_FAILED"), "{refused}");
     let through = format!("none.dyn.example:443:{dialled}:443");
     assert!(!lab.curl(&["--connect-to", &through, "https://none.dyn.example/"]).status.success());
-    egret.log_line(&["\"- - -\" 0 DF - dns_resolution_failure ", "outbound|443||*.dyn.example", " none.dyn.example "]);
+    egret.log_line(&[
+        "\"- - -\" 0 DF - dns_resolution_failure{none.dyn.example_has_no_address} ",
+        "outbound|443||*.dyn.example",
+        " none.dyn.example ",
+    ]);
     assert_eq!((stranger.accepted(), secret.accepted()), (0, 0));
     assert!(plain.accepted() >= 1 && secure.accepted() >= 2);
 }

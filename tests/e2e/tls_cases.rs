@@ -66,7 +66,7 @@ fn each_server_gets_what_it_deserves_and_never_plain_text() {
 /// How often TLS failed for a request, by its line: a connection that could not be had was tried for three times, one that
 /// broke behind its handshake was not, and without a revocation list that can be read there is no TLS to fail.
 fn failures_of(line: &str) -> u32 {
-    [(" 503 UF,URX ", 3), (" 503 UC ", 1)]
+    [(" 503 URX,UF ", 3), (" 503 UC ", 1)]
         .into_iter()
         .find(|(flags, _)| line.contains(flags))
         .map_or(0, |(_, count)| count)

@@ -101,7 +101,7 @@ fn a_connection_that_cannot_be_had_is_tried_for_thrice_however_it_fails() {
     let egret = lab.egret(&["--workers", "1"]);
     for (host, number) in hosts.iter().zip(1..) {
         assert_eq!(ask(&lab, host), 503);
-        egret.log_line(&[&format!("outbound|80||{host} "), " 503 UF,URX "]);
+        egret.log_line(&[&format!("outbound|80||{host} "), " 503 URX,UF "]);
         let failures = egret.metric("egret_upstream_connect_failures_total");
         assert_eq!(failures, Some(3.0 * f64::from(number)), "{host}");
     }
@@ -129,7 +129,7 @@ fn no_second_try_is_claimed_where_there_was_none() {
         (HOST, 1.0, " 503 UF "),
         ("once.example", 1.0, " 503 UF "),
         ("unlisted.example", 1.0, " 503 UF "),
-        ("several.example", 4.0, " 503 UF,URX "),
+        ("several.example", 4.0, " 503 URX,UF "),
     ] {
         let before = egret.metric("egret_upstream_connect_failures_total").unwrap();
         assert_eq!(ask(&lab, host), 503);

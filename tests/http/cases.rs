@@ -197,7 +197,10 @@ fn refusal(line: &str) -> Case {
     case.upstream = Receives::Nothing;
     case.gets = Gets::Status(status.parse().unwrap_or_else(|error| panic!("{number}: {status}: {error}")));
     case.after = After::Closed;
-    case.log = vec![format!(" {status} DPE ")];
+    // Envoy has no flag for a request that is sound but for its Host.
+    let is_sound = client.contains(" HTTP/1.1\\r\\n") && !client.to_ascii_lowercase().contains("host:");
+    let flag = if is_sound { "-" } else { "DPE" };
+    case.log = vec![format!(" {status} {flag} ")];
     case
 }
 

@@ -3,7 +3,6 @@
 //! A reader never stops at the first mistake: what cannot be read becomes `None` after it has been reported, and the
 //! caller goes on with the next field. An [`Object`] remembers which fields were asked for; what is left is unknown.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -300,14 +299,6 @@ impl<'n> Field<'n> {
             (entry, Field { node: &entry.value, key_at: entry.at, path, secret: self.secret })
         };
         entries.iter().map(field).collect()
-    }
-
-    /// A mapping of names to texts (labels, annotations).
-    pub fn text_map(&self, report: &mut Report) -> BTreeMap<String, String> {
-        let entries = self.entries(report);
-        let texts =
-            entries.into_iter().filter_map(|(entry, value)| Some((entry.key.clone(), value.text(report)?.into())));
-        texts.collect()
     }
 }
 

@@ -66,8 +66,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        AccessLogFormat, ConnectPolicy, DnsPolicy, DnsTransport, H2Upgrade, Http2, Ipv4Prefix, Ipv6Prefix, Keepalive,
-        MinimumVersion, OutboundPolicy, UpstreamProtocol,
+        AccessLogFormat, CloseNotify, ConnectPolicy, DnsPolicy, DnsTransport, H2Upgrade, Http2, Ipv4Prefix, Ipv6Prefix,
+        Keepalive, MinimumVersion, OutboundPolicy, ReplyDetails, RequestIds, UpstreamProtocol,
     };
 
     #[derive(clap::Parser)]
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_its_field() {
-        let all = "--outbound-traffic-policy registry_only --connect-policy registry_only --access-log json --protocol-detection-timeout 0s \
+        let all = "--outbound-traffic-policy registry_only --connect-policy registry_only --access-log json --request-id off --reply-details brief --envoy-headers --close-notify ignore --protocol-detection-timeout 0s \
                    --request-headers-timeout 1s --idle-timeout 2s --body-stall-timeout 13s --request-timeout 14s \
                    --connect-timeout 3s --tls-handshake-timeout 4s --min-tls-version tlsv1_3 --tcp-keepalive-time 16s \
                    --tcp-keepalive-interval 17s --tcp-keepalive-probes 18 --tcp-user-timeout 19s \
@@ -108,6 +108,9 @@ mod tests {
             outbound_traffic_policy: OutboundPolicy::RegistryOnly,
             connect_policy: ConnectPolicy::RegistryOnly,
             access_log: AccessLogFormat::Json,
+            request_id: RequestIds::Off,
+            reply_details: ReplyDetails::Brief,
+            envoy_headers: true,
             protocol_detection_timeout: Duration::ZERO,
             request_headers_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(2),
@@ -118,6 +121,7 @@ mod tests {
             tcp_keepalive: Keepalive { time: Duration::from_secs(16), interval: Duration::from_secs(17), probes: 18 },
             tcp_user_timeout: Duration::from_secs(19),
             min_tls_version: MinimumVersion::Tls13,
+            close_notify: CloseNotify::Ignore,
             max_head_bytes: 8192,
             max_head_fields: 9,
             h2_upgrade_policy: H2Upgrade::Upgrade,

@@ -3,6 +3,7 @@
 mod dns;
 mod flags;
 mod http2;
+mod keepalive;
 mod modes;
 mod table;
 mod value;
@@ -16,8 +17,9 @@ use crate::config::reader::{Object, Report};
 pub use dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 pub use flags::SettingsOverrides;
 pub use http2::Http2;
-pub use modes::{AccessLogFormat, ConnectPolicy, MinimumVersion};
-pub use table::{Keepalive, SETTINGS, Setting, Settings, TakesEffect};
+pub use keepalive::Keepalive;
+pub use modes::{AccessLogFormat, ConnectPolicy, MinimumVersion, ReplyDetails, RequestIds};
+pub use table::{SETTINGS, Setting, Settings, TakesEffect};
 
 pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) -> Option<(Meta, Settings)> {
     let meta = if object.has("metadata") { read_meta(&mut object, at, report) } else { Some(unnamed(at)) };

@@ -1,6 +1,7 @@
 //! Settings that are one of a few words.
 
 use super::value::Named;
+use crate::config::close_notify::CloseNotify;
 use crate::config::destination_rule::{H2Upgrade, UpstreamProtocol};
 
 /// Lowest TLS version that is spoken to servers; TLS 1.1 and below never are (RFC 8996).
@@ -42,6 +43,39 @@ pub enum AccessLogFormat {
 impl Named for AccessLogFormat {
     const WORDS: &'static [(&'static str, Self)] =
         &[("TEXT", AccessLogFormat::Text), ("JSON", AccessLogFormat::Json), ("OFF", AccessLogFormat::Off)];
+}
+
+/// What becomes of requests without `x-request-id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestIds {
+    /// They get one in the log.
+    #[default]
+    Log,
+    /// It goes to the server as well, and what tells Envoy's router how to send a request does not.
+    Send,
+    Off,
+}
+
+impl Named for RequestIds {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("LOG", RequestIds::Log), ("SEND", RequestIds::Send), ("OFF", RequestIds::Off)];
+}
+
+/// What the body of an error says of the transport's reason. The log says it in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyDetails {
+    #[default]
+    Full,
+    /// Nothing, as Envoy since 1.38.
+    Brief,
+}
+
+impl Named for ReplyDetails {
+    const WORDS: &'static [(&'static str, Self)] = &[("FULL", ReplyDetails::Full), ("BRIEF", ReplyDetails::Brief)];
+}
+
+impl Named for CloseNotify {
+    const WORDS: &'static [(&'static str, Self)] = CloseNotify::ALL;
 }
 
 impl Named for UpstreamProtocol {

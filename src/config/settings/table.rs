@@ -9,8 +9,10 @@ use ipnet::IpNet;
 
 use super::dns::{DnsPolicy, DnsTransport, Ipv4Prefix, Ipv6Prefix};
 use super::http2::{self, Http2};
-use super::modes::{AccessLogFormat, ConnectPolicy, MinimumVersion};
+use super::keepalive::{self, Keepalive};
+use super::modes::{AccessLogFormat, ConnectPolicy, MinimumVersion, ReplyDetails, RequestIds};
 use super::value::ValueKind;
+use crate::config::close_notify::CloseNotify;
 use crate::config::destination_rule::{H2Upgrade, UpstreamProtocol};
 use crate::config::sidecar::OutboundPolicy;
 use crate::flow::Hostname;
@@ -67,6 +69,10 @@ pub struct Settings {
     pub outbound_traffic_policy: OutboundPolicy,
     pub connect_policy: ConnectPolicy,
     pub access_log: AccessLogFormat,
+    pub request_id: RequestIds,
+    pub reply_details: ReplyDetails,
+    /// Responses get `x-envoy-upstream-service-time`.
+    pub envoy_headers: bool,
     /// How long to wait for an application's first bytes before a connection counts as one where the server speaks
     /// first. Zero waits for ever, as Istio does.
     pub protocol_detection_timeout: Duration,
@@ -86,6 +92,8 @@ pub struct Settings {
     /// the operating system.
     pub tcp_user_timeout: Duration,
     pub min_tls_version: MinimumVersion,
+    /// Where no ServiceEntry says otherwise of its hosts.
+    pub close_notify: CloseNotify,
     /// Largest request or response head in bytes.
     pub max_head_bytes: usize,
     pub max_head_fields: usize,
@@ -135,6 +143,24 @@ pub static SETTINGS: &[Setting] = &[
         takes_effect: TakesEffect::Reload,
     },
     Setting {
+        key: "requestId",
+        help: "What becomes of requests without x-request-id: LOG gives them one in the access log, SEND sends it too, OFF gives none",
+        value: ValueKind::Word { place: |settings| &mut settings.request_id, name: "MODE", any_case: false },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "replyDetails",
+        help: "What the body of an error says of the transport's reason: FULL, or BRIEF for what Envoy says",
+        value: ValueKind::Word { place: |settings| &mut settings.reply_details, name: "DETAILS", any_case: false },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "envoyHeaders",
+        help: "Responses get x-envoy-upstream-service-time",
+        value: ValueKind::Switch(|settings| &mut settings.envoy_headers),
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
         key: "protocolDetectionTimeout",
         help: "How long to wait for an application's first bytes before the server is taken to speak first; 0s waits for ever",
         value: ValueKind::Duration(|settings| &mut settings.protocol_detection_timeout, ANY),
@@ -179,19 +205,19 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         key: "tcpKeepalive.time",
         help: "How long a connection is silent before TCP's first keep-alive probe; 0s sends none",
-        value: ValueKind::Duration(|settings| &mut settings.tcp_keepalive.time, keepalive_time),
+        value: ValueKind::Duration(|settings| &mut settings.tcp_keepalive.time, keepalive::time),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
         key: "tcpKeepalive.interval",
         help: "Time from one keep-alive probe to the next",
-        value: ValueKind::Duration(|settings| &mut settings.tcp_keepalive.interval, keepalive_interval),
+        value: ValueKind::Duration(|settings| &mut settings.tcp_keepalive.interval, keepalive::interval),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
         key: "tcpKeepalive.probes",
         help: "Keep-alive probes without an answer after which a connection is dead",
-        value: ValueKind::Count(|settings| &mut settings.tcp_keepalive.probes, KEEPALIVE_PROBES),
+        value: ValueKind::Count(|settings| &mut settings.tcp_keepalive.probes, keepalive::PROBES),
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -204,6 +230,12 @@ pub static SETTINGS: &[Setting] = &[
         key: "minTlsVersion",
         help: "Lowest TLS version spoken to servers: TLSV1_2 or TLSV1_3",
         value: ValueKind::Word { place: |settings| &mut settings.min_tls_version, name: "VERSION", any_case: false },
+        takes_effect: TakesEffect::Reload,
+    },
+    Setting {
+        key: "closeNotify",
+        help: "A response that only the end of its TLS connection ends, without close_notify: REQUIRE takes it for cut, IGNORE for complete",
+        value: ValueKind::Word { place: |settings| &mut settings.close_notify, name: "MODE", any_case: false },
         takes_effect: TakesEffect::Reload,
     },
     Setting {
@@ -381,27 +413,6 @@ pub static SETTINGS: &[Setting] = &[
 const HEAD_BYTES: RangeInclusive<i64> = 1024..=1 << 20;
 const HEAD_FIELDS: RangeInclusive<i64> = 1..=10_000;
 const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
-/// What the kernel takes (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and `MAX_TCP_KEEPCNT` in linux/tcp.h).
-const KEEPALIVE_SECONDS: RangeInclusive<u64> = 1..=32_767;
-const KEEPALIVE_PROBES: RangeInclusive<i64> = 1..=127;
-
-/// TCP keep-alive: the first probe after `time` of silence, then one every `interval`; dead after `probes` without an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Whole seconds. Zero: no probes.
-    pub time: Duration,
-    /// Whole seconds, one at least.
-    pub interval: Duration,
-    pub probes: u32,
-}
-
-/// Go's, the most frequent that is common: an application's own probes end at this process, so these must keep alive what
-/// those would have. Azure's NAT forgets a silent flow after 4 minutes, AWS's after 350 s, Google's after 20 minutes.
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self { time: Duration::from_secs(15), interval: Duration::from_secs(15), probes: 9 }
-    }
-}
 
 /// Link-local networks (RFC 3927, RFC 4291 §2.5.6), and where clouds answer with a machine's credentials outside of them:
 /// Amazon's and Google's on IPv6, Alibaba's, Azure's.
@@ -422,7 +433,10 @@ impl Default for Settings {
         Self {
             outbound_traffic_policy: OutboundPolicy::AllowAny,
             connect_policy: ConnectPolicy::Deny,
-            access_log: AccessLogFormat::Text,
+            access_log: AccessLogFormat::default(),
+            request_id: RequestIds::default(),
+            reply_details: ReplyDetails::default(),
+            envoy_headers: false,
             protocol_detection_timeout: Duration::from_secs(5),
             request_headers_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(3600),
@@ -435,6 +449,7 @@ impl Default for Settings {
             // kernel counts a closed window as well, however well the server answers probes of it (tcp_probe_timer).
             tcp_user_timeout: Duration::from_secs(300),
             min_tls_version: MinimumVersion::Tls12,
+            close_notify: CloseNotify::default(),
             max_head_bytes: 60 * 1024,
             max_head_fields: 100,
             h2_upgrade_policy: H2Upgrade::DoNotUpgrade,
@@ -481,17 +496,4 @@ fn positive(duration: Duration) -> Result<(), String> {
 /// Shorter, and name servers would be asked without a pause whenever one fails.
 fn a_second_or_more(rate: Duration) -> Result<(), String> {
     if rate < Duration::from_secs(1) { Err("must be at least \"1s\"".to_owned()) } else { Ok(()) }
-}
-
-/// Zero is none.
-fn keepalive_time(time: Duration) -> Result<(), String> {
-    if time.is_zero() { Ok(()) } else { keepalive_interval(time) }
-}
-
-fn keepalive_interval(time: Duration) -> Result<(), String> {
-    if time.subsec_nanos() == 0 && KEEPALIVE_SECONDS.contains(&time.as_secs()) {
-        return Ok(());
-    }
-    let (least, most) = (KEEPALIVE_SECONDS.start(), KEEPALIVE_SECONDS.end());
-    Err(format!("the kernel counts in whole seconds: from \"{least}s\" to \"{most}s\""))
 }

@@ -16,6 +16,7 @@ fn written(spec: &serde_json::Value) -> Loaded {
 fn all_changed() -> Settings {
     let loaded = written(&json!({
         "outboundTrafficPolicy": "REGISTRY_ONLY", "connectPolicy": "REGISTRY_ONLY", "accessLog": "JSON",
+        "requestId": "SEND", "replyDetails": "BRIEF", "envoyHeaders": true, "closeNotify": "IGNORE",
         "protocolDetectionTimeout": "1s", "requestHeadersTimeout": "2s", "idleTimeout": "3s", "bodyStallTimeout": "4s",
         "requestTimeout": "6s", "connectTimeout": "1500ms", "tlsHandshakeTimeout": "8s",
         "tcpKeepalive": { "time": "9s", "interval": "11s", "probes": 12 }, "tcpUserTimeout": "13s",

@@ -52,6 +52,14 @@ pub(super) fn read_all(
     Some(found)
 }
 
+/// `destination` alone, as copies have it.
+pub(super) fn read_bare(field: &Field<'_>, report: &mut Report) -> Option<Destination> {
+    let (host, port, subset) = read_destination(field, report)?;
+    let (request, response) = (HeaderChanges::default(), HeaderChanges::default());
+    let at = report.location(field.at());
+    Some(Destination { host, port, subset, weight: 1, request, response, authority: None, at })
+}
+
 type To = (Hostname, Option<u16>, Option<String>);
 
 fn read_destination(field: &Field<'_>, report: &mut Report) -> Option<To> {

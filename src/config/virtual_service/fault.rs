@@ -65,9 +65,11 @@ fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(Abort, u32)> {
     Some((http.or(grpc.map(Abort::Grpc))?, share))
 }
 
+/// In parts per million.
+pub(super) const ALL: u32 = 1_000_000;
+
 /// In parts per million; all, if nothing is said.
 fn read_share(object: &mut Object<'_>, report: &mut Report) -> u32 {
-    const ALL: u32 = 1_000_000;
     let whole = object.optional("percent").and_then(|field| field.whole(&(0..=100), report));
     let exact = object.optional("percentage").and_then(|field| {
         let mut object = field.object(report)?;

@@ -1,5 +1,6 @@
 //! `headers` of a route or of one of its destinations.
 
+use super::header_format::{FormattedField, HeaderFormat};
 use crate::config::reader::{Field, Object, Report};
 use crate::config::yaml::quoted;
 use crate::flow::Authority;
@@ -11,6 +12,8 @@ pub struct HeaderChanges {
     pub set: Vec<(String, String)>,
     pub add: Vec<(String, String)>,
     pub remove: Vec<String>,
+    /// Those with Envoy's operators in them.
+    pub formatted: Vec<FormattedField>,
 }
 
 /// Names whose fields egret writes or reads itself: changing them would change where a message ends, or to whom it goes.
@@ -54,11 +57,12 @@ type Changes = (HeaderChanges, Option<String>);
 fn read_changes(field: &Field<'_>, of_request: bool, report: &mut Report) -> Option<Changes> {
     let mut object = field.object(report)?;
     let mut authority = None;
-    let mut fields = |name, report: &mut Report| {
-        let Some(field) = object.optional(name) else { return Vec::new() };
-        read_fields(&field, of_request.then_some(&mut authority), report)
+    let mut fields = |name, adds, report: &mut Report| {
+        let Some(field) = object.optional(name) else { return Fields::default() };
+        read_fields(&field, adds, of_request.then_some(&mut authority), report)
     };
-    let (set, add) = (fields("set", report), fields("add", report));
+    let ((set, replacing), (add, mut formatted)) = (fields("set", false, report), fields("add", true, report));
+    formatted.splice(0..0, replacing);
     let mut remove = Vec::new();
     for item in object.optional("remove").map(|field| field.list(usize::MAX, report)).unwrap_or_default() {
         let Some(name) = item.word(report) else { continue };
@@ -68,16 +72,20 @@ fn read_changes(field: &Field<'_>, of_request: bool, report: &mut Report) -> Opt
         remove.push(name.to_owned());
     }
     object.finish(report);
-    Some((HeaderChanges { set, add, remove }, authority))
+    Some((HeaderChanges { set, add, remove, formatted }, authority))
 }
+
+/// As they are, and with operators.
+type Fields = (Vec<(String, String)>, Vec<FormattedField>);
 
 /// `authority`: where a `Host` goes, which a request has.
 fn read_fields(
     field: &Field<'_>,
+    adds: bool,
     mut authority: Option<&mut Option<String>>,
     report: &mut Report,
-) -> Vec<(String, String)> {
-    let mut found = Vec::new();
+) -> Fields {
+    let (mut found, mut formatted) = Fields::default();
     for (entry, value) in field.entries(report) {
         let names_host = entry.key.eq_ignore_ascii_case("host") || entry.key.eq_ignore_ascii_case(":authority");
         if let (Some(authority), true) = (&mut authority, names_host) {
@@ -95,29 +103,15 @@ fn read_fields(
         if !text.chars().all(|c| c == '\t' || !c.is_control()) {
             value.error("a header field's value has no control characters", report);
         }
-        if let Some(text) = literal(text) {
-            found.push((entry.key.clone(), text.trim().to_owned()));
-        } else {
-            let message = "Envoy's %…% formats are not supported yet: this field is left as it is; write the value out";
-            value.warning(message, report);
+        match HeaderFormat::parse(text) {
+            Ok(format) => match format.literal() {
+                Some(text) => found.push((entry.key.clone(), text.trim().to_owned())),
+                None => formatted.push(FormattedField { name: entry.key.clone(), adds, format }),
+            },
+            Err(error) => value.warning(error.to_string(), report),
         }
     }
-    found
-}
-
-/// The text that a value without formats means: `%%` is a percent sign. `None` where it has a format.
-fn literal(text: &str) -> Option<String> {
-    let mut out = String::with_capacity(text.len());
-    let mut parts = text.split("%%");
-    out.push_str(parts.next().filter(|part| !part.contains('%'))?);
-    for part in parts {
-        if part.contains('%') {
-            return None;
-        }
-        out.push('%');
-        out.push_str(part);
-    }
-    Some(out)
+    (found, formatted)
 }
 
 /// A host with or without a port, to be asked for.

@@ -7,10 +7,11 @@ use super::destination::{self, Destination};
 use super::fault::{self, Fault};
 use super::header_changes::{self, HeaderChanges, Headers, read_authority};
 use super::http_match::{self, HttpMatch};
+use super::mirror::{self, Mirror};
 use super::retries::{self, Retries};
+use super::rewrite::{self, Rewrite, path};
 use crate::config::problem::Location;
 use crate::config::reader::{Field, Object, Report, Shape};
-use crate::config::yaml::quoted;
 
 #[derive(Clone, Debug)]
 pub struct HttpRoute {
@@ -25,6 +26,7 @@ pub struct HttpRoute {
     pub fault: Fault,
     pub request: HeaderChanges,
     pub response: HeaderChanges,
+    pub mirrors: Vec<Mirror>,
     pub at: Location,
 }
 
@@ -54,13 +56,6 @@ pub struct Redirect {
     pub code: u16,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rewrite {
-    /// Replaces the prefix that matched, or the whole path where something else matched.
-    pub uri: Option<String>,
-    pub authority: Option<String>,
-}
-
 pub(super) fn read_all(field: &Field<'_>, written: Written, report: &mut Report) -> Vec<HttpRoute> {
     let mut routes = Vec::new();
     for item in field.list(usize::MAX, report) {
@@ -77,7 +72,7 @@ fn read(mut object: Object<'_>, item: &Field<'_>, written: Written, report: &mut
     if written == Written::InDelegate || object.has("delegate") {
         delegate::refuse_expressions(&matches, item, report);
     }
-    let mut rewrite = object.optional("rewrite").and_then(|field| read_rewrite(&field, report)).unwrap_or_default();
+    let mut rewrite = object.optional("rewrite").and_then(|field| rewrite::read(&field, report)).unwrap_or_default();
     let timeout = object.optional("timeout").and_then(|field| field.whole_milliseconds(report));
     let retries = object.optional("retries").and_then(|field| retries::read(&field, report));
     let fault = object.optional("fault").and_then(|field| fault::read(&field, report)).unwrap_or_default();
@@ -86,9 +81,8 @@ fn read(mut object: Object<'_>, item: &Field<'_>, written: Written, report: &mut
         item.error("only one of rewrite.authority and a Host in headers may be set", report);
     }
     rewrite.authority = rewrite.authority.or(authority);
-    for name in ["mirror", "mirrorPercent", "mirror_percent", "mirrorPercentage", "mirrors", "corsPolicy"] {
-        object.unsupported(name, Shape::Any, report);
-    }
+    let mirrors = mirror::read_all(&mut object, report);
+    object.unsupported("corsPolicy", Shape::Any, report);
     object.finish(report);
     Some(HttpRoute {
         name,
@@ -100,6 +94,7 @@ fn read(mut object: Object<'_>, item: &Field<'_>, written: Written, report: &mut
         fault,
         request,
         response,
+        mirrors,
         at: report.location(item.at()),
     })
 }
@@ -167,26 +162,4 @@ fn read_direct(field: &Field<'_>, report: &mut Report) -> Option<HttpAction> {
     });
     object.finish(report);
     Some(HttpAction::Direct { status: u16::try_from(status?).ok()?, body: body.unwrap_or("").to_owned() })
-}
-
-fn read_rewrite(field: &Field<'_>, report: &mut Report) -> Option<Rewrite> {
-    let mut object = field.object(report)?;
-    let uri = object.optional("uri").and_then(|field| path(&field, report));
-    let authority = object.optional("authority").and_then(|field| read_authority(&field, report));
-    object.unsupported("uriRegexRewrite", Shape::Object(&["match", "rewrite"]), report);
-    if !["uri", "authority", "uriRegexRewrite"].iter().any(|name| object.has(name)) {
-        object.error("must have at least one of uri, uriRegexRewrite and authority", report);
-    }
-    object.finish(report);
-    Some(Rewrite { uri, authority })
-}
-
-/// What may stand in a request line as a path.
-fn path(field: &Field<'_>, report: &mut Report) -> Option<String> {
-    let text = field.word(report)?;
-    if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-        field.error(format!("expected a path that begins with \"/\", found {}", quoted(text)), report);
-        return None;
-    }
-    Some(text.to_owned())
 }

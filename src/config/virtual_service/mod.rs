@@ -6,9 +6,12 @@ mod destination;
 mod fault;
 mod gateways;
 mod header_changes;
+mod header_format;
 mod http_match;
 mod http_route;
+mod mirror;
 mod retries;
+mod rewrite;
 mod text_match;
 
 use std::net::IpAddr;
@@ -27,9 +30,12 @@ pub use destination::Destination;
 pub use fault::{Abort, Fault};
 pub use gateways::leave_sidecars_out;
 pub use header_changes::HeaderChanges;
+pub use header_format::{FormatFacts, FormattedField, HeaderFormat};
 pub use http_match::HttpMatch;
-pub use http_route::{HttpAction, HttpRoute, Redirect, Rewrite};
+pub use http_route::{HttpAction, HttpRoute, Redirect};
+pub use mirror::Mirror;
 pub use retries::{RETRY_ON, Retries, RetryOn};
+pub use rewrite::Rewrite;
 pub use text_match::TextMatch;
 
 #[derive(Clone, Debug)]

@@ -70,6 +70,8 @@ fn retry_on(word: &str, field: &Field<'_>, report: &mut Report) -> Option<RetryO
         "reset-before-request" => Some(RetryOn::ResetBeforeRequest),
         "gateway-error" => Some(RetryOn::GatewayError),
         "5xx" => Some(RetryOn::ServerError),
+        // The only one that Envoy takes for it: optimistic locks.
+        "retriable-4xx" => Some(RetryOn::Status(409)),
         "refused-stream" => Some(RetryOn::RefusedStream),
         "cancelled" => Some(RetryOn::Grpc(grpc::Status::Cancelled)),
         "deadline-exceeded" => Some(RetryOn::Grpc(grpc::Status::DeadlineExceeded)),

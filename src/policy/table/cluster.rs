@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::{
-    EndpointAddress, LoadBalancing, Location, OutlierDetection, PoolLimits, PortProtocol, ProxyProtocol, Tunnel,
+    CloseNotify, EndpointAddress, LoadBalancing, Location, MeshLocation, OutlierDetection, PoolLimits, PortProtocol,
+    ProxyProtocol, Tunnel,
 };
 use crate::policy::runtime::health::Health;
 use crate::policy::runtime::occupancy::Occupancy;
@@ -37,6 +38,8 @@ pub struct Cluster {
     /// The upstream is told who connects.
     pub proxy_protocol: Option<ProxyProtocol>,
     pub limits: PoolLimits,
+    /// What the end of a TLS connection without close_notify means.
+    pub close_notify: CloseNotify,
     /// What of the limits is used; shared with the clusters of this name in older tables.
     pub occupancy: Arc<Occupancy>,
     /// When endpoints are ejected.
@@ -98,6 +101,7 @@ pub struct Origin {
     /// The port's number in the ServiceEntry: the one that the application dials.
     pub port: u16,
     pub declared: PortProtocol,
+    pub location: MeshLocation,
     pub destination_rule: Option<Source>,
 }
 

@@ -16,7 +16,7 @@ use crate::policy::facts::{Content, Flow, RequestView};
 use crate::policy::table::authorization::Authorization;
 use crate::policy::table::cluster::{Cluster, ClusterProtocol, Endpoints};
 use crate::policy::table::destination_guard::{Unreachable, is_protected};
-use crate::policy::table::http_routes::{Action, HttpService, Unrouted};
+use crate::policy::table::http_routes::{Action, HttpRoute, HttpService, Unrouted};
 use crate::policy::table::listener_matches::{Dialled, Match, PortMatches};
 use crate::policy::table::policy_table::PolicyTable;
 use crate::policy::table::verdict::{Decision, Refusal, Route, Verdict};
@@ -182,6 +182,22 @@ impl PolicyTable {
             all.judge(flow).map_err(|details| Refusal::Forbidden { details, cluster: Some(cluster) })?;
         }
         Ok(Decision::Forward(cluster))
+    }
+
+    /// Where copies of a request go that `route` has taken: as `draw` falls, and never to where policies would not let it go
+    /// itself.
+    #[must_use]
+    pub fn copies(&self, route: &HttpRoute, flow: &Flow<'_>, mut draw: impl FnMut() -> u64) -> Vec<Arc<Cluster>> {
+        let falls = |share: u32, random: u64| random % 1_000_000 < u64::from(share);
+        let drawn = route.mirrors.iter().filter(|mirror| falls(mirror.share, draw()));
+        let clusters = drawn.filter_map(|mirror| mirror.to.cluster(flow.destination.port()));
+        let open = clusters.filter(|cluster| {
+            cluster.protocol != ClusterProtocol::Opaque
+                && !matches!(cluster.endpoints, Endpoints::ByName { .. })
+                && self.check_destination(cluster, flow.destination).is_ok()
+                && cluster.authorization.as_ref().is_none_or(|all| all.judge(flow).is_ok())
+        });
+        open.cloned().collect()
     }
 
     /// What becomes of a flow that no entry has.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use crate::config::{Fault, HostPattern, HttpMatch, Redirect, Retries, Rewrite, TextMatch};
+use crate::config::{Fault, FormattedField, HostPattern, HttpMatch, Redirect, Retries, Rewrite, TextMatch};
 use crate::flow::Host;
 use crate::http::{FieldEdits, normal_path, query_parameter, split_query};
 use crate::policy::facts::RequestView;
@@ -41,7 +41,7 @@ pub(in crate::policy) enum Unrouted<'t> {
 #[derive(Debug)]
 pub struct HttpRoute {
     /// ROUTE_NAME of the access log.
-    pub name: String,
+    pub name: Option<String>,
     pub source: Source,
     pub action: Action,
     pub timeout: Option<Duration>,
@@ -50,7 +50,33 @@ pub struct HttpRoute {
     pub rewrite: Rewrite,
     /// Changes of answers that egret gives itself; those of a destination hold for its own.
     pub response: FieldEdits,
+    /// The same with Envoy's operators in their values.
+    pub formatted: Vec<FormattedField>,
+    /// Where copies of its requests go.
+    pub(in crate::policy) mirrors: Vec<Mirror>,
     pub(in crate::policy) matches: Vec<HttpMatch>,
+}
+
+/// Where copies of a share of the requests go.
+#[derive(Debug)]
+pub(in crate::policy) struct Mirror {
+    pub to: Destination,
+    /// In parts per million.
+    pub share: u32,
+}
+
+/// Fields with Envoy's operators in their values, which each request fills in.
+#[derive(Debug, Default)]
+pub struct Formats {
+    pub request: Vec<FormattedField>,
+    pub response: Vec<FormattedField>,
+}
+
+impl Formats {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -73,6 +99,7 @@ pub struct Destination {
     pub name: String,
     pub request: FieldEdits,
     pub response: FieldEdits,
+    pub formats: Formats,
     /// The host, with or without a port, that requests ask for in the place of their own.
     pub authority: Option<String>,
     pub(in crate::policy) clusters: Clusters,
@@ -128,9 +155,15 @@ pub(in crate::policy) fn pick(all: &[Destination], random: u64) -> Option<&Desti
 }
 
 impl HttpRoute {
+    /// What it is called: the name of its VirtualService where it has none of its own.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.source.name)
+    }
+
     fn rewrites_path(&self) -> bool {
         let redirects = matches!(&self.action, Action::Answer(Answer::Redirect(redirect)) if redirect.prefix.is_some());
-        self.rewrite.uri.is_some() || redirects
+        self.rewrite.changes_path() || redirects
     }
 }
 
@@ -138,12 +171,22 @@ impl RouteMatch<'_> {
     /// Path and query that go upstream instead of `target`; `None` leaves them as they were written.
     #[must_use]
     pub fn rewritten(&self, target: &[u8]) -> Option<Vec<u8>> {
-        let new = match &self.route.action {
-            Action::Answer(Answer::Redirect(redirect)) => redirect.prefix.as_ref()?,
-            _ => self.route.rewrite.uri.as_ref()?,
+        let (new, regex) = match &self.route.action {
+            Action::Answer(Answer::Redirect(redirect)) => (redirect.prefix.as_ref(), None),
+            _ => (self.route.rewrite.uri.as_ref(), self.route.rewrite.uri_regex.as_ref()),
         };
+        if new.is_none() && regex.is_none() {
+            return None;
+        }
         let (path, query) = split_query(target);
         let normal = normal_path(path).ok()?;
+        if let Some(regex) = regex {
+            let replaced = regex.apply(&normal);
+            // A path begins with a slash, whatever an expression leaves of it.
+            let slash: &[u8] = if replaced.starts_with(b"/") { b"" } else { b"/" };
+            return Some([slash, &replaced, query].concat());
+        }
+        let new = new?;
         let rest = self.prefix.and_then(|end| normal.get(end..)).unwrap_or_default();
         Some([new.as_bytes(), rest, query].concat())
     }

@@ -199,7 +199,7 @@ fn routed(host: &str, route: &HttpRoute) -> Vec<RouteRow> {
     let named = |row: RouteRow, cluster: Option<String>| RouteRow {
         protocol: "HTTP".to_owned(),
         host: host.to_owned(),
-        route: Some(route.name.clone()),
+        route: Some(route.title().to_owned()),
         cluster: cluster.unwrap_or(row.cluster),
         virtual_service: Some((&route.source).into()),
         ..row

@@ -110,7 +110,7 @@ impl<'t> Refusal<'t> {
             Refusal::NoCluster(_) => (503, ResponseFlags::NO_CLUSTER, "cluster_not_found"),
             Refusal::NoRoute(_) => (404, ResponseFlags::NO_ROUTE, "route_not_found"),
             Refusal::AmbiguousPath => (400, ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, "path_normalization_failed"),
-            Refusal::Unreadable { .. } => (400, ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, "missing_host_header"),
+            Refusal::Unreadable { .. } => (400, none, "missing_host_header"),
             Refusal::Tunnel(TunnelRefusal::Off) => {
                 (405, ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, "connect_not_allowed")
             }
@@ -213,7 +213,10 @@ impl<'t> Verdict<'t> {
             Decision::Forward(cluster) | Decision::Refuse(Refusal::Unreachable { cluster, .. }) => Some(&cluster.name),
             Decision::ByName => Some(BY_NAME),
             Decision::Passthrough => Some(PASSTHROUGH),
-            Decision::Refuse(Refusal::BlackHole | Refusal::UnlistedPort(_)) => Some(BLACK_HOLE),
+            // A request gets an answer, of no cluster.
+            Decision::Refuse(Refusal::BlackHole | Refusal::UnlistedPort(_)) => {
+                Some(BLACK_HOLE).filter(|_| !self.is_request)
+            }
             Decision::Refuse(Refusal::Forbidden { cluster, .. }) => {
                 Some(cluster.map_or(PASSTHROUGH, |cluster| &cluster.name))
             }
@@ -229,7 +232,7 @@ impl<'t> Verdict<'t> {
     fn route_name(&self) -> Option<&'t str> {
         match (self.route, &self.decision) {
             _ if !self.is_request => None,
-            (Some(Route::Http(taken)), _) => Some(&taken.route.name),
+            (Some(Route::Http(taken)), _) => taken.route.name.as_deref(),
             (_, Decision::ByName | Decision::Passthrough) => Some("allow_any"),
             (_, Decision::Refuse(Refusal::BlackHole | Refusal::UnlistedPort(_))) => Some("block_all"),
             (_, Decision::Forward(_) | Decision::Answer(..)) => Some("default"),

@@ -45,7 +45,7 @@ fn merged(services: &[&str]) -> (Vec<String>, Vec<String>) {
         };
         let matches = route.matches.iter().map(one).collect::<Vec<_>>().join("; ");
         let timeout = route.timeout.map(|timeout| format!(" in {timeout:?}")).unwrap_or_default();
-        format!("{} [{matches}] {to}{timeout}", route.name)
+        format!("{} [{matches}] {to}{timeout}", route.title())
     });
     (shown.collect(), warnings.into_iter().filter(|message| !message.contains("no ServiceEntry lists")).collect())
 }

@@ -86,7 +86,7 @@ fn becomes(table: &PolicyTable, request: &str) -> String {
             let rewritten = taken.rewritten(target).unwrap_or_else(|| target.to_vec());
             return format!(
                 "{} {}",
-                taken.route.name,
+                taken.route.title(),
                 redirect.location(words[2], str::from_utf8(&rewritten).unwrap())
             );
         }
@@ -95,7 +95,7 @@ fn becomes(table: &PolicyTable, request: &str) -> String {
         other => panic!("{request}: {other:?}"),
     };
     let authority = taken.destination.and_then(|to| to.authority.as_ref()).map(|host| format!(" for {host}"));
-    format!("{} {to}{}{}", taken.route.name, path.unwrap_or_default(), authority.unwrap_or_default())
+    format!("{} {to}{}{}", taken.route.title(), path.unwrap_or_default(), authority.unwrap_or_default())
 }
 
 const API: &str = "outbound|80||api.example";

@@ -121,7 +121,7 @@ impl World {
 /// The decision in words, with everything of the cluster that a rule can say.
 fn shown(verdict: &Verdict<'_>) -> String {
     let route = match &verdict.route {
-        Some(Route::Http(taken)) => format!("{} of {} ", taken.route.name, taken.route.source),
+        Some(Route::Http(taken)) => format!("{:?} of {} ", taken.route.name, taken.route.source),
         Some(Route::Bytes(route)) => format!("bytes of {} ", route.source),
         None => String::new(),
     };

@@ -12,7 +12,9 @@ use super::http1_reply::{Http1Reply, Http1State};
 use super::incoming::{Incoming, Reply, RequestBody};
 use crate::config::Settings;
 use crate::flow::ResponseFlags;
-use crate::http::{HeadLimits, Parsed, ReplyOptions, RequestHead, Version, local_reply, parse_request};
+use crate::http::{
+    HeadLimits, Parsed, ReplyOptions, RequestError, RequestHead, Version, first_line, local_reply, parse_request,
+};
 use crate::io;
 use crate::observe::Counter;
 use crate::proxy::close::Close;
@@ -20,7 +22,7 @@ use crate::proxy::context::Context;
 use crate::proxy::exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::peers::Peers;
-use crate::proxy::record::RequestRecord;
+use crate::proxy::record::{RequestRecord, Unread};
 use crate::proxy::request::{Protocol, Request, head_limits};
 use crate::upstream::{Reader, Reserved, StreamError};
 
@@ -217,6 +219,9 @@ fn parse(reader: &Reader<'_>, limits: HeadLimits) -> Result<Option<(RequestHead,
     match parse_request(reader.bytes(), limits) {
         Ok(Parsed::Complete { head, length }) => Ok(Some((head, length))),
         Ok(Parsed::Partial) => Ok(None),
+        Err(error @ RequestError::HostMissing) => {
+            Err(Some(Failure::hostless(error.status(), error.detail(), error.to_string())))
+        }
         Err(error) => Err(Some(Failure::request(error.status(), error.detail(), error.to_string()))),
     }
 }
@@ -235,8 +240,12 @@ fn late() -> Failure {
 async fn reject(context: &Rc<Context>, reader: &mut Reader<'_>, peers: Peers, failure: &Failure) -> Close {
     let mut record = RequestRecord::new(peers);
     record.fail(failure);
-    if failure.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
+    let is_hostless = failure.details == RequestError::HostMissing.detail();
+    if is_hostless || failure.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
         context.counters.requests_malformed.increment();
+        // As Envoy logs it: of a request that is none its line is none either.
+        let line = first_line(reader.bytes()).filter(|_| is_hostless);
+        record.unread = Unread { protocol: Some(Protocol::Http11), line };
     }
     record.log(context, None);
     if failure.status == 0 {

@@ -52,6 +52,12 @@ impl<'i, 's> Http1Body<'i, 's> {
         self.scanner.is_complete()
     }
 
+    /// Bytes of it so far, without framing.
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        self.scanner.payload()
+    }
+
     /// Whether the application has sent all of it, taken or not.
     #[must_use]
     pub fn has_come(&self) -> bool {

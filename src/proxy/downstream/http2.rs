@@ -109,6 +109,7 @@ fn refuse(context: &Rc<Context>, peers: Peers, stream: &http2::Incoming, why: &U
     };
     let failure = Failure::request(status, details, why.to_string());
     let mut record = RequestRecord::new(peers);
+    record.unread.protocol = Some(Protocol::Http2);
     record.fail(&failure);
     if failure.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
         context.counters.requests_malformed.increment();
@@ -120,7 +121,7 @@ fn refuse(context: &Rc<Context>, peers: Peers, stream: &http2::Incoming, why: &U
         let call = stream.parts.headers.get(::http::header::CONTENT_TYPE);
         let is_call = call.is_some_and(|kind| crate::grpc::is_grpc(kind.as_bytes()));
         let is_head = stream.parts.method == ::http::Method::HEAD;
-        record.note_answer(http2_answer::send(&stream.responder, &failure, is_call, is_head));
+        record.note_answer(http2_answer::send(&stream.responder, &failure, is_call, is_head), !is_head);
     }
     record.log(context, None);
 }

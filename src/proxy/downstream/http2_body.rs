@@ -15,12 +15,14 @@ pub struct Http2Body {
     limits: HeadLimits,
     /// What comes is for a tunnel, and waits until there is one.
     is_tunnel: bool,
+    /// Bytes of it so far.
+    payload: u64,
 }
 
 impl Http2Body {
     #[must_use]
     pub fn new(body: ReceivedBody, limits: HeadLimits, head: &RequestHead) -> Self {
-        Self { body, limits, is_tunnel: head.is_connect() || head.upgrade.is_some() }
+        Self { body, limits, is_tunnel: head.is_connect() || head.upgrade.is_some(), payload: 0 }
     }
 
     /// The first data, if it is here. Trailers alone wait for [`next`](Self::next).
@@ -47,14 +49,22 @@ impl Http2Body {
         self.is_tunnel || self.body.is_over()
     }
 
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        self.payload
+    }
+
     /// What comes, for the tunnel that there is now.
     pub fn stream(&mut self) -> &mut ReceivedBody {
         &mut self.body
     }
 
-    fn part(&self, piece: Result<Option<Received>, StreamError>) -> Result<Part, ExchangeError> {
+    fn part(&mut self, piece: Result<Option<Received>, StreamError>) -> Result<Part, ExchangeError> {
         match piece {
-            Ok(Some(Received::Data(data))) => Ok(Part::Bytes(data.into())),
+            Ok(Some(Received::Data(data))) => {
+                self.payload += data.len() as u64;
+                Ok(Part::Bytes(data.into()))
+            }
             // As in HTTP/1.
             Ok(Some(Received::Trailers(trailers))) if trailers.keys().any(|name| !is_trailer_field(name.as_ref())) => {
                 Err(ExchangeError::RequestBody(BodyError::TrailerForbidden))

@@ -69,6 +69,15 @@ impl<'i, 's: 'i> RequestBody<'i, 's> {
         }
     }
 
+    /// Bytes of it that have been taken, without framing.
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        match self {
+            Self::Http1(body) => body.payload(),
+            Self::Http2(body) => body.payload(),
+        }
+    }
+
     /// Whether the application has sent all of it, taken or not.
     #[must_use]
     pub fn has_come(&self) -> bool {

@@ -1,34 +1,41 @@
 //! One request and its response: where it goes, over which connection, what if that fails, and what happens next.
 
+mod ending;
 mod planning;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_lite::future;
 
-use crate::config::Settings;
+use crate::config::{RequestIds, Settings};
 use crate::flow::{Host, ResponseFlags};
 use crate::grpc;
-use crate::http2::{self, Reason};
+use crate::http::{RequestEdits, RouterEdits};
 use crate::io;
-use crate::policy::{Outcome, PolicyTable};
-use crate::proxy::clocks::{Clock, overdue};
+use crate::policy::{Cluster, Outcome, PolicyTable};
+use crate::proxy::clocks::overdue;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::{Incoming, Reply, RequestBody};
 use crate::proxy::exchange_error::ExchangeError;
 use crate::proxy::failure::Failure;
+use crate::proxy::formats::{Filled, Way};
 use crate::proxy::held::Held;
+use crate::proxy::mirror;
 use crate::proxy::opaque::{self, End, RelayClocks};
 use crate::proxy::peers::Peers;
 use crate::proxy::progress::Progress;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::request::{Request, head_limits};
+use crate::proxy::request::{Request, response_head_limits};
+use crate::proxy::request_id::RequestId;
 use crate::proxy::routing::{Plan, Tries};
 use crate::proxy::transfer::{self, Received, Reception};
 use crate::upstream::{
     self, Bond, BondEnded, Carrier, Clocks, ConnectError, Outgoing, Reserved, Reuse, Security, Spoken, Target,
+    TunnelEnd,
 };
 
 /// Carries one request to its end and logs it. What it makes of the application's connection, its reply knows.
@@ -40,14 +47,30 @@ pub async fn run(
     incoming: Incoming<'_, '_>,
 ) {
     let Incoming { request, body, reply } = incoming;
-    let record = RequestRecord::new(peers);
-    let (progress, held) = (Progress::new(request), Held::new(request, &context.body_room));
-    let mut exchange =
-        Exchange { context, table, reserved, peers, request, body, reply, record, progress, held, tunnel_end: None };
-    if let Err(failure) = exchange.attempt().await {
-        exchange.answer(&failure).await;
+    let mut record = RequestRecord::new(peers);
+    if request.head.request_id.is_none() && table.settings().request_id != RequestIds::Off {
+        record.id = Some(RequestId::draw(&context.random));
     }
-    exchange.record.take_progress(&exchange.progress, request.at);
+    let (progress, held) = (Progress::new(request), Held::new(request, &context.body_room));
+    let mut exchange = Exchange {
+        context,
+        table,
+        reserved,
+        peers,
+        request,
+        body,
+        reply,
+        record,
+        progress,
+        complete: None,
+        held,
+        copies: Vec::new(),
+        tunnel_end: None,
+    };
+    if let Err(failure) = exchange.attempt().await {
+        exchange.answer(failure).await;
+    }
+    exchange.record.take_progress(&exchange.progress, exchange.complete_at());
     context.counters.requests(exchange.record.status).increment();
     exchange.record.log(context, Some(request));
 }
@@ -85,7 +108,11 @@ struct Exchange<'e, 's> {
     reply: Reply<'e>,
     record: RequestRecord<'e>,
     progress: Progress,
+    /// When the request was complete, as far as a try before this one knew.
+    complete: Option<Instant>,
     held: Held<'e>,
+    /// Where copies of the request are still to go.
+    copies: Vec<Arc<Cluster>>,
     /// How the protocol that was switched to ended.
     tunnel_end: Option<End>,
 }
@@ -112,9 +139,7 @@ impl<'e> Exchange<'e, '_> {
         let mut wanted = self.connection(&plan, named, plan.target.spoken(self.demand(authenticates)))?;
         let _counted = upstream::begin(&plan.target).map_err(|error| self.note_failure(&error))?;
         let mut tries = plan.tries(self.request);
-        if !authenticates && tries.want_body(wanted.spoken != Spoken::Http1) {
-            self.held.want(self.request);
-        }
+        self.prepare(&tries, authenticates, wanted.spoken);
         let may_repeat = self.request.is_replayable() && tries.may_follow_stale();
         wanted.reuse = match (authenticates, may_repeat) {
             // Credentials for a connection: from before they are sent, it is one that nobody else has.
@@ -148,10 +173,7 @@ impl<'e> Exchange<'e, '_> {
                     self.record.add_flags(tries.flags());
                     return Ok(());
                 }
-                Tried::Failed(failure) => {
-                    let spent = tries.is_spent() && tries.covers_reset(true);
-                    return Err(failure.with(limit_reached(spent) | tries.flags()));
-                }
+                Tried::Failed(failure) => return Err(failure),
                 Tried::Stale => wanted.reuse = Reuse::Never,
                 Tried::Unprocessed => {}
                 Tried::NeedsHttp1 => {
@@ -159,8 +181,27 @@ impl<'e> Exchange<'e, '_> {
                 }
                 Tried::Again => self.back_off(&mut tries).await,
             }
+            self.complete = self.complete.or(self.progress.uploaded_at.get());
             self.progress = Progress::new(self.request);
         }
+    }
+
+    /// Before any of the request has gone; `authenticates`: its connection; `spoken`: to the server.
+    fn prepare(&mut self, tries: &Tries<'_>, authenticates: bool, spoken: Spoken) {
+        self.complete = self.request.is_over_with_head().then_some(tries.begun);
+        if authenticates {
+            // They are for one server.
+            self.copies.clear();
+        } else if tries.want_body(spoken != Spoken::Http1) || !self.copies.is_empty() {
+            self.held.want(self.request);
+        }
+    }
+
+    /// When the whole request was here; never, of one that wants another protocol.
+    fn complete_at(&self) -> Option<Instant> {
+        let head = &self.request.head;
+        let has_end = head.upgrade.is_none() && !head.is_connect();
+        self.complete.or(self.progress.uploaded_at.get()).filter(|_| has_end)
     }
 
     /// Waits for the next try where there is one.
@@ -181,7 +222,7 @@ impl<'e> Exchange<'e, '_> {
             }
         }
         let spent = failure.may_pass && tries.is_spent() && tries.covers_connect_failure();
-        Err(failure.with(limit_reached(spent) | tries.flags()))
+        Err(failure.after(tries.made()).behind(limit_reached(spent) | tries.flags()))
     }
 
     /// Counts and tells that nobody else gets `carrier`'s connection any more, if that is new.
@@ -283,26 +324,40 @@ impl<'e> Exchange<'e, '_> {
     ) -> Result<Received, ExchangeError> {
         let (request, reply, progress, held) = (self.request, &self.reply, &self.progress, &self.held);
         let settings = self.table.settings();
+        let filled = self.fill(plan, carrier.address());
         let reception = Reception {
             request: request.head.context(),
-            limits: head_limits(settings),
-            edits: plan.response_edits(),
+            limits: response_head_limits(settings),
+            edits: filled.as_ref().map_or(plan.response_edits(), |filled| &filled.response),
             is_unwanted: &|status, call| held.is_intact() && tries.after_status(status, call),
             // Who is authenticated by a connection must learn that it is over.
             is_bound: carrier.bond() == Bond::Authenticated,
+            stamps: settings.envoy_headers && request.head.upgrade.is_none() && !request.head.is_connect(),
+            complete: self.complete,
         };
         let first = held.replay(self.body.arrived()?);
         let is_over = self.body.is_complete();
         progress.has_carrier.set(true);
-        progress.note_upload(first.len(), is_over);
+        progress.note_upload(self.body.payload(), is_over);
         progress.call.see_request(self.body.form(), first.as_ref());
-        let (edits, form) = (plan.request_edits(carrier.address()), self.body.form());
+        let (id, form) = (self.record.id, self.body.form());
+        let router = RouterEdits { request_id: id.as_ref().map(RequestId::as_bytes) };
+        let router = Some(router).filter(|_| settings.request_id == RequestIds::Send);
+        let edits = request_edits(plan, carrier.address(), filled.as_deref(), router);
         let outgoing = Outgoing { head: &request.head, raw: &request.raw, edits, form, is_over };
         let (uplink, mut downlink, sending) = carrier.begin(outgoing, first.as_ref());
         drop(first);
         let received = {
             let mut download = pin!(transfer::download(reply, &mut downlink, reception, progress));
-            let mut upload = pin!(transfer::upload(&mut self.body, uplink, sending, held, progress));
+            let (body, mirrors) = (&mut self.body, &mut self.copies);
+            let mut upload = pin!(async {
+                let done = transfer::upload(body, uplink, sending, held, progress).await;
+                if done.is_ok() && progress.uploaded.get() && !mirrors.is_empty() {
+                    let original = (request, edits, form);
+                    mirror::send(self.context, settings, original, held, self.peers, std::mem::take(mirrors));
+                }
+                done
+            });
             let both = async {
                 let first = future::or(async { Err(upload.as_mut().await) }, async { Ok(download.as_mut().await) });
                 match first.await {
@@ -326,14 +381,28 @@ impl<'e> Exchange<'e, '_> {
         if received.upgraded
             && let Some(far) = downlink.tunnel()
         {
-            let clocks = RelayClocks { idle: Some(settings.idle_timeout), duration: None };
-            let relayed = opaque::relay(self.body.tunnel(&self.reply), far, clocks).await;
-            self.context.counters.count_expiry(&relayed.end);
-            progress.from_client.set(relayed.sent);
-            progress.to_client.set(relayed.received);
-            self.tunnel_end = Some(relayed.end);
+            self.relay(far).await;
         }
         Ok(received)
+    }
+
+    /// Carries what the protocol says that was switched to.
+    async fn relay(&mut self, far: TunnelEnd<'_, '_>) {
+        let clocks = RelayClocks { idle: Some(self.table.settings().idle_timeout), duration: None };
+        let relayed = opaque::relay(self.body.tunnel(&self.reply), far, clocks).await;
+        self.context.counters.count_expiry(&relayed.end);
+        self.progress.from_client.set(relayed.sent);
+        self.progress.to_client.set(relayed.received);
+        self.tunnel_end = Some(relayed.end);
+    }
+
+    /// What the route's operators become for this request and `server`; `None` where it has none.
+    fn fill(&self, plan: &Plan<'_>, server: SocketAddr) -> Option<Box<Filled>> {
+        let formats = plan.formats()?;
+        let (route, cluster) = self.record.way();
+        let way = Way { peers: self.peers, server: Some(server), route, cluster, id: self.record.id.as_ref() };
+        let fields = plan.request_edits(server).fields.unwrap_or(plan.response_edits());
+        Some(Box::new(Filled::new(formats, (fields, plan.response_edits()), self.request, way)))
     }
 
     fn conclude(&mut self, received: Received, mut carrier: Carrier<'_>, target: &Target<'_>) {
@@ -363,130 +432,18 @@ impl<'e> Exchange<'e, '_> {
             self.reply.end();
         }
     }
+}
 
-    /// Ends the upstream connection and decides between another try, an answer of egret's own, and a broken connection.
-    async fn give_up(
-        &mut self,
-        error: ExchangeError,
-        carrier: Carrier<'_>,
-        target: &Target<'_>,
-        tries: &mut Tries<'_>,
-    ) -> Tried {
-        let (address, bond, heard) = (carrier.address(), carrier.bond(), self.progress.heard.get());
-        let (was_sent, is_stream) = (carrier.was_sent(), matches!(carrier, Carrier::Http2(_)));
-        let stale = matches!(error, ExchangeError::Upstream(_)) && carrier.is_reused() && !heard;
-        if stale {
-            self.context.upstreams.note_closed(&carrier);
-        }
-        carrier.abort().await;
-        if stale && self.request.is_replayable() && tries.after_stale(was_sent) {
-            self.context.counters.requests_retried.increment();
-            // At once: the connection was over before the request, and says nothing of the server.
-            tries.take();
-            return if is_stream { Tried::Unprocessed } else { Tried::Stale };
-        }
-        if matches!(error, ExchangeError::Refused(_)) && self.held.is_intact() && tries.after_refusal() {
-            self.context.counters.requests_retried.increment();
-            // At once: it says nothing of the server, but that this connection takes no more.
-            tries.take();
-            return Tried::Unprocessed;
-        }
-        if matches!(error, ExchangeError::Reset(Reason::HTTP_1_1_REQUIRED))
-            && target.may_speak_http1()
-            && self.may_go_as_http1()
-            && tries.after_refusal()
-        {
-            self.context.counters.requests_retried.increment();
-            tries.take();
-            return Tried::NeedsHttp1;
-        }
-        if stale && bond == Bond::Authenticated {
-            return Tried::Failed(Failure::bond_ended());
-        }
-        if let Some(outcome) = error.outcome() {
-            upstream::note(target, address, outcome);
-        }
-        let again = match error {
-            ExchangeError::Unwanted(_) => true,
-            ExchangeError::Upstream(_) | ExchangeError::Reset(_) | ExchangeError::TryTimeout => {
-                tries.after_reset(was_sent)
-            }
-            ExchangeError::Refused(_) => tries.after_reset(false),
-            _ => false,
-        };
-        if again && self.held.is_intact() && !self.progress.answering.get() {
-            return Tried::Again;
-        }
-        Tried::Failed(self.failure_of(error))
-    }
-
-    fn failure_of(&self, error: ExchangeError) -> Failure {
-        let counters = &self.context.counters;
-        if let ExchangeError::Upstream(Some(error)) = &error {
-            self.context.counters.count_broken(error);
-        }
-        match error {
-            ExchangeError::Client => Failure::client_gone(),
-            ExchangeError::RequestBody(error) => Failure::request(400, "http1.codec_error", error.to_string()),
-            ExchangeError::Upstream(error) if self.progress.answering.get() => {
-                Failure::upstream_broke_off(error.as_ref())
-            }
-            ExchangeError::Upstream(error) => Failure::upstream_gone(error.as_ref()),
-            ExchangeError::Response(what) => Failure::upstream_protocol(&what),
-            ExchangeError::Unsayable(what) => Failure::unsayable(&what),
-            ExchangeError::Refused(why) => Failure::upstream_reset("remote refused stream reset", &why),
-            ExchangeError::Reset(reason) if self.progress.answering.get() => {
-                Failure::upstream_reset_late(http2::reason_name(reason))
-            }
-            ExchangeError::Reset(reason) => Failure::upstream_reset("remote reset", http2::reason_name(reason)),
-            ExchangeError::Timeout => Failure::timeout(),
-            ExchangeError::TryTimeout | ExchangeError::Unwanted(_) => Failure::per_try_timeout(),
-            ExchangeError::Overdue(clock) => {
-                let counter = match clock {
-                    Clock::Idle => &counters.timeouts_idle,
-                    Clock::RequestBody => &counters.timeouts_body,
-                    Clock::Response => &counters.timeouts_response,
-                };
-                counter.increment();
-                // Before there is a connection nobody waits for the application.
-                let is_complete = !self.progress.has_carrier.get() || self.body.has_come();
-                Failure::overdue(clock, is_complete)
-            }
-        }
-    }
-
-    /// Ends a tunnel's upstream side as the application's ended, and then the application's.
-    async fn end_tunnel(&mut self, upstream: Carrier<'_>) {
-        let (flags, is_orderly) = match self.tunnel_end.take() {
-            None | Some(End::Complete) => (ResponseFlags::default(), true),
-            Some(End::Idle) => {
-                self.record.end_tunnel("stream_idle_timeout");
-                (ResponseFlags::STREAM_IDLE_TIMEOUT, true)
-            }
-            Some(End::Duration) => (ResponseFlags::DURATION_TIMEOUT, true),
-            Some(End::Client(_)) => (ResponseFlags::DOWNSTREAM_CLOSED, false),
-            Some(End::Upstream(_)) => (ResponseFlags::UPSTREAM_CLOSED, false),
-        };
-        self.record.add_flags(flags);
-        if is_orderly {
-            upstream.close();
-            self.reply.end();
-        } else {
-            upstream.abort().await;
-            self.reply.reset();
-        }
-    }
-
-    /// Answers in the upstream's stead, or breaks off an answer that has begun.
-    async fn answer(&mut self, failure: &Failure) {
-        self.record.fail(failure);
-        if self.progress.answering.get() || failure.status == 0 {
-            self.reply.reset();
-        } else {
-            let answered = self.reply.answer(failure).await;
-            self.record.note_answer(answered);
-        }
-    }
+/// What changes of a request on its way to `server`.
+fn request_edits<'r>(
+    plan: &'r Plan<'_>,
+    server: SocketAddr,
+    filled: Option<&'r Filled>,
+    router: Option<RouterEdits<'r>>,
+) -> RequestEdits<'r> {
+    let edits = plan.request_edits(server);
+    let fields = filled.map(|filled| &filled.request).or(edits.fields);
+    RequestEdits { fields, router, ..edits }
 }
 
 /// Resolves when nobody waits for the answer any more, or it has taken too long. An application that has only finished

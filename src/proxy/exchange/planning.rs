@@ -20,8 +20,8 @@ impl<'e> Exchange<'e, '_> {
     pub(super) async fn plan(&mut self, host: &Host) -> Result<Plan<'e>, Failure> {
         let verdict = self.ask(host);
         if let Some(Route::Http(taken)) = &verdict.route {
-            // Before the route does anything, so that the log of an abort names no cluster.
-            self.record.route(Some(&taken.route.name), None);
+            let fields = verdict.log_fields();
+            self.record.route(fields.route, fields.cluster);
             self.suffer(taken.route.fault).await?;
         }
         self.go(host, &verdict)
@@ -63,6 +63,11 @@ impl<'e> Exchange<'e, '_> {
         self.record.route(fields.route, fields.cluster);
         failure::count(verdict, &self.context.counters);
         let plan = Plan::of(verdict, self.peers, self.request)?;
+        self.record.authority = plan.authority();
+        if let Some(Route::Http(taken)) = &verdict.route {
+            let draw = || self.context.random.draw();
+            self.copies = self.with_flow(host, |flow| self.table.copies(taken.route, flow, draw));
+        }
         self.with_flow(host, |flow| audit::tell(&self.context.counters, verdict, flow));
         Ok(plan)
     }

@@ -14,11 +14,13 @@ mod expectations;
 mod http2_ends;
 #[path = "../../../tests/http/judge.rs"]
 mod judge;
+mod logged;
 mod many_at_once;
 mod movement;
 mod pooled_deaths;
 mod relays;
 mod reuse;
+mod rewritten;
 mod server_frames;
 mod shared_connections;
 mod stage;

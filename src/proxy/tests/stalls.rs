@@ -183,6 +183,40 @@ async fn read_cut(world: &Rc<World>, cut: Cut) {
     }
 }
 
+/// An answer, and bytes, whose end comes without close_notify: whether it counts, the settings say, or whoever owns the entry
+/// or the rule.
+#[test]
+fn an_end_without_close_notify_counts_where_that_is_said() {
+    let of_entry = |word: &str| {
+        let (mut site, tls) = secure_site();
+        let annotated = format!("metadata: {{annotations: {{egret/close-notify: {word}}}, name: secure-example}}");
+        site.yaml = site.yaml.replacen("metadata: {name: secure-example}", &annotated, 1);
+        (site, tls)
+    };
+    let of_all = || {
+        let (site, tls) = secure_site();
+        (site.with("apiVersion: egret/v1\nkind: Settings\nspec: {closeNotify: IGNORE}\n"), tls)
+    };
+    for_each_seed(5, |seed| {
+        for ((site, tls), counts) in
+            [(secure_site(), false), (of_entry("REQUIRE"), false), (of_entry("IGNORE"), true), (of_all(), true)]
+        {
+            let cut = Cut { until_close: true, is_secure: true, length: 1000, sent: 1000, end: End::Gone };
+            let (log, ()) = site.play(seed, async |stage| {
+                stage.world.serve(address("203.0.113.2:443"), move |far| send_cut(far, Some(Arc::clone(&tls)), cut));
+                let world = Rc::clone(&stage.world);
+                stage.spawn("an answer", async move {
+                    let mut talk = open(&world, "203.0.113.9:80");
+                    let answer = talk.get(SECURE, "/").await;
+                    assert_eq!(answer.is_ok_and(|answer| answer.body == content(1000)), counts);
+                });
+            });
+            let words = if counts { " 200 - via_upstream " } else { " 200 UC upstream_reset_after_response_started" };
+            assert!(log[0].contains(words), "{log:?}");
+        }
+    });
+}
+
 /// What a server does with a body that it has answered before it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Early {

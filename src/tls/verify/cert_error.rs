@@ -67,6 +67,11 @@ pub enum CertError {
          RSA below 2048 bits are refused): reissue it with SHA-256 or more"
     )]
     Algorithm,
+    /// the same, where it is known of which certificate and why
+    #[error(
+        "unsupported certificate signature algorithm or key: {subject} {what}; ask its owner for one that is signed with SHA-256, with an RSA key of at least 2048 bits or an elliptic curve"
+    )]
+    Weak { subject: String, what: String },
     /// names or path lengths that a CA above it forbids
     #[error("certificate breaks a constraint of its issuer: {0}")]
     Constraint(String),

@@ -12,6 +12,7 @@ pub(in crate::tls) mod policy_tree;
 pub(in crate::tls) mod second_opinion;
 pub(in crate::tls) mod signature;
 pub(in crate::tls) mod trust;
+pub(in crate::tls) mod weakness;
 pub(in crate::tls) mod x509_v1;
 
 use std::cell::RefCell;
@@ -65,7 +66,10 @@ impl Verifier {
         match self {
             Verifier::KeyOnly => Ok(()),
             Verifier::Chain { trust, names } => {
-                verify_chain(leaf, intermediates, trust, now)?;
+                verify_chain(leaf, intermediates, trust, now).map_err(|refusal| {
+                    let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).collect();
+                    weakness::named(refusal, &chain, trust)
+                })?;
                 check_key_usage(leaf)?;
                 names.check(leaf, server_name)
             }
@@ -193,7 +197,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &provider().signature_verification_algorithms;
         if webpki_reads(cert) {
-            return verify_tls12_signature(message, cert, dss, algorithms);
+            return verify_tls12_signature(message, cert, dss, algorithms).map_err(|error| told(error, cert));
         }
         verify_v1_tls12_signature(message, cert, dss)
     }
@@ -206,7 +210,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &provider().signature_verification_algorithms;
         if webpki_reads(cert) {
-            return verify_tls13_signature(message, cert, dss, algorithms);
+            return verify_tls13_signature(message, cert, dss, algorithms).map_err(|error| told(error, cert));
         }
         let key = public_key(cert).ok_or(CertificateError::BadEncoding)?;
         verify_tls13_signature_with_raw_key(message, &key, dss, algorithms)
@@ -214,6 +218,17 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// `error`, with the weakness of the key that the handshake was signed with left for the session, if it has one.
+fn told(error: rustls::Error, cert: &CertificateDer<'_>) -> rustls::Error {
+    match weakness::of_key(cert) {
+        Some(weak) => {
+            LAST.set(Some(weak.clone()));
+            weak.into_rustls()
+        }
+        None => error,
     }
 }
 

@@ -123,7 +123,7 @@ fn tunnels_through_a_forward_proxy() {
     let body = String::from_utf8_lossy(&refused.body).into_owned();
     assert_eq!(refused.head.status, 503);
     assert!(body.contains("the forward proxy answered 403 to CONNECT target.example:4444"), "{body}");
-    egret.log_line(&[" 503 UF,URX ", "outbound|81||denied.example"]);
+    egret.log_line(&[" 503 URX,UF ", "outbound|81||denied.example"]);
     // The reset may come before the connection is handed to the test.
     let answer = lab.connect(at(9, 82)).and_then(|mut stream| {
         stream.write_all(b"secret")?;

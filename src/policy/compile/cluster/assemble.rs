@@ -71,6 +71,11 @@ impl Compiler<'_> {
             tunnel: policy.and_then(|policy| policy.tunnel.clone()),
             proxy_protocol: policy.and_then(|policy| policy.proxy_protocol),
             limits: PortPolicy::limits(policy),
+            close_notify: service
+                .rule
+                .and_then(|(rule, _)| rule.meta.close_notify())
+                .or(service.entry.meta.close_notify())
+                .unwrap_or(self.table.settings.close_notify),
             index: self.table.clusters.len(),
             destination_guard: self.destination_guard(service, protocol),
             listed: entry.addresses.clone(),
@@ -204,6 +209,7 @@ impl Compiler<'_> {
             service_entry: source(entry, self.workload.namespace_of(entry)),
             port: service.port.number,
             declared: service.port.protocol,
+            location: service.entry.location,
             destination_rule: service.rule.map(|(rule, namespace)| source(&rule.meta, namespace)),
         }
     }

@@ -12,13 +12,22 @@ use crate::policy::compile::select::names::qualified;
 use crate::policy::lint;
 use crate::policy::service::{PayloadKind, Service};
 use crate::policy::table::cluster::{Cluster, ClusterProtocol};
-use crate::policy::table::http_routes::{Clusters, Destination};
+use crate::policy::table::http_routes::{Clusters, Destination, Formats};
 use crate::policy::table::listener_matches::PortMatches;
+
+/// Of routes that change no fields.
+pub(in crate::policy) const NO_CHANGES: (&HeaderChanges, &HeaderChanges) = {
+    const NONE: &HeaderChanges =
+        &HeaderChanges { set: Vec::new(), add: Vec::new(), remove: Vec::new(), formatted: Vec::new() };
+    (NONE, NONE)
+};
 
 /// What a route sends to its destinations.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::policy) enum Carried {
     Requests,
+    /// Copies of requests.
+    Copies,
     Bytes {
         /// Whether they are the application's TLS.
         payload: PayloadKind,
@@ -30,7 +39,7 @@ pub(in crate::policy) enum Carried {
 impl Carried {
     fn port(self) -> Option<u16> {
         match self {
-            Carried::Requests => None,
+            Carried::Requests | Carried::Copies => None,
             Carried::Bytes { port, .. } => Some(port),
         }
     }
@@ -52,7 +61,7 @@ impl<'a> Compiler<'a> {
         // Requests are dialled where requests are read.
         let reads = |port: &u16| self.table.ports.get(port).is_some_and(PortMatches::reads_requests);
         let dialled: Vec<u16> = match carried {
-            Carried::Requests => ports.iter().copied().filter(reads).collect(),
+            Carried::Requests | Carried::Copies => ports.iter().copied().filter(reads).collect(),
             Carried::Bytes { .. } => ports.clone(),
         };
         let mut find = |port: u16| {
@@ -70,6 +79,7 @@ impl<'a> Compiler<'a> {
                 to.subset.as_ref().map_or(String::new(), |name| format!(" and a DestinationRule its subset {name}"));
             let lost = match carried {
                 Carried::Requests => "requests that this route sends there are answered with 503",
+                Carried::Copies => "copies that this route sends there are dropped",
                 Carried::Bytes { .. } => "connections that this route sends there are closed",
             };
             let message = if port.is_none() && dialled.is_empty() && !ports.is_empty() {
@@ -88,6 +98,10 @@ impl<'a> Compiler<'a> {
             name: format!("outbound|{shown}|{}|{}", to.subset.as_deref().unwrap_or(""), host),
             request: edits(changes.0, &to.request),
             response: edits(changes.1, &to.response),
+            formats: Formats {
+                request: [&changes.0.formatted[..], &to.request.formatted].concat(),
+                response: [&changes.1.formatted[..], &to.response.formatted].concat(),
+            },
             authority: to.authority.clone(),
             clusters,
         }
@@ -123,7 +137,7 @@ impl<'a> Compiler<'a> {
         let (protocol, content) = match (carried, port.protocol) {
             (_, PortProtocol::Udp) => return None,
             (Carried::Bytes { payload, .. }, _) => (ClusterProtocol::Opaque, payload),
-            (Carried::Requests, _) => upstream_protocol::of(&service, &self.table.settings),
+            (Carried::Requests | Carried::Copies, _) => upstream_protocol::of(&service, &self.table.settings),
         };
         let cluster = self.cluster(&service, subset_name, protocol, content);
         let cluster = self.add_cluster(host, cluster);
@@ -137,7 +151,7 @@ impl<'a> Compiler<'a> {
     /// or for what is none, and have the same name.
     fn known_cluster(&self, name: &str, carried: Carried) -> Option<Arc<Cluster>> {
         match carried {
-            Carried::Requests => self.index.cluster_of_requests(name),
+            Carried::Requests | Carried::Copies => self.index.cluster_of_requests(name),
             Carried::Bytes { payload, .. } => {
                 self.carrying.get(&(name.to_owned(), payload == PayloadKind::Tls)).cloned()
             }

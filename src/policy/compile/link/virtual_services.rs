@@ -2,13 +2,13 @@
 
 use crate::config::{self, HeaderChanges, HostPattern, HttpAction, HttpMatch, PortProtocol, VirtualService};
 use crate::policy::compile::compiler::Compiler;
-use crate::policy::compile::link::destinations::{Carried, edits};
+use crate::policy::compile::link::destinations::{Carried, NO_CHANGES, edits};
 use crate::policy::compile::select::names::qualified_pattern;
 use crate::policy::compile::select::routed_away::reached;
 use crate::policy::compile::select::scope::oldest_first;
 use crate::policy::lint;
 use crate::policy::table::cluster::Source;
-use crate::policy::table::http_routes::{Action, Answer, Destination, HttpRoute, HttpService};
+use crate::policy::table::http_routes::{Action, Answer, Destination, HttpRoute, HttpService, Mirror};
 
 impl<'a> Compiler<'a> {
     /// Adds the routes of `services` that the workload sees. Entries must have been added before.
@@ -106,8 +106,13 @@ impl<'a> Compiler<'a> {
             // What could be merged has been.
             HttpAction::Delegate(_) => return None,
         };
+        let mirrors = route.mirrors.iter().map(|mirror| Mirror {
+            to: self.destination(&mirror.to, NO_CHANGES, Carried::Copies, &source.namespace),
+            share: mirror.share,
+        });
+        let mirrors = mirrors.collect();
         Some(HttpRoute {
-            name: route.name.clone().unwrap_or_else(|| source.name.clone()),
+            name: route.name.clone(),
             source: source.clone(),
             action,
             timeout: route.timeout,
@@ -115,6 +120,8 @@ impl<'a> Compiler<'a> {
             fault: route.fault,
             rewrite: route.rewrite.clone(),
             response: edits(&route.response, &HeaderChanges::default()),
+            formatted: route.response.formatted.clone(),
+            mirrors,
             matches,
         })
     }

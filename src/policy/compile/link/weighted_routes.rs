@@ -1,20 +1,18 @@
 //! The routes for bytes that have claimed something, led to their clusters.
 
-use crate::config::HeaderChanges;
 use crate::policy::compile::compiler::{Compiler, PendingRoute};
-use crate::policy::compile::link::destinations::Carried;
+use crate::policy::compile::link::destinations::{Carried, NO_CHANGES};
 use crate::policy::table::weighted_routes::WeightedRoute;
 
 impl Compiler<'_> {
     /// Compiles what was claimed. Entries must have been added before.
     pub(in crate::policy) fn link_weighted_routes(&mut self) {
-        const UNCHANGED: &HeaderChanges = &HeaderChanges { set: Vec::new(), add: Vec::new(), remove: Vec::new() };
         for PendingRoute { route, source, own, port, payload } in std::mem::take(&mut self.pending) {
             self.used.insert(std::ptr::from_ref(route));
             let to = route.destinations.iter();
             let carried = Carried::Bytes { payload, port };
             let namespace = &source.namespace;
-            let destinations = to.map(|to| self.destination(to, (UNCHANGED, UNCHANGED), carried, namespace)).collect();
+            let destinations = to.map(|to| self.destination(to, NO_CHANGES, carried, namespace)).collect();
             self.table.weighted_routes.push(WeightedRoute { source, own, destinations, port });
         }
         for holder in self.index.byte_services() {

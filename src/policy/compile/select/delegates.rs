@@ -200,6 +200,9 @@ fn merged_route(root: &HttpRoute, delegate: &HttpRoute, namespace: &str) -> Opti
     if one.rewrite == Rewrite::default() {
         one.rewrite.clone_from(&root.rewrite);
     }
+    if one.mirrors.is_empty() {
+        one.mirrors.clone_from(&root.mirrors);
+    }
     one.timeout = one.timeout.or(root.timeout);
     one.retries = one.retries.or_else(|| root.retries.clone());
     if one.fault == Fault::default() {

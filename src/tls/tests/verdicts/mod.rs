@@ -7,6 +7,7 @@ mod chains;
 mod names;
 mod revocation;
 mod second_opinion;
+mod weak;
 mod x509_v1;
 
 use std::sync::Arc;

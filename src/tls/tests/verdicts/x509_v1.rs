@@ -126,12 +126,17 @@ fn version_1_of_other_kinds() {
         Case::new("P-256", &direct("h", EC, ""), &trusted, chain_only()),
         Case::new("Ed25519", &direct("i", "ed25519", ""), &trusted, chain_only()),
         Case::new("SHA-384", &direct("j", EC, "|-sha384"), &trusted, chain_only()),
-        Case::new("SHA-1", &direct("k", EC, "|-sha1"), &trusted, Verdicts::all("unsupported certificate signature")),
+        Case::new(
+            "SHA-1",
+            &direct("k", EC, "|-sha1"),
+            &trusted,
+            Verdicts::all("CN=k is signed with SHA-1; ask its owner"),
+        ),
         Case::new(
             "by RSA of 1024 bits",
             &[v1_below(&folder, "weak", "l", EC, "")],
             &trust_pem(&pem(&folder, "weak.crt"), None),
-            Verdicts::all("signature"),
+            Verdicts::all("is signed by a CA with an RSA key of 1024 bits"),
         ),
         Case::new(
             "by a root of version 1",
