@@ -87,7 +87,7 @@ fn without_a_descriptor_for_the_upstream_a_request_is_answered_and_the_next_one_
         serves(&lab);
         let counted = egret.metric("egret_upstream_connect_failures_total").unwrap() - failures;
         assert!(counted >= 20.0, "{engine}: {counted}");
-        egret.log_line(&["503 UF", "Too_many_open_files"]);
+        egret.log_line(&["503 URX,UF", "Too_many_open_files"]);
         egret.kill();
     }
 }

@@ -123,7 +123,7 @@ const CASES: [Case; 25] = [
     ),
     get("two-lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", Close, Local(502)),
     get("not-http", "220 mail.example ESMTP\r\n\r\n", Close, Local(502)),
-    get("head-cut", "HTTP/1.1 200 OK\r\nContent-Le", Close, Local(503)),
+    get("head-cut", "HTTP/1.1 200 OK\r\nContent-Le", Close, Local(502)),
     get("nothing", "", Close, Local(503)),
 ];
 

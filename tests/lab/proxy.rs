@@ -150,6 +150,8 @@ pub const WITHOUT_IO_URING: [&str; 2] =
 pub struct Memory {
     pub resident_kib: u64,
     pub peak_kib: u64,
+    /// Of `resident_kib`, the pages of files: mostly the program, which an unoptimised build makes large.
+    pub file_kib: u64,
 }
 
 impl Egret<'_> {
@@ -234,7 +236,7 @@ impl Egret<'_> {
             let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("proc(5)");
             line.trim().trim_end_matches(" kB").parse().expect("proc(5): a number of kB")
         };
-        Memory { resident_kib: kib("VmRSS:"), peak_kib: kib("VmHWM:") }
+        Memory { resident_kib: kib("VmRSS:"), peak_kib: kib("VmHWM:"), file_kib: kib("RssFile:") }
     }
 
     /// CPU time of all threads so far in nanoseconds, by `/proc/PID/task/*/schedstat`.
