@@ -133,7 +133,7 @@ fn slow_readers(mebibytes: u64, readers: usize, carried: f64) {
         println!("{engine}: {readers} slow readers: {:?}, its group: {}", egret.memory(), limit.used());
         assert_eq!(limit.kills(), 0);
         let memory = egret.memory();
-        assert!(memory.peak_kib - memory.file_kib < mebibytes << 10, "{engine}: {memory:?}");
+        assert!(memory.peak_kib - memory.kib_of_files < mebibytes << 10, "{engine}: {memory:?}");
         egret.kill();
     }
 }

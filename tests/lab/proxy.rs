@@ -151,7 +151,7 @@ pub struct Memory {
     pub resident_kib: u64,
     pub peak_kib: u64,
     /// Of `resident_kib`, the pages of files: mostly the program, which an unoptimised build makes large.
-    pub file_kib: u64,
+    pub kib_of_files: u64,
 }
 
 impl Egret<'_> {
@@ -236,7 +236,7 @@ impl Egret<'_> {
             let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("proc(5)");
             line.trim().trim_end_matches(" kB").parse().expect("proc(5): a number of kB")
         };
-        Memory { resident_kib: kib("VmRSS:"), peak_kib: kib("VmHWM:"), file_kib: kib("RssFile:") }
+        Memory { resident_kib: kib("VmRSS:"), peak_kib: kib("VmHWM:"), kib_of_files: kib("RssFile:") }
     }
 
     /// CPU time of all threads so far in nanoseconds, by `/proc/PID/task/*/schedstat`.
