@@ -28,7 +28,7 @@ lint: setup ## Formatting, clippy and shellcheck, without a warning
 	cargo clippy --all-targets --locked -- -D warnings
 	shellcheck $(shell grep -l "^#!/bin/" scripts/*) .ci/run $(wildcard iptables/*.sh findings/*.sh)
 
-bench: setup ## Compare with nginx, HAProxy and Envoy: CPU time per request, latency, memory (a quarter of an hour)
+bench: setup ## Compare with nginx, HAProxy and Envoy: CPU time per request, latency, memory (some twenty minutes)
 	@scripts/bench
 
 functions: setup ## Time the pure functions, compile policies of 10 to 10,000 hosts (Criterion; some minutes)

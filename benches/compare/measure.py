@@ -150,19 +150,19 @@ def own_ns():
     return int(sum(usage.ru_utime + usage.ru_stime for usage in usages) * 1e9)
 
 
-def run(lab, proxy, load, seconds, core=0):
-    """Puts a load on a proxy for some seconds and returns its Cell."""
+def run(lab, proxy, load, seconds, core=0, generator=None):
+    """Puts a load on a proxy for some seconds and returns its Cell. The generator is `wrk` unless another is given."""
     foreign = Foreign([process.pid for process in lab.processes])
-    cpu, generator, began = cpu_ns(proxy.process.pid), own_ns(), time.monotonic()
-    figures = wrk(proxy, load, seconds, core)
-    generator, cpu = own_ns() - generator, cpu_ns(proxy.process.pid) - cpu
+    cpu, own, began = cpu_ns(proxy.process.pid), own_ns(), time.monotonic()
+    figures = (generator or wrk)(proxy, load, seconds, core)
+    own, cpu = own_ns() - own, cpu_ns(proxy.process.pid) - cpu
     foreign, took = foreign.taken() / 1e9, time.monotonic() - began
     requests = figures["requests"]
     # Nothing came through: as wrong as an answer can be.
     errors = figures["errors"] if requests else max(1, figures["errors"])
     return Cell(proxy.name, load.name, requests, errors, round(cpu / 1000 / max(1, requests), 2), figures["p50"],
                 figures["p99"], round(requests / (figures["micros"] / 1e6), 1),
-                round(foreign / took, 3), round(generator / 1000 / max(1, requests), 2))
+                round(foreign / took, 3), round(own / 1000 / max(1, requests), 2))
 
 
 def wrk(proxy, load, seconds, core):

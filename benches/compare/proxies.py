@@ -142,13 +142,14 @@ class EgretOfManyHosts(Egret):
 
 class Nginx(Proxy):
     name = label = "nginx"
+    template = "nginx.conf"
 
     def command(self):
         folder = os.path.join(self.lab.run, "nginx")
         os.makedirs(folder, exist_ok=True)
         os.chown(folder, PROXY_UID, PROXY_UID)
         shutil.copy(os.path.join(self.lab.run, "ca.crt"), folder)
-        text = fill("nginx.conf", run=folder, workers=self.workers, modules=NGINX_MODULES)
+        text = fill(self.template, run=folder, workers=self.workers, modules=NGINX_MODULES)
         return ["nginx", "-e", "stderr", "-c", self.lab.write("nginx.conf", text)]
 
     @classmethod
@@ -159,9 +160,10 @@ class Nginx(Proxy):
 
 class Haproxy(Proxy):
     name, label = "haproxy", "HAProxy"
+    template = "haproxy.cfg"
 
     def command(self):
-        config = self.lab.write("haproxy.cfg", fill("haproxy.cfg", run=self.lab.run, workers=self.workers))
+        config = self.lab.write("haproxy.cfg", fill(self.template, run=self.lab.run, workers=self.workers))
         return ["haproxy", "-db", "-f", config]
 
     @classmethod
@@ -171,15 +173,19 @@ class Haproxy(Proxy):
 
 class Envoy(Proxy):
     name, label = "envoy", "Envoy"
+    template = "envoy.yaml"
     binary = ""
 
-    def command(self):
-        clusters = (
+    def clusters(self):
+        """The servers, as the configuration's clusters."""
+        return (
             fill("envoy-cluster.yaml", name=host.split(".")[0] if host != "bench.test" else "pooled", host=host,
                  address=address, run=self.lab.run,
                  limit=", max_requests_per_connection: 1" if host in POOL_OFF else "")
             for host, address in HOSTS.items())
-        text = fill("envoy.yaml", clusters="".join(clusters).rstrip("\n"))
+
+    def command(self):
+        text = fill(self.template, clusters="".join(self.clusters()).rstrip("\n"))
         return [self.binary, "-c", self.lab.write("envoy.yaml", text), "--concurrency", str(self.workers),
                 "--log-level", "error", "--disable-hot-restart"]
 
@@ -192,10 +198,10 @@ class Envoy(Proxy):
 PROXIES = {proxy.name: proxy for proxy in (Egret, EgretOnEpoll, Nginx, Haproxy, Envoy)}
 
 
-def check_tools(names):
-    """Raises with all that is missing and how to get it."""
+def check_tools(names, *tools):
+    """Raises with all that is missing and how to get it; some loads need further tools."""
     missing = [tool for tool in ("ip", "nft", "wrk", "curl", "openssl", "taskset", "setpriv", "nginx", "ss",
-                             "rsvg-convert") if not shutil.which(tool)]
+                             "rsvg-convert", *tools) if not shutil.which(tool)]
     if "haproxy" in names and not shutil.which("haproxy"):
         missing.append("haproxy")
     if "nginx" in names and not os.path.exists(f"{NGINX_MODULES}/ngx_stream_module.so"):
