@@ -255,7 +255,9 @@ fn local_ports_run_out_and_come_back() {
             client
         })
         .collect();
-    egret.log_line(&[" 503 URX,UF ", "Cannot_assign_requested_address"]);
+    let refused = |line: &&String| line.contains(" 503 URX,UF ") && line.contains("Cannot_assign_requested_address");
+    // A later try of one that is not refused yet would find a port once the others are given back.
+    eventually("all that find no port are refused", || egret.access_log().iter().filter(refused).count() == 50 - 32);
     *gate.0.0.lock().unwrap() = true;
     gate.0.1.notify_all();
     let statuses: Vec<_> = clients.iter_mut().map(|client| client.response().unwrap().head.status).collect();
