@@ -216,8 +216,8 @@ fn the_servers_limit_of_streams_is_known() {
             (before, connection.allowed(), connection.takes_extended_connect())
         },
         async |mut peer| {
-            peer.send(&setting(3, 7)).await;
-            peer.send(&setting(8, 1)).await;
+            peer.send(&settings(&[(3, 7)])).await;
+            peer.send(&settings(&[(8, 1)])).await;
             peer.next_of(&[HEADERS]).await.unwrap();
             peer.send(&headers(1, END_STREAM, &[(":status", "200")])).await;
             while peer.read().await.is_some() {}

@@ -271,7 +271,7 @@ fn a_stream_without_a_window_waits() {
             }
         },
         async |mut peer| {
-            peer.send(&setting(4, 0)).await;
+            peer.send(&settings(&[(4, 0)])).await;
             peer.send(&headers(1, END_STREAM, &GET)).await;
             peer.next_of(&[HEADERS]).await.unwrap();
             for _ in 0..50 {

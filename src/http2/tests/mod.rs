@@ -4,6 +4,9 @@ mod client_conversations;
 mod client_floods;
 mod conversations;
 mod floods;
+#[allow(dead_code, reason = "the end-to-end tests use the others")]
+#[path = "../../../tests/http/frames.rs"]
+mod frames;
 mod heads;
 mod raw_peer;
 mod translations;
