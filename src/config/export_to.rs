@@ -1,4 +1,4 @@
-//! `exportTo`: which namespaces may see a ServiceEntry or DestinationRule.
+//! `exportTo`: which namespaces may see a ServiceEntry, DestinationRule or VirtualService.
 
 use super::names;
 use super::reader::{Field, Report};
@@ -15,7 +15,7 @@ pub enum ExportTo {
     Namespace(String),
 }
 
-/// `nobody_allowed`: a ServiceEntry may be exported to nobody (`~`), a DestinationRule may not.
+/// `nobody_allowed`: only a ServiceEntry may be exported to nobody (`~`).
 pub(super) fn read(field: &Field<'_>, nobody_allowed: bool, report: &mut Report) -> Vec<ExportTo> {
     let mut targets = Vec::new();
     for item in field.list(usize::MAX, report) {

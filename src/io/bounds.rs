@@ -141,7 +141,7 @@ impl Bounds {
 
     /// Entries of the rings.
     pub fn ring_entries(&self) -> (u32, u32) {
-        (self.options.submission_entries, self.options.submission_entries * 8)
+        (self.options.submission_entries, self.options.submission_entries * ring_setup::COMPLETIONS)
     }
 }
 

@@ -36,6 +36,13 @@ pub(in crate::policy) fn is_served(entry: &ServiceEntry, port: &ServicePort) -> 
     }
 }
 
+impl Service<'_> {
+    /// Whether egret makes TLS to its servers.
+    pub(in crate::policy) fn originates_tls(&self) -> bool {
+        self.policy.and_then(|policy| policy.tls.as_ref()).is_some_and(originates)
+    }
+}
+
 /// Whether a `tls` block asks for TLS that egret originates.
 pub(in crate::policy) fn originates(tls: &ClientTls) -> bool {
     matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual)

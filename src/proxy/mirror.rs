@@ -18,7 +18,7 @@ use crate::upstream::{self, Clocks, Demand, Form, Outgoing, Reuse, Target};
 
 /// Most copies that a worker has under way; a server that does not answer must not make it hold more and more.
 const MOST: usize = 256;
-/// A copy whose answer takes longer is given up, unless the settings say less.
+/// A copy whose answer takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of an answer that nobody reads, in bytes; a longer one costs its connection.
 const MOST_READ: u64 = 1 << 20;
@@ -41,7 +41,9 @@ pub fn send(
     peers: Peers,
     clusters: Vec<Arc<Cluster>>,
 ) {
-    let Some(copy) = copied(request, edits, form, held) else {
+    // Nothing is copied where nothing can be sent: that is when a server hangs and every request meets the limit.
+    let copy = (context.mirrors.get() < MOST).then(|| copied(request, edits, form, held)).flatten();
+    let Some(copy) = copy else {
         return context.counters.mirrors_dropped.add(clusters.len() as u64);
     };
     let copy = Rc::new(copy);

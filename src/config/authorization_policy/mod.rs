@@ -82,7 +82,7 @@ pub(super) fn read(mut object: Object<'_>, at: Location, report: &mut Report) ->
     if let Some(spec) = &mut spec {
         asks_others = spec.optional("action").is_some_and(|field| field.scalar() == Some("CUSTOM"));
         scope = read_scope(spec, report);
-        action = read_action(spec, report);
+        action = read_action(spec, asks_others, report);
         rules = spec.optional("rules").map(|field| rule::read_all(&field, report)).unwrap_or_default();
     }
     if let Some(spec) = spec {
@@ -136,8 +136,7 @@ fn read_dry_run(meta: &Meta, action: Option<AuthorizationAction>, report: &mut R
     }
 }
 
-fn read_action(spec: &mut Object<'_>, report: &mut Report) -> Option<AuthorizationAction> {
-    let is_custom = spec.optional("action").is_some_and(|field| field.scalar() == Some("CUSTOM"));
+fn read_action(spec: &mut Object<'_>, is_custom: bool, report: &mut Report) -> Option<AuthorizationAction> {
     match spec.optional("provider") {
         Some(field) if is_custom => {
             field.key_set_aside(

@@ -34,6 +34,12 @@ pub enum PortProtocol {
 }
 
 impl PortProtocol {
+    /// Whether its servers are spoken to in HTTP/2 by the declaration alone (`IsHTTP2` of Istio's `protocol.Instance`).
+    #[must_use]
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc | Self::GrpcWeb)
+    }
+
     /// As it is written; `None` where it is not.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {

@@ -68,6 +68,17 @@ fn read_abort(field: &Field<'_>, report: &mut Report) -> Option<(Abort, u32)> {
 /// In parts per million.
 pub(super) const ALL: u32 = 1_000_000;
 
+/// Whether `share`, in parts per million, falls on the request of this random number.
+#[must_use]
+pub fn falls_on(share: u32, random: u64) -> bool {
+    random % u64::from(ALL) < u64::from(share)
+}
+
+/// Per cent in parts per million.
+pub(super) fn parts(percent: f64) -> u32 {
+    (percent * 10_000.0).round() as u32
+}
+
 /// In parts per million; all, if nothing is said.
 fn read_share(object: &mut Object<'_>, report: &mut Report) -> u32 {
     let whole = object.optional("percent").and_then(|field| field.whole(&(0..=100), report));
@@ -84,7 +95,7 @@ fn read_share(object: &mut Object<'_>, report: &mut Report) -> u32 {
         value
     });
     match (exact, whole) {
-        (Some(exact), _) => (exact * 10_000.0).round() as u32,
+        (Some(exact), _) => parts(exact),
         (None, Some(whole)) => whole as u32 * 10_000,
         (None, None) => ALL,
     }

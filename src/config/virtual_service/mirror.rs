@@ -1,7 +1,7 @@
 //! `mirror` and `mirrors` of an HTTP route: where copies of its requests go, whose answers nobody reads.
 
 use super::destination::{self, Destination};
-use super::fault::ALL;
+use super::fault::{ALL, parts};
 use crate::config::reader::{Field, Object, Report};
 
 /// Where copies go.
@@ -44,5 +44,5 @@ fn percentage(field: &Field<'_>, report: &mut Report) -> Option<u32> {
     let mut object = field.object(report)?;
     let value = object.optional("value").and_then(|field| field.number(&(0.0..=100.0), report));
     object.finish(report);
-    Some((value.unwrap_or(0.0) * 10_000.0).round() as u32)
+    Some(parts(value.unwrap_or(0.0)))
 }

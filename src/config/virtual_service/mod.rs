@@ -27,7 +27,7 @@ pub use byte_route::{ByteMatch, ByteRoute};
 pub use delegate::Delegate;
 use delegate::Written;
 pub use destination::Destination;
-pub use fault::{Abort, Fault};
+pub use fault::{Abort, Fault, falls_on};
 pub use gateways::leave_sidecars_out;
 pub use header_changes::HeaderChanges;
 pub use header_format::{FormatFacts, FormattedField, HeaderFormat};

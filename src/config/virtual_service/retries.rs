@@ -42,8 +42,7 @@ pub const RETRY_ON: [RetryOn; 4] = [
 ];
 
 /// Conditions of Envoy that egret does not know.
-const UNSUPPORTED: [&str; 4] =
-    ["retriable-4xx", "retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"];
+const UNSUPPORTED: [&str; 3] = ["retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"];
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Retries> {
     let mut object = field.object(report)?;

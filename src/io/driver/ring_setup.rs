@@ -18,7 +18,7 @@ pub(in crate::io) const FEWEST_ENTRIES: u32 = 32;
 
 /// Completions that the queue holds for each entry of the submission queue. What is beyond is kept by the kernel elsewhere,
 /// and costs time.
-const COMPLETIONS: u32 = 8;
+pub(in crate::io) const COMPLETIONS: u32 = 8;
 
 /// Bytes that a ring of so many entries locks where the kernel counts them (io_uring_setup(2)): whole pages of entries (64
 /// bytes), of completions (16 bytes) with the heads of both queues, and of provided buffers (16 bytes each).

@@ -3,7 +3,7 @@
 
 use crate::config::{self, H2Upgrade, Location, PortProtocol, ServicePort, UpstreamProtocol};
 use crate::policy::lint::problems::Problems;
-use crate::policy::service::{PayloadKind, Service, originates};
+use crate::policy::service::{PayloadKind, Service};
 use crate::policy::table::cluster::{Cluster, ClusterProtocol};
 
 /// Of a service whose servers are spoken to in `protocol`.
@@ -59,9 +59,7 @@ fn of_streams(service: &Service<'_>, protocol: ClusterProtocol) -> Option<String
     let traffic = service.rule.and_then(|(rule, _)| rule.traffic_policy.as_ref())?;
     let port = service.port.number;
     let is_own = traffic.ports.iter().any(|(number, _)| *number == port);
-    let speaks_http2 =
-        |port: &ServicePort| matches!(port.protocol, PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb);
-    if !is_own && service.entry.ports.iter().any(speaks_http2) {
+    if !is_own && service.entry.ports.iter().any(|port| port.protocol.is_http2()) {
         return None;
     }
     match protocol {
@@ -84,10 +82,9 @@ fn of_choice(service: &Service<'_>, protocol: ClusterProtocol) -> Option<String>
         return None;
     }
     let number = service.port.number;
-    let has_tls = service.policy.and_then(|policy| policy.tls.as_ref()).is_some_and(originates);
     let why = match protocol {
         ClusterProtocol::SameAsClient => "its servers are spoken to as the application speaks",
-        ClusterProtocol::Http1 if has_tls => "h2UpgradePolicy is DO_NOT_UPGRADE",
+        ClusterProtocol::Http1 if service.originates_tls() => "h2UpgradePolicy is DO_NOT_UPGRADE",
         ClusterProtocol::Http1 => "servers choose in the handshake of TLS, and no tls block makes one there",
         ClusterProtocol::Http2 | ClusterProtocol::Negotiated | ClusterProtocol::Opaque => return None,
     };

@@ -63,10 +63,9 @@ impl Cluster {
     #[must_use]
     pub fn why_spoken(&self) -> String {
         let Origin { port, declared, .. } = &self.origin;
-        let is_http2 = matches!(declared, PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb);
         match (self.protocol, declared) {
             (ClusterProtocol::Negotiated, _) => "upstreamProtocol is AUTO".to_owned(),
-            (ClusterProtocol::Http2, _) if !is_http2 => "h2UpgradePolicy is UPGRADE".to_owned(),
+            (ClusterProtocol::Http2, _) if !declared.is_http2() => "h2UpgradePolicy is UPGRADE".to_owned(),
             (ClusterProtocol::SameAsClient, declared) if *declared != PortProtocol::Auto => {
                 "useClientProtocol is true".to_owned()
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::OutboundPolicy;
+use crate::config::{OutboundPolicy, falls_on};
 use crate::flow::{Host, OriginalDst};
 use crate::policy::facts::{Content, Flow, RequestView};
 use crate::policy::table::authorization::Authorization;
@@ -188,8 +188,7 @@ impl PolicyTable {
     /// itself.
     #[must_use]
     pub fn copies(&self, route: &HttpRoute, flow: &Flow<'_>, mut draw: impl FnMut() -> u64) -> Vec<Arc<Cluster>> {
-        let falls = |share: u32, random: u64| random % 1_000_000 < u64::from(share);
-        let drawn = route.mirrors.iter().filter(|mirror| falls(mirror.share, draw()));
+        let drawn = route.mirrors.iter().filter(|mirror| falls_on(mirror.share, draw()));
         let clusters = drawn.filter_map(|mirror| mirror.to.cluster(flow.destination.port()));
         let open = clusters.filter(|cluster| {
             cluster.protocol != ClusterProtocol::Opaque

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::{Connection, Exchange};
-use crate::config::Fault;
+use crate::config::{Fault, falls_on};
 use crate::flow::{Host, ResponseFlags};
 use crate::io;
 use crate::policy::{Content, Decision, Flow, PolicyTable, Refusal, Route, TunnelRefusal, Verdict};
@@ -19,9 +19,8 @@ impl<'e> Exchange<'e, '_> {
     /// Where the request goes, and how; faults that a route injects are suffered here.
     pub(super) async fn plan(&mut self, host: &Host) -> Result<Plan<'e>, Failure> {
         let verdict = self.ask(host);
+        self.note_route(&verdict);
         if let Some(Route::Http(taken)) = &verdict.route {
-            let fields = verdict.log_fields();
-            self.record.route(fields.route, fields.cluster);
             self.suffer(taken.route.fault).await?;
         }
         self.go(host, &verdict)
@@ -38,6 +37,7 @@ impl<'e> Exchange<'e, '_> {
             let failure = Failure::by_policy(&Refusal::Tunnel(TunnelRefusal::NotDialled));
             return Err(Failure { body: refusal.to_string(), ..failure });
         }
+        self.note_route(&verdict);
         self.go(host, &verdict)
     }
 
@@ -58,17 +58,22 @@ impl<'e> Exchange<'e, '_> {
         })
     }
 
-    fn go(&mut self, host: &Host, verdict: &Verdict<'e>) -> Result<Plan<'e>, Failure> {
+    fn note_route(&mut self, verdict: &Verdict<'e>) {
         let fields = verdict.log_fields();
         self.record.route(fields.route, fields.cluster);
+    }
+
+    fn go(&mut self, host: &Host, verdict: &Verdict<'e>) -> Result<Plan<'e>, Failure> {
         failure::count(verdict, &self.context.counters);
         let plan = Plan::of(verdict, self.peers, self.request)?;
         self.record.authority = plan.authority();
-        if let Some(Route::Http(taken)) = &verdict.route {
-            let draw = || self.context.random.draw();
-            self.copies = self.with_flow(host, |flow| self.table.copies(taken.route, flow, draw));
-        }
-        self.with_flow(host, |flow| audit::tell(&self.context.counters, verdict, flow));
+        self.copies = self.with_flow(host, |flow| {
+            audit::tell(&self.context.counters, verdict, flow);
+            match &verdict.route {
+                Some(Route::Http(taken)) => self.table.copies(taken.route, flow, || self.context.random.draw()),
+                Some(Route::Bytes(_)) | None => Vec::new(),
+            }
+        });
         Ok(plan)
     }
 
@@ -121,7 +126,6 @@ impl<'e> Exchange<'e, '_> {
     }
 
     async fn suffer(&mut self, fault: Fault) -> Result<(), Failure> {
-        let falls_on = |share: u32, random: u64| random % 1_000_000 < u64::from(share);
         if let Some((delay, share)) = fault.delay
             && falls_on(share, self.context.random.draw())
         {

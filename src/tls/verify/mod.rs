@@ -70,8 +70,11 @@ impl Verifier {
                     let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).collect();
                     weakness::named(refusal, &chain, trust)
                 })?;
-                check_key_usage(leaf)?;
-                names.check(leaf, server_name)
+                let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
+                    return Err(CertError::Malformed("not an X.509 certificate".to_owned()));
+                };
+                check_key_usage(&parsed)?;
+                names.check(leaf, &parsed, server_name)
             }
         }
     }
@@ -117,10 +120,7 @@ fn verify_chain(
 
 /// What TLS 1.3 and every key exchange of TLS 1.2 that is spoken here use a server's key for is signing (RFC 8446 §4.4.2.2). A
 /// key usage that is not there allows everything.
-fn check_key_usage(leaf: &CertificateDer<'_>) -> Result<(), CertError> {
-    let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
-        return Err(CertError::Malformed("not an X.509 certificate".to_owned()));
-    };
+fn check_key_usage(parsed: &X509Certificate<'_>) -> Result<(), CertError> {
     match parsed.key_usage() {
         Ok(None) => Ok(()),
         Ok(Some(usage)) if usage.value.digital_signature() => Ok(()),

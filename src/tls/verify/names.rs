@@ -7,7 +7,6 @@ use std::net::IpAddr;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use webpki::EndEntityCert;
-use x509_parser::asn1_rs::FromDer as _;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
@@ -49,19 +48,17 @@ impl Names {
         !self.server_name && self.listed.is_none()
     }
 
-    /// Whether `certificate` is for the wanted name; `server_name` is the one the connection was opened for.
+    /// Whether `certificate`, whose content is `parsed`, is for the wanted name; `server_name` is the one the connection was opened for.
     pub(in crate::tls) fn check(
         &self,
         certificate: &CertificateDer<'_>,
+        parsed: &X509Certificate<'_>,
         server_name: &ServerName<'_>,
     ) -> Result<(), CertError> {
         if self.unchecked() {
             return Ok(());
         }
-        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-            return Err(CertError::Malformed("not an X.509 certificate".to_owned()));
-        };
-        let presented = alternative_names(&parsed);
+        let presented = alternative_names(parsed);
         if presented.is_empty() {
             return Err(CertError::NoName { v1: parsed.version() == X509Version::V1 });
         }

@@ -2,14 +2,16 @@
 //! `useClientProtocol` in its traffic policy), and what the server chooses where that is asked for.
 
 use crate::config::{ConnectionPool, H2Upgrade, PortProtocol, Settings, UpstreamProtocol};
-use crate::policy::service::{PayloadKind, Service, originates};
+use crate::policy::service::{PayloadKind, Service};
 use crate::policy::table::cluster::ClusterProtocol;
 
 /// What is spoken to the servers of a service that carries requests, and what is offered to them.
 pub(in crate::policy) fn of(service: &Service<'_>, settings: &Settings) -> (ClusterProtocol, PayloadKind) {
     let policy = service.policy;
-    let has_tls = policy.and_then(|policy| policy.tls.as_ref()).is_some_and(originates);
-    let asked = VersionWishes { may_choose: has_tls && chooses(service, settings), mesh: settings.h2_upgrade_policy };
+    let asked = VersionWishes {
+        may_choose: service.originates_tls() && chooses(service, settings),
+        mesh: settings.h2_upgrade_policy,
+    };
     spoken(service.port.protocol, policy.and_then(|policy| policy.connection_pool.as_ref()), asked)
 }
 
@@ -33,14 +35,13 @@ fn spoken(
     pool: Option<&ConnectionPool>,
     asked: VersionWishes,
 ) -> (ClusterProtocol, PayloadKind) {
-    let is_http2 = matches!(declared, PortProtocol::Http2 | PortProtocol::Grpc | PortProtocol::GrpcWeb);
     let upgrade = pool.and_then(|pool| pool.h2_upgrade);
     // The mesh's word is about ports that are declared HTTP; a rule's about whatever port it holds for.
     let by_mesh = (declared == PortProtocol::Http).then_some(asked.mesh);
     if declared == PortProtocol::Auto || pool.is_some_and(|pool| pool.use_client_protocol) {
         // A port without a protocol is spoken to as the application speaks before its policy is looked at.
         (ClusterProtocol::SameAsClient, PayloadKind::Http1)
-    } else if is_http2 || upgrade.or(by_mesh) == Some(H2Upgrade::Upgrade) {
+    } else if declared.is_http2() || upgrade.or(by_mesh) == Some(H2Upgrade::Upgrade) {
         (ClusterProtocol::Http2, PayloadKind::Http2)
     } else if asked.may_choose && upgrade.is_none() {
         (ClusterProtocol::Negotiated, PayloadKind::Http1)

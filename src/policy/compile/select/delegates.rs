@@ -46,8 +46,8 @@ pub(in crate::policy) fn merged(resources: &Resources, workload: &Workload) -> O
         return None;
     }
     let mut merger = Merger { services, workload, used: BTreeSet::new(), remarks: Vec::new() };
-    let roots: Vec<_> = services.iter().filter(|service| service.delegate.is_none()).collect();
-    let virtual_services = roots.into_iter().map(|root| merger.merge(root)).collect();
+    let roots = services.iter().filter(|service| service.delegate.is_none());
+    let virtual_services = roots.map(|root| merger.merge(root)).collect();
     merger.tell_of_unused();
     let remarks = merger.remarks;
     Some(Merged { resources: Resources { virtual_services, ..resources.clone() }, remarks })
@@ -56,7 +56,11 @@ pub(in crate::policy) fn merged(resources: &Resources, workload: &Workload) -> O
 /// Takes the delegates that have an error out of `resources`. Gives the errors of those that routes for sidecars delegate to,
 /// and a warning for each of the others.
 pub(super) fn take_unsound_delegates(resources: &mut Resources, workloads: &[Workload]) -> Vec<Problem> {
+    let is_unsound = |service: &VirtualService| service.delegate.as_ref().is_some_and(|problems| !problems.is_empty());
     let services = &resources.virtual_services;
+    if !services.iter().any(is_unsound) {
+        return Vec::new();
+    }
     let names = |workload: &Workload| -> Vec<(String, String)> {
         let of = |root: &VirtualService| {
             let own = workload.namespace_of(&root.meta).to_owned();
@@ -71,11 +75,7 @@ pub(super) fn take_unsound_delegates(resources: &mut Resources, workloads: &[Wor
         };
         wanted.iter().any(|(workload, names)| names.iter().any(|one| is_it(workload, one)))
     };
-    let is_unsound = |service: &VirtualService| service.delegate.as_ref().is_some_and(|problems| !problems.is_empty());
-    let (unsound, sound) = services.iter().cloned().partition::<Vec<_>, _>(is_unsound);
-    if unsound.is_empty() {
-        return Vec::new();
-    }
+    let unsound: Vec<_> = resources.virtual_services.extract_if(.., |service| is_unsound(service)).collect();
     let mut problems = Vec::new();
     let mut is_incomplete = false;
     for service in unsound {
@@ -87,7 +87,6 @@ pub(super) fn take_unsound_delegates(resources: &mut Resources, workloads: &[Wor
             problems.extend(found.into_iter().find(|problem| problem.severity == Severity::Error).map(left_out));
         }
     }
-    resources.virtual_services = sound;
     resources.incomplete |= is_incomplete;
     problems
 }
